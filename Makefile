@@ -1,0 +1,47 @@
+# Every target makes its own environment in .venv; only Python 3.10 or newer is needed beforehand.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help demo test test-learning check bench clean
+help:
+	@echo "make demo           train HER+SAC on FetchReach, draw its learning curve, film the agent (about 3 min, 1 of them training)"
+	@echo "make test           lint, types and the test suite (under 5 min)"
+	@echo "make test-learning  train until tasks are solved, several seeds (about 20 min)"
+	@echo "make check          lint and types only"
+	@echo "make bench          the benchmarks, against stock Stable-Baselines3"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "pyrl-sb3 needs Python 3.10 or newer; name one with make PYTHON=python3.11")'
+	@echo "== making the environment $(VENV) (once; a few minutes, mostly PyTorch)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[robotics,box2d,report,tensorboard,dev]'
+	@touch $@
+
+check: $(READY)
+	@echo "== ruff"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "== mypy --strict"
+	$(BIN)/mypy
+
+test: check
+	@echo "== pytest"
+	$(BIN)/python -m pytest -n 2 -m "not learning"
+
+test-learning: $(READY)
+	@echo "== pytest, the learning tests: each trains until its task is solved"
+	$(BIN)/python -m pytest -n 2 -m learning --durations=0
+
+demo: $(READY)
+	@echo "== HER+SAC on FetchReach-v4, with pyrl-sb3's policy and buffer inside stock Stable-Baselines3"
+	$(BIN)/python -m pyrl_sb3 demo
+
+bench: $(READY)
+	@echo "== replay buffers, ours and SB3's interleaved"
+	$(BIN)/python benchmarks/her_buffer.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

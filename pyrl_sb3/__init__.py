@@ -1,0 +1,34 @@
+"""Plugin-based extension of Stable-Baselines3 for off-policy and goal-conditioned control."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrl_sb3.buffers import HerReplayBuffer as HerReplayBuffer
+    from pyrl_sb3.policies import DDPGPolicy as DDPGPolicy
+    from pyrl_sb3.policies import SACPolicy as SACPolicy
+    from pyrl_sb3.policies import TD3Policy as TD3Policy
+
+__version__ = "0.1.0"
+
+# Loaded on first use (PEP 562), so that importing the package loads neither torch nor SB3.
+_LAZY = {
+    "DDPGPolicy": "pyrl_sb3.policies",
+    "HerReplayBuffer": "pyrl_sb3.buffers",
+    "SACPolicy": "pyrl_sb3.policies",
+    "TD3Policy": "pyrl_sb3.policies",
+}
+
+__all__ = ["DDPGPolicy", "HerReplayBuffer", "SACPolicy", "TD3Policy", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
