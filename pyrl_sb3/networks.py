@@ -1,0 +1,110 @@
+"""What the policies add to SB3's networks: layer normalisation, and features for acting."""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
+from torch import nn
+from torch.nn.functional import linear
+
+Observation: TypeAlias = npt.NDArray[np.generic] | dict[str, npt.NDArray[np.generic]]
+
+
+def default_features_extractor(space: spaces.Space[object]) -> type[BaseFeaturesExtractor]:
+    """The extractor that SB3's Mlp-, Cnn- and MultiInputPolicy would choose for ``space``."""
+    if isinstance(space, spaces.Dict):
+        return CombinedExtractor
+    return NatureCNN if is_image_space(space) else FlattenExtractor
+
+
+def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential:
+    """
+    The same layers with a ``LayerNorm`` between each hidden linear layer and its activation
+    (Ba 2016, https://arxiv.org/abs/1607.06450).
+
+    :param mlp: linear layers and activations; they are reused, not copied
+    :param normalize_last: whether the last linear layer is a hidden one too, as in SAC's
+        ``latent_pi``, whose output layers are modules of their own
+    """
+    layers = list(mlp)
+    linear = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+    hidden = linear if normalize_last else linear[:-1]
+    for i in reversed(hidden):
+        layer = layers[i]
+        assert isinstance(layer, nn.Linear)
+        norm = nn.LayerNorm(layer.out_features)
+        layers.insert(i + 1, norm.to(layer.weight.device, layer.weight.dtype))
+    return nn.Sequential(*layers)
+
+
+def lean_forward(layers: Iterable[nn.Module], x: th.Tensor) -> th.Tensor:
+    """
+    The layers applied in turn, the common ones as functions: for one row, most of the time of an
+    ``nn.Sequential`` is the dispatch of its modules. To be called without gradients.
+    """
+    for layer in layers:
+        hooked = layer._forward_hooks or layer._forward_pre_hooks
+        if type(layer) is nn.Linear and not hooked:
+            x = linear(x, layer.weight, layer.bias)
+        elif type(layer) is nn.ReLU and not hooked:
+            x = x.relu()
+        else:
+            x = layer(x)
+    return x
+
+
+class FlatFeatures:
+    """
+    Observations from numpy to the features that SB3's ``FlattenExtractor`` or
+    ``CombinedExtractor`` makes of them, in one copy instead of one per key and check.
+
+    Only for observations it can take exactly as SB3 would; for all else (images, discrete parts,
+    one's own extractor, a single observation without the batch axis) calling it gives ``None``
+    and SB3's own way is to be used.
+    """
+
+    def __init__(self, space: spaces.Space[object], extractor: nn.Module) -> None:
+        self.shapes: dict[str | None, tuple[int, ...]] | None = None
+        if type(extractor) is FlattenExtractor and _is_vector(space):
+            assert space.shape is not None
+            self.shapes = {None: space.shape}
+        elif type(extractor) is CombinedExtractor and isinstance(space, spaces.Dict):
+            # CombinedExtractor concatenates in the order of its modules.
+            parts = {key: space[key] for key in extractor.extractors}
+            if all(_is_vector(part) for part in parts.values()):
+                self.shapes = {key: part.shape for key, part in parts.items() if part.shape}
+
+    def __call__(self, observation: Observation, device: th.device) -> th.Tensor | None:
+        """
+        :param observation: ``(n_envs, *shape)``, or a dict of them
+        :return: ``(n_envs, features_dim)``, float32, or ``None``
+        """
+        if self.shapes is None:
+            return None
+        parts = []
+        for key, shape in self.shapes.items():
+            if key is None:
+                part = observation
+            elif isinstance(observation, Mapping) and key in observation:
+                part = observation[key]
+            else:
+                return None
+            if not isinstance(part, np.ndarray) or part.ndim == 0 or part.shape[1:] != shape:
+                return None
+            parts.append(part.reshape(len(part), -1))
+        flat = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return th.as_tensor(flat, dtype=th.float32, device=device)
+
+
+def _is_vector(space: spaces.Space[object]) -> bool:
+    return isinstance(space, spaces.Box) and space.shape != () and not is_image_space(space)

@@ -1,0 +1,193 @@
+"""
+DDPG, TD3, SAC and TQC policies: SB3's, with cheaper acting and layer normalisation.
+
+They are passed to stock algorithms, ``SAC(pyrl_sb3.SACPolicy, env).learn(...)``, take every keyword
+of the SB3 policy they extend, and compute the same actions and losses from the same weights.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.tqc import policies as tqc
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.sac import policies as sac
+from stable_baselines3.td3 import policies as td3
+from torch import nn
+
+from pyrl_sb3.networks import (
+    FlatFeatures,
+    Observation,
+    default_features_extractor,
+    insert_layer_norm,
+    lean_forward,
+)
+
+LayerNorm = bool | Literal["actor", "critic"]
+
+if TYPE_CHECKING:
+    # What the mixin may rely on: an actor-critic policy of SB3.
+    class _Base(BasePolicy):
+        actor: Any
+        critic: Any
+
+        def _build(self, lr_schedule: Schedule) -> None: ...
+        def make_actor(self, features_extractor: Any = None) -> Any: ...
+        def make_critic(self, features_extractor: Any = None) -> Any: ...
+else:
+    _Base = object
+
+
+class LeanPolicy(_Base):
+    """
+    What the policies here add to SB3's; mixed in before an SB3 actor-critic policy.
+
+    Differences from SB3's policies:
+
+    - arguments after ``lr_schedule`` are keyword-only;
+    - the features extractor, unless given, is chosen from the observation space, so that one
+      class serves as Mlp-, Cnn- and MultiInputPolicy;
+    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise: the same update in
+      one call, equal up to rounding;
+    - ``set_training_mode`` visits the modules only when the mode changes.
+
+    :param layer_norm: normalise the hidden layers of the actor, the critics or (``True``) both
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        layer_norm: LayerNorm = False,
+        **kwargs: Any,
+    ) -> None:
+        if layer_norm not in (False, True, "actor", "critic"):
+            raise ValueError(
+                f"layer_norm={layer_norm!r}: must be False, True (both), 'actor' or 'critic'"
+            )
+        self.layer_norm = layer_norm
+        kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self._flat_features = FlatFeatures(observation_space, self.actor.features_extractor)
+        # A parameter to ask for the device: SB3's property walks the modules to find one. In a
+        # tuple, so that it is not registered a second time.
+        self._anchor = (next(self.actor.parameters()),)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        # Adam's implementations exclude one another, so a choice of the user's stands.
+        chosen = {"fused", "foreach", "capturable", "differentiable"} & set(self.optimizer_kwargs)
+        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
+            self.optimizer_kwargs["fused"] = True
+        super()._build(lr_schedule)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        # SB3's SACPolicy forgets the second one.
+        data.update(
+            layer_norm=self.layer_norm, share_features_extractor=self.share_features_extractor
+        )
+        return data
+
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor = super().make_actor(features_extractor)
+        if self.layer_norm in (True, "actor"):
+            if hasattr(actor, "latent_pi"):
+                actor.latent_pi = insert_layer_norm(actor.latent_pi, normalize_last=True)
+            else:
+                actor.mu = insert_layer_norm(actor.mu, normalize_last=False)
+        return actor
+
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        critic = super().make_critic(features_extractor)
+        if self.layer_norm in (True, "critic"):
+            # SB3 keeps each critic twice: as a submodule (qf0, qf1, ...) and in a list.
+            networks = critic.q_networks
+            for name, module in list(critic.named_children()):
+                if module in networks:
+                    normalized = insert_layer_norm(module, normalize_last=False)
+                    networks[networks.index(module)] = normalized
+                    setattr(critic, name, normalized)
+        return critic
+
+    def set_training_mode(self, mode: bool) -> None:
+        if not (self.training == self.actor.training == self.critic.training == mode):
+            super().set_training_mode(mode)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[npt.NDArray[Any], ...] | None = None,
+        episode_start: npt.NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...] | None]:
+        features = self._flat_features(observation, self._anchor[0].device)
+        if features is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        with th.no_grad():
+            scaled = self._act(features, deterministic).cpu().numpy()
+        assert isinstance(self.action_space, spaces.Box)
+        scaled = scaled.reshape(-1, *self.action_space.shape)
+        return self.unscale_action(scaled), state
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        """
+        The action for each row of ``features``.
+
+        :param features: ``(n_envs, features_dim)``
+        :return: ``(n_envs, action_dim)``, in [-1, 1]
+        """
+        raise NotImplementedError
+
+
+def _gaussian_action(
+    actor: sac.Actor | tqc.Actor, features: th.Tensor, deterministic: bool
+) -> th.Tensor:
+    """
+    A squashed Gaussian action (Haarnoja 2018, https://arxiv.org/abs/1801.01290, appendix C),
+    drawn from torch's generator exactly as SB3 draws it.
+    """
+    latent = lean_forward(actor.latent_pi, features)
+    if actor.use_sde:
+        mean, noise_features = actor.mu(latent), {"latent_sde": latent}
+        return actor.action_dist.actions_from_params(
+            mean, actor.log_std, deterministic=deterministic, **noise_features
+        )
+    mean = lean_forward((actor.mu,), latent)
+    if deterministic:
+        return mean.tanh_()
+    assert isinstance(actor.log_std, nn.Module)
+    std = lean_forward((actor.log_std,), latent).clamp_(sac.LOG_STD_MIN, sac.LOG_STD_MAX).exp_()
+    return th.addcmul(mean, std, th.randn_like(mean)).tanh_()
+
+
+class SACPolicy(LeanPolicy, sac.SACPolicy):
+    __doc__ = LeanPolicy.__doc__
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return _gaussian_action(self.actor, features, deterministic)
+
+
+class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
+    __doc__ = LeanPolicy.__doc__
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return _gaussian_action(self.actor, features, deterministic)
+
+
+class TD3Policy(LeanPolicy, td3.TD3Policy):
+    __doc__ = LeanPolicy.__doc__
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return lean_forward(self.actor.mu, features)
+
+
+class DDPGPolicy(TD3Policy):
+    """The TD3 policy with one critic; SB3's DDPG uses its TD3 policy in the same way."""
+
+    def __init__(self, *args: Any, n_critics: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, n_critics=n_critics, **kwargs)
