@@ -1,0 +1,123 @@
+"""
+Action noise. Each process owns its generator, so parallel environments explore differently, a
+seeded run does not depend on who else draws from numpy, and a pickled process continues its stream.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+
+Array = NDArray[Any]
+
+
+class Context(Protocol):
+    """What the factories use of `pyrl_sb3.plugins.NoiseContext`."""
+
+    @property
+    def action_space(self) -> spaces.Box:
+        """Space of one environment's actions."""
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """This environment's generator."""
+
+
+class GaussianNoise(ActionNoise):
+    """
+    Independent Gaussian noise.
+
+    :param shape: Shape of an action.
+    :param sigma: Standard deviation in units of actions scaled to [-1, 1]; one, or one per dimension.
+    :param rng: Generator to draw from.
+    """
+
+    def __init__(self, shape: tuple[int, ...], sigma: ArrayLike, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.sigma = _scale(sigma, shape)
+        self.rng = rng
+
+    def __call__(self) -> Array:
+        """The noise of one step, of the shape of an action."""
+        return (self.sigma * self.rng.standard_normal(self.sigma.shape)).astype(np.float32)
+
+    def __repr__(self) -> str:
+        """The parameters."""
+        return f"GaussianNoise(sigma={self.sigma})"
+
+
+class OrnsteinUhlenbeckNoise(ActionNoise):
+    """
+    Ornstein-Uhlenbeck noise (Uhlenbeck & Ornstein 1930), correlated over about 1/theta steps.
+
+    Unlike SB3's, `sigma` is the standard deviation that the noise really has, and each episode
+    starts from that distribution rather than from zero; the discretisation is exact.
+
+    :param shape: Shape of an action.
+    :param sigma: Stationary standard deviation in units of actions scaled to [-1, 1].
+    :param theta: Rate of return to zero, per step.
+    :param rng: Generator to draw from.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], sigma: ArrayLike, theta: float, rng: np.random.Generator
+    ) -> None:
+        super().__init__()
+        if not theta > 0:
+            raise ValueError(f"theta must be positive, not {theta!r}")
+        self.sigma = _scale(sigma, shape)
+        self.theta = theta
+        self.rng = rng
+        self.reset()
+
+    def reset(self) -> None:
+        """Start an episode: draw from the stationary distribution."""
+        self.state = self.sigma * self.rng.standard_normal(self.sigma.shape)
+
+    def __call__(self) -> Array:
+        """The noise of one step, of the shape of an action."""
+        noise = self.state
+        decay = np.exp(-self.theta)
+        fresh = self.rng.standard_normal(self.sigma.shape)
+        self.state = decay * noise + np.sqrt(1 - decay**2) * self.sigma * fresh
+        return noise.astype(np.float32)
+
+    def __repr__(self) -> str:
+        """The parameters."""
+        return f"OrnsteinUhlenbeckNoise(sigma={self.sigma}, theta={self.theta})"
+
+
+class PerEnvNoise(VectorizedActionNoise):
+    """
+    One ready-made process per environment; SB3's class would copy one, generator and all.
+
+    Draws have the shape ``(n_envs, action_dim)``.
+    """
+
+    def __init__(self, noises: Sequence[ActionNoise]) -> None:
+        super().__init__(noises[0], len(noises))
+        self.noises = list(noises)
+
+
+def gaussian(context: Context, *, sigma: ArrayLike = 0.1) -> GaussianNoise:
+    """Gaussian noise for one environment; `sigma` as in `GaussianNoise`."""
+    return GaussianNoise(context.action_space.shape, sigma, context.rng)
+
+
+def ornstein_uhlenbeck(
+    context: Context, *, sigma: ArrayLike = 0.2, theta: float = 0.15
+) -> OrnsteinUhlenbeckNoise:
+    """Ornstein-Uhlenbeck noise for one environment; as in `OrnsteinUhlenbeckNoise`."""
+    return OrnsteinUhlenbeckNoise(context.action_space.shape, sigma, theta, context.rng)
+
+
+def _scale(sigma: ArrayLike, shape: tuple[int, ...]) -> Array:
+    scale = np.asarray(sigma, dtype=np.float64)
+    if not (np.isfinite(scale).all() and (scale >= 0).all()):
+        raise ValueError(f"sigma must be finite and not negative, not {sigma!r}")
+    if scale.shape not in ((), shape):
+        raise ValueError(f"sigma has shape {scale.shape}, the actions have {shape}")
+    return np.broadcast_to(scale, shape).copy()

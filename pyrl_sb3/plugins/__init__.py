@@ -1,0 +1,70 @@
+"""
+Plugins: components that other distributions add under the entry-point group ``pyrl_sb3``.
+
+A plugin module imports only from here; neither torch nor SB3 is loaded by it.
+"""
+
+from pyrl_sb3.plugins.build import environment_spec, make_noise, parse_noise
+from pyrl_sb3.plugins.contexts import NoiseContext, SeedGroup, SyncContext
+from pyrl_sb3.plugins.errors import (
+    AmbiguousComponentError,
+    ComponentLoadError,
+    ComponentParameterError,
+    MissingPluginError,
+    PluginError,
+    PluginFailure,
+    PluginWarning,
+    UnknownComponentError,
+)
+from pyrl_sb3.plugins.hookspecs import hookimpl
+from pyrl_sb3.plugins.lookup import Found, PluginInfo
+from pyrl_sb3.plugins.manager import PluginManager, get_plugin_manager
+from pyrl_sb3.plugins.settings import Settings, apply_options
+from pyrl_sb3.plugins.types import (
+    API_VERSION,
+    AlgorithmSpec,
+    CallbackSpec,
+    Component,
+    EnvironmentSpec,
+    EnvWrapperSpec,
+    FeaturesExtractorSpec,
+    NoiseSpec,
+    PolicySpec,
+    ReplayBufferSpec,
+    SyncCallbackSpec,
+)
+
+__all__ = [
+    "API_VERSION",
+    "AlgorithmSpec",
+    "AmbiguousComponentError",
+    "CallbackSpec",
+    "Component",
+    "ComponentLoadError",
+    "ComponentParameterError",
+    "EnvWrapperSpec",
+    "EnvironmentSpec",
+    "FeaturesExtractorSpec",
+    "Found",
+    "MissingPluginError",
+    "NoiseContext",
+    "NoiseSpec",
+    "PluginError",
+    "PluginFailure",
+    "PluginInfo",
+    "PluginManager",
+    "PluginWarning",
+    "PolicySpec",
+    "ReplayBufferSpec",
+    "SeedGroup",
+    "Settings",
+    "SyncCallbackSpec",
+    "SyncContext",
+    "UnknownComponentError",
+    "apply_options",
+    "environment_spec",
+    "get_plugin_manager",
+    "hookimpl",
+    "make_noise",
+    "parse_noise",
+]

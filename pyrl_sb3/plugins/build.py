@@ -1,0 +1,85 @@
+"""From a name and parameters to the object itself, where more is needed than a call."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pyrl_sb3.plugins.contexts import NoiseContext
+from pyrl_sb3.plugins.errors import ComponentParameterError
+from pyrl_sb3.plugins.lookup import qualified_name
+from pyrl_sb3.plugins.manager import PluginManager
+from pyrl_sb3.plugins.types import EnvironmentSpec, NoiseSpec
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+    from stable_baselines3.common.noise import ActionNoise
+
+
+def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]:
+    """
+    Split ``ou_0.2`` into the reference and its parameters, here ``("ou", {"sigma": 0.2})``.
+
+    :raises ComponentParameterError: when what follows the underscore is no number, or the noise
+        has no scale.
+    """
+    ref, underscore, number = text.rpartition("_")
+    if not underscore or ":" in text:
+        return text, {}
+    spec = manager.find("noise", ref).spec
+    assert isinstance(spec, NoiseSpec)
+    if spec.scale is None:
+        raise ComponentParameterError(f"noise {ref!r} has no scale, so {text!r} means nothing")
+    try:
+        return ref, {spec.scale: float(number)}
+    except ValueError:
+        message = f"noise {text!r}: {number!r} is no number; write for example {ref}_0.1"
+        raise ComponentParameterError(message) from None
+
+
+def make_noise(
+    manager: PluginManager, ref: str, params: Mapping[str, Any], context: NoiseContext
+) -> "ActionNoise":
+    """
+    The action noise `ref` for all ``context.n_envs`` environments.
+
+    Each environment gets a process with a generator of its own, spawned from ``context.rng``.
+    """
+    found = manager.find("noise", ref)
+    assert isinstance(found.spec, NoiseSpec)
+    factory = manager.load("noise", ref)
+    params = manager.check_params("noise", ref, params)
+    if found.spec.vectorized:
+        noise: ActionNoise = factory(context, **params)
+        return noise
+    noises = [
+        factory(replace(context, n_envs=1, rng=rng), **params)
+        for rng in context.rng.spawn(context.n_envs)
+    ]
+    if len(noises) == 1:
+        return noises[0]
+    vectorised: ActionNoise = import_module("pyrl_sb3.noise.action").PerEnvNoise(noises)
+    return vectorised
+
+
+def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpec":
+    """
+    The plugin's environment as a ``gymnasium.EnvSpec``, to pass where an id is expected.
+
+    An id in gymnasium's registry would be unknown in the worker processes of ``SubprocVecEnv``.
+
+    :param kwargs: Arguments of the environment's constructor.
+    """
+    found = manager.find("environment", ref)
+    assert isinstance(found.spec, EnvironmentSpec)
+    params = manager.check_params("environment", ref, {**found.spec.kwargs, **kwargs})
+    target = found.spec.target
+    registration = import_module("gymnasium.envs.registration")
+    namespace, _, name = found.name.rpartition("/")
+    spec: EnvSpec = registration.EnvSpec(
+        id=f"{namespace}/{name}-v0" if ":" not in namespace else "undeclared-v0",
+        entry_point=target if isinstance(target, str) else qualified_name(target),
+        max_episode_steps=found.spec.max_episode_steps,
+        kwargs=params,
+    )
+    return spec

@@ -1,0 +1,108 @@
+"""What the package brings itself, registered through the hooks that everybody uses."""
+
+from collections.abc import Iterable
+
+from pyrl_sb3.plugins.hookspecs import hookimpl
+from pyrl_sb3.plugins.types import (
+    AlgorithmSpec,
+    CallbackSpec,
+    FeaturesExtractorSpec,
+    NoiseSpec,
+    PolicySpec,
+    ReplayBufferSpec,
+)
+
+_SB3 = "stable_baselines3"
+
+
+@hookimpl
+def pyrl_noise_processes() -> Iterable[NoiseSpec]:
+    """Gaussian and Ornstein-Uhlenbeck noise."""
+    yield NoiseSpec(
+        name="normal",
+        target="pyrl_sb3.noise.action:gaussian",
+        aliases=("gaussian",),
+        summary="independent Gaussian noise at each step",
+    )
+    yield NoiseSpec(
+        name="ou",
+        target="pyrl_sb3.noise.action:ornstein_uhlenbeck",
+        aliases=("ornstein-uhlenbeck",),
+        summary="Ornstein-Uhlenbeck noise; sigma is its stationary standard deviation",
+    )
+
+
+@hookimpl
+def pyrl_replay_buffers() -> Iterable[ReplayBufferSpec]:
+    """The buffers of `pyrl_sb3.buffers`."""
+    yield ReplayBufferSpec(
+        name="uniform",
+        target="pyrl_sb3.buffers:ReplayBuffer",
+        summary="uniform replay, each observation stored once",
+    )
+    yield ReplayBufferSpec(
+        name="dict",
+        target="pyrl_sb3.buffers:DictReplayBuffer",
+        observation_kinds=frozenset({"dict"}),
+        summary="uniform replay of dictionary observations",
+    )
+    yield ReplayBufferSpec(
+        name="her",
+        target="pyrl_sb3.buffers:HerReplayBuffer",
+        observation_kinds=frozenset({"dict"}),
+        needs=frozenset({"env"}),
+        summary="hindsight experience replay",
+    )
+
+
+@hookimpl
+def pyrl_callbacks() -> Iterable[CallbackSpec]:
+    """SB3's callbacks."""
+    for name, attribute, summary in (
+        ("eval", "EvalCallback", "evaluate at intervals, keep the best model"),
+        ("checkpoint", "CheckpointCallback", "save the model at intervals"),
+        ("stop-at-episodes", "StopTrainingOnMaxEpisodes", "end after a number of episodes"),
+        ("progress-bar", "ProgressBarCallback", "show a progress bar"),
+    ):
+        target = f"{_SB3}.common.callbacks:{attribute}"
+        yield CallbackSpec(name=name, target=target, summary=summary)
+
+
+@hookimpl
+def pyrl_policies() -> Iterable[PolicySpec]:
+    """The policies of `pyrl_sb3.policies`."""
+    for name in ("ddpg", "td3", "sac"):
+        yield PolicySpec(
+            name=name,
+            target=f"pyrl_sb3.policies:{name.upper()}Policy",
+            algorithms=frozenset({name}),
+            summary=f"policy for {name.upper()} that acts and trains faster than SB3's",
+        )
+
+
+@hookimpl
+def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:
+    """SB3's features extractors."""
+    for name, attribute, summary in (
+        ("flatten", "FlattenExtractor", "flattens the observation"),
+        ("combined", "CombinedExtractor", "joins the entries of a dictionary"),
+        ("nature-cnn", "NatureCNN", "convolutions for images (Mnih 2015)"),
+    ):
+        target = f"{_SB3}.common.torch_layers:{attribute}"
+        yield FeaturesExtractorSpec(name=name, target=target, summary=summary)
+
+
+@hookimpl
+def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
+    """SB3's off-policy algorithms for continuous actions."""
+    for name, summary in (
+        ("ddpg", "deep deterministic policy gradient (Lillicrap 2016)"),
+        ("td3", "twin delayed DDPG (Fujimoto 2018)"),
+        ("sac", "soft actor-critic (Haarnoja 2018)"),
+    ):
+        yield AlgorithmSpec(
+            name=name,
+            target=f"{_SB3}:{name.upper()}",
+            serves=frozenset({"env"}),
+            summary=summary,
+        )

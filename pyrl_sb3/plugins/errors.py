@@ -1,0 +1,76 @@
+"""What goes wrong with plugins, worded for the person who has to act on it."""
+
+import traceback
+from dataclasses import dataclass
+
+# Our own distributions, for the hint when a name they provide is used without them.
+FIRST_PARTY = {
+    ("noise", "colored"): "pyrl-colored-noise",
+    ("noise", "pink"): "pyrl-colored-noise",
+    ("noise", "red"): "pyrl-colored-noise",
+    ("noise", "white"): "pyrl-colored-noise",
+    ("replay-buffer", "prioritized"): "pyrl-prioritized-replay",
+    ("replay-buffer", "prioritized-dict"): "pyrl-prioritized-replay",
+    ("replay-buffer", "prioritized-her"): "pyrl-prioritized-replay",
+    ("sync-callback", "population"): "pyrl-population-sync",
+}
+FIRST_PARTY_PLUGINS = {
+    "colored-noise": "pyrl-colored-noise",
+    "prioritized-replay": "pyrl-prioritized-replay",
+    "population-sync": "pyrl-population-sync",
+}
+
+
+class PluginError(Exception):
+    """Base of all errors of the registry."""
+
+
+class UnknownComponentError(PluginError, LookupError):
+    """No plugin provides the name."""
+
+
+class AmbiguousComponentError(PluginError, LookupError):
+    """Several plugins provide the bare name; the qualified names are in the message."""
+
+
+class ComponentLoadError(PluginError, ImportError):
+    """The name is registered, but what it stands for cannot be imported."""
+
+
+class ComponentParameterError(PluginError, TypeError):
+    """A component does not take the parameters it was given."""
+
+
+class MissingPluginError(PluginError, ImportError):
+    """A saved model needs a plugin that is not installed."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin is ignored, shadowed or deprecated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginFailure:
+    """Why a plugin, or a part of it, is ignored; `plugin` reads ``name (distribution version)``."""
+
+    plugin: str
+    name: str
+    stage: str  # import | api | register | collect
+    error: BaseException
+
+    def __str__(self) -> str:
+        what = f"{type(self.error).__name__}: {self.error}".removesuffix(": ")
+        return f"plugin {self.plugin} failed at {self.stage}: {' '.join(what.split())}"
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as Python prints it."""
+        return "".join(traceback.format_exception(self.error))
+
+
+def install_hint(kind: str, name: str) -> str | None:
+    """The distribution of ours that provides `name`, bare or qualified, if one does."""
+    namespace, _, bare = name.rpartition("/")
+    if namespace:
+        return FIRST_PARTY_PLUGINS.get(namespace)
+    return FIRST_PARTY.get((kind, bare))

@@ -1,0 +1,175 @@
+"""From a name to a component: the rules of precedence, and the errors people read."""
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pyrl_sb3.plugins.errors import (
+    AmbiguousComponentError,
+    ComponentLoadError,
+    PluginWarning,
+    UnknownComponentError,
+    install_hint,
+)
+from pyrl_sb3.plugins.types import SPECS, Component
+
+if TYPE_CHECKING:
+    from pyrl_sb3.plugins.manager import PluginManager
+
+# The plugin that holds what the package brings itself.
+BUILTIN = "pyrl"
+
+# Of a class that is named by its path nobody said anything: assume what restricts least, except
+# that seeds whose independence nobody promised are not treated as independent.
+_UNDECLARED: dict[str, dict[str, Any]] = {
+    "replay-buffer": {"observation_kinds": frozenset({"array", "dict"})},
+    "sync-callback": {"couples_seeds": True},
+}
+
+
+@dataclass(kw_only=True)
+class PluginInfo:
+    """A plugin: where it comes from, and what loading it took."""
+
+    name: str
+    module: str
+    distribution: str | None = None
+    version: str | None = None
+    hooks: tuple[str, ...] = ()
+    import_ms: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} ({self.distribution} {self.version})" if self.distribution else self.name
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """
+    A component and where it comes from.
+
+    :param name: ``plugin/name``, or the reference itself for ``pkg.mod:Attr``.
+    """
+
+    kind: str
+    name: str
+    spec: Component
+    plugin: PluginInfo | None = field(default=None, compare=False)
+
+    def record(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What run folders and saved models keep, so that the name still means this later."""
+        target = self.spec.target
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "params": dict(params or {}),
+            "target": target if isinstance(target, str) else qualified_name(target),
+            "distribution": self.plugin.distribution if self.plugin else None,
+            "version": self.plugin.version if self.plugin else None,
+        }
+
+
+def qualified_name(thing: Any) -> str:
+    """The path ``pkg.mod:Attr`` of a class or function."""
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def check_kind(kind: str) -> str:
+    """
+    The kind itself.
+
+    :raises UnknownComponentError: when there is none of that name.
+    """
+    if kind not in SPECS:
+        close = difflib.get_close_matches(kind, SPECS, 1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnknownComponentError(
+            f"unknown kind of component {kind!r}; kinds: {', '.join(SPECS)}.{meant}"
+        )
+    return kind
+
+
+def find(manager: "PluginManager", kind: str, ref: str) -> Found:
+    """See `PluginManager.find`."""
+    known = list(manager.found(check_kind(kind)).values())
+    if ":" in ref:
+        spec = SPECS[kind](name="undeclared", target=ref, **_UNDECLARED.get(kind, {}))
+        return Found(kind=kind, name=ref, spec=spec)
+    namespace, _, bare = ref.rpartition("/")
+    matches = [
+        found
+        for found in known
+        if bare in found.spec.names and (not namespace or _plugin(found) == namespace)
+    ]
+    if not matches:
+        raise UnknownComponentError(_unknown(manager, kind, ref, known))
+    chosen = _choose(kind, ref, matches)
+    if chosen.spec.deprecated:
+        _warn(f"{kind} {chosen.name!r} is deprecated: {chosen.spec.deprecated}")
+    return chosen
+
+
+def load_target(found: Found) -> Any:
+    """
+    Import what the component stands for.
+
+    :raises ComponentLoadError: when that fails, whatever the reason.
+    """
+    target = found.spec.target
+    if not isinstance(target, str):
+        return target
+    module, _, path = target.partition(":")
+    try:
+        value: Any = import_module(module)
+        for attribute in path.split("."):
+            value = getattr(value, attribute)
+    except (Exception, SystemExit) as error:
+        source = f" from plugin {found.plugin}" if found.plugin else ""
+        hint = f"\n  hint: {found.spec.install_hint}" if found.spec.install_hint else ""
+        raise ComponentLoadError(
+            f"{found.kind} {found.name!r}{source} could not be imported ({target}): "
+            f"{type(error).__name__}: {error}{hint}"
+        ) from error
+    return value
+
+
+def _choose(kind: str, ref: str, matches: Sequence[Found]) -> Found:
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(sorted(found.name for found in matches))
+    for found in matches:
+        # Installing a package must not change what a config means.
+        if _plugin(found) == BUILTIN:
+            _warn(
+                f"{kind} {ref!r} means {found.name!r}; write the full name for another of {names}"
+            )
+            return found
+    raise AmbiguousComponentError(f"{kind} {ref!r} is provided by several plugins; write {names}")
+
+
+def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Found]) -> str:
+    available = ", ".join(sorted(found.name for found in known)) or "none"
+    names = [name for found in known for name in (found.name, *found.spec.names)]
+    close = difflib.get_close_matches(ref, names, 1)
+    lines = [f"unknown {kind} {ref!r}; available: {available}."]
+    package = install_hint(kind, ref)
+    if package and package not in {info.distribution for info in manager.disabled}:
+        lines[0] += f" It is part of {package}: pip install {package}"
+    elif close:
+        lines[0] += f" Did you mean {close[0]!r}?"
+    lines += [f"  note: {failure}" for failure in manager.failures]
+    lines += [f"  note: plugin {info} is installed but disabled" for info in manager.disabled]
+    return "\n".join(lines)
+
+
+def _plugin(found: Found) -> str | None:
+    return found.plugin.name if found.plugin else None
+
+
+def _warn(message: str) -> None:
+    # Python itself shows a message only once for each place.
+    warnings.warn(message, PluginWarning, stacklevel=2)

@@ -1,0 +1,223 @@
+"""
+The registry of plugins. What the rest of the package calls::
+
+    manager = get_plugin_manager()
+    found = manager.find("noise", "pink")             # Found: qualified name, spec, plugin
+    params = manager.check_params("noise", "pink", {"sigma": 0.3})   # with the defaults filled in
+    target = manager.load("noise", "pink")            # the factory or class itself
+
+A reference is ``pkg.mod:Attr``, ``plugin/name`` or a bare name. Plugins are looked for on the first
+look-up that needs them, never on import. Kinds are the keys of `types.SPECS`.
+"""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from pyrl_sb3.plugins import builtin, hookspecs, lookup, signature
+from pyrl_sb3.plugins.errors import PluginError, PluginFailure, PluginWarning
+from pyrl_sb3.plugins.hookspecs import PROJECT
+from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
+from pyrl_sb3.plugins.settings import Settings, normalise
+from pyrl_sb3.plugins.sources import load_module, module_plugin_name
+from pyrl_sb3.plugins.types import SPECS
+from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
+
+
+class PluginManager:
+    """
+    Finds plugins, keeps what they offer, and remembers which failed and why.
+
+    :param settings: Which plugins to load.
+
+    `plugins` maps names to `PluginInfo`; `failures` and `disabled` say what is missing. A plugin
+    that fails is ignored with a warning, unless ``settings.strict``.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.plugins: dict[str, PluginInfo] = {}
+        self.failures: list[PluginFailure] = []
+        self.disabled: list[PluginInfo] = []
+        self._found: dict[str, dict[str, Found]] = {kind: {} for kind in SPECS}
+        self._scanned = False
+        self._pluggy = pluggy.PluginManager(PROJECT)
+        self._pluggy.add_hookspecs(hookspecs)
+        self.register(builtin, BUILTIN)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "PluginManager":
+        """A manager with the settings of `environ`, see `Settings`."""
+        return cls(Settings.from_environ(environ))
+
+    def scan(self) -> None:
+        """Load the installed plugins, in the order of their names; does nothing the second time."""
+        if self._scanned:
+            return
+        self._scanned = True
+        entry_points = metadata.entry_points(group=PROJECT)
+        for entry in sorted(entry_points, key=lambda e: (normalise(e.name), e.value)):
+            # Entry points made by hand have no distribution.
+            dist = entry.dist.name if entry.dist else None
+            info = PluginInfo(
+                name=normalise(entry.name),
+                module=entry.module,
+                distribution=dist,
+                version=entry.dist.version if entry.dist else None,
+            )
+            if self.settings.wants(entry.name, dist or entry.name):
+                self._add(info, entry.load)
+            else:
+                self.disabled.append(info)
+        for module in self.settings.modules:
+            info = PluginInfo(name=module_plugin_name(module), module=module)
+            self._add(info, lambda module=module: load_module(module))  # type: ignore[misc]
+
+    def register(self, plugin: object, name: str) -> PluginInfo:
+        """
+        Add a plugin object (usually a module) under `name`.
+
+        :raises PluginError: when it is not a valid plugin.
+        """
+        info = PluginInfo(name=normalise(name), module=getattr(plugin, "__name__", repr(plugin)))
+        failed_before = len(self.failures)
+        self._add(info, lambda: plugin, quiet=True)
+        if len(self.failures) > failed_before:
+            failure = self.failures[failed_before]
+            raise PluginError(str(failure)) from failure.error
+        return info
+
+    def unregister(self, name: str) -> None:
+        """Forget a plugin, its components and its failures."""
+        self._pluggy.unregister(name=name)
+        del self.plugins[name]
+        self.failures = [failure for failure in self.failures if failure.name != name]
+        for kind, found in self._found.items():
+            self._found[kind] = {
+                key: value
+                for key, value in found.items()
+                if value.plugin is None or value.plugin.name != name
+            }
+
+    def components(self, kind: str | None = None) -> list[Found]:
+        """All registered components, or those of one kind, sorted by kind and qualified name."""
+        self.scan()
+        kinds = SPECS if kind is None else [lookup.check_kind(kind)]
+        return [self._found[each][name] for each in kinds for name in sorted(self._found[each])]
+
+    def find(self, kind: str, ref: str) -> Found:
+        """
+        What `ref` stands for; does not import its target.
+
+        :raises UnknownComponentError: when nothing has that name.
+        :raises AmbiguousComponentError: when several plugins have that bare name.
+        """
+        if not ref.startswith(f"{BUILTIN}/") and ":" not in ref:
+            self.scan()
+        return lookup.find(self, kind, ref)
+
+    def load(self, kind: str, ref: Any) -> Any:
+        """
+        The target of `ref`; an object that is not a string is returned as it is.
+
+        :raises ComponentLoadError: when the target cannot be imported.
+        """
+        return lookup.load_target(self.find(kind, ref)) if isinstance(ref, str) else ref
+
+    def check_params(self, kind: str, ref: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        The component's defaults updated by `params`; imports the target.
+
+        :raises ComponentParameterError: for a parameter that it does not take, or lacks.
+        """
+        found = self.find(kind, ref)
+        label = f"{kind} {found.name!r}"
+        return signature.check(found.spec, label, lookup.load_target(found), params)
+
+    def found(self, kind: str) -> Mapping[str, Found]:
+        """Qualified name -> component, of what has been loaded so far."""
+        return self._found[kind]
+
+    def _add(self, info: PluginInfo, load: Callable[[], object], *, quiet: bool = False) -> None:
+        started = time.perf_counter()
+        stage = "import"
+        try:
+            plugin = load()
+            info.import_ms = 1000 * (time.perf_counter() - started)
+            if self._pluggy.is_registered(plugin):
+                return
+            stage = "api"
+            check_api(plugin)
+            stage = "register"
+            self._register(plugin, info)
+        except (Exception, SystemExit) as error:
+            self._fail(info, stage, error, quiet)
+            return
+        finally:
+            self._trace(f"{info}: {info.module} in {1000 * (time.perf_counter() - started):.1f} ms")
+        self.plugins[info.name] = info
+        self._collect(plugin, info, quiet)
+
+    def _register(self, plugin: object, info: PluginInfo) -> None:
+        if info.name in self.plugins:
+            raise ValueError(f"its name is taken by plugin {self.plugins[info.name]}")
+        try:
+            self._pluggy.register(plugin, info.name)
+            check_hooks(self._pluggy, plugin)
+        except Exception:
+            # Before 1.7, pluggy leaves a plugin that fails its validation half registered.
+            if self._pluggy.has_plugin(info.name):
+                self._pluggy.unregister(name=info.name)
+            raise
+
+    def _collect(self, plugin: object, info: PluginInfo, quiet: bool) -> None:
+        for spec in SPECS.values():
+            # One by one: in a joint call, one raising implementation would lose all results.
+            for impl in getattr(self._pluggy.hook, spec.hook).get_hookimpls():
+                if impl.plugin is not plugin:
+                    continue
+                info.hooks = (*info.hooks, spec.hook)
+                try:
+                    items = list(impl.function())
+                except (Exception, SystemExit) as error:
+                    self._fail(info, "collect", error, quiet)
+                    continue
+                known = self._found[spec.kind]
+                for item in items:
+                    mine = [found.spec for found in known.values() if found.plugin is info]
+                    problem = item_problem(spec, item, mine)
+                    if problem:
+                        self._fail(info, "collect", problem, quiet)
+                        continue
+                    name = f"{info.name}/{item.name}"
+                    known[name] = Found(kind=spec.kind, name=name, spec=item, plugin=info)
+
+    def _fail(self, info: PluginInfo, stage: str, error: BaseException, quiet: bool) -> None:
+        failure = PluginFailure(plugin=str(info), name=info.name, stage=stage, error=error)
+        self.failures.append(failure)
+        if self.settings.strict:
+            raise PluginError(str(failure)) from error
+        if not quiet:
+            warnings.warn(
+                f"{failure}; it is ignored. `pyrl plugins doctor` shows the traceback, "
+                f"PYRL_DISABLE_PLUGINS={info.name} silences this.",
+                PluginWarning,
+                stacklevel=2,
+            )
+
+    def _trace(self, message: str) -> None:
+        if self.settings.trace:
+            print(f"[plugins] {message}", file=sys.stderr)
+
+
+@cache
+def get_plugin_manager() -> PluginManager:
+    """The manager of this process, with the settings of its environment variables."""
+    return PluginManager.from_environ(os.environ)

@@ -1,0 +1,76 @@
+"""Checking parameters against what a component's target takes, before anything is built."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
+from typing import Any
+
+from pyrl_sb3.plugins.errors import ComponentParameterError
+from pyrl_sb3.plugins.types import Component
+
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def parameters(target: Callable[..., Any], leading: int = 0) -> tuple[dict[str, Parameter], bool]:
+    """
+    What `target` can be given by keyword, without its first `leading` arguments.
+
+    A class that forwards ``**kwargs`` also takes what its parents take.
+
+    :return: Name -> parameter, and whether any other name is accepted as well.
+    """
+    if not inspect.isclass(target):
+        return _named(target, leading)
+    found: dict[str, Parameter] = {}
+    for cls in inspect.getmro(target):
+        if "__init__" not in vars(cls) or cls is object:
+            continue
+        named, forwards = _named(vars(cls)["__init__"], leading + 1)
+        if found:
+            # What a parent requires, the child may pass itself.
+            named = {k: p.replace(default=None) for k, p in named.items()}
+        found = {**named, **found}
+        if not forwards:
+            return found, False
+    return found, False
+
+
+def check(
+    component: Component, label: str, target: Callable[..., Any], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    The component's defaults updated by `params`.
+
+    :raises ComponentParameterError: for an unknown, reserved or missing parameter.
+    """
+    known, anything = parameters(target, component.leading)
+    ours = {name for name in known if name not in component.supplied}
+    merged = {**component.defaults, **params}
+    for name in merged:
+        if name in component.supplied:
+            raise ComponentParameterError(f"{label}: {name!r} is set by the library, not by you")
+        if name not in ours and not anything:
+            close = difflib.get_close_matches(name, ours, 1)
+            raise ComponentParameterError(
+                f"{label} has no parameter {name!r}; it takes {_listing(ours)}."
+                + (f" Did you mean {close[0]!r}?" if close else "")
+            )
+    for name in ours - merged.keys():
+        if known[name].default is Parameter.empty:
+            raise ComponentParameterError(f"{label} needs the parameter {name!r}")
+    return merged
+
+
+def _named(function: Callable[..., Any], leading: int) -> tuple[dict[str, Parameter], bool]:
+    try:
+        every = list(inspect.signature(function).parameters.values())
+    except ValueError:  # some built-in callables have no signature
+        return {}, True
+    forwards = any(p.kind is Parameter.VAR_KEYWORD for p in every)
+    positional = [p for p in every if p.kind is not Parameter.VAR_POSITIONAL]
+    return {p.name: p for p in positional[leading:] if p.kind in _NAMED}, forwards
+
+
+def _listing(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

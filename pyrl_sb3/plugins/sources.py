@@ -1,0 +1,34 @@
+"""Plugins that are not installed: modules and files named on the command line."""
+
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from pyrl_sb3.plugins.settings import normalise
+
+
+def module_plugin_name(module: str) -> str:
+    """The plugin name of a module (its first package) or of a ``.py`` file (its stem)."""
+    return normalise(Path(module).stem if module.endswith(".py") else module.split(".")[0])
+
+
+def load_module(module: str) -> ModuleType:
+    """
+    Import a module by name, or a ``.py`` file by path.
+
+    :raises FileNotFoundError: when the file does not exist.
+    """
+    if not module.endswith(".py"):
+        return import_module(module)
+    path = Path(module)
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None, "the suffix .py always has a loader"
+    assert spec.loader is not None
+    loaded = module_from_spec(spec)
+    sys.modules[path.stem] = loaded
+    spec.loader.exec_module(loaded)
+    # Nobody else can import the file, so a saved model has to carry its classes.
+    import_module("cloudpickle").register_pickle_by_value(loaded)
+    return loaded

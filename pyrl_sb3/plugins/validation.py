@@ -1,0 +1,57 @@
+"""What a plugin must fulfil before its components are taken."""
+
+import difflib
+from collections.abc import Iterable
+from importlib import import_module
+
+import pluggy
+
+from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS, Component
+
+
+def check_api(plugin: object) -> None:
+    """
+    Compare the plugin's ``PYRL_PLUGIN_API`` (1 where absent) with what this version offers.
+
+    :raises ValueError: when it is out of range.
+    """
+    wanted = getattr(plugin, "PYRL_PLUGIN_API", 1)
+    if type(wanted) is not int or not MIN_API <= wanted <= API_VERSION:
+        offered = f"{MIN_API} to {API_VERSION}" if MIN_API < API_VERSION else f"{API_VERSION}"
+        version = import_module("pyrl_sb3").__version__
+        raise ValueError(f"it is written for API {wanted!r}; pyrl-sb3 {version} offers {offered}")
+
+
+def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    """
+    Check the hooks a registered plugin implements.
+
+    Pluggy takes a misspelt hook for one that somebody may yet specify.
+
+    :raises TypeError: when it implements none, or wraps one.
+    :raises ValueError: when it implements one that does not exist.
+    """
+    callers = manager.get_hookcallers(plugin) or []
+    if not callers:
+        raise TypeError("it implements no hook; is @hookimpl missing?")
+    known = [spec.hook for spec in SPECS.values()]
+    for caller in callers:
+        for impl in caller.get_hookimpls():
+            if impl.plugin is not plugin:
+                continue
+            if not caller.has_spec() and not impl.optionalhook:
+                close = difflib.get_close_matches(caller.name, known, 1)
+                meant = f". Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"unknown hook {caller.name!r}{meant}")
+            if impl.wrapper or impl.hookwrapper:
+                raise TypeError(f"{caller.name} is a hook wrapper; these hooks take none")
+
+
+def item_problem(
+    spec: type[Component], item: object, mine: Iterable[Component]
+) -> TypeError | ValueError | None:
+    """Why `item`, given by the hook of `spec` after `mine`, cannot be taken; None if it can."""
+    if not isinstance(item, Component) or type(item) is not spec:
+        return TypeError(f"{spec.hook} gave {item!r}, which is no {spec.__name__}")
+    taken = {name for other in mine for name in other.names} & set(item.names)
+    return ValueError(f"{spec.hook} gave the name {min(taken)!r} twice") if taken else None
