@@ -1,0 +1,302 @@
+"""The policies against SB3's own: same weights in, same actions and losses out."""
+
+import copy
+import subprocess
+import sys
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import sb3_contrib
+import stable_baselines3 as sb3
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
+from pyrl_sb3.policies import DDPGPolicy, SACPolicy, TD3Policy, TQCPolicy
+
+BOX = spaces.Box(-2.0, 2.0, (5,), np.float32)
+DICT = spaces.Dict(
+    {
+        "observation": spaces.Box(-1.0, 1.0, (4,), np.float64),
+        "achieved_goal": spaces.Box(-1.0, 1.0, (2,), np.float64),
+        "desired_goal": spaces.Box(-1.0, 1.0, (2,), np.float64),
+    }
+)
+# The last two cannot be taken by the short way and must come out the same all the same.
+MIXED = spaces.Dict({"position": BOX, "gear": spaces.Discrete(3)})
+IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+SPACES = {"box": BOX, "dict": DICT, "mixed": MIXED, "image": IMAGE}
+
+ALGORITHMS = {
+    "sac": (sb3.SAC, SACPolicy),
+    "td3": (sb3.TD3, TD3Policy),
+    "ddpg": (sb3.DDPG, DDPGPolicy),
+    "tqc": (sb3_contrib.TQC, TQCPolicy),
+}
+
+
+class RandomEnv(gym.Env[Any, Any]):
+    """Observations and rewards drawn from the environment's generator; 7-step episodes."""
+
+    action_space = spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([3.0, 0.5], np.float32))
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self.observation_space = space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        reward = float(self.np_random.normal())
+        return self.observation_space.sample(), reward, self.steps == 5, self.steps == 7, {}
+
+
+def make_env(space: spaces.Space[Any], n_envs: int = 1) -> DummyVecEnv:
+    return DummyVecEnv([lambda: RandomEnv(space) for _ in range(n_envs)])
+
+
+def sb3_policy_name(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if space is IMAGE else "MlpPolicy"
+
+
+def make_model(
+    algorithm: str, policy: Any, space: spaces.Space[Any], n_envs: int = 1, **policy_kwargs: Any
+) -> Any:
+    keywords = {"seed": 3, "buffer_size": 500, "learning_starts": 20, "batch_size": 16}
+    policy_kwargs = {"net_arch": [16, 16], **policy_kwargs}
+    cls, _ = ALGORITHMS[algorithm]
+    return cls(policy, make_env(space, n_envs), policy_kwargs=policy_kwargs, **keywords)
+
+
+def make_ours(algorithm: str, space: spaces.Space[Any], **policy_kwargs: Any) -> Any:
+    return make_model(algorithm, ALGORITHMS[algorithm][1], space, **policy_kwargs)
+
+
+def pair(algorithm: str, space: spaces.Space[Any], **keywords: Any) -> tuple[Any, Any]:
+    """A stock model with SB3's policy and one with ours, same seed, hence the same weights."""
+    theirs = make_model(algorithm, sb3_policy_name(space), space, **keywords)
+    return theirs, make_ours(algorithm, space, **keywords)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_same_weights_give_the_same_actions(algorithm: str, space: str) -> None:
+    theirs, ours = pair(algorithm, SPACES[space], n_envs=3)
+    for name, weights in theirs.policy.state_dict().items():
+        assert th.equal(weights, ours.policy.state_dict()[name]), name
+    observations = ours.get_env().reset()
+    for deterministic in (True, False):
+        actions = []
+        for model in (theirs, ours):
+            th.manual_seed(0)
+            actions.append(model.predict(observations, deterministic=deterministic)[0])
+        assert actions[0].shape == (3, 2)
+        assert actions[0].dtype == actions[1].dtype
+        np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_single_observation_gives_a_single_action(space: str) -> None:
+    theirs, ours = pair("sac", SPACES[space])
+    observation = SPACES[space].sample()
+    actions = [m.predict(observation, deterministic=True)[0] for m in (theirs, ours)]
+    assert actions[1].shape == (2,)
+    np.testing.assert_allclose(*actions, rtol=1e-6)
+
+
+def test_state_dependent_exploration_acts_as_in_sb3() -> None:
+    actions = []
+    for policy in ("MlpPolicy", SACPolicy):
+        model = sb3.SAC(policy, make_env(BOX), use_sde=True, seed=1, buffer_size=10)
+        model.policy.reset_noise(1)
+        actions.append(model.predict(np.ones((1, 5), np.float32))[0])
+    np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_stock_training_gives_the_same_losses(algorithm: str, space: str) -> None:
+    """With SB3's Adam, some steps of learn() end in the same weights, but for the last bit."""
+    theirs, ours = pair(algorithm, SPACES[space], optimizer_kwargs={"fused": False})
+    for model in (theirs, ours):
+        model.set_random_seed(5)
+        model.learn(26)
+    assert theirs.logger.name_to_value["train/critic_loss"] != 0
+    for key in ("train/critic_loss", "train/actor_loss"):
+        assert theirs.logger.name_to_value[key] == ours.logger.name_to_value[key]
+    for name, weights in theirs.policy.state_dict().items():
+        th.testing.assert_close(weights, ours.policy.state_dict()[name], rtol=1e-6, atol=1e-7)
+
+
+def test_fused_adam_makes_the_same_step() -> None:
+    """The fused Adam of the default rounds differently, no more."""
+    theirs, ours = pair("sac", BOX)
+    assert ours.policy.critic.optimizer.defaults["fused"]
+    for model in (theirs, ours):
+        model.set_random_seed(5)
+        model.learn(24)
+    for name, weights in theirs.policy.state_dict().items():
+        th.testing.assert_close(weights, ours.policy.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_choice_of_another_adam_stands() -> None:
+    policy = SACPolicy(
+        BOX, RandomEnv.action_space, lambda _: 1e-3, optimizer_kwargs={"foreach": True}
+    )
+    assert policy.actor.optimizer.defaults["foreach"]
+    assert not policy.actor.optimizer.defaults["fused"]
+
+
+def test_modules_are_visited_only_when_the_mode_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make_ours("sac", BOX).policy
+    observations = np.zeros((1, 5), np.float32)
+    visits = []
+    original = nn.Module.train
+    monkeypatch.setattr(
+        nn.Module, "train", lambda m, mode=True: visits.append(m) or original(m, mode)
+    )
+    policy.set_training_mode(True)
+    assert len(visits) == 0
+    policy.predict(observations)
+    assert len(visits) > 0
+    visits.clear()
+    policy.predict(observations)
+    policy.set_training_mode(False)
+    assert len(visits) == 0
+
+
+def test_a_mode_set_on_a_part_is_noticed() -> None:
+    ours = make_ours("td3", BOX)
+    ours.policy.set_training_mode(False)
+    ours.policy.actor.train()
+    ours.policy.set_training_mode(False)
+    assert not any(m.training for m in ours.policy.actor.modules())
+
+
+def test_hooks_on_layers_are_called() -> None:
+    ours = make_ours("td3", BOX)
+    seen = []
+    ours.policy.actor.mu[1].register_forward_hook(lambda *args: seen.append(args))
+    ours.predict(np.zeros((1, 5), np.float32))
+    assert len(seen) == 1
+
+
+def test_a_copy_acts_with_its_own_weights() -> None:
+    ours = make_ours("sac", DICT)
+    observations = ours.get_env().reset()
+    before = ours.predict(observations, deterministic=True)[0]
+    twin = copy.deepcopy(ours.policy)
+    with th.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(ours.predict(observations, deterministic=True)[0], before)
+    # A zero mean is the middle of the action space.
+    np.testing.assert_allclose(twin.predict(observations, deterministic=True)[0], [[1.0, 0.25]])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("where", [True, "actor", "critic"])
+def test_layer_norm_sits_between_hidden_layers_and_activations(algorithm: str, where: Any) -> None:
+    ours = make_ours(algorithm, BOX, layer_norm=where)
+    policy = ours.policy
+    actor = policy.actor.latent_pi if hasattr(policy.actor, "latent_pi") else policy.actor.mu
+    hidden = ["Linear", "LayerNorm", "ReLU"] * 2
+    bare = ["Linear", "ReLU"] * 2
+    end = [] if hasattr(policy.actor, "latent_pi") else ["Linear", "Tanh"]
+    names = [type(m).__name__ for m in actor]
+    assert names == (hidden if where in (True, "actor") else bare) + end
+    for critic in (policy.critic, policy.critic_target):
+        assert len(critic.q_networks) == (1 if algorithm == "ddpg" else 2)
+        registered = [m for m in critic.children() if isinstance(m, nn.Sequential)]
+        assert registered == list(critic.q_networks)
+        for q in critic.q_networks:
+            names = [type(m).__name__ for m in q]
+            assert names == (hidden if where in (True, "critic") else bare) + ["Linear"]
+    optimized = {id(p) for g in policy.critic.optimizer.param_groups for p in g["params"]}
+    assert optimized == {id(p) for p in policy.critic.parameters()}
+    ours.learn(24)
+
+
+def test_layer_norm_computes_what_the_formula_says() -> None:
+    policy = TD3Policy(BOX, RandomEnv.action_space, lambda _: 1e-3, net_arch=[8], layer_norm=True)
+    observation = np.linspace(-1, 1, 5, dtype=np.float32)[None]
+    first, _, _, last, _ = policy.actor.mu
+    x = observation @ first.weight.detach().numpy().T + first.bias.detach().numpy()
+    x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    x = np.tanh(np.maximum(x, 0) @ last.weight.detach().numpy().T + last.bias.detach().numpy())
+    action = policy.predict(observation)[0]
+    np.testing.assert_allclose(action, policy.unscale_action(x), rtol=1e-5)
+
+
+def test_a_wrong_layer_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="layer_norm='both': must be False, True"):
+        SACPolicy(BOX, RandomEnv.action_space, lambda _: 1e-3, layer_norm="both")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_policy_saved_alone_loads_with_its_options(algorithm: str, tmp_path: Any) -> None:
+    ours = make_ours(algorithm, DICT, layer_norm="critic", share_features_extractor=True)
+    ours.policy.save(tmp_path / "policy")
+    loaded = type(ours.policy).load(tmp_path / "policy")
+    assert loaded.layer_norm == "critic"
+    assert loaded.share_features_extractor
+    observations = ours.get_env().reset()
+    np.testing.assert_array_equal(
+        loaded.predict(observations, deterministic=True)[0],
+        ours.predict(observations, deterministic=True)[0],
+    )
+
+
+LOAD = """
+import sys
+import numpy as np
+import stable_baselines3, sb3_contrib
+name, folder = sys.argv[1:]
+module = sb3_contrib if name == "TQC" else stable_baselines3
+model = getattr(module, name).load(folder + "/model")
+assert type(model.policy).__module__ == "pyrl_sb3.policies"
+observations = np.load(folder + "/observations.npy")
+np.save(folder + "/actions.npy", model.predict(observations, deterministic=True)[0])
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3"])
+def test_a_stock_model_with_our_policy_loads_in_a_fresh_interpreter(
+    algorithm: str, tmp_path: Any
+) -> None:
+    ours = make_ours(algorithm, BOX, layer_norm=True)
+    ours.learn(40)
+    ours.save(tmp_path / "model")
+    observations = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    np.save(tmp_path / "observations.npy", observations)
+    arguments = [sys.executable, "-c", LOAD, type(ours).__name__, str(tmp_path)]
+    subprocess.run(arguments, check=True)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "actions.npy"), ours.predict(observations, deterministic=True)[0]
+    )
+
+
+def test_training_goes_on_after_loading_as_if_it_had_not_stopped(tmp_path: Any) -> None:
+    """Weights and Adam's moments survive: the next step is the one that would have come."""
+    ours = make_ours("sac", BOX)
+    ours.learn(40)
+    ours.save(tmp_path / "model")
+    loaded = sb3.SAC.load(tmp_path / "model", env=make_env(BOX))
+    loaded.replay_buffer = ours.replay_buffer
+    loaded.set_logger(ours.logger)
+    for model in (ours, loaded):
+        np.random.seed(0)
+        th.manual_seed(0)
+        model.train(gradient_steps=3, batch_size=16)
+    for name, weights in ours.policy.state_dict().items():
+        assert th.equal(weights, loaded.policy.state_dict()[name]), name
