@@ -1,0 +1,103 @@
+"""What holds for the package as a whole: import direction, lazy imports, one version."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pyrl_sb3
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pyrl_sb3"
+
+# A module imports from its own layer or a lower one, never from a higher one.
+LAYERS = [
+    {"losses", "noise", "buffers"},
+    {"networks", "policies", "agent"},
+    {"algorithms"},
+    {"plugins"},
+    {"config", "hyperparams"},
+    {"training"},
+    {"report"},
+    {"cli", "__main__"},
+]
+# `testing` checks components of every kind; `__init__` only names what is loaded on use.
+EXEMPT = {"testing", "__init__"}
+
+
+def layer(part: str) -> int:
+    (found,) = [i for i, parts in enumerate(LAYERS) if part in parts]
+    return found
+
+
+def imported_parts(path: Path) -> Iterator[str]:
+    """The parts of the package that ``path`` imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module or ""]
+            if node.module == "pyrl_sb3":
+                names = [f"pyrl_sb3.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("pyrl_sb3."))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_go_one_way(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own in EXEMPT:
+        return
+    public = dict.fromkeys(pyrl_sb3.__all__)
+    for part in imported_parts(path):
+        part = pyrl_sb3._LAZY.get(part, "").rpartition(".")[2] or part
+        if part not in EXEMPT and part not in public:
+            assert layer(part) <= layer(own), f"{own} imports {part}, which is above it"
+
+
+def loaded_by(code: str) -> set[str]:
+    output = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return {name.partition(".")[0] for name in output.split()}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = {"torch", "stable_baselines3", "gymnasium", "numpy", "pluggy", "typer"}
+    assert not heavy & loaded_by("import pyrl_sb3")
+
+
+def test_public_names_exist_and_are_listed() -> None:
+    assert sorted(pyrl_sb3.__all__) == pyrl_sb3.__all__ == dir(pyrl_sb3)
+    assert set(pyrl_sb3._LAZY) | {"__version__"} == set(pyrl_sb3.__all__)
+    for name in pyrl_sb3.__all__:
+        assert getattr(pyrl_sb3, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'PPOPolicy'"):
+        _ = pyrl_sb3.PPOPolicy
+
+
+def test_the_changelog_has_the_version() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    released = headings[1:]
+    assert not released or released[0] == pyrl_sb3.__version__
+
+
+def test_modules_stay_small() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := path.read_text().count("\n")) > 300
+    }
+    assert not long
