@@ -23,7 +23,7 @@ class Context(Protocol):
 
     @property
     def rng(self) -> np.random.Generator:
-        """This environment's generator."""
+        """The generator of one environment."""
 
 
 class GaussianNoise(ActionNoise):
@@ -31,7 +31,7 @@ class GaussianNoise(ActionNoise):
     Independent Gaussian noise.
 
     :param shape: Shape of an action.
-    :param sigma: Standard deviation in units of actions scaled to [-1, 1]; one, or one per dimension.
+    :param sigma: Standard deviation, one or one per dimension; actions are scaled to [-1, 1].
     :param rng: Generator to draw from.
     """
 
@@ -57,7 +57,7 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
     starts from that distribution rather than from zero; the discretisation is exact.
 
     :param shape: Shape of an action.
-    :param sigma: Stationary standard deviation in units of actions scaled to [-1, 1].
+    :param sigma: Stationary standard deviation, one or one per dimension.
     :param theta: Rate of return to zero, per step.
     :param rng: Generator to draw from.
     """

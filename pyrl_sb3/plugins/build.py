@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import ComponentParameterError
-from pyrl_sb3.plugins.lookup import qualified_name
 from pyrl_sb3.plugins.manager import PluginManager
 from pyrl_sb3.plugins.types import EnvironmentSpec, NoiseSpec
 
@@ -64,7 +63,7 @@ def make_noise(
 
 def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpec":
     """
-    The plugin's environment as a ``gymnasium.EnvSpec``, to pass where an id is expected.
+    The environment as a ``gymnasium.EnvSpec``, for ``gymnasium.make`` in any process.
 
     An id in gymnasium's registry would be unknown in the worker processes of ``SubprocVecEnv``.
 
@@ -73,12 +72,10 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
     found = manager.find("environment", ref)
     assert isinstance(found.spec, EnvironmentSpec)
     params = manager.check_params("environment", ref, {**found.spec.kwargs, **kwargs})
-    target = found.spec.target
     registration = import_module("gymnasium.envs.registration")
-    namespace, _, name = found.name.rpartition("/")
     spec: EnvSpec = registration.EnvSpec(
-        id=f"{namespace}/{name}-v0" if ":" not in namespace else "undeclared-v0",
-        entry_point=target if isinstance(target, str) else qualified_name(target),
+        id=f"{found.name if found.plugin else found.spec.name}-v0",
+        entry_point=found.spec.target,
         max_episode_steps=found.spec.max_episode_steps,
         kwargs=params,
     )

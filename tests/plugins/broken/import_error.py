@@ -1,0 +1,3 @@
+"""Needs a module that is not there."""
+
+import module_nobody_has  # noqa: F401

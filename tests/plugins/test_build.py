@@ -1,0 +1,126 @@
+"""Components built from names: noise for all environments, environments for worker processes."""
+
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from pyrl_sb3.plugins import (
+    ComponentParameterError,
+    NoiseContext,
+    UnknownComponentError,
+    environment_spec,
+    make_noise,
+    parse_noise,
+)
+from pyrl_sb3.plugins.manager import PluginManager
+
+
+def context(n_envs=1, dim=3, seed=0):
+    space = gym.spaces.Box(-1, 1, (dim,))
+    return NoiseContext(action_space=space, n_envs=n_envs, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("ref", ["normal", "ou"])
+def test_environments_draw_independently(pyrl_plugins, ref):
+    noise = make_noise(pyrl_plugins, ref, {"sigma": 0.3}, context(n_envs=4))
+    draws = np.stack([noise() for _ in range(2000)])
+    assert draws.shape == (2000, 4, 3)
+    assert draws.dtype == np.float32
+    correlation = np.corrcoef(draws.reshape(2000, 12).T) - np.eye(12)
+    assert np.abs(correlation).max() < 0.3
+    assert draws.std() == pytest.approx(0.3, rel=0.1)
+
+
+def test_one_environment_needs_no_stacking(pyrl_plugins):
+    noise = make_noise(pyrl_plugins, "normal", {}, context())
+    assert noise().shape == (3,)
+
+
+def test_vectorized_factories_are_called_once(pyrl_plugins):
+    import pyrl_sb3.plugins as api
+
+    contexts = []
+
+    class Plugin:
+        @api.hookimpl
+        def pyrl_noise_processes(self):
+            def factory(context):
+                contexts.append(context)
+                return "the noise"
+
+            yield api.NoiseSpec(name="joint", target=factory, vectorized=True)
+
+    pyrl_plugins.register(Plugin(), "acme")
+    given = context(n_envs=4)
+    assert make_noise(pyrl_plugins, "joint", {}, given) == "the noise"
+    assert contexts == [given]
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("ou", ("ou", {})),
+        ("ou_0.2", ("ou", {"sigma": 0.2})),
+        ("pyrl/normal_1e-1", ("pyrl/normal", {"sigma": 0.1})),
+        ("my_pkg.mod:Noise_2", ("my_pkg.mod:Noise_2", {})),
+    ],
+)
+def test_spec_strings(pyrl_plugins, text, parsed):
+    assert parse_noise(pyrl_plugins, text) == parsed
+
+
+def test_wrong_spec_strings(pyrl_plugins):
+    with pytest.raises(ComponentParameterError, match="write for example ou_0"):
+        parse_noise(pyrl_plugins, "ou_a")
+    with pytest.raises(UnknownComponentError, match="pip install pyrl-colored-noise"):
+        parse_noise(pyrl_plugins, "pink_0.3")
+
+
+PLUGIN = """
+import gymnasium as gym
+from pyrl_sb3.plugins import EnvironmentSpec, hookimpl
+
+@hookimpl
+def pyrl_environments():
+    yield EnvironmentSpec(
+        name="counting", target="acme:Counting", max_episode_steps=3, kwargs={"step_size": 2}
+    )
+
+class Counting(gym.Env):
+    observation_space = gym.spaces.Box(0, 100)
+    action_space = gym.spaces.Box(-1, 1)
+    def __init__(self, step_size, render_mode=None):
+        self.step_size = step_size
+    def reset(self, seed=None, options=None):
+        self.state = 0
+        return [0], {}
+    def step(self, action):
+        self.state += self.step_size
+        return [self.state], 0.0, False, False, {}
+"""
+
+
+def test_worker_processes_know_the_environment(fake_dist):
+    fake_dist("acme", PLUGIN)
+    spec = environment_spec(PluginManager(), "counting")
+    assert spec.id not in gym.registry
+    # A spawned worker starts from nothing, as on every machine but Linux.
+    env = SubprocVecEnv([partial(gym.make, spec)], start_method="spawn")
+    env.reset()
+    steps = [env.step(np.zeros((1, 1))) for _ in range(3)]
+    env.close()
+    assert [observations.item() for observations, *_ in steps] == [2, 4, 0]
+    _, _, dones, infos = steps[-1]
+    assert dones.all()
+    assert infos[0]["TimeLimit.truncated"]
+
+
+def test_environment_arguments_are_checked(fake_dist):
+    fake_dist("acme", PLUGIN)
+    manager = PluginManager()
+    assert environment_spec(manager, "counting", step_size=5).kwargs == {"step_size": 5}
+    with pytest.raises(ComponentParameterError, match="Did you mean 'step_size'"):
+        environment_spec(manager, "counting", stepsize=5)

@@ -1,0 +1,179 @@
+"""One broken plugin must cost nobody else anything, and must be named when it is missed."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pyrl_sb3.plugins import (
+    NoiseSpec,
+    PluginError,
+    PluginManager,
+    PluginWarning,
+    UnknownComponentError,
+    hookimpl,
+)
+
+CAUSES = {
+    "import-error": ("import", "ModuleNotFoundError: No module named 'module_nobody_has'"),
+    "exits": ("import", "SystemExit: not on this machine"),
+    "bad-signature": ("register", "register"),
+    "misspelt-hook": ("register", "Did you mean 'pyrl_noise_processes'?"),
+    "junk": ("collect", "{'name': 'junk'}, which is no NoiseSpec"),
+    "late-generator": ("collect", "RuntimeError: too late"),
+    "newer-api": ("api", "written for API 99; pyrl-sb3 0."),
+}
+
+
+@pytest.fixture
+def manager(good, broken):
+    manager = PluginManager()
+    with pytest.warns(PluginWarning):
+        manager.scan()
+    return manager
+
+
+def test_each_cause_is_recorded_and_the_sound_plugin_works(manager):
+    failures = {failure.name: failure for failure in manager.failures}
+    assert {name: failure.stage for name, failure in failures.items()} == {
+        name: stage for name, (stage, _) in CAUSES.items()
+    }
+    for name, (_, cause) in CAUSES.items():
+        assert cause in str(failures[name])
+        assert f"plugin {name} (pyrl-{name} 1.0)" in str(failures[name])
+        assert "\n" not in str(failures[name])
+    assert manager.find("noise", "brown").name == "good/brown"
+    # What comes before the raise of a generator is lost; what comes beside junk is not.
+    names = [found.name for found in manager.components("noise")]
+    assert names == ["good/brown", "junk/kept", "pyrl/normal", "pyrl/ou"]
+
+
+def test_unknown_name_repeats_the_failures(manager):
+    with pytest.raises(UnknownComponentError) as raised:
+        manager.find("noise", "lost")
+    for _, cause in CAUSES.values():
+        assert cause in str(raised.value)
+
+
+def test_warning_says_how_to_silence_it(good, broken):
+    with pytest.warns(PluginWarning) as warned:
+        PluginManager().scan()
+    messages = [str(warning.message) for warning in warned]
+    assert len(messages) == len(CAUSES)
+    assert any("PYRL_DISABLE_PLUGINS=exits silences this" in message for message in messages)
+
+
+def test_disabled_plugins_are_never_imported(good, broken):
+    disabled = ",".join(CAUSES)
+    manager = PluginManager.from_environ({"PYRL_DISABLE_PLUGINS": disabled})
+    manager.scan()
+    assert {info.name for info in manager.disabled} == set(CAUSES)
+    assert not manager.failures
+    assert "pyrl_exits" not in sys.modules
+    with pytest.raises(UnknownComponentError, match=r"plugin junk \(pyrl-junk 1.0\) is installed"):
+        manager.find("noise", "kept")
+
+
+def test_strict_raises(broken):
+    with pytest.raises(PluginError, match="bad-signature"):
+        PluginManager.from_environ({"PYRL_PLUGINS_STRICT": "1"}).scan()
+
+
+@pytest.mark.parametrize(
+    ("load", "loaded"), [("", set()), ("good", {"good"}), ("Pyrl.Good", {"good"})]
+)
+def test_load_list_takes_entry_point_or_distribution_names(good, broken, load, loaded):
+    manager = PluginManager.from_environ({"PYRL_LOAD_PLUGINS": load})
+    manager.scan()
+    assert set(manager.plugins) - {"pyrl"} == loaded
+
+
+def test_one_name_for_two_distributions(good, fake_dist):
+    fake_dist(
+        "pyrl-usurper",
+        "import pyrl_sb3.plugins as p\n@p.hookimpl\ndef pyrl_callbacks():\n return []",
+        entry="good",
+    )
+    manager = PluginManager()
+    with pytest.warns(PluginWarning, match=r"taken by plugin good \(pyrl-good 1.0\)"):
+        manager.scan()
+    assert manager.find("noise", "good/brown").plugin.distribution == "pyrl-good"
+
+
+def test_the_own_name_is_reserved(fake_dist, good):
+    fake_dist("impostor", (good / "pyrl_good.py").read_text(), entry="pyrl")
+    manager = PluginManager()
+    with pytest.warns(PluginWarning, match="taken by plugin pyrl"):
+        manager.scan()
+
+
+def test_wrappers_and_empty_plugins_are_refused(pyrl_plugins):
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def pyrl_noise_processes(self):
+            return (yield)
+
+    class Empty:
+        pass
+
+    with pytest.raises(PluginError, match="these hooks take none"):
+        pyrl_plugins.register(Wrapper(), "wrapper")
+    with pytest.raises(PluginError, match="implements no hook"):
+        pyrl_plugins.register(Empty(), "empty")
+    assert set(pyrl_plugins.plugins) == {"pyrl"}
+    assert pyrl_plugins.find("noise", "normal").name == "pyrl/normal"
+
+
+def test_optional_hooks_of_other_versions_are_accepted(pyrl_plugins):
+    class Future:
+        @hookimpl(optionalhook=True)
+        def pyrl_teapots(self):
+            return []
+
+        @hookimpl
+        def pyrl_noise_processes(self):
+            return [NoiseSpec(name="brown", target="m:A")]
+
+    pyrl_plugins.register(Future(), "future")
+    assert pyrl_plugins.find("noise", "brown").name == "future/brown"
+
+
+def test_a_name_given_twice_counts_once(pyrl_plugins):
+    class Twice:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="brown", target="m:A")
+            yield NoiseSpec(name="red", target="m:B", aliases=("brown",))
+
+    with pytest.raises(PluginError, match="gave the name 'brown' twice"):
+        pyrl_plugins.register(Twice(), "twice")
+    assert pyrl_plugins.find("noise", "brown").spec.target == "m:A"
+
+
+def test_order_does_not_depend_on_the_file_system(fake_dist, good):
+    source = (good / "pyrl_good.py").read_text()
+    for name in ("zeta", "alpha", "mid"):
+        fake_dist(name, source)
+    manager = PluginManager()
+    manager.scan()
+    assert list(manager.plugins) == ["pyrl", "alpha", "good", "mid", "zeta"]
+
+
+def test_trace_names_plugins_and_times(good, capsys):
+    PluginManager.from_environ({"PYRL_TRACE_PLUGINS": "1"}).scan()
+    assert re.search(
+        r"\[plugins\] good \(pyrl-good 1.0\): pyrl_good in [\d.]+ ms", capsys.readouterr().err
+    )
+
+
+def test_discovery_loads_neither_torch_nor_sb3(good):
+    code = (
+        "import sys; from pyrl_sb3.plugins import get_plugin_manager as g; g().components();"
+        "assert g().find('noise', 'brown'); g().find('algorithm', 'sac');"
+        "heavy = ('torch', 'stable_baselines3', 'gymnasium', 'numpy');"
+        "print([module for module in heavy if module in sys.modules])"
+    )
+    env = {"PYTHONPATH": str(good), "PATH": ""}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert run.stdout == "[]\n", run.stderr

@@ -1,0 +1,217 @@
+"""From names to components."""
+
+import pytest
+
+from pyrl_sb3.plugins import (
+    AmbiguousComponentError,
+    ComponentLoadError,
+    ComponentParameterError,
+    NoiseSpec,
+    PluginManager,
+    PluginWarning,
+    ReplayBufferSpec,
+    SyncCallbackSpec,
+    UnknownComponentError,
+    apply_options,
+    hookimpl,
+)
+
+
+class Noises:
+    """A plugin object with any noises."""
+
+    def __init__(self, *specs):
+        self.specs = specs
+
+    @hookimpl
+    def pyrl_noise_processes(self):
+        return self.specs
+
+
+def noise(name, target="pyrl_sb3.noise.action:gaussian", **more):
+    return NoiseSpec(name=name, target=target, **more)
+
+
+def test_builtins_go_through_the_hooks(pyrl_plugins):
+    info = pyrl_plugins.plugins["pyrl"]
+    assert {"pyrl_noise_processes", "pyrl_replay_buffers", "pyrl_algorithms"} <= set(info.hooks)
+
+
+def test_every_builtin_target_can_be_loaded(pyrl_plugins):
+    for found in pyrl_plugins.components():
+        assert callable(pyrl_plugins.load(found.kind, found.name)), found.name
+
+
+@pytest.mark.parametrize("ref", ["brown", "mud", "acme/brown", "acme/mud"])
+def test_bare_qualified_and_alias(pyrl_plugins, ref):
+    pyrl_plugins.register(Noises(noise("brown", aliases=("mud",))), "acme")
+    assert pyrl_plugins.find("noise", ref).name == "acme/brown"
+
+
+def test_path_to_an_attribute(pyrl_plugins):
+    from pyrl_sb3.noise.action import GaussianNoise
+
+    ref = "pyrl_sb3.noise.action:GaussianNoise.__call__"
+    assert pyrl_plugins.load("noise", ref) is GaussianNoise.__call__
+    assert pyrl_plugins.find("noise", ref).name == ref
+
+
+def test_paths_declare_nothing(pyrl_plugins):
+    sync = pyrl_plugins.find("sync-callback", "m:A").spec
+    assert isinstance(sync, SyncCallbackSpec)
+    assert sync.couples_seeds
+    buffer = pyrl_plugins.find("replay-buffer", "m:A").spec
+    assert isinstance(buffer, ReplayBufferSpec)
+    assert buffer.observation_kinds == {"array", "dict"}
+
+
+def test_objects_stand_for_themselves(pyrl_plugins):
+    assert pyrl_plugins.load("noise", noise) is noise
+
+
+def test_builtin_wins_with_a_warning(pyrl_plugins):
+    pyrl_plugins.register(Noises(noise("ou")), "acme")
+    with pytest.warns(PluginWarning, match="'ou' means 'pyrl/ou'.*acme/ou"):
+        assert pyrl_plugins.find("noise", "ou").name == "pyrl/ou"
+    assert pyrl_plugins.find("noise", "acme/ou").name == "acme/ou"
+
+
+def test_two_plugins_clash_only_over_the_shared_name(pyrl_plugins):
+    pyrl_plugins.register(Noises(noise("brown"), noise("red")), "acme")
+    pyrl_plugins.register(Noises(noise("brown")), "bolt")
+    assert pyrl_plugins.find("noise", "red").name == "acme/red"
+    assert pyrl_plugins.find("noise", "bolt/brown").name == "bolt/brown"
+    with pytest.raises(AmbiguousComponentError, match="write acme/brown, bolt/brown"):
+        pyrl_plugins.find("noise", "brown")
+
+
+@pytest.mark.parametrize(
+    ("kind", "ref", "message"),
+    [
+        (
+            "noise",
+            "norml",
+            r"unknown noise 'norml'; available: pyrl/normal, pyrl/ou. Did you mean 'normal'",
+        ),
+        ("noise", "pyrl/norml", "Did you mean 'pyrl/normal'"),
+        ("noise", "pink", "part of pyrl-colored-noise: pip install pyrl-colored-noise"),
+        ("noise", "colored-noise/pink", "pip install pyrl-colored-noise"),
+        ("replay-buffer", "prioritized-her", "pip install pyrl-prioritized-replay"),
+        ("sync-callback", "population", "available: none. .*pip install pyrl-population-sync"),
+        ("nois", "pink", "unknown kind of component 'nois'.*Did you mean 'noise'"),
+    ],
+)
+def test_unknown_names(pyrl_plugins, kind, ref, message):
+    with pytest.raises(UnknownComponentError, match=message):
+        pyrl_plugins.find(kind, ref)
+
+
+def test_missing_dependency_of_a_target(pyrl_plugins):
+    spec = noise("brown", "module_nobody_has:x", install_hint="pip install acme[brown]")
+    pyrl_plugins.register(Noises(spec), "acme")
+    with pytest.raises(
+        ComponentLoadError,
+        match=r"'acme/brown' from plugin acme .*(?s:.*)hint: pip install acme\[b",
+    ):
+        pyrl_plugins.load("noise", "brown")
+
+
+def test_deprecated_components_warn_on_use(pyrl_plugins):
+    pyrl_plugins.register(Noises(noise("brown", deprecated="use red")), "acme")
+    with pytest.warns(PluginWarning, match="'acme/brown' is deprecated: use red"):
+        pyrl_plugins.find("noise", "brown")
+
+
+def test_unregister(pyrl_plugins):
+    pyrl_plugins.register(Noises(noise("brown")), "acme")
+    pyrl_plugins.unregister("acme")
+    assert "acme" not in pyrl_plugins.plugins
+    with pytest.raises(UnknownComponentError):
+        pyrl_plugins.find("noise", "brown")
+    pyrl_plugins.register(Noises(noise("brown")), "acme")
+    assert pyrl_plugins.find("noise", "brown")
+
+
+def test_parameters_are_checked_and_defaults_filled_in(pyrl_plugins):
+    ou = "pyrl_sb3.noise.action:ornstein_uhlenbeck"
+    pyrl_plugins.register(Noises(noise("slow", ou, defaults={"theta": 0.01})), "acme")
+    assert pyrl_plugins.check_params("noise", "slow", {"sigma": 1}) == {"theta": 0.01, "sigma": 1}
+    assert pyrl_plugins.check_params("noise", "slow", {"theta": 1}) == {"theta": 1}
+    message = (
+        "noise 'acme/slow' has no parameter 'sgma'; it takes sigma, theta. Did you mean 'sigma'"
+    )
+    with pytest.raises(ComponentParameterError, match=message):
+        pyrl_plugins.check_params("noise", "slow", {"sgma": 1})
+    with pytest.raises(ComponentParameterError, match="no parameter 'context'"):
+        pyrl_plugins.check_params("noise", "slow", {"context": 1})
+
+
+class Parent:
+    def __init__(self, buffer_size, env, capacity, beta=0.5): ...
+
+
+class Child(Parent):
+    def __init__(self, *args, alpha, **kwargs): ...
+
+
+def test_forwarded_keywords_are_those_of_the_parents(pyrl_plugins):
+    ref = f"{__name__}:Child"
+    check = pyrl_plugins.check_params
+    assert check("replay-buffer", ref, {"alpha": 1, "beta": 2}) == {"alpha": 1, "beta": 2}
+    with pytest.raises(
+        ComponentParameterError, match=r"it takes alpha, beta, capacity\. Did you mean 'beta'"
+    ):
+        check("replay-buffer", ref, {"alpha": 1, "betta": 2})
+    with pytest.raises(ComponentParameterError, match="needs the parameter 'alpha'"):
+        check("replay-buffer", ref, {})
+    with pytest.raises(ComponentParameterError, match="'env' is set by the library"):
+        check("replay-buffer", ref, {"alpha": 1, "env": 2})
+
+
+def test_modules_and_files_from_the_command_line(tmp_path, good, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = tmp_path / "my_plugin.py"
+    mine.write_text((good / "pyrl_good.py").read_text().replace("brown", "mine"))
+    other = tmp_path / "othermod.py"
+    other.write_text((good / "pyrl_good.py").read_text().replace("brown", "other"))
+    environ = {}
+    apply_options(environ, plugins=["no:good", str(mine), "othermod"])
+    manager = PluginManager.from_environ(environ)
+    names = [found.name for found in manager.components("noise")]
+    assert names == ["my-plugin/mine", "othermod/other", "pyrl/normal", "pyrl/ou"]
+    apply_options(environ, no_plugins=True)
+    assert PluginManager.from_environ(environ).settings.load == frozenset()
+
+
+def test_naming_an_installed_plugin_once_more_is_harmless(good):
+    manager = PluginManager.from_environ({"PYRL_PLUGIN_MODULES": "pyrl_good"})
+    assert manager.find("noise", "brown").name == "good/brown"
+    assert not manager.failures
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "Pink", "target": "m:A"}, "name 'Pink'"),
+        ({"name": "pink_noise", "target": "m:A"}, "name 'pink_noise'"),
+        ({"name": "pink", "target": "m.A"}, "does not read 'package.module:Attribute'"),
+        ({"name": "pink", "target": 3}, "neither a string nor callable"),
+        ({"name": "pink", "target": "m:A", "aliases": "red"}, "a tuple of names"),
+        ({"name": "pink", "target": "m:A", "aliases": ("Red",)}, "name 'Red'"),
+    ],
+)
+def test_specs_check_themselves(fields, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseSpec(**fields)
+
+
+def test_words_are_checked():
+    with pytest.raises(ValueError, match=r"needs.*is not a set of env, importance-weights"):
+        ReplayBufferSpec(name="x", target="m:A", needs=frozenset({"gpu"}))
+    with pytest.raises(ValueError, match="observation_kinds 'dict' is not a set"):
+        ReplayBufferSpec(name="x", target="m:A", observation_kinds="dict")
+
+
+def test_coupling_has_no_default():
+    with pytest.raises(TypeError, match="couples_seeds"):
+        SyncCallbackSpec(name="x", target="m:A")
