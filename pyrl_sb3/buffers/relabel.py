@@ -1,0 +1,83 @@
+"""What environments say about goals they were not given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from pyrl_sb3.buffers.table import Array, Ints
+
+Infos = Sequence[dict[str, Any]]
+
+
+class GoalOracle:
+    """Rewards and terminations for any goal, from the environment that owns the transition.
+
+    A method that takes one transition at a time instead of a batch is noticed on its first use and
+    then called row by row.
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        self.env = env
+        self._batched: dict[str, bool] = {}
+        self._terminates: bool | None = None
+
+    def rewards(self, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
+        """`compute_reward` of each row, shape `(n,)`.
+
+        :raises AttributeError: the environment has no `compute_reward`
+        """
+        return self._ask("compute_reward", achieved, desired, infos, envs).astype(np.float32)
+
+    def terminates(self, achieved: Array) -> bool:
+        """Whether reaching a goal may end an episode; `achieved` are some goals, `(n, goal_dim)`.
+
+        A `compute_terminated` that takes one transition at a time and does not even end on a goal
+        that is exactly reached (the Fetch environments': always false) is taken to say nothing.
+        """
+        if self._terminates is None and len(achieved):
+            name, one = "compute_terminated", achieved[:1]
+            self._terminates = self.env.has_attr(name) and (
+                self._takes_batches(name, achieved, achieved, [{}] * len(achieved), 0)
+                or bool(self.env.env_method(name, one[0], one[0], {}, indices=[0])[0])
+            )
+        return bool(self._terminates)
+
+    def terminated(self, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
+        """`compute_terminated` of each row, shape `(n,)`, bool."""
+        return self._ask("compute_terminated", achieved, desired, infos, envs).astype(bool)
+
+    def _ask(self, method: str, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
+        out = np.empty(len(envs))
+        for index in np.unique(envs) if self.env.num_envs > 1 else [0] * (len(envs) > 0):
+            rows = np.flatnonzero(envs == index)
+            some = [infos[row] for row in rows.tolist()]
+            out[rows] = self._call(method, achieved[rows], desired[rows], some, int(index))
+        return out
+
+    def _call(self, method: str, achieved: Array, desired: Array, infos: Infos, env: int) -> Array:
+        if self._takes_batches(method, achieved, desired, infos, env):
+            batch = self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
+            return np.asarray(batch).reshape(len(achieved))
+        rows = zip(achieved, desired, infos, strict=True)
+        return np.array([self.env.env_method(method, *row, indices=[env])[0] for row in rows])
+
+    def _takes_batches(
+        self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
+    ) -> bool:
+        if method not in self._batched:
+            two = ([*x][:1] * 2 for x in (achieved, desired, infos))
+            pair_achieved, pair_desired, pair_infos = two
+            try:
+                answer = self.env.env_method(
+                    method,
+                    np.stack(pair_achieved),
+                    np.stack(pair_desired),
+                    pair_infos,
+                    indices=[env],
+                )[0]
+                self._batched[method] = np.size(answer) == 2
+            except Exception:  # whatever is really wrong shows when it is called row by row
+                self._batched[method] = False
+        return self._batched[method]

@@ -1,0 +1,97 @@
+"""Which episode a transition belongs to, and what is known once per episode."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+
+_UP_TO = np.uint64(2**64 - 1) >> np.arange(63, -1, -1, dtype=np.uint64)  # bits 0..i set
+
+
+class StartBits:
+    """Episode numbers of transitions: rank over one bit per transition (Jacobson 1989,
+    https://doi.org/10.1109/SFCS.1989.63533).
+
+    A bit says "an episode starts here"; every 64 positions a counter says how many started before.
+    A query costs two reads however much is stored; storage is a quarter of a byte per transition.
+    Words follow absolute time, so that no word mixes the newest positions with the oldest.
+    """
+
+    def __init__(self, slots: int, n_envs: int) -> None:
+        self.n_envs = n_envs
+        self.words = np.zeros((slots // 64 + 2, n_envs), np.uint64)
+        self.before = np.zeros((slots // 64 + 2, n_envs), np.int64)
+
+    def push(self, position: int, starts: Array, counts: Ints) -> None:
+        """Record for every environment whether an episode starts at `position`;
+        `counts` are the episodes begun so far, those included.
+        """
+        word, bit = divmod(position, 64)
+        word %= len(self.words)
+        if bit == 0:
+            self.words[word] = 0
+            self.before[word] = counts - starts
+        if starts.any():
+            self.words[word] |= starts.astype(np.uint64) << np.uint64(bit)
+
+    def numbers(self, positions: Ints, envs: Ints) -> Ints:
+        """The number, counted from 0 in each environment, of the episode at each position."""
+        words = (positions >> 6) % len(self.words) * self.n_envs + envs
+        upto = self.words.reshape(-1).take(words) & _UP_TO.take(positions & 63)
+        return self.before.reshape(-1).take(words) + np.bitwise_count(upto) - 1
+
+
+class EpisodeTable:
+    """Rows of facts about episodes, first in, first out; every environment has as many rows.
+
+    `fields[name]` has shape `(rows * n_envs, ...)`; episode `number` of environment `env` is in
+    row `number % rows * n_envs + env`. Rows of forgotten episodes are used again, and the table
+    grows by little at a time, because it counts in the bytes per transition.
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self.n_envs = n_envs
+        self.rows = 16
+        self.counts = np.zeros(n_envs, np.int64)
+        self.fields: dict[str, Array] = {}
+        self.add_field("start", (), np.int64)
+        self.add_field("end", (), np.int8)
+
+    def add_field(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        """Make room for one more fact of this shape per episode."""
+        self.fields[name] = np.zeros((self.rows * self.n_envs, *shape), dtype)
+
+    def row(self, numbers: Ints, envs: Ints) -> Ints:
+        """Rows of the fields that hold these episodes."""
+        return numbers % self.rows * self.n_envs + envs
+
+    def newest(self) -> Ints:
+        """Rows of each environment's newest episode, shape `(n_envs,)`."""
+        return self.row(self.counts - 1, np.arange(self.n_envs))
+
+    def make_room(self, oldest: Ints) -> None:
+        """Let every environment begin one more episode while those from `oldest` on are kept.
+
+        The row after the newest episode's is kept free for the store's own use.
+        """
+        if (self.counts - oldest).max() + 2 <= self.rows:
+            return
+        rows = self.rows + self.rows // 64 + 16
+        numbers = [np.arange(low, high + 1) for low, high in zip(oldest, self.counts, strict=True)]
+        envs = np.repeat(np.arange(self.n_envs), [len(some) for some in numbers])
+        every = np.concatenate(numbers)
+        source = self.row(every, envs)
+        self.rows = rows
+        target = self.row(every, envs)
+        for name, field in self.fields.items():
+            grown = np.zeros((rows * self.n_envs, *field.shape[1:]), field.dtype)
+            grown[target] = field[source]
+            self.fields[name] = grown
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(field.nbytes for field in self.fields.values())

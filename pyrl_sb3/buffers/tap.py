@@ -1,0 +1,32 @@
+"""Raw terminal observations under VecNormalize."""
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+RAW_TERMINAL = "raw_terminal_observation"
+
+
+def keep_raw_terminals(env: VecEnv | None) -> None:
+    """Let the VecNormalize in `env`, if there is one, keep terminal observations as they were.
+
+    It normalises and clips them in place, so that what SB3 computes back from them is off wherever
+    clipping took effect. Here they are also put into the info dict as `raw_terminal_observation`
+    on the way into VecNormalize. The environment it wraps is changed in place: a wrapper between
+    them would put the training and evaluation environments out of step, which
+    `sync_envs_normalization` refuses.
+    """
+    normalize = None if env is None else unwrap_vec_normalize(env)
+    if normalize is None or getattr(normalize.venv.step_wait, "keeps_raw_terminals", False):
+        return
+    step_wait = normalize.venv.step_wait
+
+    def keeping() -> VecEnvStepReturn:
+        obs, rewards, dones, infos = step_wait()
+        for index in np.flatnonzero(dones):
+            if "terminal_observation" in infos[index]:
+                infos[index][RAW_TERMINAL] = infos[index]["terminal_observation"]
+        return obs, rewards, dones, infos
+
+    keeping.keeps_raw_terminals = True  # type: ignore[attr-defined]
+    normalize.venv.step_wait = keeping  # type: ignore[method-assign]
