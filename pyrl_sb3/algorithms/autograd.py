@@ -1,0 +1,128 @@
+"""
+Actors and critics of any kind, by autograd.
+
+They have the methods of those in :mod:`pyrl_sb3.algorithms.explicit`, where these are described.
+Tensors that come back are detached; the graph stays here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.sac import policies as sac
+from stable_baselines3.td3 import policies as td3
+from torch import nn
+
+
+def preparation(policy: Any) -> Callable[[Any], Any]:
+    return lambda observations: observations
+
+
+def _track(online: nn.Module, target: nn.Module, tau: float) -> None:
+    polyak_update(online.parameters(), target.parameters(), tau)
+    # Statistics of batch normalisation are copied, https://github.com/DLR-RM/stable-baselines3/issues/996
+    statistics = (get_parameters_by_name(net, ["running_"]) for net in (online, target))
+    polyak_update(*statistics, 1.0)
+
+
+def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
+    optimizer.zero_grad()
+    th.autograd.backward(outputs, gradients)
+    optimizer.step()
+
+
+class Critics:
+    def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
+        self._online, self._target = critic, critic_target
+        self.optimizer = critic.optimizer
+
+    def q_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        self._q = th.stack(self._online(observations, actions))
+        return self._q.detach()
+
+    def descend(self, dq: th.Tensor) -> None:
+        _step(self.optimizer, self._q, dq)
+
+    def target_q_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        with th.no_grad():
+            return th.stack(self._target(observations, actions))
+
+    def q_of_policy(
+        self, observations: PyTorchObs, actions: th.Tensor, first: bool = False
+    ) -> th.Tensor:
+        self._actions = actions.detach().requires_grad_()
+        if first:
+            self._q = self._online.q1_forward(observations, self._actions).unsqueeze(0)
+        else:
+            self._q = th.stack(self._online(observations, self._actions))
+        return self._q.detach()
+
+    def action_gradient(self, dq: th.Tensor) -> th.Tensor:
+        return th.autograd.grad(self._q, self._actions, dq)[0]
+
+    def track(self, tau: float) -> None:
+        _track(self._online, self._target, tau)
+
+    def attached(self) -> bool:
+        return True
+
+
+class GaussianActor:
+    def __init__(self, actor: sac.Actor) -> None:
+        self._actor, self.optimizer = actor, actor.optimizer
+
+    def sample(
+        self, observations: PyTorchObs, next_observations: PyTorchObs
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
+        if self._actor.use_sde:
+            self._actor.reset_noise()
+        self._actions, log_prob = self._actor.action_log_prob(observations)
+        self._log_prob = log_prob.unsqueeze(1)
+        with th.no_grad():
+            next_actions, next_log_prob = self._actor.action_log_prob(next_observations)
+        sampled = self._actions.detach(), self._log_prob.detach()
+        return *sampled, next_actions, next_log_prob.unsqueeze(1)
+
+    def descend(self, da: th.Tensor, dlog_prob: th.Tensor) -> None:
+        _step(self.optimizer, [self._actions, self._log_prob], [da, dlog_prob])
+
+    def attached(self) -> bool:
+        return True
+
+
+class DeterministicActor:
+    def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
+        self._online, self._target = actor, actor_target
+        self.optimizer = actor.optimizer
+
+    def act(self, observations: PyTorchObs) -> th.Tensor:
+        self._actions = self._online(observations)
+        return self._actions.detach()
+
+    def target_act(self, observations: PyTorchObs) -> th.Tensor:
+        with th.no_grad():
+            return self._target(observations)
+
+    def descend(self, da: th.Tensor) -> None:
+        _step(self.optimizer, self._actions, da)
+
+    def track(self, tau: float) -> None:
+        _track(self._online, self._target, tau)
+
+    def attached(self) -> bool:
+        return True
+
+
+class Temperature:
+    def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Optimizer) -> None:
+        self.log_alpha, self.optimizer = log_alpha, optimizer
+
+    def descend(self, dlog_alpha: th.Tensor) -> None:
+        self.log_alpha.grad = dlog_alpha.reshape(1)
+        self.optimizer.step()
+
+    def attached(self) -> bool:
+        return True

@@ -1,0 +1,262 @@
+"""
+Actors and critics whose backward pass is written out, built on SB3's own modules.
+
+They have the methods of those in :mod:`pyrl_sb3.algorithms.autograd`, so that a gradient step is
+written once for both.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.sac import policies as sac
+from stable_baselines3.td3 import policies as td3
+from torch import nn
+
+from pyrl_sb3.algorithms.flat import FlatAdam, FlatParameters
+from pyrl_sb3.algorithms.gaussian import SquashedGaussian
+from pyrl_sb3.algorithms.layers import GELU, Layer, LayerNorm, Linear, Mlp, ReLU, SiLU, Tanh
+
+# One layer of a network: a module, or linear modules that read the same input.
+Block: TypeAlias = nn.Module | tuple[nn.Linear, ...]
+Network: TypeAlias = Sequence[Block]
+
+
+def networks(module: Any) -> list[Network]:
+    """The layers of an actor (one network) or of critics (one each)."""
+    if isinstance(module, ContinuousCritic):
+        return [list(q) for q in module.q_networks]
+    if isinstance(module, sac.Actor):
+        return [[*module.latent_pi, (module.mu, module.log_std)]]
+    assert isinstance(module, td3.Actor)
+    return [list(module.mu)]
+
+
+def modules(network: Network) -> Iterator[nn.Module]:
+    """The modules of a network, parallel ones one after the other."""
+    for block in network:
+        yield from block if isinstance(block, tuple) else (block,)
+
+
+def _parameters(network: Network) -> Iterator[nn.Parameter]:
+    """The weights of a block before its biases: so parallel linear modules become one."""
+    for block in network:
+        parts = block if isinstance(block, tuple) else (block,)
+        for name in ("weight", "bias"):
+            yield from (getattr(part, name) for part in parts if hasattr(part, name))
+
+
+def _layers(network: Network, data: th.Tensor, grad: th.Tensor) -> Iterator[Layer]:
+    """
+    The layers over flat parameters and gradients.
+
+    :param data: ``(N, size)``, in the order of :func:`_parameters`; :param grad: likewise
+    """
+    start = 0
+
+    def take(*shape: int) -> tuple[th.Tensor, th.Tensor]:
+        nonlocal start
+        part = slice(start, start := start + th.Size(shape).numel())
+        return data[:, part].view(-1, *shape), grad[:, part].view(-1, *shape)
+
+    for block in network:
+        parts = block if isinstance(block, tuple) else (block,)
+        match parts[0]:
+            case nn.Linear(in_features=inputs):
+                outputs = sum(part.out_features for part in parts)
+                (weight, dweight), (bias, dbias) = take(outputs, inputs), take(1, outputs)
+                yield Linear(weight, bias, dweight, dbias)
+            case nn.LayerNorm(normalized_shape=(features,), eps=eps):
+                (weight, dweight), (bias, dbias) = take(1, features), take(1, features)
+                yield LayerNorm(weight, bias, dweight, dbias, eps)
+            case nn.GELU(approximate=approximate):
+                yield GELU(approximate)
+            case other:
+                yield {nn.ReLU: ReLU, nn.Tanh: Tanh, nn.SiLU: SiLU}[type(other)]()
+
+
+def preparation(policy: Any) -> Callable[[Any], th.Tensor]:
+    """A function from a batch of observations to features, ``(B, features_dim)``."""
+    space, extractor = policy.observation_space, policy.actor.features_extractor
+    dtype = next(policy.actor.parameters()).dtype
+    if not isinstance(space, spaces.Dict):
+        return lambda observations: observations.flatten(1).to(dtype)
+    # The order of CombinedExtractor
+    keys = list(extractor.extractors)
+    return lambda observations: th.cat(
+        [observations[key].flatten(1).to(dtype) for key in keys], dim=1
+    )
+
+
+def flatten(module: Any) -> tuple[FlatParameters, Mlp]:
+    """Lay the parameters of an actor or of critics out flat, and the layers over them."""
+    ensemble = networks(module)
+    flat = FlatParameters([list(_parameters(network)) for network in ensemble])
+    return flat, Mlp(_layers(ensemble[0], flat.data, flat.grad))
+
+
+class Critics:
+    """The ensemble of critics, its target, and its optimiser."""
+
+    def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
+        self._flat, self._online = flatten(critic)
+        self._flat_target, self._target = flatten(critic_target)
+        first = self._flat.data[:1], self._flat.grad[:1]
+        self._first = Mlp(_layers(networks(critic)[0], *first))
+        self._of_policy = self._online
+        self._action_columns = slice(-get_action_dim(critic.action_space), None)
+        self.optimizer = critic.optimizer
+        self._adam = FlatAdam(self._flat, self.optimizer)
+
+    def q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """Q-values of stored actions, to be followed by :meth:`descend`: ``(N, B, 1)``."""
+        return self._online.forward(_pairs(observations, actions)).clone()
+
+    def descend(self, dq: th.Tensor) -> None:
+        """
+        A step of the optimiser.
+
+        :param dq: ``(N, B, 1)``, the gradient of the loss by the last :meth:`q_values`
+        """
+        self._online.backward(dq)
+        self._adam.descend()
+
+    def target_q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """Q-values of the target critics: ``(N, B, 1)``."""
+        return self._target.forward(_pairs(observations, actions)).clone()
+
+    def q_of_policy(
+        self, observations: th.Tensor, actions: th.Tensor, first: bool = False
+    ) -> th.Tensor:
+        """
+        Q-values of the policy's actions, to be followed by :meth:`action_gradient`.
+
+        :param first: of the first critic only
+        :return: ``(N, B, 1)`` or ``(1, B, 1)``
+        """
+        self._of_policy = self._first if first else self._online
+        return self._of_policy.forward(_pairs(observations, actions)).clone()
+
+    def action_gradient(self, dq: th.Tensor) -> th.Tensor:
+        """
+        :param dq: shaped as the last :meth:`q_of_policy`, the gradient of the loss by it
+        :return: the gradient of the loss by the actions, ``(B, action_dim)``
+        """
+        return self._of_policy.input_gradient(dq, self._action_columns)
+
+    def track(self, tau: float) -> None:
+        """Move the target: theta' <- (1 - tau) theta' + tau theta."""
+        self._flat_target.data.lerp_(self._flat.data, tau)
+
+    def attached(self) -> bool:
+        """Whether what is trained here is still what SB3's modules and optimiser hold."""
+        return self._adam.attached() and self._flat_target.attached()
+
+
+class GaussianActor:
+    """SAC's actor and its optimiser."""
+
+    def __init__(self, actor: sac.Actor) -> None:
+        self._flat, self._mlp = flatten(actor)
+        self._gaussian = SquashedGaussian()
+        self.optimizer = actor.optimizer
+        self._adam = FlatAdam(self._flat, self.optimizer)
+        self._action_dim = actor.mu.out_features
+
+    def sample(
+        self, observations: th.Tensor, next_observations: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
+        """
+        Draw an action for each row, the first ones to be followed by :meth:`descend`.
+
+        :return: actions ``(B, action_dim)`` and log-probabilities ``(B, 1)``, then the same for
+            ``next_observations``
+        """
+        batch = len(observations)
+        both = th.cat([observations, next_observations])
+        head = self._mlp.forward(both.unsqueeze(0))[0]
+        noise = head.new_empty(2 * batch, self._action_dim)
+        # Two draws, as SB3 makes them: one of both may be another sequence.
+        noise[:batch].normal_()
+        noise[batch:].normal_()
+        actions, log_prob = self._gaussian.forward(head, noise)
+        return actions[:batch], log_prob[:batch], actions[batch:], log_prob[batch:]
+
+    def descend(self, da: th.Tensor, dlog_prob: th.Tensor) -> None:
+        """
+        A step of the optimiser.
+
+        :param da: ``(B, action_dim)``, the gradient of the loss by the last actions
+        :param dlog_prob: ``(B, 1)``, and by their log-probabilities
+        """
+        self._mlp.backward(self._gaussian.backward(da, dlog_prob).unsqueeze(0))
+        self._adam.descend()
+
+    def attached(self) -> bool:
+        """As :meth:`Critics.attached`."""
+        return self._adam.attached()
+
+
+class DeterministicActor:
+    """The actor of DDPG and TD3, its target, and its optimiser."""
+
+    def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
+        self._flat, self._online = flatten(actor)
+        self._flat_target, self._target = flatten(actor_target)
+        self.optimizer = actor.optimizer
+        self._adam = FlatAdam(self._flat, self.optimizer)
+
+    def act(self, observations: th.Tensor) -> th.Tensor:
+        """Actions, to be followed by :meth:`descend`: ``(B, action_dim)``."""
+        return self._online.forward(observations.unsqueeze(0))[0].clone()
+
+    def target_act(self, observations: th.Tensor) -> th.Tensor:
+        """Actions of the target actor: ``(B, action_dim)``."""
+        return self._target.forward(observations.unsqueeze(0))[0].clone()
+
+    def descend(self, da: th.Tensor) -> None:
+        """
+        A step of the optimiser.
+
+        :param da: ``(B, action_dim)``, the gradient of the loss by the last :meth:`act`
+        """
+        self._online.backward(da.unsqueeze(0))
+        self._adam.descend()
+
+    def track(self, tau: float) -> None:
+        """As :meth:`Critics.track`."""
+        self._flat_target.data.lerp_(self._flat.data, tau)
+
+    def attached(self) -> bool:
+        """As :meth:`Critics.attached`."""
+        return self._adam.attached() and self._flat_target.attached()
+
+
+class Temperature:
+    """SAC's temperature and its optimiser."""
+
+    def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Adam) -> None:
+        self.log_alpha, self.optimizer = log_alpha, optimizer
+        self._flat = FlatParameters([[log_alpha]])
+        self._adam = FlatAdam(self._flat, optimizer)
+
+    def descend(self, dlog_alpha: th.Tensor) -> None:
+        """
+        A step of the optimiser.
+
+        :param dlog_alpha: the gradient of the loss by log alpha, a scalar
+        """
+        self._flat.grad.copy_(dlog_alpha)
+        self._adam.descend()
+
+    def attached(self) -> bool:
+        """As :meth:`Critics.attached`."""
+        return self._adam.attached()
+
+
+def _pairs(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """What critics read: ``(1, B, features_dim + action_dim)``."""
+    return th.cat([observations, actions], dim=1).unsqueeze(0)

@@ -1,0 +1,107 @@
+"""The parameters of equal networks in one tensor, and Adam on it."""
+
+from collections.abc import Iterator, Sequence
+
+import torch as th
+from torch.optim.adam import adam
+
+
+class FlatParameters:
+    """
+    One ``(N, size)`` tensor under the parameters of ``N`` networks of the same layout.
+
+    The parameters stay where they are, in their modules, and become views of this tensor: what
+    reads or writes them (``state_dict``, ``load_state_dict``, ``Tensor.copy_``) keeps working, and
+    one operation on ``data`` updates them all.
+
+    :param networks: for each network, its parameters (leaves) in the order of the layout
+    :raises ValueError: when the networks differ in the shapes of their parameters
+    """
+
+    def __init__(self, networks: Sequence[Sequence[th.Tensor]]) -> None:
+        self.shapes = [p.shape for p in networks[0]]
+        if any([p.shape for p in network] != self.shapes for network in networks):
+            raise ValueError("the networks of an ensemble must have the same shapes")
+        self.parameters = [p for network in networks for p in network]
+        rows = [th.cat([p.detach().flatten() for p in network]) for network in networks]
+        self.data = th.stack(rows)
+        self.grad = th.zeros_like(self.data)
+        self._pointers = []
+        for parameter, view in zip(self.parameters, self.views(self.data), strict=True):
+            parameter.data = view
+            self._pointers.append(view.data_ptr())
+
+    def views(self, flat: th.Tensor) -> Iterator[th.Tensor]:
+        """Views of ``flat``, which is shaped as ``data``, one for each of ``parameters``."""
+        sizes = [shape.numel() for shape in self.shapes]
+        for row in flat:
+            for part, shape in zip(row.split(sizes), self.shapes, strict=True):
+                yield part.view(shape)
+
+    def attached(self) -> bool:
+        """
+        Whether the parameters still live here: ``.double()``, ``.to(device)`` or an assignment to
+        ``.data`` gives them memory of their own.
+        """
+        return [p.data_ptr() for p in self.parameters] == self._pointers
+
+
+class FlatAdam:
+    """
+    The updates of a ``torch.optim.Adam`` on :class:`FlatParameters`, in one fused operation.
+
+    The optimiser itself stays in place, with views of the flat moments as its state: saving,
+    loading, learning rates and even its own ``step()`` after a ``backward()`` work as before.
+
+    :param optimizer: Adam over the parameters of ``flat``, with one group
+    """
+
+    def __init__(self, flat: FlatParameters, optimizer: th.optim.Adam) -> None:
+        self.flat = flat
+        self.optimizer = optimizer
+        self._exp_avg = th.zeros_like(flat.data)
+        self._exp_avg_sq = th.zeros_like(flat.data)
+        # One element for each parameter, since Adam's own step() counts each of them up.
+        self._steps = th.zeros(len(flat.parameters))
+        moments = zip(
+            self._steps,
+            flat.views(self._exp_avg),
+            flat.views(self._exp_avg_sq),
+            strict=True,
+        )
+        names = ("step", "exp_avg", "exp_avg_sq")
+        self._state = [dict(zip(names, views, strict=True)) for views in moments]
+        for parameter, state in zip(flat.parameters, self._state, strict=True):
+            for name, value in optimizer.state[parameter].items():
+                state[name].copy_(th.as_tensor(value))
+            optimizer.state[parameter] = state
+
+    def attached(self) -> bool:
+        """Whether the optimiser's state still lives here; loading gives it other tensors."""
+        states = (self.optimizer.state[p] for p in self.flat.parameters)
+        return self.flat.attached() and all(
+            state.get(name) is view
+            for state, views in zip(states, self._state, strict=True)
+            for name, view in views.items()
+        )
+
+    def descend(self) -> None:
+        """One step, by the gradients in ``flat.grad``."""
+        group = self.optimizer.param_groups[0]
+        adam(
+            [self.flat.data],
+            [self.flat.grad],
+            [self._exp_avg],
+            [self._exp_avg_sq],
+            [],
+            [self._steps[0]],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+        self._steps[1:] += 1

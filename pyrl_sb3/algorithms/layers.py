@@ -1,0 +1,191 @@
+"""
+Forward and backward passes of multilayer perceptrons, written out.
+
+For networks this small, autograd's bookkeeping and one dispatch per parameter cost more than the
+matrix products. Here ``N`` networks of one layout (an ensemble of critics, or one actor) run as one:
+arrays are ``(N, B, features)``, each operation handles all networks, and results go to workspaces
+that are allocated once. Workspaces are overwritten by the next forward or backward pass.
+
+A layer has ``forward(x)``, ``parameter_gradients(g)`` (stores what follows from ``g``, the
+gradient of its output) and ``input_gradient(g)``. ``g`` may have fewer rows than ``x`` had: the
+gradient of the first rows.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch as th
+import torch.nn.functional as F
+
+def _workspace(current: th.Tensor, *shape: int) -> th.Tensor:
+    return current if current.shape == shape else current.new_empty(shape)
+
+
+class Layer(Protocol):
+    def forward(self, x: th.Tensor) -> th.Tensor: ...
+    def parameter_gradients(self, g: th.Tensor) -> None: ...
+    def input_gradient(self, g: th.Tensor) -> th.Tensor: ...
+
+
+class Linear:
+    """
+    y = x W^T + b.
+
+    :param weight: ``(N, outputs, inputs)``; :param bias: ``(N, 1, outputs)``; and their gradients
+    """
+
+    def __init__(
+        self, weight: th.Tensor, bias: th.Tensor, dweight: th.Tensor, dbias: th.Tensor
+    ) -> None:
+        self.weight, self.bias, self.dweight, self.dbias = weight, bias, dweight, dbias
+        self.x = self.y = self.dx = weight.new_empty(0)
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        """:param x: ``(N, B, inputs)``, or ``(1, B, inputs)`` when all networks see the same"""
+        n, outputs, _ = self.weight.shape
+        self.x = x.expand(n, -1, -1)
+        self.y = _workspace(self.y, n, x.shape[1], outputs)
+        return th.baddbmm(self.bias, self.x, self.weight.mT, out=self.y)
+
+    def parameter_gradients(self, g: th.Tensor) -> None:
+        th.bmm(g.mT, self.x[:, : g.shape[1]], out=self.dweight)
+        th.sum(g, dim=1, keepdim=True, out=self.dbias)
+
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        self.dx = _workspace(self.dx, *g.shape[:2], self.weight.shape[2])
+        return th.bmm(g, self.weight, out=self.dx)
+
+
+class LayerNorm:
+    """y = w (x - mean) / sqrt(var + eps) + b (Ba 2016, https://arxiv.org/abs/1607.06450)."""
+
+    def __init__(
+        self,
+        weight: th.Tensor,
+        bias: th.Tensor,
+        dweight: th.Tensor,
+        dbias: th.Tensor,
+        eps: float,
+    ) -> None:
+        """Parameters and gradients are ``(N, 1, features)``."""
+        self.weight, self.bias, self.dweight, self.dbias = weight, bias, dweight, dbias
+        self.eps = eps
+        self.y = weight.new_empty(0)
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        var, mean = th.var_mean(x, dim=-1, correction=0, keepdim=True)
+        self.inverse_std = var.add_(self.eps).rsqrt_()
+        self.normal = x.sub_(mean).mul_(self.inverse_std)
+        self.y = _workspace(self.y, *x.shape)
+        return th.addcmul(self.bias, self.normal, self.weight, out=self.y)
+
+    def parameter_gradients(self, g: th.Tensor) -> None:
+        th.sum(g * self.normal[:, : g.shape[1]], dim=1, keepdim=True, out=self.dweight)
+        th.sum(g, dim=1, keepdim=True, out=self.dbias)
+
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        normal, inverse_std = self.normal[:, : g.shape[1]], self.inverse_std[:, : g.shape[1]]
+        g.mul_(self.weight)
+        # The mean and the scale of x moved with x: what g has along them does not count.
+        along = (g * normal).mean(dim=-1, keepdim=True)
+        g.sub_(g.mean(dim=-1, keepdim=True)).addcmul_(normal, along, value=-1)
+        return g.mul_(inverse_std)
+
+
+class Activation:
+    """An activation without parameters; :meth:`forward` and :meth:`input_gradient` differ."""
+
+    def parameter_gradients(self, g: th.Tensor) -> None:
+        pass
+
+
+class ReLU(Activation):
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        self.y = x.relu_()
+        return self.y
+
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        y = self.y[:, : g.shape[1]]
+        return th.ops.aten.threshold_backward.grad_input(g, y, 0, grad_input=g)
+
+
+class Tanh(Activation):
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        self.y = x.tanh_()
+        return self.y
+
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        y = self.y[:, : g.shape[1]]
+        return th.ops.aten.tanh_backward.grad_input(g, y, grad_input=g)
+
+
+class SiLU(Activation):
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        self.x = x
+        return F.silu(x)
+
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        x = self.x[:, : g.shape[1]]
+        return th.ops.aten.silu_backward.grad_input(g, x, grad_input=g)
+
+
+class GELU(Activation):
+    """:param approximate: ``"none"`` or ``"tanh"``, as in ``torch.nn.GELU``"""
+
+    def __init__(self, approximate: str) -> None:
+        self.approximate = approximate
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        self.x = x
+        return F.gelu(x, approximate=self.approximate)
+
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        x = self.x[:, : g.shape[1]]
+        return th.ops.aten.gelu_backward.grad_input(
+            g, x, approximate=self.approximate, grad_input=g
+        )
+
+
+class Mlp:
+    """
+    ``N`` perceptrons as one.
+
+    :param layers: the first one is linear
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.layers = list(layers)
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        """
+        :param x: ``(1, B, inputs)``, the same for all networks
+        :return: ``(N, B, outputs)``, a workspace
+        """
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, g: th.Tensor) -> None:
+        """
+        Store the gradients of the parameters; ``g`` is overwritten.
+
+        :param g: ``(N, rows, outputs)``, the gradient of the first rows of the last output
+        """
+        for layer in reversed(self.layers[1:]):
+            layer.parameter_gradients(g)
+            g = layer.input_gradient(g)
+        self.layers[0].parameter_gradients(g)
+
+    def input_gradient(self, g: th.Tensor, columns: slice) -> th.Tensor:
+        """
+        The gradient of the given columns of the last input, which all networks saw, without those
+        of the parameters; ``g`` is overwritten.
+
+        :param g: ``(N, rows, outputs)``
+        :return: ``(rows, columns)``
+        """
+        for layer in reversed(self.layers[1:]):
+            g = layer.input_gradient(g)
+        first = self.layers[0]
+        assert isinstance(first, Linear)
+        return th.bmm(g, first.weight[:, :, columns]).sum(dim=0)

@@ -1,0 +1,94 @@
+"""Whether the backward pass of a policy can be written out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.sac import policies as sac
+from stable_baselines3.td3 import policies as td3
+from torch import nn
+
+from pyrl_sb3.algorithms.explicit import modules, networks
+from pyrl_sb3.networks import FlatFeatures
+
+NETWORKS = ("actor", "actor_target", "critic", "critic_target")
+SIMPLE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU)
+
+
+def find_obstacle(policy: Any) -> str | None:
+    """
+    Why ``policy`` has to be left to autograd, or ``None`` when it has not.
+
+    Types are compared exactly, since a subclass may compute anything.
+
+    :param policy: SAC's, TD3's or DDPG's
+    """
+    for name in NETWORKS:
+        if (net := getattr(policy, name, None)) is not None:
+            reason = _network_obstacle(net, policy.observation_space)
+            if reason is not None:
+                return f"the {name} {reason}"
+    for name in NETWORKS[::2]:
+        net = getattr(policy, name)
+        reason = _optimizer_obstacle(net.optimizer, list(net.parameters()))
+        if reason is not None:
+            return f"the optimizer of the {name} {reason}"
+    return None
+
+
+def _network_obstacle(net: Any, observation_space: Any) -> str | None:
+    if type(net) not in (sac.Actor, td3.Actor, ContinuousCritic) or _has_hooks(net):
+        return f"is a {type(net).__name__} of its own kind"
+    if getattr(net, "use_sde", False):
+        return "uses gSDE"
+    if FlatFeatures(observation_space, net.features_extractor).shapes is None:
+        return "has a features extractor that does more than concatenate vectors"
+    layers = [layer for network in networks(net) for layer in modules(network)]
+    for layer in layers:
+        if not _is_simple(layer):
+            return f"has a {type(layer).__name__} layer of its own kind"
+    return _parameter_obstacle(list(net.parameters()), layers)
+
+
+def _is_simple(layer: nn.Module) -> bool:
+    if _has_hooks(layer):
+        return False
+    if type(layer) is nn.LayerNorm:
+        return len(layer.normalized_shape) == 1 and layer.bias is not None
+    if type(layer) is nn.Linear:
+        return layer.bias is not None
+    return type(layer) in SIMPLE
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return any(hooks) or bool(module._backward_pre_hooks)
+
+
+def _parameter_obstacle(
+    parameters: list[nn.Parameter], layers: Iterable[nn.Module]
+) -> str | None:
+    laid_out = [p for layer in layers for p in layer.parameters()]
+    if len(laid_out) != len(parameters) or set(laid_out) != set(parameters):
+        return "shares parameters, or has some outside its layers"
+    if not all(p.requires_grad for p in parameters):
+        return "has frozen parameters"
+    if any(p.device.type != "cpu" for p in parameters):
+        return f"is on {parameters[0].device}"
+    if {p.dtype for p in parameters} not in ({th.float32}, {th.float64}):
+        return f"is not in float32 or float64 throughout, but in {parameters[0].dtype}"
+    return None
+
+
+def _optimizer_obstacle(
+    optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]
+) -> str | None:
+    if type(optimizer) is not th.optim.Adam:
+        return f"is a {type(optimizer).__name__}"
+    groups = optimizer.param_groups
+    if len(groups) != 1 or set(groups[0]["params"]) != set(parameters):
+        return "has several groups, or other parameters than the network"
+    options = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
+    used = [option for option in options if groups[0].get(option)]
+    return f"uses {used[0]}" if used else None

@@ -1,0 +1,68 @@
+"""SAC with a faster gradient step."""
+
+from typing import Any
+
+import stable_baselines3
+import torch as th
+
+from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+
+
+class SAC(GradientSteps, stable_baselines3.SAC):
+    """
+    Soft actor-critic (Haarnoja 2018, https://arxiv.org/abs/1812.05905).
+
+    From the same weights, batches and random state it takes the steps of SB3's SAC, up to
+    rounding. Parameters, saving and logging: see ``stable_baselines3.SAC``.
+    """
+
+    def _make_learners(self, kind: Any) -> tuple[Any, ...]:
+        pi, critics = kind.GaussianActor(self.actor), kind.Critics(self.critic, self.critic_target)
+        if self.ent_coef_optimizer is None:
+            return pi, critics, None
+        return pi, critics, kind.Temperature(self.log_ent_coef, self.ent_coef_optimizer)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        pi, critics, temperature = self._begin_training()
+        metrics = Metrics()
+        for step in range(gradient_steps):
+            batch = self._sample(batch_size)
+            s, s_next, w = batch.observations, batch.next_observations, batch.weights
+            a_pi, log_pi, a_next, log_pi_next = pi.sample(s, s_next)
+            alpha = self._update_temperature(temperature, log_pi, metrics)
+
+            q_next = critics.target_q_values(s_next, a_next)
+            y = losses.soft_td_target(
+                batch.rewards, batch.dones, batch.gamma, q_next, alpha, log_pi_next
+            )
+            q = critics.q_values(s, batch.actions)
+            critics.descend(losses.critic_gradient(q, y, w, scale=0.5))
+
+            q_pi = critics.q_of_policy(s, a_pi)
+            dq, dlog_pi = losses.soft_policy_gradient(q_pi, alpha, log_pi)
+            pi.descend(critics.action_gradient(dq), dlog_pi)
+
+            if step % self.target_update_interval == 0:
+                critics.track(self.tau)
+            self._hand_back(batch, q, y)
+            metrics.add(
+                actor_loss=losses.soft_policy_loss(q_pi, alpha, log_pi),
+                critic_loss=losses.critic_loss(q, y, w, scale=0.5),
+            )
+        self._n_updates += gradient_steps
+        self._record(metrics)
+
+    def _update_temperature(
+        self, temperature: Any, log_pi: th.Tensor, metrics: Metrics
+    ) -> th.Tensor:
+        """A step of the temperature, when it is learned; alpha before it, ``(1,)`` or a scalar."""
+        if temperature is None:
+            metrics.add(ent_coef=self.ent_coef_tensor)
+            return self.ent_coef_tensor
+        log_alpha, entropy = temperature.log_alpha.detach(), self.target_entropy
+        alpha = log_alpha.exp()
+        loss = losses.temperature_loss(log_alpha, log_pi, entropy)
+        metrics.add(ent_coef=alpha, ent_coef_loss=loss)
+        temperature.descend(losses.temperature_gradient(log_pi, entropy))
+        return alpha

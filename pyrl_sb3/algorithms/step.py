@@ -1,0 +1,120 @@
+"""What the gradient steps of DDPG, TD3 and SAC share."""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch as th
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from pyrl_sb3.algorithms import autograd, explicit
+from pyrl_sb3.algorithms.obstacle import find_obstacle
+
+_Base = OffPolicyAlgorithm if TYPE_CHECKING else object
+
+
+class Batch(NamedTuple):
+    """
+    What a step learns from; ``(B, 1)`` unless said.
+
+    :param observations: as the networks read them; as ``next_observations``
+    :param actions: ``(B, action_dim)``
+    :param gamma: gamma, or gamma**n for each row of n-step returns
+    :param weights: importance-sampling weights, of a prioritised replay buffer
+    :param indices: which transitions these are, for such a buffer
+    """
+
+    observations: Any
+    actions: th.Tensor
+    next_observations: Any
+    dones: th.Tensor
+    rewards: th.Tensor
+    gamma: float | th.Tensor
+    weights: th.Tensor | None
+    indices: Any
+
+
+class Metrics:
+    """Tensors of one ``train()``, detached, made numbers only when it is over."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[str, list[th.Tensor]] = defaultdict(list)
+
+    def add(self, **values: th.Tensor) -> None:
+        for name, value in values.items():
+            self._values[name].append(value.reshape(()))
+
+    def means(self) -> dict[str, float]:
+        return {name: float(th.stack(values).mean()) for name, values in self._values.items()}
+
+
+class GradientSteps(_Base):
+    """
+    Training for an SB3 off-policy algorithm; mixed in before it.
+
+    Where the networks are plain perceptrons on the CPU the backward pass is written out
+    (:mod:`~pyrl_sb3.algorithms.explicit`), otherwise autograd does it; the results are the same.
+    Which one is decided when the model is set up and printed with ``verbose=1``.
+    """
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._bind()
+        if self.verbose >= 1:
+            how = f"autograd: {self._obstacle}" if self._obstacle else "written-out backward passes"
+            print(f"Gradients by {how}")
+
+    def _bind(self) -> None:
+        """Put the parameters and the optimisers' moments where the gradient step wants them."""
+        self._obstacle = find_obstacle(self.policy)
+        kind = autograd if self._obstacle else explicit
+        self._prepare = kind.preparation(self.policy)
+        self._learners = self._make_learners(kind)
+
+    def _make_learners(self, kind: Any) -> tuple[Any, ...]:
+        """
+        What the gradient step trains; ``None`` for what this model does not have.
+
+        :param kind: the module to take the classes from, ``explicit`` or ``autograd``
+        """
+        raise NotImplementedError
+
+    def _begin_training(self) -> tuple[Any, ...]:
+        """Update the learning rates; the learners, as :meth:`_make_learners` returned them."""
+        if not all(learner.attached() for learner in self._learners if learner):
+            self._bind()
+        if self._obstacle:
+            self.policy.set_training_mode(True)
+        self._update_learning_rate([learner.optimizer for learner in self._learners if learner])
+        return self._learners
+
+    def _sample(self, batch_size: int) -> Batch:
+        """A batch from the replay buffer, prepared for the networks."""
+        assert self.replay_buffer is not None
+        data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+        return Batch(
+            self._prepare(data.observations),
+            data.actions,
+            self._prepare(data.next_observations),
+            data.dones,
+            data.rewards,
+            self.gamma if data.discounts is None else data.discounts,
+            getattr(data, "weights", None),
+            getattr(data, "indices", None),
+        )
+
+    def _hand_back(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
+        """
+        Tell a prioritised replay buffer, one with ``update_priorities(indices, td_errors)``, how
+        wrong the critics were: ``(B,)``, the mean over the critics of abs(Q - y).
+        """
+        update = getattr(self.replay_buffer, "update_priorities", None)
+        if update is not None:
+            update(batch.indices, (q - y).abs().mean(dim=0).flatten().cpu().numpy())
+
+    def _record(self, metrics: Metrics) -> None:
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, value in metrics.means().items():
+            self.logger.record(f"train/{name}", value)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_obstacle", "_prepare", "_learners"]

@@ -1,0 +1,48 @@
+"""TD3 with a faster gradient step."""
+
+from typing import Any
+
+import stable_baselines3
+import torch as th
+
+from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+
+
+class TD3(GradientSteps, stable_baselines3.TD3):
+    """
+    Twin delayed deep deterministic policy gradient (Fujimoto 2018,
+    https://arxiv.org/abs/1802.09477).
+
+    From the same weights, batches and random state it takes the steps of SB3's TD3, up to
+    rounding. Parameters, saving and logging: see ``stable_baselines3.TD3``.
+    """
+
+    def _make_learners(self, kind: Any) -> tuple[Any, ...]:
+        mu = kind.DeterministicActor(self.actor, self.actor_target)
+        return mu, kind.Critics(self.critic, self.critic_target)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        mu, critics = self._begin_training()
+        metrics = Metrics()
+        for _ in range(gradient_steps):
+            self._n_updates += 1
+            batch = self._sample(batch_size)
+            s, s_next, w = batch.observations, batch.next_observations, batch.weights
+
+            noise = th.empty_like(batch.actions).normal_(0, self.target_policy_noise)
+            a_next = losses.smoothed_action(mu.target_act(s_next), noise, self.target_noise_clip)
+            q_next = critics.target_q_values(s_next, a_next)
+            y = losses.td_target(batch.rewards, batch.dones, batch.gamma, q_next)
+            q = critics.q_values(s, batch.actions)
+            critics.descend(losses.critic_gradient(q, y, w))
+            metrics.add(critic_loss=losses.critic_loss(q, y, w))
+
+            if self._n_updates % self.policy_delay == 0:
+                q_mu = critics.q_of_policy(s, mu.act(s), first=True)
+                mu.descend(critics.action_gradient(losses.deterministic_policy_gradient(q_mu)))
+                metrics.add(actor_loss=losses.deterministic_policy_loss(q_mu))
+                critics.track(self.tau)
+                mu.track(self.tau)
+            self._hand_back(batch, q, y)
+        self._record(metrics)

@@ -1,0 +1,164 @@
+"""
+The equations: targets, losses and the gradients of the losses, as pure functions.
+
+Shapes: ``B`` rows in a batch, ``N`` critics. Rewards, dones, discounts, targets, weights and
+log-probabilities are ``(B, 1)``, Q-values of the ensemble ``(N, B, 1)``, actions
+``(B, action_dim)``. All raise ``ValueError`` where broadcasting would hide a wrong shape.
+
+A gradient function stands below its loss and is tested against autograd. ``gamma`` is a number or,
+for n-step returns, gamma**n for each row.
+"""
+
+from typing import TypeAlias
+
+import torch as th
+
+Discount: TypeAlias = float | th.Tensor
+
+
+def _check(rows: th.Tensor, **others: th.Tensor | None) -> None:
+    """Raise unless ``rows`` is ``(B, 1)`` and the last two axes of each of ``others`` are too."""
+    if rows.dim() != 2 or rows.shape[1] != 1:
+        raise ValueError(f"expected one column, (batch, 1), not {tuple(rows.shape)}")
+    for name, tensor in others.items():
+        if tensor is not None and tensor.shape[-2:] != rows.shape:
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)}, its last axes must be {tuple(rows.shape)}"
+            )
+
+
+def td_target(
+    rewards: th.Tensor, dones: th.Tensor, gamma: Discount, next_q: th.Tensor
+) -> th.Tensor:
+    """
+    y = r + gamma (1 - d) min_i Q'_i(s', a').
+
+    With one critic this is the target of DDPG (Lillicrap 2015, https://arxiv.org/abs/1509.02971),
+    with two the clipped double Q-learning of TD3 (Fujimoto 2018,
+    https://arxiv.org/abs/1802.09477, equation 10).
+
+    :param next_q: ``(N, B, 1)``, from the target critics
+    :return: ``(B, 1)``
+    """
+    _check(rewards, dones=dones, next_q=next_q)
+    return rewards + (1 - dones) * gamma * next_q.amin(dim=0)
+
+
+def soft_td_target(
+    rewards: th.Tensor,
+    dones: th.Tensor,
+    gamma: Discount,
+    next_q: th.Tensor,
+    alpha: th.Tensor,
+    next_log_prob: th.Tensor,
+) -> th.Tensor:
+    """
+    y = r + gamma (1 - d) (min_i Q'_i(s', a') - alpha log pi(a'|s')): SAC (Haarnoja 2018,
+    https://arxiv.org/abs/1812.05905, equations 3 and 5).
+
+    :param next_q: ``(N, B, 1)``, from the target critics
+    :param alpha: temperature, ``(1,)`` or a scalar
+    :return: ``(B, 1)``
+    """
+    _check(rewards, dones=dones, next_q=next_q, next_log_prob=next_log_prob)
+    return rewards + (1 - dones) * gamma * (next_q.amin(dim=0) - alpha * next_log_prob)
+
+
+def smoothed_action(actions: th.Tensor, noise: th.Tensor, clip: float) -> th.Tensor:
+    """
+    Target policy smoothing: a' = clip(mu'(s') + clip(noise, -c, c), -1, 1)
+    (Fujimoto 2018, https://arxiv.org/abs/1802.09477, equation 14).
+
+    :param actions: ``(B, action_dim)``, of the target actor
+    :param noise: ``(B, action_dim)``
+    """
+    if actions.shape != noise.shape:
+        raise ValueError(f"noise is {tuple(noise.shape)}, actions are {tuple(actions.shape)}")
+    return (actions + noise.clamp(-clip, clip)).clamp(-1, 1)
+
+
+def critic_loss(
+    q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None, scale: float = 1.0
+) -> th.Tensor:
+    """
+    J_Q = scale * sum_i mean_b w_b (Q_i(s_b, a_b) - y_b)^2.
+
+    SAC has ``scale`` 1/2, TD3 and DDPG 1. ``weights`` are the importance-sampling weights of
+    prioritised replay (Schaul 2015, https://arxiv.org/abs/1511.05952, section 3.4).
+
+    :param q: ``(N, B, 1)``
+    """
+    _check(y, q=q, weights=weights)
+    squared = (q - y).square()
+    return (squared if weights is None else squared * weights).mean(dim=1).sum() * scale
+
+
+def critic_gradient(
+    q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None, scale: float = 1.0
+) -> th.Tensor:
+    """
+    dJ_Q/dQ = 2 * scale * w (Q - y) / B, the gradient of :func:`critic_loss`.
+
+    :return: ``(N, B, 1)``
+    """
+    _check(y, q=q, weights=weights)
+    gradient = (q - y) * (2 * scale / len(y))
+    return gradient if weights is None else gradient * weights
+
+
+def soft_policy_loss(q: th.Tensor, alpha: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
+    """
+    J_pi = mean(alpha log pi(a|s) - min_i Q_i(s, a)): SAC (Haarnoja 2018,
+    https://arxiv.org/abs/1812.05905, equation 9).
+
+    :param q: ``(N, B, 1)``, of actions drawn from the policy
+    """
+    _check(log_prob, q=q)
+    return (alpha * log_prob - q.amin(dim=0)).mean()
+
+
+def soft_policy_gradient(
+    q: th.Tensor, alpha: th.Tensor, log_prob: th.Tensor
+) -> tuple[th.Tensor, th.Tensor]:
+    """
+    dJ_pi/dQ and dJ_pi/dlog pi, the gradients of :func:`soft_policy_loss`: -1/B for the smallest
+    Q-value of each row and nothing for the others, and alpha/B.
+
+    :return: ``(N, B, 1)`` and ``(B, 1)``
+    """
+    _check(log_prob, q=q)
+    smallest = q.argmin(dim=0, keepdim=True)
+    dq = th.zeros_like(q).scatter_(0, smallest, -1 / len(log_prob))
+    return dq, (alpha / len(log_prob)).expand_as(log_prob)
+
+
+def deterministic_policy_loss(q: th.Tensor) -> th.Tensor:
+    """
+    J_mu = -mean Q_1(s, mu(s)): DDPG and TD3 (Silver 2014,
+    https://proceedings.mlr.press/v32/silver14.html; Fujimoto 2018,
+    https://arxiv.org/abs/1802.09477, algorithm 1).
+    """
+    return -q.mean()
+
+
+def deterministic_policy_gradient(q: th.Tensor) -> th.Tensor:
+    """dJ_mu/dQ = -1/B, the gradient of :func:`deterministic_policy_loss`; shaped as ``q``."""
+    return th.full_like(q, -1 / q.numel())
+
+
+def temperature_loss(
+    log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: float
+) -> th.Tensor:
+    """
+    J(alpha) = -mean(log alpha (log pi(a|s) + H)): SAC (Haarnoja 2018,
+    https://arxiv.org/abs/1812.05905, equation 18), in log alpha where the paper has alpha, as in
+    the authors' code and SB3.
+
+    :param log_alpha: ``(1,)``
+    """
+    return -log_alpha * (log_prob.mean() + target_entropy)
+
+
+def temperature_gradient(log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
+    """dJ(alpha)/dlog alpha = -mean(log pi(a|s) + H), of :func:`temperature_loss`; a scalar."""
+    return -(log_prob.mean() + target_entropy)
