@@ -1,0 +1,11 @@
+"""The command line: parse, then call what does the work."""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `pyrl` and exit: 0 done, 2 for a mistake of the user's, 128 + n stopped by signal n."""
+    from pyrl_sb3.cli.app import run
+
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -1,0 +1,64 @@
+"""The `pyrl` command: its sub-commands put together, its errors made one line."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pyrl_sb3 import __version__
+from pyrl_sb3.cli import demo, test, train
+from pyrl_sb3.training.errors import InputError, did_you_mean
+
+app = typer.Typer(
+    name="pyrl",
+    help="Train and test DDPG, TD3 and SAC, with and without hindsight experience replay.",
+    epilog="Start with: pyrl demo",
+    rich_markup_mode=None,
+    add_completion=False,
+)
+train.add_commands(app)
+test.add_commands(app)
+demo.add_command(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pyrl-sb3 {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; the user's mistakes become one line on stderr."""
+    try:
+        code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
+    except (typer.TyperException, InputError) as error:
+        if "--verbose" in arguments:
+            raise
+        hint = _command_hint(arguments) if "No such command" in str(error) else ""
+        typer.echo(f"pyrl: {str(error).rstrip('.')}{hint}", err=True)
+        return 2
+    except KeyboardInterrupt:
+        typer.echo("pyrl: stopped before anything was learned; nothing was saved", err=True)
+        return 130
+    return int(code or 0)
+
+
+def _command_hint(arguments: Sequence[str]) -> str:
+    commands = [command.name for command in app.registered_commands if command.name]
+    return did_you_mean(arguments[0], commands) or "; `pyrl --help` lists them"
+
+
+__all__ = ["app", "run", "sys"]

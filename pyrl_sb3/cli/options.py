@@ -1,0 +1,84 @@
+"""What the commands share: their options, each written once, and their output."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pyrl_sb3.training.request import TrainingResult
+
+EnvId = Annotated[
+    str, typer.Argument(metavar="ENV", help="Gymnasium id, such as BipedalWalker-v3.")
+]
+Timesteps = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Environment steps to train for [default: tuned per ENV]."),
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="Seed of everything random [default: drawn].")
+]
+TestSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the environment.")]
+DemoSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+DemoSave = Annotated[Path, typer.Option("--save", metavar="FOLDER", help="Where all is written.")]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Where the run's folder is made [default: named for the algorithm]."
+    ),
+]
+NEnvs = Annotated[int, typer.Option(metavar="N", help="Environments side by side.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
+EvalEpisodes = Annotated[int, typer.Option(metavar="N", help="Episodes of each evaluation.")]
+EvalFreq = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Environment steps between evaluations, 0 for none but the last "
+        "[default: a twentieth of the run].",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="PyTorch's threads [default: OMP_NUM_THREADS, or the cores]."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error comes from.")]
+ModelPath = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[PATH]",
+        help="A model, a run's folder, or a folder of runs; without it the latest run of ENV.",
+    ),
+]
+Episodes = Annotated[int, typer.Option(metavar="N", help="Episodes to run.")]
+Render = Annotated[bool, typer.Option("--render", help="Show the agent in a window.")]
+Gif = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Film the first episodes into a GIF.")
+]
+
+
+def console_for_log() -> "Console":
+    """Return the console to print on; the package's log goes there too, above any live bar."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+
+    class ConsoleHandler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(record.getMessage(), markup=False)
+
+    log = logging.getLogger("pyrl_sb3")
+    log.handlers = [ConsoleHandler()]
+    log.setLevel(logging.INFO)
+    return console
+
+
+def say_stopped(console: "Console", result: "TrainingResult") -> int:
+    """Say that a signal ended the training and where its model is; return the exit code."""
+    assert result.stopped_by is not None
+    console.print(f"{result.stopped_by.name}: stopped after {result.timesteps} steps")
+    console.print(f"model saved: {result.model}", markup=False)
+    return 128 + result.stopped_by

@@ -1,0 +1,79 @@
+"""`pyrl sac-test ENV [PATH]` and its siblings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pyrl_sb3.cli import options
+from pyrl_sb3.training.agents import AGENTS, Agent
+
+if TYPE_CHECKING:
+    from pyrl_sb3.training.trial import TrialRequest
+
+_FILMED_EPISODES = 5
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add one testing command for each agent."""
+    for agent in AGENTS.values():
+        example = f"pyrl {agent.name}-test {'FetchReach-v4' if agent.needs_goal else 'Pendulum-v1'}"
+        app.command(
+            f"{agent.name}-test",
+            help=f"Run a trained {agent.title} model in ENV; print its return and success rate.",
+            short_help=f"Test {agent.title}.",
+            epilog=f"Examples:  {example}   |   {example} {agent.name} --episodes 50 --gif out.gif",
+        )(_command(agent))
+
+
+def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the inner signature
+    def test(
+        env: options.EnvId,
+        path: options.ModelPath = None,
+        episodes: options.Episodes = 20,
+        seed: options.TestSeed = 0,
+        device: options.Device = "auto",
+        render: options.Render = False,
+        gif: options.Gif = None,
+        verbose: options.Verbose = False,
+    ) -> None:
+        from pyrl_sb3.report.video import check_film, has_display, prepare_offscreen
+        from pyrl_sb3.training.trial import TrialRequest, try_out
+
+        console = options.console_for_log()
+        if gif:
+            check_film(gif)
+            prepare_offscreen()
+        if render and not has_display():
+            console.print("no display to --render on; --gif FILE films the agent instead")
+            render = False
+        request = TrialRequest(
+            agent=agent.name,
+            env_id=env,
+            path=path,
+            episodes=episodes,
+            seed=seed,
+            device=device,
+            render_mode="human" if render else None,
+        )
+        console.print(f"{episodes} episodes: {try_out(request)}")
+        if gif:
+            console.print(_film(request, gif), markup=False)
+
+    return test
+
+
+def _film(request: "TrialRequest", gif: Path) -> str:
+    from dataclasses import replace
+
+    from pyrl_sb3.report.video import NoPictureError, film
+    from pyrl_sb3.training.trial import open_trial
+
+    model, env = open_trial(replace(request, render_mode="rgb_array"))
+    try:
+        film(model, env, gif, min(request.episodes, _FILMED_EPISODES))
+    except NoPictureError as error:
+        return f"no film: this machine cannot draw {request.env_id} ({error})"
+    finally:
+        env.close()
+    return f"film: {gif}"

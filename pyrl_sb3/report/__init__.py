@@ -1,0 +1,1 @@
+"""What people look at: learning curves, films, the demonstration."""

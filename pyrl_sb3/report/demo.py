@@ -1,0 +1,87 @@
+"""The demonstration: a robot arm learns to reach, and is shown."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from pyrl_sb3.report.plots import plot_learning_curve
+from pyrl_sb3.report.video import NoPictureError, check_film, film, prepare_offscreen
+from pyrl_sb3.training.evaluation import Evaluation
+from pyrl_sb3.training.request import TrainingRequest, TrainingResult
+from pyrl_sb3.training.run import train
+from pyrl_sb3.training.trial import TrialRequest, open_trial, try_out
+
+log = logging.getLogger("pyrl_sb3")
+
+AGENT, ENV_ID = "her-sac", "FetchReach-v4"
+SOLVED = 0.95
+EPISODES, FILMED_EPISODES = 50, 6
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """
+    What the demonstration came to.
+
+    Attributes:
+        training: the run.
+        evaluation: of the saved model over 50 episodes; None when the training was stopped.
+        seconds: that the training took, evaluations included.
+    """
+
+    training: TrainingResult
+    evaluation: Evaluation | None
+    seconds: float
+
+
+def run_demo(
+    folder: Path,
+    seed: int,
+    threads: int | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> DemoResult:
+    """
+    Train HER + SAC on FetchReach, test the saved model, draw its learning curve, film it.
+
+    Writes `<folder>/FetchReach-v4_<n>/`, `<folder>/learning_curve.png` and `<folder>/agent.gif`.
+    """
+    prepare_offscreen()
+    folder.mkdir(parents=True, exist_ok=True)
+    check_film(folder / "agent.gif")
+    request = TrainingRequest(
+        agent=AGENT, env_id=ENV_ID, seed=seed, save=folder, threads=threads, eval_freq=250
+    )
+    start = time.perf_counter()
+    training = train(request, callbacks)
+    seconds = time.perf_counter() - start
+    if training.stopped_by:
+        return DemoResult(training, None, seconds)
+    log.info("trained in %.0f s, evaluations included", seconds)
+    trial = TrialRequest(agent=AGENT, env_id=ENV_ID, path=training.model, episodes=EPISODES)
+    evaluation = try_out(trial)
+    log.info("the saved model over %s episodes: %s", EPISODES, evaluation)
+    curve = folder / "learning_curve.png"
+    plot_learning_curve(
+        training.folder / "evaluations.npz", curve, f"HER + SAC on {ENV_ID}, seed {seed}", SOLVED
+    )
+    log.info("learning curve: %s", curve)
+    _film(training.model, folder / "agent.gif")
+    return DemoResult(training, evaluation, seconds)
+
+
+def _film(model_file: Path, gif: Path) -> None:
+    trial = TrialRequest(
+        agent=AGENT, env_id=ENV_ID, path=model_file, seed=1, render_mode="rgb_array"
+    )
+    model, env = open_trial(trial)
+    try:
+        film(model, env, gif, FILMED_EPISODES)
+        log.info("film of the agent: %s", gif)
+    except NoPictureError as error:
+        log.info("no film: this machine cannot draw without a display (%s)", error)
+    finally:
+        env.close()

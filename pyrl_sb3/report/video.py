@@ -1,0 +1,95 @@
+"""Films of an agent at work."""
+
+import ctypes.util
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.folders import write_whole
+
+Frame = npt.NDArray[np.uint8]  # (height, width, 3)
+
+
+class NoPictureError(RuntimeError):
+    """The machine cannot draw the environment."""
+
+
+def has_display() -> bool:
+    """Tell whether windows can be opened."""
+    return sys.platform != "linux" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def prepare_offscreen() -> None:
+    """Let MuJoCo draw without a display; to be called before mujoco is imported."""
+    if has_display() or "MUJOCO_GL" in os.environ:
+        return
+    # Naming a library that is not there would break mujoco's import.
+    for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+        if ctypes.util.find_library(library):
+            os.environ["MUJOCO_GL"] = backend
+            return
+
+
+def check_film(path: Path) -> None:
+    """Raise InputError if no film could be written to `path`."""
+    if find_spec("imageio") is None:
+        raise InputError("films need imageio: pip install 'pyrl-sb3[report]' brings it")
+    if path.suffix != ".gif":
+        raise InputError(f"--gif {path}: must end in .gif, such as {path.with_suffix('.gif')}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--gif {path}: cannot write to {path.parent}")
+
+
+def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
+    """
+    Film whole episodes of one environment into a GIF that plays in real time.
+
+    Args:
+        model: whose deterministic policy acts.
+        env: one environment, opened with `render_mode="rgb_array"`.
+        path: the GIF.
+        episodes: how many.
+
+    Raises:
+        NoPictureError: no working GL, or an environment that does not draw itself.
+    """
+    frames: list[Frame] = []
+    observation: Any = env.reset()
+    frames.append(_draw(env))
+    while episodes:
+        actions, _ = model.predict(observation, deterministic=True)
+        observation, _, dones, _ = env.step(actions)
+        episodes -= int(dones[0])
+        frames.append(_draw(env))
+    fps: float = env.metadata.get("render_fps", 30)
+    write_gif(frames, path, fps)
+
+
+def _draw(env: VecEnv) -> Frame:
+    try:
+        frame = env.render()
+    except Exception as error:  # every drawing library fails in its own way
+        raise NoPictureError(first_line(error)) from error
+    if frame is None:
+        raise NoPictureError("the environment does not draw itself")
+    return frame
+
+
+def write_gif(frames: list[Frame], path: Path, fps: float) -> None:
+    """Write frames into a GIF that repeats for ever."""
+    imageio = import_module("imageio.v3")
+    # Players take less than 20 ms a frame for nonsense and play at 100 ms: leave frames out.
+    step = max(1, round(fps / 25))
+    duration = 1000 * step / fps
+    write_whole(path, lambda part: imageio.imwrite(part, frames[::step], duration=duration, loop=0))

@@ -1,0 +1,152 @@
+"""Environments by name: found, checked against the agent, opened side by side."""
+
+import warnings
+from contextlib import redirect_stderr
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from pyrl_sb3.training.agents import Agent
+from pyrl_sb3.training.errors import InputError, did_you_mean, first_line
+
+Env = gym.Env[Any, Any]
+
+GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+# How the names of gymnasium-robotics begin: what to install when it is not there.
+_ROBOTICS_NAMES = ("Fetch", "Hand", "PointMaze", "AntMaze", "Adroit", "FrankaKitchen")
+# Where an environment's code lives, and the extra that brings what the code needs.
+_EXTRAS = {
+    "gymnasium.envs.box2d": "box2d",
+    "gymnasium.envs.mujoco": "robotics",
+    "gymnasium_robotics": "robotics",
+}
+
+
+def register_installed() -> None:
+    """Register the environments of gymnasium-robotics, where it is installed."""
+    if find_spec("gymnasium_robotics") is None:
+        return
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+        # Importing it warns and prints about environments nobody has asked for.
+        warnings.simplefilter("ignore")
+        gym.register_envs(import_module("gymnasium_robotics"))
+
+
+def env_spec(env_id: str) -> EnvSpec:
+    """
+    Return the specification of an environment; an id without a version means the newest one.
+
+    Raises:
+        InputError: there is no such environment, or the package that has it is not installed.
+    """
+    if env_id not in gym.registry:
+        register_installed()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a newer version exists
+            spec: EnvSpec = gym.spec(env_id)
+    except ModuleNotFoundError as error:
+        raise InputError(f"environment {env_id!r}: {first_line(error)}") from error
+    except gym.error.Error as error:
+        raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}") from error
+    return spec
+
+
+def _what_instead(env_id: str) -> str:
+    if env_id.startswith(_ROBOTICS_NAMES) and find_spec("gymnasium_robotics") is None:
+        return ": install gymnasium-robotics with pip install 'pyrl-sb3[robotics]'"
+    return did_you_mean(env_id, newest_ids())
+
+
+def newest_ids() -> list[str]:
+    """Return the ids of all registered environments, of each the newest version only."""
+    newest: dict[tuple[str | None, str], EnvSpec] = {}
+    for spec in gym.registry.values():
+        key = (spec.namespace, spec.name)
+        if key not in newest or (spec.version or 0) > (newest[key].version or 0):
+            newest[key] = spec
+    return sorted(spec.id for spec in newest.values())
+
+
+def open_env(env_id: str, render_mode: str | None = None) -> Env:
+    """
+    Open one environment.
+
+    Raises:
+        InputError: unknown id, missing package, or the environment itself refuses.
+    """
+    spec = env_spec(env_id)
+    try:
+        return gym.make(spec, render_mode=render_mode)
+    except (gym.error.Error, ImportError) as error:
+        newer = [name for name in newest_ids() if name.rpartition("-v")[0] == spec.name]
+        home = str(spec.entry_point)
+        extra = next((extra for path, extra in _EXTRAS.items() if home.startswith(path)), None)
+        advice = ""
+        if newer and spec.id not in newer:
+            advice = f"; did you mean {newer[0]}?"
+        elif extra:
+            advice = f"; pip install 'pyrl-sb3[{extra}]' brings what it needs"
+        raise InputError(f"environment {spec.id}: {first_line(error)}{advice}") from error
+
+
+def has_goal(space: spaces.Space[Any]) -> bool:
+    """Tell whether observations come with an achieved and a desired goal."""
+    return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
+
+
+def check_fit(agent: Agent, env: Env, env_id: str) -> None:
+    """Raise InputError, naming what would fit, when the agent cannot act in the environment."""
+    action_space = env.action_space
+    if not isinstance(action_space, spaces.Box):
+        fitting = "DQN or QR-DQN" if isinstance(action_space, spaces.Discrete) else "PPO"
+        raise InputError(
+            f"{env_id} has {type(action_space).__name__} actions: {agent.title} needs continuous "
+            f"(Box) ones; {fitting} of stable-baselines3 and sb3-contrib fit"
+        )
+    if not np.isfinite([action_space.low, action_space.high]).all():
+        raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
+    if agent.needs_goal and not has_goal(env.observation_space):
+        raise InputError(
+            f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
+            f"without a goal use {agent.name.removeprefix('her-')}"
+        )
+
+
+def vector_env(
+    env_id: str,
+    n_envs: int,
+    seed: int,
+    *,
+    monitor: Path | None = None,
+    normalize: dict[str, Any] | None = None,
+    render_mode: str | None = None,
+) -> VecEnv:
+    """
+    Open environments side by side, seeded `seed`, `seed + 1`, ...
+
+    Args:
+        env_id: a checked id, see `env_spec`.
+        n_envs: how many.
+        seed: of the first environment.
+        monitor: a folder for `<i>.monitor.csv`, episode returns as they come.
+        normalize: keyword arguments of `VecNormalize`; None leaves observations as they are.
+        render_mode: as in `gymnasium.make`.
+    """
+    venv = make_vec_env(
+        env_id,
+        n_envs,
+        seed=seed,
+        monitor_dir=str(monitor) if monitor else None,
+        env_kwargs={"render_mode": render_mode},
+    )
+    return venv if normalize is None else VecNormalize(venv, **normalize)

@@ -1,0 +1,102 @@
+"""Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pyrl_sb3.training.errors import InputError, did_you_mean
+
+MODEL = "model.zip"
+BEST_MODEL = "best_model.zip"
+
+
+def _file_name(env_id: str) -> str:
+    return env_id.replace("/", "-").replace(":", "-")
+
+
+def _number(folder: Path) -> int:
+    suffix = folder.name.rpartition("_")[2]
+    return int(suffix) if suffix.isdecimal() else 0
+
+
+def runs_of(root: Path, env_id: str) -> list[Path]:
+    """Return the run folders of an environment, oldest first."""
+    stem = _file_name(env_id)
+    found = [path for path in root.glob(f"{stem}_*") if path.name == f"{stem}_{_number(path)}"]
+    return sorted(found, key=_number)
+
+
+def new_run_folder(root: Path, env_id: str) -> Path:
+    """
+    Make and return the next folder for a run of this environment; earlier runs stay untouched.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    earlier = runs_of(root, env_id)
+    number = _number(earlier[-1]) + 1 if earlier else 1
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = root / f"{_file_name(env_id)}_{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1  # another run has just taken it
+                continue
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {root}: {error.strerror}; name a folder with --save"
+        ) from error
+
+
+def statistics_file(model: Path) -> Path:
+    """Return where a model's observation statistics are kept: beside it."""
+    return model.with_name(f"{model.stem.replace('model', 'vecnormalize')}.pkl")
+
+
+def find_model(path: Path, env_id: str, agent: str) -> Path:
+    """
+    Return the model file meant by a path.
+
+    Args:
+        path: a model file, a run folder, or a folder of runs (then the latest of `env_id`).
+        env_id: the environment it is wanted for.
+        agent: for the advice when there is none.
+
+    Raises:
+        InputError: nothing there.
+    """
+    if not path.exists() and path.with_name(f"{path.name}.zip").is_file():
+        path = path.with_name(f"{path.name}.zip")
+    if path.is_file():
+        return path
+    runs = [path, *reversed(runs_of(path, env_id))]
+    for run in runs:
+        if (run / MODEL).is_file():
+            return run / MODEL
+    if path.is_dir():
+        others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
+        there = f"; there are {', '.join(others)}" if others else ""
+        raise InputError(
+            f"no model of {env_id} in {path}{there}; `pyrl {agent}-train {env_id}` makes one"
+        )
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings) or f"; `pyrl {agent}-train {env_id}` makes one"
+    raise InputError(f"no model at {path}{hint}")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """
+    Write a file so that it is there whole or not at all, even when the machine goes down.
+
+    Args:
+        path: the file; its ending is kept by the temporary one.
+        write: writes the file at the path it is given.
+    """
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    write(temporary)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,19 @@
+"""The default hyperparameters of a command, read from the package's YAML files."""
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+
+def hyperparameters(agent: str, env_id: str) -> tuple[dict[str, Any], str]:
+    """Return the hyperparameters for an environment, and the entry they come from.
+
+    Args:
+        agent: name of the file, such as `her-sac`.
+        env_id: an environment's id; one without an entry of its own takes `default`.
+    """
+    text = (files("pyrl_sb3") / "hyperparams" / f"{agent}.yml").read_text(encoding="utf-8")
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    entry = env_id if env_id in entries else "default"
+    return entries[entry], entry

@@ -1,0 +1,154 @@
+"""Models: built from hyperparameters, written to disk, read back."""
+
+import json
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.errors import InputError, did_you_mean, first_line
+from pyrl_sb3.training.folders import statistics_file, write_whole
+
+_NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
+# Networks of this size gain nothing from more threads; on many cores they lose to the waiting.
+_MOST_THREADS = 4
+
+
+def set_threads(threads: int | None) -> int:
+    """
+    Set and return the number of PyTorch's threads.
+
+    None takes OMP_NUM_THREADS where that is set, otherwise the cores this process may use, at most
+    four.
+    """
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        threads = min(cores, _MOST_THREADS)
+    if threads is not None:
+        th.set_num_threads(threads)
+    return th.get_num_threads()
+
+
+def check_device(device: str) -> str:
+    """Return the device's name; raise InputError when PyTorch does not know or have it."""
+    if device == "auto":
+        return device
+    try:
+        th.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = "auto, cpu, cuda" if th.cuda.is_available() else "auto, cpu"
+        raise InputError(f"no device {device!r}; there are {there}") from error
+    return device
+
+
+def action_noise(kind: str, std: float, action_dim: int) -> ActionNoise:
+    """
+    Return the exploration noise of a zoo entry's `noise_type` and `noise_std`.
+
+    Args:
+        kind: `normal` or `ornstein-uhlenbeck`.
+        std: standard deviation, on actions scaled to [-1, 1].
+        action_dim: length of an action.
+    """
+    if kind not in _NOISES:
+        raise InputError(f"no noise {kind!r}{did_you_mean(kind, _NOISES)}")
+    return _NOISES[kind](mean=np.zeros(action_dim), sigma=np.full(action_dim, std))
+
+
+def build_model(
+    agent: Agent, env: VecEnv, hyperparameters: dict[str, Any], *, seed: int, device: str
+) -> OffPolicyAlgorithm:
+    """
+    Build an untrained model.
+
+    Args:
+        agent: algorithm, policy and buffer.
+        env: where it will learn.
+        hyperparameters: keyword arguments of the algorithm, and `noise_type` and `noise_std`.
+        seed: of the networks, the noise and the environments.
+        device: as in PyTorch, or `auto`.
+    """
+    keywords = dict(hyperparameters)
+    kind, std = keywords.pop("noise_type", None), keywords.pop("noise_std", 0.0)
+    if kind is not None:
+        action_dim = get_action_dim(env.action_space)
+        keywords["action_noise"] = action_noise(kind, std, action_dim)
+    return agent.algorithm(
+        agent.policy,
+        env,
+        replay_buffer_class=agent.buffer,
+        seed=seed,
+        device=device,
+        **keywords,
+    )
+
+
+def save_model(model: OffPolicyAlgorithm, path: Path) -> None:
+    """Write the model, and beside it the observation statistics where it has any."""
+    write_whole(path, model.save)
+    statistics = model.get_vec_normalize_env()
+    if statistics is not None:
+        write_whole(statistics_file(path), lambda part: statistics.save(str(part)))
+
+
+def _check_saved(path: Path, agent: Agent) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            saved = set(json.loads(archive.read("data")))
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is no model, or a truncated one: {first_line(error)}") from error
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is no model of Stable-Baselines3: it has no `data`") from error
+    if damaged:
+        raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
+    if agent.saved_mark not in saved:
+        fitting = [other.name for other in AGENTS.values() if other.saved_mark in saved]
+        advice = f"; try {fitting[0]}-test" if fitting else ""
+        raise InputError(f"{path} is no {agent.title} model{advice}")
+
+
+def load_statistics(path: Path, env: VecEnv) -> VecEnv:
+    """Return `env` normalised as the model at `path` saw it in training, and no longer updated."""
+    statistics = statistics_file(path)
+    if not statistics.is_file():
+        return env
+    try:
+        normalized = VecNormalize.load(str(statistics), env)
+    except Exception as error:  # whatever unpickling a damaged file comes to
+        raise InputError(f"{statistics} cannot be read: {first_line(error)}") from error
+    normalized.training = False
+    normalized.norm_reward = False
+    return normalized
+
+
+def load_model(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyAlgorithm:
+    """
+    Read a model for acting, not for further training: it gets no replay buffer to speak of.
+
+    Raises:
+        InputError: the file is missing, truncated, something else, or of another algorithm or
+            environment.
+    """
+    _check_saved(path, agent)
+    no_buffer: dict[str, object] = {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "buffer_size": 1}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Could not deserialize object")  # no_buffer says what
+            return agent.algorithm.load(path, env, device=device, custom_objects=no_buffer)
+    except Exception as error:  # whatever unpickling a foreign file comes to
+        raise InputError(f"{path} cannot be loaded: {first_line(error)}") from error

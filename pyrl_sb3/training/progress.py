@@ -1,0 +1,57 @@
+"""How the training is going: a live bar in a terminal, plain lines in a pipe."""
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import safe_mean
+
+_LINES = 20
+
+
+class ProgressReport(BaseCallback):
+    """
+    Shows steps, speed, and the mean return and success rate of the latest training episodes.
+
+    In a terminal it is a bar, redrawn a few times a second; elsewhere 20 lines over the whole
+    run.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.completed}/{task.total} steps"),
+            BarColumn(),
+            TextColumn("{task.fields[latest]}"),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=4,
+            disable=not console.is_terminal,
+        )
+
+    def _on_training_start(self) -> None:
+        self.total = self.model._total_timesteps
+        self.lines = 0
+        self.bar.start()
+        self.task = self.bar.add_task("", total=self.total, latest="")
+
+    def _on_step(self) -> bool:
+        done = min(self.num_timesteps, self.total)
+        if not self.bar.disable:
+            self.bar.update(self.task, completed=done, latest=self._latest())
+        elif done * _LINES // self.total > self.lines:
+            self.lines = done * _LINES // self.total
+            self.console.print(f"{done}/{self.total} steps  {self._latest()}", highlight=False)
+        return True
+
+    def _on_training_end(self) -> None:
+        self.bar.stop()
+
+    def _latest(self) -> str:
+        episodes, successes = self.model.ep_info_buffer, self.model.ep_success_buffer
+        if not episodes:
+            return "no episode finished yet"
+        text = f"return {safe_mean([episode['r'] for episode in episodes]):.2f}"
+        return f"{text}  success {safe_mean(successes):.2f}" if successes else text

@@ -1,0 +1,76 @@
+"""What a training run was asked for, and what became of it."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrl_sb3.training.errors import InputError
+
+if TYPE_CHECKING:
+    from pyrl_sb3.training.evaluation import Evaluation
+
+
+def require_at_least(least: int, name: str, value: int | None) -> None:
+    """Raise InputError when a value is given and too small."""
+    if value is not None and value < least:
+        raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """
+    What was asked for. None means: as the hyperparameters say, or the obvious default.
+
+    Attributes:
+        agent: a name in `AGENTS`.
+        env_id: a Gymnasium id.
+        timesteps: environment steps, counted over all environments.
+        seed: of everything random; None draws one, which the log and `run.yml` tell.
+        save: the folder that gets the run's folder; the agent's name by default.
+        n_envs: environments side by side.
+        device: as in PyTorch, or `auto`.
+        eval_freq: environment steps between evaluations; 0 evaluates at the end only.
+        eval_episodes: episodes of each evaluation.
+        threads: of PyTorch.
+
+    Raises:
+        InputError: a number is too small.
+    """
+
+    agent: str
+    env_id: str
+    timesteps: int | None = None
+    seed: int | None = None
+    save: Path | None = None
+    n_envs: int = 1
+    device: str = "auto"
+    eval_freq: int | None = None
+    eval_episodes: int = 10
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timesteps", "n_envs", "eval_episodes", "threads"):
+            require_at_least(1, name, getattr(self, name))
+        for name in ("seed", "eval_freq"):
+            require_at_least(0, name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """
+    What became of a run.
+
+    Attributes:
+        folder: everything it wrote.
+        model: the trained model's file.
+        timesteps: environment steps it took.
+        evaluation: of the trained model; None when the run was stopped.
+        stopped_by: the signal that ended it early.
+    """
+
+    folder: Path
+    model: Path
+    timesteps: int
+    evaluation: "Evaluation | None"
+    stopped_by: signal.Signals | None

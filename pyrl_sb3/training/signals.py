@@ -1,0 +1,58 @@
+"""Stopping in good order on Ctrl-C and SIGTERM."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+
+class StopAskedError(Exception):
+    """Raised out of an evaluation when a stop has been asked for."""
+
+
+class StopSignals:
+    """
+    While entered, SIGINT and SIGTERM do not interrupt: they are noted in `received`.
+
+    A gradient step or the writing of a file is thus never torn apart; whoever runs the loop looks
+    at `received` between steps. Outside the main thread, where Python has no signals, nothing is
+    changed.
+    """
+
+    received: signal.Signals | None = None
+
+    def __enter__(self) -> "StopSignals":
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        wanted = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
+        self._previous = {number: signal.signal(number, self._note) for number in wanted}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+
+    def check(self, *_: Any) -> None:
+        """Raise StopAskedError if a signal has come; can be `evaluate_policy`'s callback."""
+        if self.received:
+            raise StopAskedError
+
+
+class StopCallback(BaseCallback):
+    """Ends `learn` after the step in which a signal came."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        super().__init__()
+        self.signals = signals
+
+    def _on_step(self) -> bool:
+        return self.signals.received is None

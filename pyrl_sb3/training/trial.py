@@ -1,0 +1,76 @@
+"""Trying out a saved model."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
+from pyrl_sb3.training.evaluation import Evaluation, evaluate
+from pyrl_sb3.training.folders import find_model
+from pyrl_sb3.training.models import check_device, load_model, load_statistics, set_threads
+from pyrl_sb3.training.request import require_at_least
+
+log = logging.getLogger("pyrl_sb3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRequest:
+    """
+    What was asked for.
+
+    Attributes:
+        agent: a name in `AGENTS`.
+        env_id: a Gymnasium id.
+        path: see `find_model`; None means the agent's folder.
+        episodes: how many.
+        seed: of the environment.
+        device: as in PyTorch, or `auto`.
+        render_mode: as in `gymnasium.make`.
+    """
+
+    agent: str
+    env_id: str
+    path: Path | None = None
+    episodes: int = 20
+    seed: int = 0
+    device: str = "auto"
+    render_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "episodes", self.episodes)
+        require_at_least(0, "seed", self.seed)
+
+
+def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
+    """
+    Load a model and open an environment as the model knows it, normalisation included.
+
+    Raises:
+        InputError: no such environment or model, or they do not go together.
+    """
+    agent = AGENTS[request.agent]
+    device = check_device(request.device)
+    env_id = env_spec(request.env_id).id
+    probe = open_env(env_id)
+    check_fit(agent, probe, env_id)
+    probe.close()
+    path = find_model(request.path or Path(agent.name), env_id, agent.name)
+    set_threads(1)  # one observation at a time is too little work to share
+    env = vector_env(env_id, 1, request.seed, render_mode=request.render_mode)
+    env = load_statistics(path, env)
+    model = load_model(path, agent, env, device)
+    return model, env
+
+
+def try_out(request: TrialRequest) -> Evaluation:
+    """Run the episodes that were asked for; raises what `open_trial` raises."""
+    model, env = open_trial(request)
+    log.info("%s: trained for %s steps", AGENTS[request.agent].title, model.num_timesteps)
+    try:
+        return evaluate(model, env, request.episodes)
+    finally:
+        env.close()
