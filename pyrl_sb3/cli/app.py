@@ -1,14 +1,14 @@
 """The `pyrl` command: its sub-commands put together, its errors made one line."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from pyrl_sb3 import __version__
-from pyrl_sb3.cli import demo, test, train
-from pyrl_sb3.training.errors import InputError, did_you_mean
+from pyrl_sb3.cli import demo, plugins, test, train
+from pyrl_sb3.plugins import PluginError
+from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
     name="pyrl",
@@ -16,10 +16,13 @@ app = typer.Typer(
     epilog="Start with: pyrl demo",
     rich_markup_mode=None,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 train.add_commands(app)
 test.add_commands(app)
 demo.add_command(app)
+app.add_typer(plugins.app)
+app.command("list")(plugins.list_components)
 
 
 def _show_version(wanted: bool) -> None:
@@ -42,23 +45,16 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; the user's mistakes become one line on stderr."""
+    plugins.plain_warnings()
     try:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
-    except (typer.TyperException, InputError) as error:
+    except (typer.TyperException, InputError, PluginError) as error:
         if "--verbose" in arguments:
             raise
-        hint = _command_hint(arguments) if "No such command" in str(error) else ""
-        typer.echo(f"pyrl: {str(error).rstrip('.')}{hint}", err=True)
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        typer.echo(f"pyrl: {' '.join(message.split())}", err=True)
         return 2
     except KeyboardInterrupt:
         typer.echo("pyrl: stopped before anything was learned; nothing was saved", err=True)
         return 130
     return int(code or 0)
-
-
-def _command_hint(arguments: Sequence[str]) -> str:
-    commands = [command.name for command in app.registered_commands if command.name]
-    return did_you_mean(arguments[0], commands) or "; `pyrl --help` lists them"
-
-
-__all__ = ["app", "run", "sys"]

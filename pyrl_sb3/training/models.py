@@ -145,7 +145,11 @@ def load_model(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyA
             environment.
     """
     _check_saved(path, agent)
-    no_buffer: dict[str, object] = {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "buffer_size": 1}
+    no_buffer: dict[str, object] = {
+        "replay_buffer_class": None,
+        "replay_buffer_kwargs": {},
+        "buffer_size": 1,
+    }
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Could not deserialize object")  # no_buffer says what
