@@ -1,13 +1,21 @@
-"""How one observation key is stored: once per step, once per episode, or once per frame."""
+"""How observations are stored: a row per step, or a value per episode."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints
 
 Allocate = Callable[[str, tuple[int, ...], np.dtype], Array]  # name, shape, dtype
+Obs = Mapping[str, Any]
+
+
+class Field(NamedTuple):
+    """Shape and stored dtype of one array per transition."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 class Where(NamedTuple):
@@ -19,89 +27,141 @@ class Where(NamedTuple):
     starts: Ints  # first position of the episode, perhaps overwritten by now
     lasts: Ints  # last position of the episode, so far
 
-    def part(self, rows: slice) -> "Where":
+    def part(self, rows: "slice | Ints") -> "Where":
         """The same for some of the transitions."""
         return Where(*(field[rows] for field in self))
 
 
 def same_bits(a: Array, b: Array) -> Array:
     """Which of the leading entries hold the same bits (so that NaN equals itself), shape `(n,)`."""
-    if a.tobytes() == b.tobytes():
-        return np.ones(len(a), bool)
-    flat_a, flat_b = (np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8) for x in (a, b))
-    return (flat_a == flat_b).all(axis=1)
+    a, b = (np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8) for x in (a, b))
+    return (a == b).all(axis=1)
 
 
 class StepColumn:
-    """One observation per step, and in the episode table the one after each episode's last step.
+    """Keys of one dtype, side by side in a row per step.
 
-    The observation after any other step is the next step's.
+    The observation after a step is the next step's, except after the last step of an episode: that
+    one is in the episode table. Of the running episodes it is in `pending` until `sync`.
     """
 
     def __init__(
-        self,
-        key: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
-        slots: int,
-        table: EpisodeTable,
-        allocate: Allocate,
+        self, fields: Mapping[str, Field], slots: int, table: EpisodeTable, allocate: Allocate
     ) -> None:
-        self.key, self.shape, self.table = key, shape, table
-        self.ring = allocate(key, (slots * table.n_envs, *shape), dtype)
-        self.tail = f"{key}/tail"
-        table.add_field(self.tail, shape, dtype)
+        self.table = table
+        self.fields = dict(fields)
+        widths = [int(np.prod(field.shape)) for field in fields.values()]
+        edges = np.cumsum([0, *widths]).tolist()
+        self.spans = {key: slice(*edges[i : i + 2]) for i, key in enumerate(fields)}
+        self.shapes = {k: (table.n_envs, w) for k, w in zip(fields, widths, strict=True)}
+        self.name = "+".join(fields)
+        self.dtype = next(iter(fields.values())).dtype
+        self.ring = allocate(self.name, (slots * table.n_envs, edges[-1]), self.dtype)
+        self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
+        table.add_field(self.name, (edges[-1],), self.dtype)
 
-    def continues(self, obs: Array, newest: Ints) -> Array:
-        """Whether `obs` is what each environment's newest episode ended with, shape `(n_envs,)`."""
-        return same_bits(self.table.fields[self.tail][newest], obs)
+    def _put(self, rows: Array, obs: Obs) -> None:
+        for key, span in self.spans.items():
+            value = np.asarray(obs[key])
+            if value.shape != self.shapes[key]:
+                value = self._flat(key, value)
+            rows[:, span] = value
 
-    def begin(self, obs: Array, rows: Ints, envs: Ints) -> None:
-        """Take note of the first observation of episodes that begin in these table rows."""
+    def _flat(self, key: str, value: Array) -> Array:
+        shape = (self.table.n_envs, *self.fields[key].shape)
+        if value.shape != shape and value.shape != shape[:1]:
+            raise ValueError(f"observation {key!r} has shape {value.shape} instead of {shape}")
+        return value.reshape(self.shapes[key])
 
-    def write(self, position: int, obs: Array, next_obs: Array, newest: Ints) -> None:
-        """Store one step of every environment."""
-        n_envs = len(obs)
-        slot = position * n_envs % len(self.ring)
-        self.ring[slot : slot + n_envs] = obs
-        self.table.fields[self.tail][newest] = next_obs
+    def put(self, position: int, obs: Obs) -> bool:
+        """Store what was observed before this step; whether all of it is what was pending."""
+        start = position * self.table.n_envs % len(self.ring)
+        rows = self.ring[start : start + self.table.n_envs]
+        self._put(rows, obs)
+        return rows.tobytes() == self.pending.tobytes()
+
+    def put_next(self, obs: Obs) -> None:
+        """Keep what was observed after this step."""
+        self._put(self.pending, obs)
+
+    def continues(self, position: int) -> Array:
+        """By environment, whether what was put at this position is what was pending."""
+        start = position * self.table.n_envs % len(self.ring)
+        return same_bits(self.ring[start : start + self.table.n_envs], self.pending)
+
+    def sync(self, newest: Ints) -> None:
+        """Write what is pending to these rows of the episode table."""
+        self.table.fields[self.name][newest] = self.pending
+
+    def begin(self, rows: Ints, envs: Ints, position: int) -> None:
+        """Take note that episodes begin in these rows of the table with what was just put."""
 
     def read(self, positions: Ints, where: Where) -> Array:
-        """Observations before the steps at `positions` of the episodes of `where`."""
+        """Rows before the steps at `positions` of the episodes of `where`."""
         n_envs = self.table.n_envs
-        return self.ring.take((positions * n_envs + where.envs) % len(self.ring), axis=0)
+        at = positions if n_envs == 1 else positions * n_envs + where.envs
+        return self.ring.take(at % len(self.ring), axis=0)
 
     def read_next(self, positions: Ints, where: Where) -> Array:
-        """Observations after the steps at `positions` of the episodes of `where`."""
+        """Rows after the steps at `positions` of the episodes of `where`."""
         out = self.read(positions + 1, where)
         ends = np.flatnonzero(positions == where.lasts)
         if len(ends):
-            out[ends] = self.table.fields[self.tail].take(where.rows[ends], axis=0)
+            out[ends] = self.table.fields[self.name].take(where.rows[ends], axis=0)
         return out
 
+    def split(self, rows: Array) -> dict[str, Array]:
+        """Rows by key: contiguous arrays `(batch, *shape)`."""
+        return {key: self.pick(rows, key) for key in self.fields}
 
-class EpisodeColumn:
-    """One observation per episode, for a key that keeps its value from reset to reset: a goal."""
+    def pick(self, rows: Array, key: str) -> Array:
+        """One key of rows: a contiguous array `(batch, *shape)`."""
+        part = rows[:, self.spans[key]]
+        # What is stored in half precision is computed with in single.
+        whole = part.astype(np.float32) if part.dtype.kind == "f" else np.ascontiguousarray(part)
+        return whole.reshape(-1, *self.fields[key].shape)
 
-    def __init__(
-        self, key: str, shape: tuple[int, ...], dtype: np.dtype, table: EpisodeTable
-    ) -> None:
-        self.key, self.shape, self.table = key, shape, table
-        table.add_field(key, shape, dtype)
+    @property
+    def nbytes(self) -> int:
+        """Bytes held outside the table."""
+        return self.ring.nbytes + self.pending.nbytes
 
-    def continues(self, obs: Array, newest: Ints) -> Array:
-        """Whether `obs` is the value of each environment's newest episode, shape `(n_envs,)`."""
-        return same_bits(self.table.fields[self.key][newest], obs)
 
-    def begin(self, obs: Array, rows: Ints, envs: Ints) -> None:
-        """Take note of the value of episodes that begin in these table rows."""
-        self.table.fields[self.key][rows] = obs[envs]
+class EpisodeColumn(StepColumn):
+    """A key that keeps its value from reset to reset (a goal): one row per episode."""
 
-    def write(self, position: int, obs: Array, next_obs: Array, newest: Ints) -> None:
-        """Nothing: the value is the episode's."""
+    def __init__(self, key: str, field: Field, table: EpisodeTable) -> None:
+        super().__init__({key: field}, 1, table, lambda name, shape, dtype: np.empty(shape, dtype))
+        self.key = key
+        self._seen = b""  # the value as it was given, which is quicker to compare
+
+    def put(self, position: int, obs: Obs) -> bool:
+        """As for every column, but the value of the episode is what was pending."""
+        if np.asarray(obs[self.key]).tobytes() == self._seen:
+            return True
+        return super().put(position, obs)
+
+    def changes(self, obs: Obs) -> bool:
+        """Whether some environment's value after a step is not the one before."""
+        seen = np.asarray(obs[self.key]).tobytes()
+        if seen == self._seen:
+            return False
+        rows = np.empty_like(self.pending)
+        self._put(rows, obs)
+        if rows.tobytes() != self.pending.tobytes():
+            return True
+        self._seen = seen
+        return False
+
+    def put_next(self, obs: Obs) -> None:
+        """Nothing: the value stays the same."""
+
+    def begin(self, rows: Ints, envs: Ints, position: int) -> None:
+        """Take note of the values that were just put."""
+        self.pending[envs] = self.ring[envs]
 
     def read(self, positions: Ints, where: Where) -> Array:
-        """Values in the episodes of `where`."""
-        return self.table.fields[self.key].take(where.rows, axis=0)
+        """Rows of the episodes of `where`."""
+        return self.table.fields[self.name].take(where.rows, axis=0)
 
     read_next = read

@@ -13,7 +13,8 @@ from stable_baselines3.her.goal_selection_strategy import (
 
 from pyrl_sb3.buffers.columns import Where
 from pyrl_sb3.buffers.relabel import GoalOracle
-from pyrl_sb3.buffers.replay import ReplayBuffer, Segment
+from pyrl_sb3.buffers.replay import ReplayBuffer
+from pyrl_sb3.buffers.returns import Segment
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals
 
@@ -89,11 +90,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """As in `ReplayBuffer`; the last `int(her_ratio * batch)` rows get new goals."""
         where = self.store.locate(positions, envs)
         segment = self._segment(where)
-        n_virtual = int(self.her_ratio * len(positions))
-        if not n_virtual:
-            return self._samples(where, segment, env)
-        virtual = slice(len(positions) - n_virtual, None)
+        virtual = slice(len(positions) - int(self.her_ratio * len(positions)), None)
         some = where.part(virtual)
+        if not len(some.positions):
+            return self._samples(where, segment, env)
         goals = self._new_goals(some)
         self._relabel(some, Segment(*(field[virtual] for field in segment)), goals)
         return self._samples(where, segment, env, goals)
@@ -107,7 +107,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         }[self.goal_selection_strategy]
         length = where.lasts - starts + 1
         chosen = starts + (self.rng.random(len(length)) * length).astype(np.int64)
-        return self.store.columns["achieved_goal"].read_next(chosen, where)
+        return self.store.read_next("achieved_goal", chosen, where)
 
     def _relabel(self, where: Where, segment: Segment, goals: Array) -> None:
         """Write the rewards and dones that `goals` would have given into `segment`."""
@@ -115,23 +115,29 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             raise RuntimeError(
                 "the buffer has no environment to compute rewards for new goals: call set_env(env)"
             )
-        positions, envs = where.positions, where.envs
+        rows, columns = np.nonzero(segment.valid)
+        steps = segment.positions[rows, columns]
+        if self.n_steps > 1:
+            where, goals = where.part(rows), goals[rows]
         dtype = self.observation_space["desired_goal"].dtype
-        achieved = self.store.columns["achieved_goal"].read_next(positions, where).astype(dtype)
-        desired = goals.astype(dtype)
-        infos = self._infos_at(where)
-        segment.rewards[:, 0] = self._oracle.rewards(achieved, desired, infos, envs)
-        if self._oracle.terminates(achieved):
-            real = self.store.columns["desired_goal"].read(positions, where).astype(dtype)
-            # An end that the real goal did not cause (a fall, say) would have come with any goal.
-            over = np.flatnonzero(segment.dones[:, 0])
-            some = [infos[row] for row in over]
-            by_goal = self._oracle.terminated(achieved[over], real[over], some, envs[over])
-            segment.dones[over, 0] = ~by_goal
-            segment.dones[:, 0] |= self._oracle.terminated(achieved, desired, infos, envs)
+        achieved = self.store.read_next("achieved_goal", steps, where).astype(dtype)
+        asked = achieved, goals.astype(dtype), self._infos_at(steps, where), where.envs
+        segment.rewards[rows, columns] = self._oracle.rewards(*asked)
+        if not self._oracle.terminates(achieved):
+            return
+        # An end that the real goal did not cause (a fall, say) would have come with any goal.
+        dones = segment.dones[rows, columns]
+        real = self.store.read_next("desired_goal", steps, where).astype(dtype)
+        dones[dones] = ~self._oracle.terminated(
+            achieved[dones],
+            real[dones],
+            [info for info, done in zip(asked[2], dones, strict=True) if done],
+            where.envs[dones],
+        )
+        segment.dones[rows, columns] = dones | self._oracle.terminated(*asked)
 
-    def _infos_at(self, where: Where) -> list[dict[str, Any]]:
+    def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
         if self._infos is None:
-            return [{} for _ in where.positions]
-        rows = self._infos[where.positions % self.buffer_size, where.envs]
+            return [{} for _ in positions]
+        rows = self._infos[positions % self.buffer_size, where.envs]
         return deepcopy(rows.tolist())  # the reward function may write into what it is given

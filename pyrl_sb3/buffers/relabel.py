@@ -49,8 +49,10 @@ class GoalOracle:
         return self._ask("compute_terminated", achieved, desired, infos, envs).astype(bool)
 
     def _ask(self, method: str, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
+        if self.env.num_envs == 1 and len(envs):
+            return self._call(method, achieved, desired, infos, 0)
         out = np.empty(len(envs))
-        for index in np.unique(envs) if self.env.num_envs > 1 else [0] * (len(envs) > 0):
+        for index in np.unique(envs):
             rows = np.flatnonzero(envs == index)
             some = [infos[row] for row in rows.tolist()]
             out[rows] = self._call(method, achieved[rows], desired[rows], some, int(index))

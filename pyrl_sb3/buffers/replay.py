@@ -2,35 +2,27 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from pyrl_sb3.buffers.columns import Where
-from pyrl_sb3.buffers.episodes import CUT, RUNNING, TERMINATED, TRUNCATED, EpisodeStore, Field
+from pyrl_sb3.buffers.columns import Field, Obs, Where
+from pyrl_sb3.buffers.episodes import RUNNING, TERMINATED, TRUNCATED, EpisodeStore
+from pyrl_sb3.buffers.returns import Segment, fold, steps_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals
 
-Obs = Mapping[str, Array]
 DType = str | type[Any] | np.dtype
 DTypes = DType | Mapping[str, DType]
 
 _SB3_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _WHOLE = "observation"  # the one key of observations that are no dict
-
-
-class Segment(NamedTuple):
-    """Steps from a transition on, within its episode; every field has shape `(batch, n_steps)`."""
-
-    positions: Ints
-    valid: Array  # whether the step is still in the episode
-    rewards: Array
-    dones: Array  # whether the step ended the episode for good
 
 
 class ReplayBuffer(sb3.ReplayBuffer):
@@ -48,6 +40,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
     :param seed: of the generator that draws batches; by default drawn from numpy's global state,
         which SB3 has seeded with the model's seed
     :param dtype: stored dtype of float observations, one for all or by key; samples are float32
+    :param n_steps: steps over which rewards are summed; more than 1 fills `discounts`
+    :param gamma: discount of those sums, only used with `n_steps` above 1
     :raises ValueError: an observation space that cannot be stored, an unknown key in `dtype`
 
     Others: see `stable_baselines3.common.buffers.ReplayBuffer`.
@@ -63,6 +57,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         optimize_memory_usage: bool = False,
         seed: int | None = None,
         dtype: DTypes = np.float32,
+        n_steps: int = 1,
+        gamma: float = 0.99,
         **kwargs: Any,
     ) -> None:
         _check_flat(observation_space)
@@ -70,11 +66,14 @@ class ReplayBuffer(sb3.ReplayBuffer):
         for name in _SB3_ARRAYS:  # one row each: the storage is our own
             self.__dict__.pop(name, None)
         self.buffer_size = max(buffer_size // self.n_envs, 1)
+        self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
         self._fields = _fields(observation_space, self.obs_shape, dtype)
         self._keyed = isinstance(observation_space, spaces.Dict)
         self._store: EpisodeStore | None = None
         self._warned = False
+        self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
+        self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
 
     @property
     def store(self) -> EpisodeStore:
@@ -101,18 +100,25 @@ class ReplayBuffer(sb3.ReplayBuffer):
         infos: list[dict[str, Any]],
     ) -> None:
         """Store one step of every environment; nothing passed in is kept or changed."""
-        ends = self._ends(done, infos)
-        after = self._cast(next_obs)
-        for env in np.flatnonzero(done):
-            if RAW_TERMINAL in infos[env]:
-                raw = self._by_key(infos[env][RAW_TERMINAL])
-                for key in after:
-                    after[key] = after[key].copy()
-                    after[key][env] = raw[key]
+        after, ends = self._by_key(next_obs), None
+        if np.count_nonzero(done):
+            ends = self._ends(done, infos)
+            after = self._with_raw_terminals(after, infos)
         actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        self.store.add(self._cast(obs), after, actions, np.asarray(reward), ends)
-        self.pos = self.store.now % self.buffer_size
-        self.full = self.store.now >= self.buffer_size
+        store = self.store
+        store.add(self._by_key(obs), after, actions, reward, ends)
+        self.pos = store.now % self.buffer_size
+        self.full = store.now >= self.buffer_size
+
+    def _with_raw_terminals(self, obs: Obs, infos: list[dict[str, Any]]) -> Obs:
+        envs = [env for env, info in enumerate(infos) if RAW_TERMINAL in info]
+        if not envs:
+            return obs
+        copies = {key: np.array(value) for key, value in obs.items()}
+        for env in envs:
+            for key, value in self._by_key(infos[env][RAW_TERMINAL]).items():
+                copies[key][env] = value
+        return copies
 
     def _ends(self, done: Array, infos: list[dict[str, Any]]) -> Array:
         ends = np.full(self.n_envs, RUNNING, np.int8)
@@ -130,13 +136,6 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     def _by_key(self, obs: Any) -> Obs:
         return obs if self._keyed else {_WHOLE: obs}
-
-    def _cast(self, obs: Any) -> dict[str, Array]:
-        values = self._by_key(obs)
-        return {
-            key: np.asarray(values[key], field.dtype).reshape(self.n_envs, *field.shape)
-            for key, field in self._fields.items()
-        }
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.
@@ -166,19 +165,15 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     def _segment(self, where: Where) -> Segment:
         store = self.store
-        positions = where.positions[:, None]
-        rewards = store.rewards.take(store.slot(where.positions, where.envs))[:, None]
-        dones = self._final[store.ends(where.positions, where)][:, None]
-        return Segment(positions, np.ones_like(positions, bool), rewards, dones)
-
-    @property
-    def _final(self) -> Array:
-        """Whether an episode that ended that way has no future, by end code."""
-        final = np.zeros(4, bool)
-        final[TERMINATED] = True
-        final[TRUNCATED] = not self.handle_timeout_termination
-        assert not final[CUT]
-        return final
+        if self.n_steps == 1:
+            positions = where.positions[:, None]
+            valid = np.ones_like(positions, bool)
+            rewards = store.rewards.take(store.slot(where.positions, where.envs))[:, None]
+        else:
+            positions, valid = steps_from(where, self.n_steps)
+            rewards = store.rewards.take(store.slot(positions, where.envs[:, None]))
+        ended = self._final.take(store.ends(where))[:, None]
+        return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
 
     def _samples(
         self,
@@ -187,38 +182,36 @@ class ReplayBuffer(sb3.ReplayBuffer):
         env: VecNormalize | None,
         goals: Array | None = None,
     ) -> Any:
-        both = self._both(where, where.positions)
+        rewards = self._normalize_reward(segment.rewards, env)
+        dones, finals, discounts = segment.dones, where.positions, None
+        if self.n_steps > 1:
+            segment = segment._replace(rewards=rewards)
+            rewards, dones, finals, discounts = fold(segment, self.gamma)
+        obs, next_obs = self.store.read(where, finals)
         if goals is not None:
-            for half in np.split(both["desired_goal"], 2):
-                half[len(half) - len(goals) :] = goals
-        observations, next_observations = self._tensors(both, env)
-        slots = self.store.slot(where.positions, where.envs)
+            virtual = slice(len(finals) - len(goals), None)
+            obs["desired_goal"][virtual] = next_obs["desired_goal"][virtual] = goals
         kind = DictReplayBufferSamples if self._keyed else ReplayBufferSamples
+        slots = self.store.slot(where.positions, where.envs)
         return kind(
-            observations=observations,
-            actions=self.to_torch(self.store.actions.take(slots, axis=0), copy=False),
-            next_observations=next_observations,
-            dones=self.to_torch(segment.dones.astype(np.float32), copy=False),
-            rewards=self.to_torch(self._normalize_reward(segment.rewards, env), copy=False),
+            observations=self._tensors(obs, env),
+            actions=self._tensor(self.store.actions.take(slots, axis=0)),
+            next_observations=self._tensors(next_obs, env),
+            dones=self._tensor(dones.astype(np.float32)),
+            rewards=self._tensor(rewards),
+            discounts=None if discounts is None else self._tensor(discounts),
         )
 
-    def _tensors(self, both: dict[str, Array], env: VecNormalize | None) -> tuple[Any, Any]:
-        normal: Any = self._normalize_obs(both if self._keyed else both[_WHOLE], env)
-        if not self._keyed:
-            whole: Any = self.to_torch(normal, copy=False).chunk(2)
-            return whole
-        halves = {key: self.to_torch(x, copy=False).chunk(2) for key, x in normal.items()}
-        now, after = ({key: two[i] for key, two in halves.items()} for i in range(2))
-        return now, after
+    def _tensor(self, array: Array) -> th.Tensor:
+        tensor = th.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
-    def _both(self, where: Where, finals: Ints) -> dict[str, Array]:
-        """Observations at `where`, then those after `finals`: arrays `(2 * batch, ...)`."""
-        both = {}
-        for key, column in self.store.columns.items():
-            pair = column.read(where.positions, where), column.read_next(finals, where)
-            out = np.concatenate(pair)
-            both[key] = out.astype(np.float32) if out.dtype.kind == "f" else out
-        return both
+    def _tensors(self, obs: dict[str, Array], env: VecNormalize | None) -> Any:
+        if not self._keyed:
+            return self._tensor(np.asarray(self._normalize_obs(obs[_WHOLE], env)))
+        normal = self._normalize_obs(obs, env)
+        assert isinstance(normal, dict)
+        return {key: self._tensor(value) for key, value in normal.items()}
 
 
 class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):

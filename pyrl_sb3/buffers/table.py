@@ -39,7 +39,8 @@ class StartBits:
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
-        words = (positions >> 6) % len(self.words) * self.n_envs + envs
+        words = (positions >> 6) % len(self.words)
+        words = words if self.n_envs == 1 else words * self.n_envs + envs
         upto = self.words.reshape(-1).take(words) & _UP_TO.take(positions & 63)
         return self.before.reshape(-1).take(words) + np.bitwise_count(upto) - 1
 
@@ -55,7 +56,8 @@ class EpisodeTable:
     def __init__(self, n_envs: int) -> None:
         self.n_envs = n_envs
         self.rows = 16
-        self.counts = np.zeros(n_envs, np.int64)
+        self.counts = np.zeros(n_envs, np.int64)  # episodes begun
+        self.oldest = np.zeros(n_envs, np.int64)  # episodes that may be overwritten
         self.fields: dict[str, Array] = {}
         self.add_field("start", (), np.int64)
         self.add_field("end", (), np.int8)
@@ -66,18 +68,21 @@ class EpisodeTable:
 
     def row(self, numbers: Ints, envs: Ints) -> Ints:
         """Rows of the fields that hold these episodes."""
-        return numbers % self.rows * self.n_envs + envs
+        rows = numbers % self.rows
+        return rows if self.n_envs == 1 else rows * self.n_envs + envs
 
     def newest(self) -> Ints:
         """Rows of each environment's newest episode, shape `(n_envs,)`."""
         return self.row(self.counts - 1, np.arange(self.n_envs))
 
-    def make_room(self, oldest: Ints) -> None:
-        """Let every environment begin one more episode while those from `oldest` on are kept.
+    def full(self) -> bool:
+        """Whether another episode may overwrite one; the row after the newest is kept free."""
+        return bool((self.counts - self.oldest).max() + 2 > self.rows)
 
-        The row after the newest episode's is kept free for the store's own use.
-        """
-        if (self.counts - oldest).max() + 2 <= self.rows:
+    def forget(self, oldest: Ints) -> None:
+        """Free the rows before these episode numbers, and grow if that is not enough."""
+        self.oldest = oldest
+        if not self.full():
             return
         rows = self.rows + self.rows // 64 + 16
         numbers = [np.arange(low, high + 1) for low, high in zip(oldest, self.counts, strict=True)]
