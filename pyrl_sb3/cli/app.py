@@ -1,5 +1,6 @@
 """The `pyrl` command: its sub-commands put together, its errors made one line."""
 
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
     except (typer.TyperException, InputError, PluginError) as error:
         if "--verbose" in arguments:
-            raise
+            traceback.print_exc()
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         typer.echo(f"pyrl: {' '.join(message.split())}", err=True)
         return 2

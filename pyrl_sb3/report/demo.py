@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from pyrl_sb3.report.plots import plot_learning_curve
 from pyrl_sb3.report.video import NoPictureError, check_film, film, prepare_offscreen
 from pyrl_sb3.training.evaluation import Evaluation
+from pyrl_sb3.training.folders import make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.trial import TrialRequest, open_trial, try_out
@@ -50,7 +51,7 @@ def run_demo(
     Writes `<folder>/FetchReach-v4_<n>/`, `<folder>/learning_curve.png` and `<folder>/agent.gif`.
     """
     prepare_offscreen()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     check_film(folder / "agent.gif")
     request = TrainingRequest(
         agent=AGENT, env_id=ENV_ID, seed=seed, save=folder, threads=threads, eval_freq=250

@@ -72,7 +72,7 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         observation, _, dones, _ = env.step(actions)
         episodes -= int(dones[0])
         frames.append(_draw(env))
-    write_gif(frames, path, float(env.metadata.get("render_fps", 30)))
+    write_gif(frames, path, env.get_attr("metadata")[0].get("render_fps", 30))
 
 
 def _draw(env: VecEnv) -> Frame:

@@ -1,7 +1,8 @@
 """Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyrl_sb3.training.errors import InputError, did_you_mean
@@ -33,18 +34,27 @@ def new_run_folder(root: Path, env_id: str) -> Path:
     Raises:
         InputError: the folder cannot be made or written to.
     """
-    earlier = runs_of(root, env_id)
-    number = _number(earlier[-1]) + 1 if earlier else 1
-    try:
+    with _writing_to(root):
         root.mkdir(parents=True, exist_ok=True)
         while True:
+            earlier = runs_of(root, env_id)
+            number = _number(earlier[-1]) + 1 if earlier else 1
             folder = root / f"{_file_name(env_id)}_{number}"
-            try:
+            with suppress(FileExistsError):  # another run has just taken the number
                 folder.mkdir()
-            except FileExistsError:
-                number += 1  # another run has just taken it
-                continue
-            return folder
+                return folder
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; raise InputError when that cannot be."""
+    with _writing_to(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _writing_to(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"cannot write to {root}: {error.strerror}; name a folder with --save"

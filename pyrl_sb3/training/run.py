@@ -57,12 +57,14 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
     folder = new_run_folder(request.save or Path(agent.name), env_id)
     _write_facts(folder, request, parameters)
     env, eval_env = _environments(request, parameters, folder)
+    logger = configure(str(folder), _log_formats())
     try:
         model = _model(agent, env, request, parameters)
-        model.set_logger(configure(str(folder), _log_formats()))
+        model.set_logger(logger)
         _say_what(request, entry, model, folder)
         return _learn(model, eval_env, request, folder, callbacks)
     finally:
+        logger.close()
         env.close()
         eval_env.close()
 

@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch as th
+
+from pyrl_sb3.cli.app import run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, and one thread: test processes share the cores."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = th.get_num_threads()
+    th.set_num_threads(1)
+    yield tmp_path
+    th.set_num_threads(threads)
+
+
+@pytest.fixture
+def pyrl(capsys):
+    """Run a command in this process."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def fresh_pyrl():
+    """Run a command in a new interpreter; `before` is code that runs first."""
+
+    def call(*arguments, before="", **environment):
+        code = f"{before}\nfrom pyrl_sb3.cli import main\nmain()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=120,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return call

@@ -1,0 +1,159 @@
+"""The user's mistakes: one line, exit code 2, nothing written."""
+
+import re
+import shutil
+
+import pytest
+
+MISTAKES = {
+    "unknown environment": (
+        "sac-train Pendulm-v1",
+        "no environment 'Pendulm-v1'; did you mean Pendulum-v1?",
+    ),
+    "other case": ("sac-train pendulum-v1", "did you mean Pendulum-v1?"),
+    "version that never was": ("ddpg-train BipedalWalker-v9", "did you mean BipedalWalker-v3?"),
+    "version no longer supported": ("her-sac-train FetchReach-v1", "did you mean FetchReach-v4?"),
+    "nothing like it": ("sac-train qqqqqq", "no environment 'qqqqqq'"),
+    "unknown module": ("sac-train nowhere_at_all:Env-v0", "nowhere_at_all"),
+    "no goal": ("her-td3-train Pendulum-v1", "Pendulum-v1 has no goal.*use td3"),
+    "discrete actions": ("sac-train CartPole-v1", "Discrete actions.*DQN or QR-DQN"),
+    "no steps": ("sac-train Pendulum-v1 --timesteps 0", "--timesteps 0: must be at least 1"),
+    "negative steps": ("sac-train Pendulum-v1 --timesteps -5", "--timesteps -5: must be at least"),
+    "no number": ("sac-train Pendulum-v1 --timesteps many", "'--timesteps'.*integer"),
+    "no environments": ("sac-train Pendulum-v1 --n-envs 0", "--n-envs 0: must be at least 1"),
+    "no episodes": ("sac-train Pendulum-v1 --eval-episodes 0", "--eval-episodes 0: must be"),
+    "negative seed": ("sac-train Pendulum-v1 --seed -1", "--seed -1: must be at least 0"),
+    "no threads": ("sac-train Pendulum-v1 --threads 0", "--threads 0: must be at least 1"),
+    "unknown device": (
+        "sac-train Pendulum-v1 --device gpu",
+        "no device 'gpu'; there are auto, cpu",
+    ),
+    "no ENV": ("sac-train", "Missing argument 'ENV'"),
+    "unknown option": ("sac-train Pendulum-v1 --timestep 5", "No such option.*--timesteps"),
+    "save below a file": ("sac-train Pendulum-v1 --save file/x", "cannot write to file/x: Not a"),
+    "save in a file": ("sac-train Pendulum-v1 --save file", "cannot write to file: .*--save"),
+    "save where nobody may": ("sac-train Pendulum-v1 --save /proc/x", "cannot write to /proc/x"),
+    "no model yet": ("sac-test Pendulum-v1", "no model at sac; `pyrl sac-train Pendulum-v1` makes"),
+    "misspelt path": ("sac-test Pendulum-v1 fil", "no model at fil; did you mean file?"),
+    "empty folder": ("sac-test Pendulum-v1 empty", "no model of Pendulum-v1 in empty"),
+    "no test episodes": ("sac-test Pendulum-v1 --episodes 0", "--episodes 0: must be at least 1"),
+    "film of another kind": ("sac-test Pendulum-v1 --gif a.mp4", "must end in .gif, such as a.gif"),
+    "film nowhere": ("sac-test Pendulum-v1 --gif no/a.gif", "cannot write to no"),
+    "demo in a file": ("demo --save file", "cannot write to file"),
+}
+
+
+def listing(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_one_line_and_nothing_written(pyrl, folder, line, message):
+    (folder / "file").write_text("precious")
+    (folder / "empty").mkdir()
+    before = set(folder.rglob("*"))
+    outcome = pyrl(*line.split())
+    assert outcome.code == 2
+    assert re.fullmatch(f"pyrl: .*{message}.*\n", outcome.err)
+    assert set(folder.rglob("*")) == before
+    assert (folder / "file").read_text() == "precious"
+
+
+def test_verbose_shows_where(fresh_pyrl):
+    outcome = fresh_pyrl("sac-train", "Pendulm-v1", "--verbose")
+    assert outcome.code == 2
+    assert "in env_spec" in outcome.err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of TD3 in Pendulum, without statistics."""
+    from pyrl_sb3.training.request import TrainingRequest
+    from pyrl_sb3.training.run import train
+
+    return train(
+        TrainingRequest(
+            agent="td3",
+            env_id="Pendulum-v1",
+            timesteps=1,
+            eval_episodes=1,
+            threads=1,
+            save=tmp_path_factory.mktemp("td3"),
+        )
+    ).model
+
+
+def damaged_copy(model, path, damage):
+    data = bytearray(model.read_bytes())
+    if damage == "truncated":
+        del data[len(data) // 2 :]
+    elif damage == "empty":
+        data.clear()
+    elif damage == "text":
+        data = bytearray(b"not a model")
+    elif damage == "flipped":
+        middle = data.index(b"actor.optimizer.pth") + 500
+        data[middle : middle + 40] = bytes(40)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("truncated", "no model, or a truncated one"),
+        ("empty", "no model, or a truncated one"),
+        ("text", "no model, or a truncated one"),
+        ("flipped", "is damaged"),
+    ],
+)
+def test_damaged_models(pyrl, folder, model, damage, message):
+    damaged_copy(model, folder / "model.zip", damage)
+    before = listing(folder)
+    outcome = pyrl("td3-test", "Pendulum-v1", "model.zip")
+    assert outcome.code == 2
+    assert re.fullmatch(f"pyrl: model.zip .*{message}.*\n", outcome.err)
+    assert listing(folder) == before
+
+
+def test_an_archive_of_something_else(pyrl, folder):
+    (folder / "things").mkdir()
+    (folder / "things" / "a.txt").write_text("a")
+    shutil.make_archive("things", "zip", "things")
+    outcome = pyrl("td3-test", "Pendulum-v1", "things.zip")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "things.zip is no model of Stable-Baselines3" in outcome.err
+
+
+def test_a_model_of_another_algorithm(pyrl, model):
+    outcome = pyrl("sac-test", "Pendulum-v1", model)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "is no SAC model; try td3-test" in outcome.err
+
+
+def test_a_model_of_another_environment(pyrl, model):
+    outcome = pyrl("td3-test", "MountainCarContinuous-v0", model)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "cannot be loaded: Observation spaces do not match" in outcome.err
+
+
+def test_damaged_statistics(pyrl, folder, model):
+    shutil.copy(model, "model.zip")
+    (folder / "vecnormalize.pkl").write_bytes(b"junk")
+    outcome = pyrl("td3-test", "Pendulum-v1", "model.zip")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "vecnormalize.pkl cannot be read" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("missing", "line", "extra"),
+    [
+        ("gymnasium_robotics", "her-sac-train FetchReach-v4", "robotics"),
+        ("Box2D", "ddpg-train BipedalWalker-v3", "box2d"),
+        ("imageio", "sac-test Pendulum-v1 --gif a.gif", "report"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(fresh_pyrl, folder, missing, line, extra):
+    outcome = fresh_pyrl(*line.split(), before=f"import sys; sys.modules[{missing!r}] = None")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert f"pip install 'pyrl-sb3[{extra}]'" in outcome.err
+    assert not list(folder.iterdir())

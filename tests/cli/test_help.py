@@ -1,0 +1,54 @@
+"""`--help` and `--version`: complete, and without waiting for torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import pyrl_sb3
+from pyrl_sb3.cli.app import app
+
+COMMANDS = [command.name for command in app.registered_commands]
+HEAVY = {"torch", "stable_baselines3", "gymnasium", "numpy", "matplotlib", "rich"}
+
+
+def test_the_commands():
+    agents = [prefix + name for prefix in ("", "her-") for name in ("sac", "td3", "ddpg")]
+    expected = {f"{agent}-{verb}" for agent in agents for verb in ("train", "test")}
+    assert set(COMMANDS) == expected | {"demo", "list"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(pyrl, command):
+    outcome = pyrl(command, "--help")
+    assert outcome.code == 0
+    assert f"pyrl {command}" in outcome.out.partition("Example")[2]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import json, sys\n"
+        "from pyrl_sb3.cli.app import run\n"
+        "for arguments in json.loads(sys.argv[1]): assert run(arguments) == 0\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    calls = [[], ["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(calls)], capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(done.stdout.splitlines()[-1].split())
+
+
+def test_version(pyrl):
+    assert pyrl("--version").out == f"pyrl-sb3 {pyrl_sb3.__version__}\n"
+
+
+def test_module_runs_the_same_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "pyrl_sb3", "sac-tran", "Pendulum-v1"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("pyrl: No such command 'sac-tran'. Did you mean 'sac-train'")
