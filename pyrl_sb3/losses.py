@@ -31,7 +31,7 @@ def td_target(
     rewards: th.Tensor, dones: th.Tensor, gamma: Discount, next_q: th.Tensor
 ) -> th.Tensor:
     """
-    y = r + gamma (1 - d) min_i Q'_i(s', a').
+    The target y = r + gamma (1 - d) min_i Q'_i(s', a').
 
     With one critic this is the target of DDPG (Lillicrap 2015, https://arxiv.org/abs/1509.02971),
     with two the clipped double Q-learning of TD3 (Fujimoto 2018,
@@ -53,7 +53,7 @@ def soft_td_target(
     next_log_prob: th.Tensor,
 ) -> th.Tensor:
     """
-    y = r + gamma (1 - d) (min_i Q'_i(s', a') - alpha log pi(a'|s')): SAC (Haarnoja 2018,
+    The target y = r + gamma (1 - d) (min_i Q'_i(s', a') - alpha log pi(a'|s')): SAC (Haarnoja 2018,
     https://arxiv.org/abs/1812.05905, equations 3 and 5).
 
     :param next_q: ``(N, B, 1)``, from the target critics
@@ -90,7 +90,7 @@ def critic_loss(
     """
     _check(y, q=q, weights=weights)
     squared = (q - y).square()
-    return (squared if weights is None else squared * weights).mean(dim=1).sum() * scale
+    return (squared if weights is None else squared * weights).sum() * (scale / len(y))
 
 
 def critic_gradient(
@@ -127,7 +127,8 @@ def soft_policy_gradient(
     :return: ``(N, B, 1)`` and ``(B, 1)``
     """
     _check(log_prob, q=q)
-    smallest = q.argmin(dim=0, keepdim=True)
+    # min() and not argmin(), which is five times slower here
+    _, smallest = q.min(dim=0, keepdim=True)
     dq = th.zeros_like(q).scatter_(0, smallest, -1 / len(log_prob))
     return dq, (alpha / len(log_prob)).expand_as(log_prob)
 
@@ -146,9 +147,7 @@ def deterministic_policy_gradient(q: th.Tensor) -> th.Tensor:
     return th.full_like(q, -1 / q.numel())
 
 
-def temperature_loss(
-    log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: float
-) -> th.Tensor:
+def temperature_loss(log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
     """
     J(alpha) = -mean(log alpha (log pi(a|s) + H)): SAC (Haarnoja 2018,
     https://arxiv.org/abs/1812.05905, equation 18), in log alpha where the paper has alpha, as in
@@ -156,7 +155,7 @@ def temperature_loss(
 
     :param log_alpha: ``(1,)``
     """
-    return -log_alpha * (log_prob.mean() + target_entropy)
+    return log_alpha * temperature_gradient(log_prob, target_entropy)
 
 
 def temperature_gradient(log_prob: th.Tensor, target_entropy: float) -> th.Tensor:

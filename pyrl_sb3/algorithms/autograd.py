@@ -24,8 +24,8 @@ def preparation(policy: Any) -> Callable[[Any], Any]:
 def _track(online: nn.Module, target: nn.Module, tau: float) -> None:
     polyak_update(online.parameters(), target.parameters(), tau)
     # Statistics of batch normalisation are copied, https://github.com/DLR-RM/stable-baselines3/issues/996
-    statistics = (get_parameters_by_name(net, ["running_"]) for net in (online, target))
-    polyak_update(*statistics, 1.0)
+    statistics = get_parameters_by_name(online, ["running_"])
+    polyak_update(statistics, get_parameters_by_name(target, ["running_"]), 1.0)
 
 
 def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
@@ -50,9 +50,7 @@ class Critics:
         with th.no_grad():
             return th.stack(self._target(observations, actions))
 
-    def q_of_policy(
-        self, observations: PyTorchObs, actions: th.Tensor, first: bool = False
-    ) -> th.Tensor:
+    def q_of_policy(self, observations: Any, actions: th.Tensor, first: bool = False) -> th.Tensor:
         self._actions = actions.detach().requires_grad_()
         if first:
             self._q = self._online.q1_forward(observations, self._actions).unsqueeze(0)

@@ -5,8 +5,8 @@ They have the methods of those in :mod:`pyrl_sb3.algorithms.autograd`, so that a
 written once for both.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -14,68 +14,11 @@ from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
-from torch import nn
 
 from pyrl_sb3.algorithms.flat import FlatAdam, FlatParameters
 from pyrl_sb3.algorithms.gaussian import SquashedGaussian
-from pyrl_sb3.algorithms.layers import GELU, Layer, LayerNorm, Linear, Mlp, ReLU, SiLU, Tanh
-
-# One layer of a network: a module, or linear modules that read the same input.
-Block: TypeAlias = nn.Module | tuple[nn.Linear, ...]
-Network: TypeAlias = Sequence[Block]
-
-
-def networks(module: Any) -> list[Network]:
-    """The layers of an actor (one network) or of critics (one each)."""
-    if isinstance(module, ContinuousCritic):
-        return [list(q) for q in module.q_networks]
-    if isinstance(module, sac.Actor):
-        return [[*module.latent_pi, (module.mu, module.log_std)]]
-    assert isinstance(module, td3.Actor)
-    return [list(module.mu)]
-
-
-def modules(network: Network) -> Iterator[nn.Module]:
-    """The modules of a network, parallel ones one after the other."""
-    for block in network:
-        yield from block if isinstance(block, tuple) else (block,)
-
-
-def _parameters(network: Network) -> Iterator[nn.Parameter]:
-    """The weights of a block before its biases: so parallel linear modules become one."""
-    for block in network:
-        parts = block if isinstance(block, tuple) else (block,)
-        for name in ("weight", "bias"):
-            yield from (getattr(part, name) for part in parts if hasattr(part, name))
-
-
-def _layers(network: Network, data: th.Tensor, grad: th.Tensor) -> Iterator[Layer]:
-    """
-    The layers over flat parameters and gradients.
-
-    :param data: ``(N, size)``, in the order of :func:`_parameters`; :param grad: likewise
-    """
-    start = 0
-
-    def take(*shape: int) -> tuple[th.Tensor, th.Tensor]:
-        nonlocal start
-        part = slice(start, start := start + th.Size(shape).numel())
-        return data[:, part].view(-1, *shape), grad[:, part].view(-1, *shape)
-
-    for block in network:
-        parts = block if isinstance(block, tuple) else (block,)
-        match parts[0]:
-            case nn.Linear(in_features=inputs):
-                outputs = sum(part.out_features for part in parts)
-                (weight, dweight), (bias, dbias) = take(outputs, inputs), take(1, outputs)
-                yield Linear(weight, bias, dweight, dbias)
-            case nn.LayerNorm(normalized_shape=(features,), eps=eps):
-                (weight, dweight), (bias, dbias) = take(1, features), take(1, features)
-                yield LayerNorm(weight, bias, dweight, dbias, eps)
-            case nn.GELU(approximate=approximate):
-                yield GELU(approximate)
-            case other:
-                yield {nn.ReLU: ReLU, nn.Tanh: Tanh, nn.SiLU: SiLU}[type(other)]()
+from pyrl_sb3.algorithms.layers import Mlp
+from pyrl_sb3.algorithms.layout import flat_mlp, layers, networks
 
 
 def preparation(policy: Any) -> Callable[[Any], th.Tensor]:
@@ -91,21 +34,14 @@ def preparation(policy: Any) -> Callable[[Any], th.Tensor]:
     )
 
 
-def flatten(module: Any) -> tuple[FlatParameters, Mlp]:
-    """Lay the parameters of an actor or of critics out flat, and the layers over them."""
-    ensemble = networks(module)
-    flat = FlatParameters([list(_parameters(network)) for network in ensemble])
-    return flat, Mlp(_layers(ensemble[0], flat.data, flat.grad))
-
-
 class Critics:
     """The ensemble of critics, its target, and its optimiser."""
 
     def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
-        self._flat, self._online = flatten(critic)
-        self._flat_target, self._target = flatten(critic_target)
+        self._flat, self._online = flat_mlp(networks(critic))
+        self._flat_target, self._target = flat_mlp(networks(critic_target))
         first = self._flat.data[:1], self._flat.grad[:1]
-        self._first = Mlp(_layers(networks(critic)[0], *first))
+        self._first = Mlp(layers(networks(critic)[0], *first))
         self._of_policy = self._online
         self._action_columns = slice(-get_action_dim(critic.action_space), None)
         self.optimizer = critic.optimizer
@@ -160,11 +96,11 @@ class GaussianActor:
     """SAC's actor and its optimiser."""
 
     def __init__(self, actor: sac.Actor) -> None:
-        self._flat, self._mlp = flatten(actor)
+        self._flat, self._mlp = flat_mlp(networks(actor))
         self._gaussian = SquashedGaussian()
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
-        self._action_dim = actor.mu.out_features
+        self._action_dim = get_action_dim(actor.action_space)
 
     def sample(
         self, observations: th.Tensor, next_observations: th.Tensor
@@ -204,8 +140,8 @@ class DeterministicActor:
     """The actor of DDPG and TD3, its target, and its optimiser."""
 
     def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
-        self._flat, self._online = flatten(actor)
-        self._flat_target, self._target = flatten(actor_target)
+        self._flat, self._online = flat_mlp(networks(actor))
+        self._flat_target, self._target = flat_mlp(networks(actor_target))
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
 
@@ -238,7 +174,7 @@ class DeterministicActor:
 class Temperature:
     """SAC's temperature and its optimiser."""
 
-    def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Adam) -> None:
+    def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Optimizer) -> None:
         self.log_alpha, self.optimizer = log_alpha, optimizer
         self._flat = FlatParameters([[log_alpha]])
         self._adam = FlatAdam(self._flat, optimizer)

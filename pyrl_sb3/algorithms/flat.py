@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import torch as th
-from torch.optim.adam import adam
 
 
 class FlatParameters:
@@ -56,7 +55,7 @@ class FlatAdam:
     :param optimizer: Adam over the parameters of ``flat``, with one group
     """
 
-    def __init__(self, flat: FlatParameters, optimizer: th.optim.Adam) -> None:
+    def __init__(self, flat: FlatParameters, optimizer: th.optim.Optimizer) -> None:
         self.flat = flat
         self.optimizer = optimizer
         self._exp_avg = th.zeros_like(flat.data)
@@ -77,31 +76,27 @@ class FlatAdam:
             optimizer.state[parameter] = state
 
     def attached(self) -> bool:
-        """Whether the optimiser's state still lives here; loading gives it other tensors."""
-        states = (self.optimizer.state[p] for p in self.flat.parameters)
-        return self.flat.attached() and all(
-            state.get(name) is view
-            for state, views in zip(states, self._state, strict=True)
-            for name, view in views.items()
-        )
+        """Whether the optimiser's state still lives here; loading gives it another."""
+        first = self.flat.parameters[0]
+        return self.flat.attached() and self.optimizer.state.get(first) is self._state[0]
 
     def descend(self) -> None:
         """One step, by the gradients in ``flat.grad``."""
         group = self.optimizer.param_groups[0]
-        adam(
+        self._steps += 1
+        # What torch.optim.Adam(fused=True) calls, without the 50 microseconds it adds per call.
+        th._fused_adam_(
             [self.flat.data],
             [self.flat.grad],
             [self._exp_avg],
             [self._exp_avg_sq],
             [],
             [self._steps[0]],
-            fused=True,
-            amsgrad=False,
+            lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"],
             weight_decay=group["weight_decay"],
             eps=group["eps"],
+            amsgrad=False,
             maximize=False,
         )
-        self._steps[1:] += 1

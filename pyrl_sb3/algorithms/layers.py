@@ -2,9 +2,9 @@
 Forward and backward passes of multilayer perceptrons, written out.
 
 For networks this small, autograd's bookkeeping and one dispatch per parameter cost more than the
-matrix products. Here ``N`` networks of one layout (an ensemble of critics, or one actor) run as one:
-arrays are ``(N, B, features)``, each operation handles all networks, and results go to workspaces
-that are allocated once. Workspaces are overwritten by the next forward or backward pass.
+matrix products. Here ``N`` networks of one layout (an ensemble of critics, or one actor) run as
+one: arrays are ``(N, B, features)``, each operation handles all networks, and results go to
+workspaces that are allocated once and overwritten by the next forward or backward pass.
 
 A layer has ``forward(x)``, ``parameter_gradients(g)`` (stores what follows from ``g``, the
 gradient of its output) and ``input_gradient(g)``. ``g`` may have fewer rows than ``x`` had: the
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch as th
-import torch.nn.functional as F
+
 
 def _workspace(current: th.Tensor, *shape: int) -> th.Tensor:
     return current if current.shape == shape else current.new_empty(shape)
@@ -38,14 +38,15 @@ class Linear:
         self, weight: th.Tensor, bias: th.Tensor, dweight: th.Tensor, dbias: th.Tensor
     ) -> None:
         self.weight, self.bias, self.dweight, self.dbias = weight, bias, dweight, dbias
+        self._transposed = weight.mT
         self.x = self.y = self.dx = weight.new_empty(0)
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """:param x: ``(N, B, inputs)``, or ``(1, B, inputs)`` when all networks see the same"""
         n, outputs, _ = self.weight.shape
-        self.x = x.expand(n, -1, -1)
+        self.x = x if len(x) == n else x.expand(n, -1, -1)
         self.y = _workspace(self.y, n, x.shape[1], outputs)
-        return th.baddbmm(self.bias, self.x, self.weight.mT, out=self.y)
+        return th.baddbmm(self.bias, self.x, self._transposed, out=self.y)
 
     def parameter_gradients(self, g: th.Tensor) -> None:
         th.bmm(g.mT, self.x[:, : g.shape[1]], out=self.dweight)
@@ -93,7 +94,7 @@ class LayerNorm:
 
 
 class Activation:
-    """An activation without parameters; :meth:`forward` and :meth:`input_gradient` differ."""
+    """What all activations share: they have no parameters."""
 
     def parameter_gradients(self, g: th.Tensor) -> None:
         pass
@@ -122,7 +123,7 @@ class Tanh(Activation):
 class SiLU(Activation):
     def forward(self, x: th.Tensor) -> th.Tensor:
         self.x = x
-        return F.silu(x)
+        return th.nn.functional.silu(x)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
         x = self.x[:, : g.shape[1]]
@@ -137,7 +138,7 @@ class GELU(Activation):
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         self.x = x
-        return F.gelu(x, approximate=self.approximate)
+        return th.nn.functional.gelu(x, approximate=self.approximate)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
         x = self.x[:, : g.shape[1]]

@@ -9,7 +9,7 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
-from pyrl_sb3.algorithms.explicit import modules, networks
+from pyrl_sb3.algorithms.layout import networks
 from pyrl_sb3.networks import FlatFeatures
 
 NETWORKS = ("actor", "actor_target", "critic", "critic_target")
@@ -44,7 +44,7 @@ def _network_obstacle(net: Any, observation_space: Any) -> str | None:
         return "uses gSDE"
     if FlatFeatures(observation_space, net.features_extractor).shapes is None:
         return "has a features extractor that does more than concatenate vectors"
-    layers = [layer for network in networks(net) for layer in modules(network)]
+    layers = [layer for network in networks(net) for block in network for layer in block]
     for layer in layers:
         if not _is_simple(layer):
             return f"has a {type(layer).__name__} layer of its own kind"
@@ -66,9 +66,7 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(hooks) or bool(module._backward_pre_hooks)
 
 
-def _parameter_obstacle(
-    parameters: list[nn.Parameter], layers: Iterable[nn.Module]
-) -> str | None:
+def _parameter_obstacle(parameters: list[nn.Parameter], layers: Iterable[nn.Module]) -> str | None:
     laid_out = [p for layer in layers for p in layer.parameters()]
     if len(laid_out) != len(parameters) or set(laid_out) != set(parameters):
         return "shares parameters, or has some outside its layers"

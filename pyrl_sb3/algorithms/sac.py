@@ -60,9 +60,10 @@ class SAC(GradientSteps, stable_baselines3.SAC):
         if temperature is None:
             metrics.add(ent_coef=self.ent_coef_tensor)
             return self.ent_coef_tensor
-        log_alpha, entropy = temperature.log_alpha.detach(), self.target_entropy
+        log_alpha = temperature.log_alpha.detach()
         alpha = log_alpha.exp()
-        loss = losses.temperature_loss(log_alpha, log_pi, entropy)
-        metrics.add(ent_coef=alpha, ent_coef_loss=loss)
-        temperature.descend(losses.temperature_gradient(log_pi, entropy))
+        dlog_alpha = losses.temperature_gradient(log_pi, float(self.target_entropy))
+        # The loss is linear in log alpha.
+        metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
+        temperature.descend(dlog_alpha)
         return alpha

@@ -9,7 +9,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from pyrl_sb3.algorithms import autograd, explicit
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 
-_Base = OffPolicyAlgorithm if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Base = OffPolicyAlgorithm
+else:
+    _Base = object
 
 
 class Batch(NamedTuple):
@@ -37,14 +40,20 @@ class Metrics:
     """Tensors of one ``train()``, detached, made numbers only when it is over."""
 
     def __init__(self) -> None:
-        self._values: defaultdict[str, list[th.Tensor]] = defaultdict(list)
+        self._names: list[str] = []
+        self._values: list[th.Tensor] = []
 
     def add(self, **values: th.Tensor) -> None:
         for name, value in values.items():
-            self._values[name].append(value.reshape(()))
+            self._names.append(name)
+            self._values.append(value.reshape(()))
 
     def means(self) -> dict[str, float]:
-        return {name: float(th.stack(values).mean()) for name, values in self._values.items()}
+        """The mean of each, in one transfer from the device."""
+        numbers = defaultdict(list)
+        for name, number in zip(self._names, th.stack(self._values).tolist(), strict=True):
+            numbers[name].append(number)
+        return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
 class GradientSteps(_Base):
@@ -60,8 +69,12 @@ class GradientSteps(_Base):
         super()._setup_model()
         self._bind()
         if self.verbose >= 1:
-            how = f"autograd: {self._obstacle}" if self._obstacle else "written-out backward passes"
-            print(f"Gradients by {how}")
+            print(f"Gradients: {self.gradients}")
+
+    @property
+    def gradients(self) -> str:
+        """``"explicit"``, or ``"autograd: "`` and what stands in the way of that."""
+        return f"autograd: {self._obstacle}" if self._obstacle else "explicit"
 
     def _bind(self) -> None:
         """Put the parameters and the optimisers' moments where the gradient step wants them."""

@@ -1,0 +1,159 @@
+"""Gradient steps against SB3's own, from the same weights, batches and random state."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch as th
+from stable_baselines3.common.logger import configure
+from torch import nn
+
+import pyrl_sb3.policies
+from pyrl_sb3 import algorithms
+
+STEPS = 3
+POLICY = {"SAC": "SACPolicy", "TD3": "TD3Policy", "DDPG": "TD3Policy"}
+
+
+def make(module: Any, name: str, env: Any, policy: Any = None, **arguments: Any) -> Any:
+    if policy is None:
+        policy = getattr(pyrl_sb3.policies, POLICY[name])
+    policy_kwargs = {"net_arch": [12, 8], **arguments.pop("policy_kwargs", {})}
+    model = getattr(module, name)(
+        policy, env, policy_kwargs=policy_kwargs, buffer_size=64, seed=0, device="cpu", **arguments
+    )
+    model.set_logger(configure(None, []))
+    return model
+
+
+def fill(model: Any) -> None:
+    """The same random transitions in every model; some of them end an episode."""
+    rng, space = np.random.default_rng(0), model.observation_space
+    space.seed(0)
+    for i in range(40):
+        obs, next_obs = space.sample(), space.sample()
+        if isinstance(obs, dict):
+            obs, next_obs = ({k: v[None] for k, v in o.items()} for o in (obs, next_obs))
+        else:
+            obs, next_obs = obs[None], next_obs[None]
+        action, reward = rng.uniform(-1, 1, (1, 3)), rng.normal(size=1)
+        model.replay_buffer.add(obs, next_obs, action, reward, np.array([i % 7 == 6]), [{}])
+
+
+def train(model: Any) -> list[dict[str, Any]]:
+    np.random.seed(1)
+    th.manual_seed(1)
+    logs = []
+    for steps in (1, STEPS):
+        model.train(steps, batch_size=16)
+        logs.append(dict(model.logger.name_to_value))
+    return logs
+
+
+def assert_equal_training(name: str, env: Any, close: float = 1e-9, **arguments: Any) -> Any:
+    theirs = make(sb3, name, env, **arguments)
+    ours = make(algorithms, name, env, **arguments)
+    ours.set_parameters(theirs.get_parameters())
+    if getattr(theirs, "ent_coef_optimizer", None):
+        ours.log_ent_coef.data = theirs.log_ent_coef.data.clone()
+    fill(theirs)
+    fill(ours)
+    expected_logs, logs = train(theirs), train(ours)
+    assert [log.keys() for log in logs] == [log.keys() for log in expected_logs]
+    for log, expected in zip(logs, expected_logs, strict=True):
+        assert log == pytest.approx(expected, rel=close)
+    tolerance = {"rtol": 0, "atol": close}
+    th.testing.assert_close(ours.policy.state_dict(), theirs.policy.state_dict(), **tolerance)
+    for part in ("actor", "critic"):
+        a, b = (getattr(model, part).optimizer.state_dict()["state"] for model in (ours, theirs))
+        th.testing.assert_close(a, b, check_dtype=False, **tolerance)
+    if getattr(theirs, "ent_coef_optimizer", None):
+        th.testing.assert_close(ours.log_ent_coef, theirs.log_ent_coef, **tolerance)
+    return ours
+
+
+EXPLICIT = {
+    "default": {},
+    "tanh": {"policy_kwargs": {"activation_fn": nn.Tanh}},
+    "silu": {"policy_kwargs": {"activation_fn": nn.SiLU}},
+    "gelu": {"policy_kwargs": {"activation_fn": nn.GELU}},
+    "layer_norm": {"policy_kwargs": {"layer_norm": True}},
+    "layer_norm_critic": {"policy_kwargs": {"layer_norm": "critic"}},
+    "three_critics": {"policy_kwargs": {"n_critics": 3}},
+    "one_critic": {"policy_kwargs": {"n_critics": 1}},
+    "no_hidden_layer": {"policy_kwargs": {"net_arch": []}},
+    "other_critic_net": {"policy_kwargs": {"net_arch": {"pi": [6], "qf": [9, 5, 4]}}},
+    "weight_decay": {"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1}}},
+    "shared_extractor": {"policy_kwargs": {"share_features_extractor": True}},
+    "stock_policy": {"policy": "MlpPolicy"},
+    "n_steps": {"n_steps": 3},
+    "schedule": {"learning_rate": lambda remaining: 0.01 * remaining},
+}
+OF_SAC = {
+    "fixed_temperature": {"ent_coef": 0.2},
+    "initial_temperature": {"ent_coef": "auto_0.1", "target_entropy": -1.0},
+    "rare_target_updates": {"target_update_interval": 2},
+}
+OF_TD3 = {"long_delay": {"policy_delay": 3}, "more_noise": {"target_policy_noise": 0.9}}
+
+
+def cases(of_all: dict[str, Any], of_sac: dict[str, Any], of_td3: dict[str, Any]) -> Any:
+    return [
+        pytest.param(name, arguments, id=f"{name}-{case}")
+        for name, own in (("SAC", of_sac), ("TD3", of_td3), ("DDPG", {}))
+        for case, arguments in (of_all | own).items()
+    ]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("name", "arguments"), cases(EXPLICIT, OF_SAC, OF_TD3))
+def test_explicit_steps_are_sb3s(name: str, arguments: dict[str, Any], make_env: Any) -> None:
+    ours = assert_equal_training(name, make_env(), **arguments)
+    assert ours.gradients == "explicit"
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
+@pytest.mark.parametrize("space", ["dict", "matrix"])
+def test_explicit_steps_on_other_observations(name: str, space: str, make_env: Any) -> None:
+    assert assert_equal_training(name, make_env(space)).gradients == "explicit"
+
+
+class OwnAdam(th.optim.Adam):
+    pass
+
+
+class Swish(nn.SiLU):
+    pass
+
+
+AUTOGRAD = {
+    "optimizer": {"policy_kwargs": {"optimizer_class": th.optim.RMSprop}},
+    "optimizer_subclass": {"policy_kwargs": {"optimizer_class": OwnAdam}},
+    "amsgrad": {"policy_kwargs": {"optimizer_kwargs": {"amsgrad": True}}},
+    "activation": {"policy_kwargs": {"activation_fn": nn.ELU}},
+    "activation_subclass": {"policy_kwargs": {"activation_fn": Swish}},
+}
+GSDE = {"gsde": {"use_sde": True}, "gsde_stock": {"use_sde": True, "policy": "MlpPolicy"}}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("name", "arguments"), cases(AUTOGRAD, GSDE | OF_SAC, {}))
+def test_autograd_steps_are_sb3s(
+    name: str, arguments: dict[str, Any], make_env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if arguments in OF_SAC.values():
+        monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda policy: "forced")
+    ours = assert_equal_training(name, make_env(), **arguments)
+    assert ours.gradients.startswith("autograd: ")
+
+
+@pytest.mark.parametrize("name", ["SAC", "TD3"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_autograd_steps_on_images(name: str, shared: bool, make_env: Any) -> None:
+    # SB3's convolutions insist on single precision; gradient descent, unlike Adam, does not turn
+    # a rounding error into a step.
+    kwargs = {"share_features_extractor": shared, "optimizer_class": th.optim.SGD}
+    ours = assert_equal_training(name, make_env("image"), close=1e-5, policy_kwargs=kwargs)
+    assert "features extractor" in ours.gradients
