@@ -1,0 +1,280 @@
+"""`pyrl plugins ...` and `pyrl list KIND`: what is installed, what it offers, what is wrong."""
+
+import inspect
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pyrl_sb3.plugins import (
+    Found,
+    PluginError,
+    PluginInfo,
+    PluginManager,
+    PluginWarning,
+    UnknownComponentError,
+    get_plugin_manager,
+)
+
+app = typer.Typer(
+    name="plugins",
+    help="Plugins: list them, look into one, find out what is wrong, run its checks.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+KINDS = {
+    "noises": "noise",
+    "buffers": "replay-buffer",
+    "sync": "sync-callback",
+    "callbacks": "callback",
+    "policies": "policy",
+    "extractors": "features-extractor",
+    "algos": "algorithm",
+    "envs": "environment",
+    "wrappers": "env-wrapper",
+}
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"Only {', '.join(KINDS)}.")]
+
+
+@app.command("list")
+def list_plugins(
+    kind: Kind = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also built-in, disabled and broken plugins.")
+    ] = False,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Print pins for pip instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """
+    List the plugins.
+
+    Example: pyrl plugins list --kind noises
+    """
+    manager = _scanned()
+    wanted = KINDS.get(kind, kind) if kind else None
+    offers = {name: _offers(manager, info, wanted) for name, info in manager.plugins.items()}
+    shown = [
+        info
+        for name, info in manager.plugins.items()
+        if (offers[name] or not wanted) and (everything or name != "pyrl")
+    ]
+    if requirements:
+        for info in shown:
+            if info.distribution:
+                typer.echo(f"{info.distribution}=={info.version}")
+    elif as_json:
+        typer.echo(json.dumps(_as_dict(manager, shown, offers), indent=2))
+    else:
+        names = {info.name: ", ".join(found.name for found in offers[info.name]) for info in shown}
+        rows = [(info.name, _source(info), "ok", names[info.name]) for info in shown]
+        if everything:
+            rows += [(info.name, _source(info), "disabled", "") for info in manager.disabled]
+        rows += [
+            (failure.name, "", f"failed at {failure.stage}", "") for failure in manager.failures
+        ]
+        _table(("plugin", "distribution", "status", "components"), rows)
+        if manager.failures:
+            typer.echo("`pyrl plugins doctor` shows what went wrong")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A plugin, or a component.")], as_json: Json = False
+) -> None:
+    """
+    Show a plugin's components with their parameters.
+
+    Examples: pyrl plugins show pyrl; pyrl plugins show colored-noise/pink
+    """
+    manager = _scanned()
+    chosen = [found for found in manager.components() if name in _names(found)]
+    if not chosen:
+        _raise_unknown(manager, name)
+    if as_json:
+        typer.echo(json.dumps([_describe(manager, found) for found in chosen], indent=2))
+        return
+    for found in chosen:
+        typer.echo(f"{found.kind} {found.name}")
+        for key, value in _describe(manager, found).items():
+            if key not in ("kind", "name") and value:
+                typer.echo(f"  {key}: {value}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is wrong with the installed plugins; the exit code is 1 if anything is."""
+    manager = _scanned()
+    shadowed = _shadowed(manager)
+    if as_json:
+        report = {
+            "failures": [_failure(failure, traceback=True) for failure in manager.failures],
+            "shadowed": shadowed,
+            "import_ms": {info.name: info.import_ms for info in manager.plugins.values()},
+        }
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        for info in manager.plugins.values():
+            typer.echo(f"ok      {info}, imported in {info.import_ms:.0f} ms")
+        for info in manager.disabled:
+            typer.echo(f"off     {info}, disabled")
+        for failure in manager.failures:
+            typer.echo(f"broken  {failure}\n{_indent(failure.traceback)}")
+        for name, owners in shadowed.items():
+            typer.echo(f"shared  {name} is provided as {', '.join(owners)}")
+    if manager.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(name: Annotated[str, typer.Argument(help="A plugin.")], as_json: Json = False) -> None:
+    """Import all that a plugin names and run the test kit on it; the exit code is 1 on failure."""
+    manager = _scanned()
+    if name not in manager.plugins:
+        _raise_unknown(manager, name)
+    # The kit needs torch and SB3, which listing must not load.
+    from pyrl_sb3.testing.checks import check_component
+
+    results = {
+        f"{found.kind} {found.name}": check_component(manager, found)
+        for found in _offers(manager, manager.plugins[name], None)
+    }
+    results |= {str(each): str(each.error) for each in manager.failures if each.name == name}
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    else:
+        for component, problem in results.items():
+            typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
+    if any(results.values()):
+        raise typer.Exit(1)
+
+
+def list_components(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    as_json: Json = False,
+) -> None:
+    """
+    List what can be named on the command line and in configs.
+
+    Example: pyrl list noises
+    """
+    manager = _scanned()
+    found = manager.components(KINDS.get(kind, kind))
+    if as_json:
+        typer.echo(json.dumps([_component(each) for each in found], indent=2))
+    else:
+        _table(("name", "summary"), [(each.name, each.spec.summary) for each in found])
+
+
+def plain_warnings() -> None:
+    """Show the registry's warnings as one line, as a command should, without file and line."""
+    original = warnings.formatwarning
+
+    def one_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, PluginWarning):
+            return f"warning: {message}\n"
+        return original(message, category, filename, lineno, line)
+
+    warnings.formatwarning = one_line
+
+
+def _scanned() -> PluginManager:
+    """Return the manager after a scan whose failures these commands report themselves."""
+    manager = get_plugin_manager()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)
+        manager.scan()
+    return manager
+
+
+def _offers(manager: PluginManager, info: PluginInfo, kind: str | None) -> list[Found]:
+    return [found for found in manager.components(kind) if found.plugin is info]
+
+
+def _names(found: Found) -> set[str | None]:
+    plugin = found.plugin.name if found.plugin else None
+    return {plugin, found.name, *found.spec.names}
+
+
+def _raise_unknown(manager: PluginManager, name: str) -> NoReturn:
+    for failure in manager.failures:
+        if failure.name == name:
+            raise PluginError(str(failure))
+    known = ", ".join(sorted(manager.plugins))
+    raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}")
+
+
+def _describe(manager: PluginManager, found: Found) -> dict[str, Any]:
+    """Everything about a component, its signature and documentation included."""
+    target = manager.load(found.kind, found.name)
+    try:
+        signature = str(inspect.signature(target))
+    except ValueError:
+        signature = ""
+    return {
+        **_component(found),
+        "signature": signature,
+        "defaults": dict(found.spec.defaults),
+        "documentation": (inspect.getdoc(target) or "").split("\n\n")[0],
+    }
+
+
+def _component(found: Found) -> dict[str, Any]:
+    record = found.record()
+    del record["params"]
+    return {**record, "summary": found.spec.summary, "aliases": list(found.spec.aliases)}
+
+
+def _as_dict(
+    manager: PluginManager, shown: Iterable[PluginInfo], offers: dict[str, list[Found]]
+) -> dict[str, Any]:
+    plugins = [
+        {**vars(info), "components": [_component(found) for found in offers[info.name]]}
+        for info in shown
+    ]
+    return {
+        "plugins": plugins,
+        "disabled": [info.name for info in manager.disabled],
+        "failures": [_failure(failure) for failure in manager.failures],
+    }
+
+
+def _failure(failure: Any, *, traceback: bool = False) -> dict[str, str]:
+    report = {"plugin": failure.name, "stage": failure.stage, "message": str(failure)}
+    return {**report, "traceback": failure.traceback} if traceback else report
+
+
+def _shadowed(manager: PluginManager) -> dict[str, list[str]]:
+    owners: dict[str, list[str]] = {}
+    for found in manager.components():
+        for name in found.spec.names:
+            owners.setdefault(f"{found.kind} {name}", []).append(found.name)
+    return {name: all_of_them for name, all_of_them in owners.items() if len(all_of_them) > 1}
+
+
+def _source(info: PluginInfo) -> str:
+    return f"{info.distribution} {info.version}" if info.distribution else info.module
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _indent(text: str) -> str:
+    return "".join(f"        {line}\n" for line in text.splitlines()).rstrip()

@@ -1,0 +1,185 @@
+"""
+Saved models that name their components, so that a model whose plugin is missing says what to
+install. SB3's zip gets one more member, which SB3 itself ignores.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyrl_sb3.plugins.build import make_noise
+from pyrl_sb3.plugins.contexts import NoiseContext
+from pyrl_sb3.plugins.errors import MissingPluginError, PluginError
+from pyrl_sb3.plugins.lookup import qualified_name
+from pyrl_sb3.plugins.manager import get_plugin_manager
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+MEMBER = "pyrl_components.json"
+
+Record = dict[str, Any]
+
+# The attribute that custom_objects replaces, and whether acting can do without.
+_ATTRIBUTES = {
+    "noise": ("action_noise", True),
+    "replay-buffer": ("replay_buffer_class", True),
+    "policy": ("policy_class", False),
+}
+
+
+def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Record] = ()) -> Path:
+    """
+    Save `model` as ``model.save`` does, with its components named.
+
+    :param path: ``.zip`` is added where there is no suffix.
+    :param uses: What the components were called when the model was made: ``Found.record(params)``.
+    :return: Where the model is.
+    """
+    path = Path(path)
+    path = path if path.suffix else path.with_suffix(".zip")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = {use["kind"]: use for use in uses}
+    records = [{**record, **_named(named.get(record["kind"]))} for record in components_of(model)]
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w+b") as file:
+        model.save(file)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(MEMBER, json.dumps(records, indent=1, default=repr))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return path
+
+
+def load(
+    path: str | os.PathLike[str],
+    env: Any = None,
+    *,
+    missing: Literal["raise", "drop"] = "raise",
+    **kwargs: Any,
+) -> "BaseAlgorithm":
+    """
+    Load a model saved by `save`, whatever its algorithm.
+
+    :param env: As in SB3's ``load``; what is not listed here goes there too.
+    :param missing: ``"drop"`` leaves out noise and replay buffer whose plugin is not installed,
+        which is enough to act, not to go on training.
+    :raises MissingPluginError: naming what to install.
+    :raises PluginError: when the model does not name its components.
+    """
+    records = {record["kind"]: record for record in read_components(path)}
+    custom_objects = dict(kwargs.pop("custom_objects", None) or {})
+    moved_noise = None
+    for kind, record in records.items():
+        if _exists(record):
+            continue
+        if kind in _ATTRIBUTES and _is_registered(record):
+            # The class moved since; its name still stands for it.
+            if kind == "noise":
+                moved_noise, replacement = record, None
+            else:
+                replacement = get_plugin_manager().load(kind, record["name"])
+            custom_objects[_ATTRIBUTES[kind][0]] = replacement
+        elif missing == "drop" and _ATTRIBUTES.get(kind, ("", False))[1]:
+            custom_objects[_ATTRIBUTES[kind][0]] = None
+            if kind == "replay-buffer":
+                custom_objects["replay_buffer_kwargs"] = {}
+        else:
+            raise MissingPluginError(_missing(path, record))
+    algorithm = _import(records["algorithm"]["target"])
+    model: BaseAlgorithm = algorithm.load(path, env=env, custom_objects=custom_objects, **kwargs)
+    if moved_noise is not None:
+        _rebuild_noise(model, moved_noise)
+    return model
+
+
+def read_components(path: str | os.PathLike[str]) -> list[Record]:
+    """
+    The components a saved model names.
+
+    :raises PluginError: when it names none, or is no saved model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records: list[Record] = json.loads(archive.read(MEMBER))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise PluginError(
+            f"{path} does not name its components; load it with the class it was saved from"
+        ) from error
+    return records
+
+
+def components_of(model: "BaseAlgorithm") -> list[Record]:
+    """Kind, class and distribution of everything in `model` that a plugin may have brought."""
+    noise = getattr(model, "action_noise", None)
+    noise = getattr(noise, "base_noise", noise)
+    extractor = model.policy_kwargs.get("features_extractor_class")
+    classes = {
+        "algorithm": type(model),
+        "policy": model.policy_class,
+        "features-extractor": extractor,
+        "replay-buffer": getattr(model, "replay_buffer_class", None),
+        "noise": type(noise) if noise is not None else None,
+    }
+    return [_record(kind, cls) for kind, cls in classes.items() if cls is not None]
+
+
+def _record(kind: str, cls: type) -> Record:
+    package = cls.__module__.split(".")[0]
+    distributions = metadata.packages_distributions().get(package, [])
+    distribution = distributions[0] if distributions else None
+    return {
+        "kind": kind,
+        "name": None,
+        "params": {},
+        "target": qualified_name(cls),
+        "distribution": distribution,
+        "version": metadata.version(distribution) if distribution else None,
+    }
+
+
+def _named(use: Record | None) -> Record:
+    return {key: use[key] for key in ("name", "params")} if use else {}
+
+
+def _import(target: str) -> Any:
+    module, _, path = target.partition(":")
+    value: Any = import_module(module)
+    for attribute in path.split("."):
+        value = getattr(value, attribute)
+    return value
+
+
+def _exists(record: Mapping[str, Any]) -> bool:
+    try:
+        _import(record["target"])
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def _is_registered(record: Mapping[str, Any]) -> bool:
+    known = get_plugin_manager().components(record["kind"])
+    return record["name"] in {found.name for found in known}
+
+
+def _rebuild_noise(model: Any, record: Mapping[str, Any]) -> None:
+    rng = import_module("numpy.random").default_rng(model.seed)
+    context = NoiseContext(action_space=model.action_space, n_envs=model.n_envs, rng=rng)
+    manager = get_plugin_manager()
+    model.action_noise = make_noise(manager, record["name"], record["params"], context)
+
+
+def _missing(path: str | os.PathLike[str], record: Mapping[str, Any]) -> str:
+    what = f"{record['kind']} {record['name'] or record['target']!r}"
+    if not record["distribution"]:
+        return f"{path} needs {what}, which cannot be imported here and is in no package"
+    package = f"{record['distribution']}=={record['version']}"
+    droppable = _ATTRIBUTES.get(record["kind"], ("", False))[1]
+    rest = '; to act without it: missing="drop"' if droppable else ""
+    return f"{path} needs {what}, which is not installed: pip install {package}{rest}"

@@ -1,0 +1,160 @@
+"""What every noise process must fulfil. Each check is a function; `check_noise` runs them all."""
+
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.noise import ActionNoise
+
+from pyrl_sb3.plugins import NoiseContext, PluginManager, get_plugin_manager, make_noise
+
+ACTION_DIM = 3
+STEPS = 64
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseCase:
+    """A noise to check: its reference and parameters."""
+
+    ref: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    manager: PluginManager = field(default_factory=get_plugin_manager)
+
+    def make(self, n_envs: int = 1, seed: int = 0) -> ActionNoise:
+        """The noise, built as the library builds it."""
+        context = NoiseContext(
+            action_space=spaces.Box(-1, 1, (ACTION_DIM,)),
+            n_envs=n_envs,
+            rng=np.random.default_rng(seed),
+            max_episode_steps=STEPS,
+            total_timesteps=10 * STEPS,
+        )
+        return make_noise(self.manager, self.ref, self.params, context)
+
+
+def draws_are_valid(case: NoiseCase) -> None:
+    """Shape ``(action_dim,)`` or ``(n_envs, action_dim)``, float32, finite; also after a reset."""
+    for n_envs in (1, 4):
+        noise = case.make(n_envs)
+        require(isinstance(noise, ActionNoise), f"{noise!r} is no ActionNoise of SB3's")
+        for _ in range(2):
+            drawn = draw(noise)
+            shape = (STEPS, ACTION_DIM) if n_envs == 1 else (STEPS, n_envs, ACTION_DIM)
+            require(drawn.shape == shape, f"{STEPS} draws have shape {drawn.shape}, not {shape}")
+            require(drawn.dtype == np.float32, f"draws are {drawn.dtype}, not float32")
+            require(bool(np.isfinite(drawn).all()), "draws are not finite")
+            noise.reset()
+
+
+def draws_stay(case: NoiseCase) -> None:
+    """A draw is not overwritten by the next one."""
+    noise = case.make()
+    first = noise()
+    kept = first.copy()
+    noise()
+    require(np.array_equal(first, kept), "a draw changes when the next one is made")
+
+
+def seeds_decide(case: NoiseCase) -> None:
+    """The same seed gives the same draws, another seed others."""
+    first, again, other = (draw(case.make(4, seed)) for seed in (0, 0, 1))
+    require(np.array_equal(first, again), "two processes with one seed draw differently")
+    if first.any():
+        require(not np.array_equal(first, other), "the seed has no influence")
+
+
+def environments_differ(case: NoiseCase) -> None:
+    """No two environments get the same draws, and one environment's reset leaves the others be."""
+    noise, undisturbed = case.make(4), case.make(4)
+    drawn = draw(noise)
+    for env in range(1, 4 if drawn.any() else 1):
+        same = np.array_equal(drawn[:, 0], drawn[:, env])
+        require(not same, f"environments 0 and {env} get the same noise")
+    draw(undisturbed)
+    noise.reset(indices=[0])  # type: ignore[call-arg]
+    others = np.array_equal(draw(noise)[:, 1:], draw(undisturbed)[:, 1:])
+    require(others, "the reset of environment 0 changes the noise of others")
+
+
+def global_state_is_untouched(case: NoiseCase) -> None:
+    """Neither reads nor moves numpy's global generator, which runs in one process share."""
+    np.random.seed(1)
+    before = pickle.dumps(np.random.get_state())
+    first = draw(case.make())
+    require(pickle.dumps(np.random.get_state()) == before, "moves numpy's global generator")
+    np.random.seed(2)
+    require(np.array_equal(first, draw(case.make())), "depends on numpy's global generator")
+
+
+def copies_continue(case: NoiseCase) -> None:
+    """A pickled, cloudpickled or deep-copied process goes on where the original stands."""
+    for n_envs in (1, 4):
+        noise = case.make(n_envs)
+        draw(noise, 7)
+        twins = [copy.deepcopy(noise), pickle.loads(pickle.dumps(noise))]
+        expected = draw(noise)
+        for twin in twins:
+            require(np.array_equal(draw(twin), expected), "a copy does not continue the stream")
+
+
+def survives_a_new_interpreter(case: NoiseCase) -> None:
+    """A saved process goes on in a new interpreter."""
+    noise = case.make(2)
+    draw(noise, 7)
+    saved = cloudpickle.dumps(noise)
+    code = (
+        "import pickle, sys; noise = pickle.load(sys.stdin.buffer);"
+        f"sys.stdout.buffer.write(b''.join(noise().tobytes() for _ in range({STEPS})))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], input=saved, capture_output=True)
+    require(run.returncode == 0, f"cannot be loaded in a new interpreter: {run.stderr.decode()}")
+    require(run.stdout == draw(noise).tobytes(), "goes on differently in a new interpreter")
+
+
+NOISE_CHECKS: tuple[Callable[[NoiseCase], None], ...] = (
+    draws_are_valid,
+    draws_stay,
+    seeds_decide,
+    environments_differ,
+    global_state_is_untouched,
+    copies_continue,
+    survives_a_new_interpreter,
+)
+
+
+def check_noise(
+    ref: str, params: Mapping[str, Any] | None = None, *, manager: PluginManager | None = None
+) -> None:
+    """
+    Run all checks on the noise `ref`: ``plugin/name`` or ``pkg.mod:factory``.
+
+    :raises AssertionError: saying what is wrong.
+    """
+    case = NoiseCase(ref=ref, params=params or {}, manager=manager or get_plugin_manager())
+    for check in NOISE_CHECKS:
+        check(case)
+
+
+def draw(noise: ActionNoise, steps: int = STEPS) -> Array:
+    """The noise of `steps` steps, stacked."""
+    return np.stack([noise() for _ in range(steps)])
+
+
+def require(condition: bool, problem: str) -> None:
+    """
+    Insist on `condition`, under ``python -O`` as well.
+
+    :raises AssertionError: with `problem`, when it does not hold.
+    """
+    if not condition:
+        raise AssertionError(problem)

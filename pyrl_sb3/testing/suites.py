@@ -1,0 +1,45 @@
+"""The checks as pytest classes: subclass, set `ref`, and each check is a test of its own."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from pyrl_sb3.testing.noise import NOISE_CHECKS, NoiseCase
+from pyrl_sb3.testing.sync import SYNC_CHECKS, SyncCase
+
+
+def _name(check: Callable[..., None]) -> str:
+    return check.__name__
+
+
+class NoiseSuite:
+    """
+    ``class TestPink(NoiseSuite): ref = "colored-noise/pink"``.
+
+    `params` are the parameters to check it with.
+    """
+
+    ref: ClassVar[str]
+    params: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.mark.parametrize("check", NOISE_CHECKS, ids=_name)
+    def test_noise(self, check: Callable[[NoiseCase], None]) -> None:
+        """One check."""
+        check(NoiseCase(ref=self.ref, params=self.params))
+
+
+class SyncCallbackSuite:
+    """
+    ``class TestPopulation(SyncCallbackSuite): ref = "population-sync/population"``.
+
+    `params` are the parameters to check it with.
+    """
+
+    ref: ClassVar[str]
+    params: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.mark.parametrize("check", SYNC_CHECKS, ids=_name)
+    def test_sync_callback(self, check: Callable[[SyncCase], None]) -> None:
+        """One check."""
+        check(SyncCase(ref=self.ref, params=self.params))

@@ -1,0 +1,203 @@
+"""What every synchronisation callback must fulfil; `check_sync_callback` runs all checks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from stable_baselines3 import TD3
+from stable_baselines3.common.callbacks import BaseCallback
+
+from pyrl_sb3.plugins import (
+    PluginManager,
+    SeedGroup,
+    SyncCallbackSpec,
+    SyncContext,
+    get_plugin_manager,
+)
+from pyrl_sb3.testing.lockstep import Lockstep, LockstepGroup
+from pyrl_sb3.testing.noise import require
+
+STEPS = 64
+INTERVAL = 16
+COPIES = 3
+
+Weights = dict[str, NDArray[Any]]
+
+
+class Drift(gym.Env[NDArray[Any], NDArray[Any]]):
+    """Push a point towards zero; episodes of 8 steps."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Start anywhere."""
+        super().reset(seed=seed)
+        self.position, self.time = self.np_random.normal(), 0
+        return np.array([self.position, 0.0]), {}
+
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        """Move by the action."""
+        self.position += 0.3 * float(action[0])
+        self.time += 1
+        observation = np.array([self.position, self.time / 8])
+        return observation, -abs(self.position), False, self.time == 8, {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncCase:
+    """A synchronisation callback to check: its reference and parameters."""
+
+    ref: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    manager: PluginManager = field(default_factory=get_plugin_manager)
+
+    @cached_property
+    def couples_seeds(self) -> bool:
+        """What its spec declares."""
+        spec = self.manager.find("sync-callback", self.ref).spec
+        assert isinstance(spec, SyncCallbackSpec)
+        return spec.couples_seeds
+
+    def make(self, group: SeedGroup) -> BaseCallback:
+        """The callback of one copy."""
+        params = self.manager.check_params("sync-callback", self.ref, self.params)
+        context = SyncContext(
+            group=group, interval=INTERVAL, rng=np.random.default_rng(0), total_timesteps=STEPS
+        )
+        callback: BaseCallback = self.manager.load("sync-callback", self.ref)(context, **params)
+        return callback
+
+    def train(self, group: LockstepGroup, steps: int = STEPS) -> Weights:
+        """Train one copy; its weights."""
+        return _train(group.rank, steps, self.make(group))
+
+    def train_all(self, size: int = COPIES) -> list[Weights]:
+        """Train all copies together; their weights."""
+        return Lockstep(size).run([self.train] * size)
+
+
+def gives_a_callback(case: SyncCase) -> None:
+    """The factory makes an SB3 callback."""
+    callback = case.make(LockstepGroup(Lockstep(1), 0))
+    require(isinstance(callback, BaseCallback), f"{callback!r} is no BaseCallback of SB3's")
+
+
+def one_copy_is_left_alone(case: SyncCase) -> None:
+    """A group of one trains as without the callback, bit for bit."""
+    require(_equal(case.train_all(1), _alone()[:1]), "changes the training of a single copy")
+
+
+def coupling_is_declared(case: SyncCase) -> None:
+    """``couples_seeds=False`` leaves each copy as without the callback; True changes one."""
+    alone = _equal(case.train_all(), _alone())
+    if case.couples_seeds:
+        require(not alone, "declares couples_seeds=True, but every copy trains as if alone")
+    else:
+        require(alone, "declares couples_seeds=False, but copies influence each other")
+
+
+def runs_agree(case: SyncCase) -> None:
+    """Two executions with the same seeds end with the same weights."""
+    require(_equal(case.train_all(), case.train_all()), "two executions end differently")
+
+
+def copies_call_in_step(case: SyncCase) -> None:
+    """All copies exchange equally often, each time the same arrays."""
+
+    def train(group: LockstepGroup) -> list[dict[str, tuple[int, ...]]]:
+        case.train(group)
+        return group.calls
+
+    first, *others = Lockstep(COPIES).run([train] * COPIES)
+    for calls in others:
+        require(calls == first, "copies exchange different arrays, or not equally often")
+
+
+def survives_the_end_of_a_copy(case: SyncCase) -> None:
+    """When copy 0 ends early, the others finish, with finite weights."""
+
+    def train(group: LockstepGroup) -> Weights:
+        return case.train(group, STEPS // 2 if group.rank == 0 else STEPS)
+
+    try:
+        finished = Lockstep(COPIES).run([train] * COPIES)
+    except LookupError as error:
+        problem = f"the end of a copy breaks the others: {type(error).__name__}: {error}"
+        raise AssertionError(problem) from error
+    for weights in finished:
+        finite = all(np.isfinite(array).all() for array in weights.values())
+        require(finite, "weights are not finite after a copy ended")
+
+
+SYNC_CHECKS: tuple[Callable[[SyncCase], None], ...] = (
+    gives_a_callback,
+    one_copy_is_left_alone,
+    coupling_is_declared,
+    runs_agree,
+    copies_call_in_step,
+    survives_the_end_of_a_copy,
+)
+
+
+def check_sync_callback(
+    ref: str, params: Mapping[str, Any] | None = None, *, manager: PluginManager | None = None
+) -> None:
+    """
+    Run all checks on the synchronisation callback `ref`: ``plugin/name`` or ``pkg.mod:factory``.
+
+    :raises AssertionError: saying what is wrong.
+    """
+    case = SyncCase(ref=ref, params=params or {}, manager=manager or get_plugin_manager())
+    for check in SYNC_CHECKS:
+        check(case)
+
+
+def _train(rank: int, steps: int = STEPS, callback: BaseCallback | None = None) -> Weights:
+    """The weights of copy `rank` after `steps`; all copies start from one initialisation."""
+    start = _start()
+    model = _model(rank)  # seeds the global generators
+    model.policy.load_state_dict(start)
+    model.learn(steps, callback)
+    return {name: value.numpy().copy() for name, value in model.policy.state_dict().items()}
+
+
+@cache
+def _alone() -> list[Weights]:
+    """The weights of all copies, trained without a callback."""
+    return Lockstep(COPIES).run([lambda group: _train(group.rank)] * COPIES)
+
+
+@cache
+def _start() -> dict[str, th.Tensor]:
+    return _model(0).policy.state_dict()
+
+
+def _model(seed: int) -> TD3:
+    return TD3(
+        "MlpPolicy",
+        Drift(),
+        seed=seed,
+        buffer_size=STEPS,
+        learning_starts=8,
+        learning_rate=1e-2,
+        batch_size=8,
+        train_freq=4,
+        policy_kwargs={"net_arch": [8]},
+        device="cpu",
+    )
+
+
+def _equal(some: list[Weights], others: list[Weights]) -> bool:
+    return all(
+        np.array_equal(array, other[name])
+        for one, other in zip(some, others, strict=True)
+        for name, array in one.items()
+    )

@@ -1,0 +1,220 @@
+"""The test kit accepts what is right and names what is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import NormalActionNoise
+
+from pyrl_sb3.noise.action import GaussianNoise, gaussian
+from pyrl_sb3.plugins import NoiseSpec, SyncCallbackSpec, hookimpl
+from pyrl_sb3.testing import NoiseSuite, SyncCallbackSuite, check_noise, check_sync_callback, sync
+from pyrl_sb3.testing.lockstep import Lockstep
+
+
+class TestGaussian(NoiseSuite):
+    ref = "pyrl/normal"
+
+
+class TestOrnsteinUhlenbeck(NoiseSuite):
+    ref = "pyrl/ou"
+    params = {"sigma": 0.3, "theta": 0.01}  # noqa: RUF012
+
+
+class Reusing(GaussianNoise):
+    """Writes each draw over the last one."""
+
+    def __call__(self):
+        self.last = getattr(self, "last", np.zeros(self.sigma.shape, np.float32))
+        self.last[...] = super().__call__()
+        return self.last
+
+
+class Double(GaussianNoise):
+    def __call__(self):
+        return super().__call__().astype(np.float64)
+
+
+class Unfinished(GaussianNoise):
+    """Loses its generator when it is copied."""
+
+    def __setstate__(self, state):
+        self.__dict__ = {**state, "rng": np.random.default_rng(0)}
+
+
+class Tied(GaussianNoise):
+    """Draws its scale from the generator that the process shares."""
+
+    def __call__(self):
+        return super().__call__() * np.float32(np.random.get_state()[1][0] % 7 + 1)
+
+
+def of(cls):
+    return lambda context: cls(context.action_space.shape, 0.1, context.rng)
+
+
+def constant(context):
+    return gaussian(replace(context, rng=np.random.default_rng(0)))
+
+
+def stock(context):
+    return NormalActionNoise(np.zeros(3), np.ones(3))
+
+
+def wide(context):
+    return GaussianNoise((6,), 0.1, context.rng)
+
+
+@pytest.mark.parametrize(
+    ("factory", "problem"),
+    [
+        (lambda context: 3, "no ActionNoise"),
+        (wide, r"have shape \(64, 6\), not \(64, 3\)"),
+        (of(Double), "float64, not float32"),
+        (of(Reusing), "a draw changes when the next one is made"),
+        (stock, "two processes with one seed draw differently"),
+        (constant, "the seed has no influence"),
+        (of(Tied), "depends on numpy's global generator"),
+        (of(Unfinished), "a copy does not continue the stream"),
+    ],
+)
+def test_wrong_noise_is_named(pyrl_plugins, factory, problem):
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="wrong", target=factory)
+
+    pyrl_plugins.register(Plugin(), "acme")
+    with pytest.raises(AssertionError, match=problem):
+        check_noise("wrong", manager=pyrl_plugins)
+
+
+class Averaging(BaseCallback):
+    """Every `interval` steps all copies take the mean of the actors."""
+
+    def __init__(self, context):
+        super().__init__()
+        self.context = context
+
+    def _on_step(self):
+        if self.num_timesteps % self.context.interval == 0:
+            self.synchronise()
+        return True
+
+    def synchronise(self):
+        actor = self.model.actor
+        mine = {name: value.numpy() for name, value in actor.state_dict().items()}
+        everybody = list(self.context.group.all_gather(mine).values())
+        means = {name: np.mean([one[name] for one in everybody], axis=0) for name in mine}
+        actor.load_state_dict({name: th.as_tensor(mean) for name, mean in means.items()})
+
+
+class Idle(BaseCallback):
+    def __init__(self, context):
+        super().__init__()
+
+    def _on_step(self):
+        return True
+
+
+class Meddling(Averaging):
+    """Changes a lone copy as well."""
+
+    def synchronise(self):
+        super().synchronise()
+        with th.no_grad():
+            next(self.model.actor.parameters()).mul_(0.9)
+
+
+class Irregular(Averaging):
+    """Copy 0 skips every second exchange."""
+
+    def synchronise(self):
+        rank = self.context.group.rank
+        if rank or self.num_timesteps % (2 * self.context.interval):
+            super().synchronise()
+
+
+class Headed(Averaging):
+    """Cannot do without copy 0."""
+
+    def synchronise(self):
+        self.context.group.all_gather({"x": np.zeros(1)})[0]
+        super().synchronise()
+
+
+class Unrepeatable(Averaging):
+    calls = 0
+
+    def synchronise(self):
+        Unrepeatable.calls += 1
+        if self.context.group.size > 1:
+            with th.no_grad():
+                next(self.model.actor.parameters()).add_(Unrepeatable.calls * 1e-3)
+        super().synchronise()
+
+
+class Syncs:
+    def __init__(self, target, couples_seeds=True):
+        self.spec = SyncCallbackSpec(name="it", target=target, couples_seeds=couples_seeds)
+
+    @hookimpl
+    def pyrl_sync_callbacks(self):
+        return [self.spec]
+
+
+class TestAveraging(SyncCallbackSuite):
+    ref = f"{__name__}:Averaging"
+
+
+def test_a_callback_that_leaves_the_seeds_alone_passes(pyrl_plugins):
+    pyrl_plugins.register(Syncs(Idle, couples_seeds=False), "acme")
+    check_sync_callback("it", manager=pyrl_plugins)
+
+
+@pytest.mark.parametrize(
+    ("callback", "couples", "check", "problem"),
+    [
+        (lambda context: 3, True, sync.gives_a_callback, "no BaseCallback"),
+        (Meddling, True, sync.one_copy_is_left_alone, "changes the training of a single copy"),
+        (Averaging, False, sync.coupling_is_declared, "declares couples_seeds=False"),
+        (Idle, True, sync.coupling_is_declared, "declares couples_seeds=True"),
+        (Unrepeatable, True, sync.runs_agree, "two executions end differently"),
+        (Irregular, True, sync.copies_call_in_step, "not equally often"),
+        (Headed, True, sync.survives_the_end_of_a_copy, "KeyError: 0"),
+    ],
+)
+def test_wrong_callbacks_are_named(pyrl_plugins, callback, couples, check, problem):
+    pyrl_plugins.register(Syncs(callback, couples), "acme")
+    with pytest.raises(AssertionError, match=problem):
+        check(sync.SyncCase(ref="it", manager=pyrl_plugins))
+
+
+def test_copies_exchange_in_rank_order_and_outlive_each_other():
+    def copy(group):
+        return [
+            {
+                rank: value["x"].item()
+                for rank, value in group.all_gather({"x": np.array(turn)}).items()
+            }
+            for turn in range(group.rank + 1)
+        ]
+
+    assert Lockstep(3).run([copy] * 3) == [
+        [{0: 0, 1: 0, 2: 0}],
+        [{0: 0, 1: 0, 2: 0}, {1: 1, 2: 1}],
+        [{0: 0, 1: 0, 2: 0}, {1: 1, 2: 1}, {2: 2}],
+    ]
+
+
+def test_each_copy_has_its_own_global_generators():
+    def copy(group):
+        np.random.seed(group.rank)
+        first = np.random.rand()
+        group.all_gather({})
+        return [first, np.random.rand()]
+
+    expected = [np.random.RandomState(rank).rand(2).tolist() for rank in range(3)]
+    assert Lockstep(3).run([copy] * 3) == expected

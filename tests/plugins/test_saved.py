@@ -1,0 +1,176 @@
+"""Saved models name their components."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import TD3
+from stable_baselines3.common.env_util import make_vec_env
+
+from pyrl_sb3.plugins import (
+    MissingPluginError,
+    NoiseContext,
+    PluginError,
+    PluginManager,
+    make_noise,
+)
+from pyrl_sb3.plugins.saved import load, read_components, save
+
+PLUGIN = """
+from pyrl_sb3.plugins import NoiseSpec, ReplayBufferSpec, hookimpl
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from pyrl_sb3.noise.action import GaussianNoise
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="loud", target=LoudNoise.make)
+
+@hookimpl
+def pyrl_replay_buffers():
+    yield ReplayBufferSpec(name="mine", target=MyBuffer)
+
+class LoudNoise(GaussianNoise):
+    @classmethod
+    def make(cls, context, *, sigma=1.0):
+        return cls(context.action_space.shape, sigma, context.rng)
+
+class MyBuffer(ReplayBuffer):
+    def __init__(self, *args, extra=0, **kwargs):
+        super().__init__(*args, **kwargs)
+"""
+
+
+@pytest.fixture
+def saved(fake_dist, tmp_path):
+    fake_dist("acme-noise", PLUGIN, version="2.1", entry="acme")
+    manager = PluginManager()
+    env = make_vec_env("Pendulum-v1", n_envs=2)
+    context = NoiseContext(action_space=env.action_space, n_envs=2, rng=np.random.default_rng(0))
+    model = TD3(
+        "MlpPolicy",
+        env,
+        action_noise=make_noise(manager, "loud", {"sigma": 0.5}, context),
+        replay_buffer_class=manager.load("replay-buffer", "mine"),
+        replay_buffer_kwargs={"extra": 3},
+        buffer_size=10,
+        policy_kwargs={"net_arch": [4]},
+        seed=3,
+    )
+    uses = [
+        manager.find("noise", "loud").record({"sigma": 0.5}),
+        manager.find("replay-buffer", "mine").record({"extra": 3}),
+    ]
+    return save(model, tmp_path / "model", uses), model
+
+
+def act(model):
+    return model.predict(np.ones(3, np.float32), deterministic=True)[0]
+
+
+def test_components_are_named(saved):
+    path, _ = saved
+    assert path.name == "model.zip"
+    records = {record["kind"]: record for record in read_components(path)}
+    noise = records["noise"]
+    assert (noise["name"], noise["params"]) == ("acme/loud", {"sigma": 0.5})
+    assert noise["target"] == "acme_noise:LoudNoise"
+    assert records["algorithm"]["distribution"] == "stable_baselines3"
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_both_loaders_read_it(saved):
+    path, model = saved
+    for loaded in (load(path), TD3.load(path)):
+        assert type(loaded) is TD3
+        assert np.array_equal(act(loaded), act(model))
+        assert type(loaded.replay_buffer).__name__ == "MyBuffer"
+        assert np.array_equal(loaded.action_noise(), TD3.load(path).action_noise())
+
+
+def test_a_new_interpreter_reads_it(saved):
+    path, model = saved
+    code = (
+        "import sys, numpy as np; from pyrl_sb3.plugins.saved import load\n"
+        "print(load(sys.argv[1]).predict(np.ones(3, np.float32), deterministic=True)[0].item())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(path.parent / "site-packages")}
+    run = subprocess.run(
+        [sys.executable, "-c", code, path], env=environment, capture_output=True, text=True
+    )
+    assert float(run.stdout) == act(model).item(), run.stderr
+
+
+@pytest.fixture
+def uninstalled(saved, monkeypatch):
+    site = str(saved[0].parent / "site-packages")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != site])
+    del sys.modules["acme_noise"]
+    records = read_components(saved[0])
+    for record in records:
+        if record["target"].startswith("acme"):
+            record |= {"distribution": "acme-noise", "version": "2.1"}
+    return rewrite(saved[0], records), saved[1]
+
+
+def rewrite(path, records):
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, json.dumps(records) if "components" in name else content)
+    return path
+
+
+def test_missing_plugin_says_what_to_install(uninstalled):
+    path, _ = uninstalled
+    with pytest.raises(MissingPluginError, match=r"'acme/.*pip install acme-noise==2\.1; to act"):
+        load(path)
+
+
+def test_missing_noise_and_buffer_can_be_dropped(uninstalled):
+    path, model = uninstalled
+    loaded = load(path, missing="drop")
+    assert loaded.action_noise is None
+    assert np.array_equal(act(loaded), act(model))
+
+
+def test_missing_policies_cannot_be_dropped(uninstalled):
+    path, _ = uninstalled
+    records = read_components(path)
+    records[1] |= {"target": "nowhere:Policy", "distribution": "other", "version": "1"}
+    rewrite(path, records)
+    with pytest.raises(MissingPluginError, match=r"policy 'nowhere:Policy'.*pip install other==1$"):
+        load(path, missing="drop")
+
+
+def test_a_class_that_moved_is_found_by_its_name(saved, monkeypatch):
+    path, _ = saved
+    site = path.parent / "site-packages"
+    (site / "acme_elsewhere.py").write_text((site / "acme_noise.py").read_text())
+    (site / "acme_noise.py").write_text(
+        "from acme_elsewhere import pyrl_noise_processes, pyrl_replay_buffers"
+    )
+    del sys.modules["acme_noise"]
+    loaded = load(path, env=make_vec_env("Pendulum-v1", n_envs=2))
+    assert type(loaded.replay_buffer).__module__ == "acme_elsewhere"
+    assert type(loaded.action_noise.base_noise).__module__ == "acme_elsewhere"
+    assert loaded.action_noise().shape == (2, 1)
+    del sys.modules["acme_elsewhere"]
+
+
+def test_models_without_names_are_refused(tmp_path):
+    model = TD3(
+        "MlpPolicy", gym.make("Pendulum-v1"), buffer_size=1, policy_kwargs={"net_arch": [4]}
+    )
+    model.save(tmp_path / "plain")
+    with pytest.raises(PluginError, match="does not name its components"):
+        load(tmp_path / "plain.zip")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(PluginError, match="does not name its components"):
+        load(tmp_path / "text.zip")
