@@ -164,4 +164,6 @@ class EpisodeColumn(StepColumn):
         """Rows of the episodes of `where`."""
         return self.table.fields[self.name].take(where.rows, axis=0)
 
-    read_next = read
+    def read_next(self, positions: Ints, where: Where) -> Array:
+        """The same rows."""
+        return self.read(positions, where)

@@ -1,11 +1,14 @@
 """Storage of episodes in a ring: each observation once, facts about an episode once per episode."""
 
 from collections.abc import Collection, Mapping
+from copy import copy
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from pyrl_sb3.buffers.columns import EpisodeColumn, Field, Obs, StepColumn, Where
+from pyrl_sb3.buffers.columns import Allocate, EpisodeColumn, Field, Obs, StepColumn, Where
+from pyrl_sb3.buffers.stacks import StackColumn
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints, StartBits
 
 RUNNING, TERMINATED, TRUNCATED, CUT = range(4)
@@ -30,8 +33,10 @@ class EpisodeStore:
         observations: Mapping[str, Field],
         action: Field,
         once: Collection[str] = (),
+        stacks: Mapping[str, int] = MappingProxyType({}),
+        allocate: Allocate = lambda name, shape, dtype: np.empty(shape, dtype),
     ) -> None:
-        self.slots, self.n_envs = slots, n_envs
+        self.slots, self.n_envs, self._allocate = slots, n_envs, allocate
         self.now = 0
         self.table = EpisodeTable(n_envs)
         self.bits = StartBits(slots, n_envs)
@@ -42,6 +47,9 @@ class EpisodeStore:
         for key, field in observations.items():
             if key in once:
                 self.columns.append(EpisodeColumn(key, field, self.table))
+            elif key in stacks:
+                stack = StackColumn(key, field, stacks[key], slots, self.table, allocate)
+                self.columns.append(stack)
             else:
                 by_dtype.setdefault(field.dtype, {})[key] = field
         for fields in by_dtype.values():
@@ -51,8 +59,33 @@ class EpisodeStore:
         self._newest: Any = None  # their rows in the table
         self._synced = True
 
-    def _allocate(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        return np.empty(shape, dtype)
+    def __getstate__(self) -> dict[str, Any]:
+        """Only what is filled."""
+        self.sync()
+        filled = min(self.now, self.slots) * self.n_envs
+        columns = [copy(column) for column in self.columns]
+        for column in columns:
+            column.ring = column.ring[: self.now * self.n_envs]
+        return {
+            **self.__dict__,
+            "columns": columns,
+            "actions": self.actions[:filled],
+            "rewards": self.rewards[:filled],
+            "lengths": [len(column.ring) for column in self.columns],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        lengths = state.pop("lengths")
+        self.__dict__.update(state)
+        self.actions = self._regrown("action", self.actions, self.slots * self.n_envs)
+        self.rewards = self._regrown("reward", self.rewards, self.slots * self.n_envs)
+        for column, length in zip(self.columns, lengths, strict=True):
+            column.ring = self._regrown(column.name, column.ring, length)
+
+    def _regrown(self, name: str, filled: Array, length: int) -> Array:
+        ring = self._allocate(name, (length, *filled.shape[1:]), filled.dtype)
+        ring[: len(filled)] = filled
+        return ring
 
     @property
     def first(self) -> int:
@@ -103,6 +136,11 @@ class EpisodeStore:
         # Where the next episode would begin: so the newest's end is read like any other's.
         table.fields["start"][table.row(table.counts, np.arange(self.n_envs))] = self.now
         self._synced = True
+
+    def cut(self) -> None:
+        """End the running episodes here: the environments have been, or will be, reset."""
+        self._ends[self._ends == RUNNING] = CUT
+        self._over, self._synced = True, self.now == 0
 
     def _begin(self) -> None:
         """Begin an episode where one is over, or where the environment was reset unannounced."""

@@ -1,17 +1,18 @@
 """Hindsight experience replay."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from stable_baselines3 import her as sb3
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from stable_baselines3.her.goal_selection_strategy import (
     KEY_TO_GOAL_STRATEGY,
-    GoalSelectionStrategy,
 )
 
 from pyrl_sb3.buffers.columns import Where
+from pyrl_sb3.buffers.fields import check_same_spaces, known_keys
 from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.replay import ReplayBuffer
 from pyrl_sb3.buffers.returns import Segment
@@ -31,16 +32,23 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
     - Whether a relabelled step ended its episode is asked of `compute_terminated` where the
       environment has it; an end that the reached goal did not cause stays an end.
     - `compute_reward` may take a single transition instead of a batch.
-    - `set_env` may be called again.
+    - `set_env` may be called again, and happens by itself when batches are normalised by another
+      VecNormalize.
+    - Stored info dicts are copied without their terminal observations.
+
+    :param goal_mix: weights of "real", "future", "final" and "episode" goals in a batch, instead of
+        `n_sampled_goal` and `goal_selection_strategy`
 
     :raises ValueError: an unknown strategy, or observations without the three goal keys
 
     Others: see `stable_baselines3.HerReplayBuffer`.
     """
 
-    _once = ("desired_goal",)
+    once = ("desired_goal",)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, goal_mix: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
         strategy = kwargs.get("goal_selection_strategy", "future")
         if isinstance(strategy, str) and strategy.lower() not in KEY_TO_GOAL_STRATEGY:
             raise ValueError(
@@ -55,39 +63,77 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             )
         for name in ("infos", "ep_start", "ep_length", "_current_ep_start"):
             del self.__dict__[name]
-        self._infos: Array | None = None
-        env, self.env = self.env, None
+        self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
+        if goal_mix is not None:
+            self.her_ratio, self._mix = _shares(goal_mix)
+        self._infos: list[list[dict[str, Any]]] = []
         self._oracle: GoalOracle | None = None
+        self._normalize: VecNormalize | None = None
+        env, self.env = self.env, None
         if env is not None:
             self.set_env(env)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "env": None, "_oracle": None}
+        """Everything but the environment."""
+        return {**self.__dict__, "env": None, "_oracle": None, "_normalize": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def set_env(self, env: VecEnv) -> None:
-        """Take rewards and terminations for new goals from this environment from now on."""
+        """Take rewards and terminations for new goals from this environment from now on.
+
+        With another number of environments the stored episodes are dealt out anew.
+
+        :raises ValueError: its observations are not those stored; names the key
+        """
+        check_same_spaces(self.observation_space, env.observation_space)
+        if env.num_envs != self.n_envs:
+            self.change_n_envs(env.num_envs)
         self.env = env
         self._oracle = GoalOracle(env)
+        self._normalize = unwrap_vec_normalize(env)
         keep_raw_terminals(env)
 
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._infos = []
+
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
-        if self.copy_info_dict:
-            if self._infos is None:
-                self._infos = np.empty((self.buffer_size, self.n_envs), object)
-            skip = ("terminal_observation", RAW_TERMINAL)  # stored already
-            self._infos[self.store.now % self.buffer_size] = [
-                {key: value for key, value in info.items() if key not in skip} for info in infos
-            ]
+        """As in `ReplayBuffer`."""
         super().add(obs, next_obs, action, reward, done, infos)
+        if self.copy_info_dict:
+            skip = ("terminal_observation", RAW_TERMINAL)  # stored already
+            rows = [{k: v for k, v in info.items() if k not in skip} for info in infos]
+            self._remember(self.store.now - 1, rows)
+
+    def _remember(self, position: int, infos: list[dict[str, Any]]) -> None:
+        if len(self._infos) < self.buffer_size:
+            self._infos.append(infos)
+        else:
+            self._infos[position % self.buffer_size] = infos
+
+    def change_n_envs(self, n_envs: int, *args: Any) -> None:
+        """As in `ReplayBuffer`."""
+        old, slots = self._infos, self.buffer_size
+        self._infos = []
+
+        def each(positions: Ints, envs: Ints) -> None:
+            if old:
+                infos = [old[t % slots][e] for t, e in zip(positions, envs, strict=True)]
+                self._remember(self.store.now, infos)
+
+        super().change_n_envs(n_envs, each)
 
     def truncate_last_trajectory(self) -> None:
-        """Nothing to do: an episode that does not go on is seen to have ended at the next `add`."""
+        """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""
+        self.store.cut()
 
     def sample_at(self, positions: Ints, envs: Ints, env: VecNormalize | None = None) -> Any:
         """As in `ReplayBuffer`; the last `int(her_ratio * batch)` rows get new goals."""
+        if env is not None and env is not self._normalize and env.venv is not None:
+            self.set_env(env)  # the model has been given another environment
         where = self.store.locate(positions, envs)
         segment = self._segment(where)
         virtual = slice(len(positions) - int(self.her_ratio * len(positions)), None)
@@ -100,13 +146,18 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     def _new_goals(self, where: Where) -> Array:
         """Goals achieved later in the episode, at its end, or anywhere in it."""
-        starts = {
-            GoalSelectionStrategy.FUTURE: where.positions,
-            GoalSelectionStrategy.FINAL: where.lasts,
-            GoalSelectionStrategy.EPISODE: np.maximum(where.starts, self.store.first),
-        }[self.goal_selection_strategy]
+        n, done, share = len(where.positions), 0, 0.0
+        starts = np.empty_like(where.positions)
+        for strategy, fraction in self._mix.items():
+            share += fraction
+            rows = slice(done, done := round(share * n))
+            starts[rows] = {
+                "future": where.positions,
+                "final": where.lasts,
+                "episode": np.maximum(where.starts, self.store.first),
+            }[strategy][rows]
         length = where.lasts - starts + 1
-        chosen = starts + (self.rng.random(len(length)) * length).astype(np.int64)
+        chosen = starts + (self.rng.random(n) * length).astype(np.int64)
         return self.store.read_next("achieved_goal", chosen, where)
 
     def _relabel(self, where: Where, segment: Segment, goals: Array) -> None:
@@ -137,7 +188,22 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         segment.dones[rows, columns] = dones | self._oracle.terminated(*asked)
 
     def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
-        if self._infos is None:
+        if not self._infos:
             return [{} for _ in positions]
-        rows = self._infos[positions % self.buffer_size, where.envs]
-        return deepcopy(rows.tolist())  # the reward function may write into what it is given
+        slots = (positions % self.buffer_size).tolist()
+        infos = [self._infos[slot][e] for slot, e in zip(slots, where.envs.tolist(), strict=True)]
+        return deepcopy(infos)  # the reward function may write into what it is given
+
+
+def _shares(goal_mix: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+    """The share of rows with new goals, and among these the shares of the strategies."""
+    kinds = ("real", "future", "final", "episode")
+    known_keys("goal_mix", goal_mix, dict.fromkeys(kinds))
+    total = sum(goal_mix.values())
+    if min(goal_mix.values(), default=-1) < 0 or not 0 < total < float("inf"):
+        raise ValueError(
+            f"goal_mix={dict(goal_mix)} is no ratio: give weights such as {{'real': 1}}"
+        )
+    new = total - goal_mix.get("real", 0)
+    shares = {kind: goal_mix[kind] / new for kind in kinds[1:] if goal_mix.get(kind)}
+    return new / total, shares

@@ -1,11 +1,11 @@
 """Replay buffers that store each fact once."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common import buffers as sb3
@@ -13,16 +13,14 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.buffers.columns import Field, Obs, Where
-from pyrl_sb3.buffers.episodes import RUNNING, TERMINATED, TRUNCATED, EpisodeStore
+from pyrl_sb3.buffers.episodes import TERMINATED, TRUNCATED, EpisodeStore
+from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, stored_fields
+from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, steps_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals
-
-DType = str | type[Any] | np.dtype
-DTypes = DType | Mapping[str, DType]
-
-_SB3_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-_WHOLE = "observation"  # the one key of observations that are no dict
+from pyrl_sb3.buffers.transfer import transfer
+from pyrl_sb3.buffers.views import View
 
 
 class ReplayBuffer(sb3.ReplayBuffer):
@@ -35,19 +33,32 @@ class ReplayBuffer(sb3.ReplayBuffer):
     - An episode ends wherever the next observation is not the one the step before led to, and is
       then bootstrapped like one that ran out of time.
     - `optimize_memory_usage` has no effect: memory is always saved, timeouts always handled.
+    - `observations`, `rewards` and the other arrays are copies, made on each access.
     - Batches are drawn by a generator of the buffer's own.
+    - Environments may be more or fewer than before: the episodes are then dealt out anew.
 
     :param seed: of the generator that draws batches; by default drawn from numpy's global state,
         which SB3 has seeded with the model's seed
     :param dtype: stored dtype of float observations, one for all or by key; samples are float32
     :param n_steps: steps over which rewards are summed; more than 1 fills `discounts`
     :param gamma: discount of those sums, only used with `n_steps` above 1
-    :raises ValueError: an observation space that cannot be stored, an unknown key in `dtype`
+    :param frame_stack: number of frames in an observation, or that number by key: each frame is
+        then stored once
+    :param storage: "ram", or "memmap" for files in a folder that is made in `path` and goes with
+        the buffer
+    :param path: an existing or new folder, for `storage="memmap"`
+    :raises ValueError: an observation space that cannot be stored, or an impossible option
 
     Others: see `stable_baselines3.common.buffers.ReplayBuffer`.
     """
 
-    _once: tuple[str, ...] = ()  # keys that keep their value over an episode
+    observations = View()
+    next_observations = View()
+    actions = View()
+    rewards = View()
+    dones = View()
+    timeouts = View()
+    once: tuple[str, ...] = ()  # keys that keep their value over an episode
 
     def __init__(
         self,
@@ -59,29 +70,51 @@ class ReplayBuffer(sb3.ReplayBuffer):
         dtype: DTypes = np.float32,
         n_steps: int = 1,
         gamma: float = 0.99,
+        frame_stack: int | Mapping[str, int] = 1,
+        storage: Storage = "ram",
+        path: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_flat(observation_space)
+        if n_steps < 1:
+            raise ValueError(f"n_steps={n_steps} is no number of steps: choose at least 1")
+        self._fields = stored_fields(observation_space, dtype)
+        self._stacks = stacks(observation_space, frame_stack)
+        self._allocate = Allocator(storage, path)
         super().__init__(1, observation_space, *args, **kwargs)
-        for name in _SB3_ARRAYS:  # one row each: the storage is our own
-            self.__dict__.pop(name, None)
+        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, 0), View)]:
+            del self.__dict__[name]  # SB3's storage of the one transition asked for
         self.buffer_size = max(buffer_size // self.n_envs, 1)
         self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
-        self._fields = _fields(observation_space, self.obs_shape, dtype)
-        self._keyed = isinstance(observation_space, spaces.Dict)
+        self.keyed = isinstance(observation_space, spaces.Dict)
         self._store: EpisodeStore | None = None
         self._warned = False
         self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
+        if storage == "ram":
+            step = self.action_dim * self._action.dtype.itemsize + 4  # and the reward
+            for key, (shape, stored) in self._fields.items():
+                if key not in self.once:
+                    step += int(np.prod(shape)) * stored.itemsize // self._stacks.get(key, 1)
+            warn_if_too_large(step * self.buffer_size * self.n_envs)
+
+    @property
+    def _action(self) -> Field:
+        dtype = np.dtype(self.action_space.dtype)
+        return Field((self.action_dim,), np.dtype(np.float32) if dtype.kind == "f" else dtype)
 
     @property
     def store(self) -> EpisodeStore:
         """The episodes; allocated on first use."""
         if self._store is None:
-            action = Field((self.action_dim,), np.dtype(_stored(self.action_space.dtype)))
             self._store = EpisodeStore(
-                self.buffer_size, self.n_envs, self._fields, action, self._once
+                self.buffer_size,
+                self.n_envs,
+                self._fields,
+                self._action,
+                self.once,
+                self._stacks,
+                self._allocate,
             )
         return self._store
 
@@ -99,16 +132,23 @@ class ReplayBuffer(sb3.ReplayBuffer):
         done: Array,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Store one step of every environment; nothing passed in is kept or changed."""
+        """Store one step of every environment; nothing passed in is kept or changed.
+
+        :raises ValueError: an observation of another shape than the space's; names the key
+        """
+        if len(infos) != self.n_envs:
+            self.change_n_envs(len(infos))
         after, ends = self._by_key(next_obs), None
         if np.count_nonzero(done):
             ends = self._ends(done, infos)
             after = self._with_raw_terminals(after, infos)
         actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        store = self.store
-        store.add(self._by_key(obs), after, actions, reward, ends)
-        self.pos = store.now % self.buffer_size
-        self.full = store.now >= self.buffer_size
+        self.store.add(self._by_key(obs), after, actions, reward, ends)
+        self._count()
+
+    def _count(self) -> None:
+        self.pos = self.store.now % self.buffer_size
+        self.full = self.store.now >= self.buffer_size
 
     def _with_raw_terminals(self, obs: Obs, infos: list[dict[str, Any]]) -> Obs:
         envs = [env for env, info in enumerate(infos) if RAW_TERMINAL in info]
@@ -121,7 +161,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         return copies
 
     def _ends(self, done: Array, infos: list[dict[str, Any]]) -> Array:
-        ends = np.full(self.n_envs, RUNNING, np.int8)
+        ends = np.zeros(self.n_envs, np.int8)
         for env in np.flatnonzero(done):
             truncated = infos[env].get("TimeLimit.truncated")
             if truncated is None and not self._warned:
@@ -135,13 +175,27 @@ class ReplayBuffer(sb3.ReplayBuffer):
         return ends
 
     def _by_key(self, obs: Any) -> Obs:
-        return obs if self._keyed else {_WHOLE: obs}
+        return obs if self.keyed else {WHOLE: obs}
+
+    def change_n_envs(
+        self, n_envs: int, each: Callable[[Ints, Ints], None] = lambda positions, envs: None
+    ) -> None:
+        """Deal the stored episodes out to another number of environments; same capacity in all."""
+        old, self._store = self._store, None
+        self.buffer_size = max(self.buffer_size * self.n_envs // n_envs, 1)
+        self.n_envs = n_envs
+        self.pos, self.full = 0, False
+        if old is not None:
+            transfer(old, self.store, each)
+            self._count()
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.
 
         :raises RuntimeError: nothing is stored yet
         """
+        if env is not None:
+            keep_raw_terminals(env)
         return self.sample_at(*self._draw(batch_size), env)
 
     def _draw(self, batch_size: int) -> tuple[Ints, Ints]:
@@ -168,10 +222,9 @@ class ReplayBuffer(sb3.ReplayBuffer):
         if self.n_steps == 1:
             positions = where.positions[:, None]
             valid = np.ones_like(positions, bool)
-            rewards = store.rewards.take(store.slot(where.positions, where.envs))[:, None]
         else:
             positions, valid = steps_from(where, self.n_steps)
-            rewards = store.rewards.take(store.slot(positions, where.envs[:, None]))
+        rewards = store.rewards.take(store.slot(positions, where.envs[:, None]))
         ended = self._final.take(store.ends(where))[:, None]
         return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
 
@@ -191,7 +244,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         if goals is not None:
             virtual = slice(len(finals) - len(goals), None)
             obs["desired_goal"][virtual] = next_obs["desired_goal"][virtual] = goals
-        kind = DictReplayBufferSamples if self._keyed else ReplayBufferSamples
+        kind = DictReplayBufferSamples if self.keyed else ReplayBufferSamples
         slots = self.store.slot(where.positions, where.envs)
         return kind(
             observations=self._tensors(obs, env),
@@ -207,8 +260,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     def _tensors(self, obs: dict[str, Array], env: VecNormalize | None) -> Any:
-        if not self._keyed:
-            return self._tensor(np.asarray(self._normalize_obs(obs[_WHOLE], env)))
+        if not self.keyed:
+            return self._tensor(np.asarray(self._normalize_obs(obs[WHOLE], env)))
         normal = self._normalize_obs(obs, env)
         assert isinstance(normal, dict)
         return {key: self._tensor(value) for key, value in normal.items()}
@@ -219,37 +272,3 @@ class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):
 
     Others: see `stable_baselines3.common.buffers.DictReplayBuffer`.
     """
-
-
-def _stored(dtype: Any) -> npt.DTypeLike:
-    return np.float32 if np.dtype(dtype).kind == "f" else dtype
-
-
-def _check_flat(space: spaces.Space[Any]) -> None:
-    for key, sub in space.spaces.items() if isinstance(space, spaces.Dict) else ():
-        if isinstance(sub, (spaces.Dict, spaces.Tuple)):
-            raise ValueError(
-                f"observation key {key!r} is a {type(sub).__name__} of its own, which cannot be "
-                "stored: use gymnasium.wrappers.FlattenObservation or one key per array"
-            )
-
-
-def _fields(space: spaces.Space[Any], shapes: Any, dtype: DTypes) -> dict[str, Field]:
-    """Shape and stored dtype of every observation key."""
-    keyed = dict(space.spaces) if isinstance(space, spaces.Dict) else {_WHOLE: space}
-    by_key: dict[str, DType] = dict.fromkeys(keyed, np.float32)
-    by_key.update(dtype if isinstance(dtype, Mapping) else dict.fromkeys(keyed, dtype))
-    unknown = sorted(set(by_key) - set(keyed))
-    if unknown:
-        raise ValueError(
-            f"dtype names {unknown[0]!r}, which is no observation key of {list(keyed)}"
-        )
-    fields = {}
-    for key, sub in keyed.items():
-        shape = shapes[key] if isinstance(shapes, dict) else shapes
-        is_float = np.dtype(sub.dtype).kind == "f"
-        fields[key] = Field(shape, np.dtype(by_key[key] if is_float else sub.dtype))
-    return fields
-
-
-__all__ = ["DictReplayBuffer", "ReplayBuffer", "keep_raw_terminals"]

@@ -24,9 +24,11 @@ class CountingGoalEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
         self.number = self.owner * 10_000 - 1
         self.episode = 0
+        self.episode_of: dict[int, int] = {}  # by number
 
     def _next(self) -> dict[str, np.ndarray]:
         self.number += 1
+        self.episode_of[self.number] = self.episode
         values = {"observation": self.number, "achieved_goal": self.number}
         return {
             k: np.array([v], float) for k, v in {**values, "desired_goal": -self.episode}.items()

@@ -46,7 +46,7 @@ def test_a_model_for_inference_allocates_nothing(counting_env):
         "MultiInputPolicy",
         env,
         replay_buffer_class=HerReplayBuffer,
-        buffer_size=10**12,  # terabytes
+        buffer_size=10**8,  # two gigabytes
         **small(),
     )
     model.predict(env.reset())

@@ -1,0 +1,77 @@
+"""How much memory there is, and where else to put a buffer."""
+
+import re
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pyrl_sb3.buffers.table import Array
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+Storage = Literal["ram", "memmap"]
+
+
+def memory_limit() -> tuple[float, str]:
+    """Bytes this process may use, and what limits them; infinite where that cannot be known.
+
+    The container's limit is set through control groups of version 2 or 1; the memory that the
+    machine has available does not show it.
+    """
+    limits = [(float("inf"), "no limit")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        file = CGROUPS / name
+        if file.is_file() and (text := file.read_text().strip()).isdigit():
+            limits.append((int(text), "the container's limit"))
+    if MEMINFO.is_file():
+        available = re.search(r"MemAvailable:\s+(\d+) kB", MEMINFO.read_text())
+        if available:
+            limits.append((1024 * int(available[1]), "the machine's available memory"))
+    return min(limits)
+
+
+def warn_if_too_large(n_bytes: int) -> None:
+    """Warn if a buffer of this size will not fit, long before it is full."""
+    limit, which = memory_limit()
+    if n_bytes > limit:
+        warnings.warn(
+            f"the full replay buffer will take {n_bytes / 1e9:.2f} GB, more than {which} of "
+            f"{limit / 1e9:.2f} GB: choose a smaller buffer_size, dtype='float16' "
+            "or storage='memmap'",
+            stacklevel=4,
+        )
+
+
+class Allocator:
+    """Makes arrays in memory, or in files of a new folder inside `path` that goes with it."""
+
+    def __init__(self, storage: Storage = "ram", path: str | Path | None = None) -> None:
+        if storage not in ("ram", "memmap"):
+            raise ValueError(f"unknown storage {storage!r}: choose 'ram' or 'memmap'")
+        if (storage == "memmap") != (path is not None):
+            raise ValueError("storage='memmap' goes with a path=..., and a path with it")
+        self.storage, self.path = storage, path
+        self.folder: Path | None = None
+        self.files = 0
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"storage": self.storage, "path": self.path, "folder": None, "files": 0}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """An array of undefined contents."""
+        if self.path is None:
+            return np.empty(shape, dtype)
+        if self.folder is None:
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix="buffer-", dir=self.path))
+            remove: Callable[..., None] = shutil.rmtree
+            weakref.finalize(self, remove, self.folder, ignore_errors=True)
+        self.files += 1
+        file = self.folder / f"{self.files}.bin"
+        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))

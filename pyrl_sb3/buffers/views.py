@@ -1,0 +1,49 @@
+"""What is stored, in SB3's layout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pyrl_sb3.buffers.episodes import RUNNING, TRUNCATED, EpisodeStore
+from pyrl_sb3.buffers.table import Array
+
+Build = Callable[[EpisodeStore], dict[str, Array]]
+
+
+class View:
+    """One of SB3's arrays `(slots, n_envs, ...)`, made anew on every access.
+
+    Slots that hold nothing yet are zero. To change the array changes nothing that is stored.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, buffer: Any, owner: type | None = None) -> Any:
+        if buffer is None:
+            return self
+        arrays = sb3_arrays(buffer.store, self.name)
+        return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays["observation"]
+
+
+def sb3_arrays(store: EpisodeStore, name: str) -> Any:
+    """The array SB3 calls `name`, or for observations such arrays by key."""
+    positions = np.repeat(np.arange(store.first, store.now), store.n_envs)
+    envs = np.tile(np.arange(store.n_envs), store.now - store.first)
+    slots = store.slot(positions, envs)
+
+    def laid_out(values: Array) -> Array:
+        out = np.zeros((store.slots * store.n_envs, *values.shape[1:]), values.dtype)
+        out[slots] = values
+        return out.reshape(store.slots, store.n_envs, *values.shape[1:])
+
+    if name in ("actions", "rewards"):
+        return laid_out(getattr(store, name)[slots])
+    where = store.locate(positions, envs)
+    if name in ("dones", "timeouts"):
+        least = RUNNING if name == "dones" else TRUNCATED - 1
+        ended = (where.positions == where.lasts) & (store.ends(where) > least)
+        return laid_out(ended.astype(np.float32))
+    obs, next_obs = store.read(where, positions)
+    return {k: laid_out(v) for k, v in (obs if name == "observations" else next_obs).items()}

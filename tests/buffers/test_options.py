@@ -1,0 +1,260 @@
+"""Options of the buffers; oracles: SB3's buffers, and what was put in."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common import buffers as sb3
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
+
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
+
+BOX, ACTION = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
+
+
+def everything(buffer):
+    store = buffer.store
+    positions, envs = np.meshgrid(np.arange(store.first, store.now), np.arange(buffer.n_envs))
+    return positions.ravel(), envs.ravel()
+
+
+def walk(buffers, steps, n_envs=2, seed=0, p_end=0.2):
+    """The same random episodes into every buffer."""
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(n_envs, 3))
+    for _ in range(steps):
+        after = rng.normal(size=(n_envs, 3))
+        ends = rng.random(n_envs) < p_end
+        infos = [{"TimeLimit.truncated": bool(end and rng.random() < 0.5)} for end in ends]
+        action, reward = rng.uniform(-1, 1, (n_envs, 2)), rng.normal(size=n_envs)
+        for buffer in buffers:
+            buffer.add(obs, after, action, reward, ends, infos)
+        obs = np.where(ends[:, None], rng.normal(size=(n_envs, 3)), after)
+
+
+def rows(samples):
+    """Samples as a sorted array, one row per transition."""
+    columns = [x for x in samples if x is not None]
+    return np.unique(np.concatenate([x.numpy() for x in columns], axis=1), axis=0)
+
+
+@pytest.mark.parametrize("steps", [1, 30, 77])
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+def test_plain_and_n_step_returns_are_sb3s(steps, n_steps):
+    ours = ReplayBuffer(80, BOX, ACTION, n_envs=2, n_steps=n_steps, gamma=0.9)
+    if n_steps == 1:
+        theirs = sb3.ReplayBuffer(80, BOX, ACTION, n_envs=2)
+    else:
+        theirs = sb3.NStepReplayBuffer(80, BOX, ACTION, n_envs=2, n_steps=n_steps, gamma=0.9)
+    walk([ours, theirs], steps)
+    assert (ours.pos, ours.full, ours.size()) == (theirs.pos, theirs.full, theirs.size())
+    expected = rows(theirs.sample(3000))
+    assert len(expected) == 2 * min(steps, 40)
+    assert np.allclose(rows(ours.sample_at(*everything(ours))), expected, atol=1e-6)
+
+
+def test_arrays_are_laid_out_as_in_sb3():
+    ours, theirs = (cls(80, BOX, ACTION, n_envs=2) for cls in (ReplayBuffer, sb3.ReplayBuffer))
+    walk([ours, theirs], 55)
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        assert np.allclose(getattr(ours, name), getattr(theirs, name)), name
+
+
+def test_extend_and_reset():
+    ours = ReplayBuffer(80, BOX, ACTION)
+    x, a = np.ones((5, 1, 3)), np.ones((5, 1, 2))
+    ours.extend(x, x, a, np.ones((5, 1)), np.zeros((5, 1)), [[{}]] * 5)
+    assert ours.size() == 5
+    ours.reset()
+    assert ours.size() == 0
+    with pytest.raises(RuntimeError, match="empty"):
+        ours.sample(1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", {"x": np.float16}])
+def test_stored_dtype(dtype):
+    space = spaces.Dict({"x": spaces.Box(-1, 1, (8,), np.float64), "n": spaces.Discrete(9)})
+    buffer = DictReplayBuffer(100, space, ACTION, dtype=dtype)
+    obs = {"x": np.full((1, 8), 0.1), "n": np.array([7])}
+    buffer.add(obs, obs, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+    batch = buffer.sample(4)
+    assert batch.observations["x"].dtype.is_floating_point
+    assert batch.observations["x"][0, 0] == np.float32(np.float16(0.1))
+    assert str(batch.observations["x"].dtype) == "torch.float32"
+    assert str(batch.observations["n"].dtype) == "torch.int64"
+    assert batch.observations["n"].tolist() == [[7]] * 4
+
+
+def test_bad_options_are_named():
+    space = spaces.Dict({"x": BOX})
+    with pytest.raises(ValueError, match=r"dtype names 'y', which is none of \['x'\]"):
+        DictReplayBuffer(10, space, ACTION, dtype={"y": "float16"})
+    with pytest.raises(ValueError, match="dtype 'uint8' cannot hold 'x'"):
+        DictReplayBuffer(10, space, ACTION, dtype="uint8")
+    with pytest.raises(ValueError, match="frame_stack=4 does not say of which key"):
+        DictReplayBuffer(10, space, ACTION, frame_stack=4)
+    with pytest.raises(ValueError, match="n_steps=0"):
+        ReplayBuffer(10, BOX, ACTION, n_steps=0)
+    with pytest.raises(ValueError, match="path"):
+        ReplayBuffer(10, BOX, ACTION, storage="memmap")
+    with pytest.raises(ValueError, match="unknown storage 'disk'"):
+        ReplayBuffer(10, BOX, ACTION, storage="disk")
+    buffer = ReplayBuffer(10, BOX, ACTION)
+    wrong = np.zeros((1, 2))
+    with pytest.raises(ValueError, match=r"shape \(1, 2\) instead of \(1, 3\)"):
+        buffer.add(wrong, wrong, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+
+
+def test_bad_goal_options_are_named(counting_env):
+    env = counting_env(5)
+
+    def make(**kwargs):
+        HerReplayBuffer(10, env.observation_space, env.action_space, env=env, **kwargs)
+
+    with pytest.raises(ValueError, match="goal_mix names 'past'"):
+        make(goal_mix={"past": 1})
+    with pytest.raises(ValueError, match="is no ratio"):
+        make(goal_mix={"real": 0})
+    with pytest.raises(ValueError, match="unknown goal_selection_strategy 'best'"):
+        make(goal_selection_strategy="best")
+    env.observation_space = spaces.Dict({"observation": BOX, "achieved_goal": BOX})
+    with pytest.raises(ValueError, match="needs an observation key 'desired_goal'"):
+        make()
+
+
+def test_goal_mix(counting_env):
+    env = counting_env(1000)
+    buffer = HerReplayBuffer(
+        1000,
+        env.observation_space,
+        env.action_space,
+        env=env,
+        goal_mix={"real": 1, "future": 2, "final": 1, "episode": 4},
+    )
+    obs = env.reset()
+    for _ in range(999):
+        after, reward, done, infos = env.step(np.zeros((1, 1)))
+        buffer.add(obs, after, np.zeros((1, 1)), reward, done, infos)
+        obs = after
+    batch = buffer.sample(800)
+    goal = batch.observations["desired_goal"].numpy().ravel()
+    here = batch.next_observations["achieved_goal"].numpy().ravel()
+    assert (goal[:100] < 0).all()  # the real ones
+    assert (goal[100:300] >= here[100:300]).all()
+    assert (goal[300:400] == 999).all()
+    assert (goal[400:] >= 1).all()
+    assert 100 < (goal[400:] < here[400:]).sum() < 300  # half of them
+
+
+class Frames(gym.Env):
+    """Frames of random bytes, seven steps per episode."""
+
+    def __init__(self, shape, dtype=np.uint8):
+        high = 255 if dtype == np.uint8 else 1.0
+        self.observation_space = spaces.Box(0, high, shape, dtype)
+        self.action_space = spaces.Box(-1, 1, (2,))
+        self.observation_space.seed(0)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation_space.sample(), 0.0, False, self.steps == 7, {}
+
+
+def gymnasium_stack(shape):
+    return DummyVecEnv([lambda: gym.wrappers.FrameStackObservation(Frames(shape), 4)] * 1)
+
+
+STACKED = {
+    "channels last": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((36, 40, 1))] * 2), 4),
+    "colour": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((36, 40, 3))]), 4),
+    "transposed": lambda: VecTransposeImage(
+        VecFrameStack(DummyVecEnv([lambda: Frames((36, 40, 1))]), 4)
+    ),
+    "gymnasium": lambda: gymnasium_stack((36, 40)),
+    "vector": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((5,), np.float32)] * 2), 4),
+}
+
+
+@pytest.mark.parametrize("kind", STACKED)
+@pytest.mark.parametrize("slots", [10, 40])
+def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
+    env = STACKED[kind]()
+    n, space = env.num_envs, env.observation_space
+    buffer = ReplayBuffer(slots * n, space, env.action_space, n_envs=n, frame_stack=4)
+    obs, log = env.reset().copy(), []
+    for t in range(33):
+        if t == 12:
+            obs = env.reset().copy()  # unannounced
+        new, reward, done, infos = env.step(np.zeros((n, 2)))
+        after = new.copy()
+        for i in np.flatnonzero(done):
+            after[i] = infos[i]["terminal_observation"]
+        buffer.add(obs, after, np.zeros((n, 2)), reward, done, infos)
+        log.append((obs, after))
+        obs = new.copy()
+    positions, envs = everything(buffer)
+    batch = buffer.sample_at(positions, envs)
+    for i, (t, e) in enumerate(zip(positions, envs, strict=True)):
+        assert np.array_equal(batch.observations[i].numpy(), log[t][0][e])
+        assert np.array_equal(batch.next_observations[i].numpy(), log[t][1][e])
+    size = int(np.prod(space.shape)) * space.dtype.itemsize
+    assert buffer.store.columns[0].ring.nbytes == (slots + 3) * n * size // 4
+
+
+def test_what_is_no_stack_is_refused():
+    buffer = ReplayBuffer(20, spaces.Box(0, 1, (8,)), ACTION, frame_stack=4)
+    x = np.arange(8.0)[None]
+    with pytest.raises(ValueError, match="'observation' is no stack of 4 frames along axis 0"):
+        buffer.add(x, x, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+    with pytest.raises(ValueError, match="does not divide"):
+        ReplayBuffer(20, BOX, ACTION, frame_stack=4).store  # noqa: B018
+
+
+def test_memory_mapped_storage(tmp_path):
+    import pickle
+
+    kept, mapped = (
+        ReplayBuffer(60, BOX, ACTION, n_envs=2, **kwargs)
+        for kwargs in ({}, {"storage": "memmap", "path": tmp_path / "new"})
+    )
+    assert not (tmp_path / "new").exists()
+    walk([kept, mapped], 50)
+    again = pickle.loads(pickle.dumps(mapped))
+    for buffer in (mapped, again):
+        assert np.array_equal(
+            rows(kept.sample_at(*everything(kept))), rows(buffer.sample_at(*everything(buffer)))
+        )
+        walk([buffer], 3)
+    folders = list((tmp_path / "new").iterdir())
+    assert len(folders) == 2
+    assert sum(file.stat().st_size for file in folders[0].iterdir()) == 60 * (12 + 8 + 4)
+    del buffer, again, mapped
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_infos_are_given_to_the_reward(counting_env):
+    env = counting_env(4, 6)
+    for one in env.envs:
+        one.compute_reward = lambda a, g, infos: np.array([info["number"] for info in infos])
+    buffer = HerReplayBuffer(
+        2 * 20, env.observation_space, env.action_space, env=env, n_envs=2, copy_info_dict=True
+    )
+    obs = env.reset()
+    for _ in range(33):
+        new, reward, done, infos = env.step(np.zeros((2, 1)))
+        after = {k: v.copy() for k, v in new.items()}
+        for i in np.flatnonzero(done):
+            for k in after:
+                after[k][i] = infos[i]["terminal_observation"][k]
+        buffer.add(obs, after, np.zeros((2, 1)), reward, done, infos)
+        obs = new
+    buffer.her_ratio = 1.0
+    buffer.change_n_envs(1)
+    buffer._oracle.env = DummyVecEnv([lambda: env.envs[0]])
+    batch = buffer.sample(300)
+    assert (batch.rewards == batch.next_observations["achieved_goal"]).all()
+    assert all("terminal_observation" not in info for row in buffer._infos for info in row)
