@@ -80,6 +80,7 @@ class GradientSteps(_Base):
         """Put the parameters and the optimisers' moments where the gradient step wants them."""
         self._obstacle = find_obstacle(self.policy)
         kind = autograd if self._obstacle else explicit
+        self._bound_policy = self.policy
         self._prepare = kind.preparation(self.policy)
         self._learners = self._make_learners(kind)
 
@@ -93,7 +94,8 @@ class GradientSteps(_Base):
 
     def _begin_training(self) -> tuple[Any, ...]:
         """Update the learning rates; the learners, as :meth:`_make_learners` returned them."""
-        if not all(learner.attached() for learner in self._learners if learner):
+        learners = [learner for learner in self._learners if learner]
+        if self._bound_policy is not self.policy or not all(each.attached() for each in learners):
             self._bind()
         if self._obstacle:
             self.policy.set_training_mode(True)
@@ -130,4 +132,10 @@ class GradientSteps(_Base):
             self.logger.record(f"train/{name}", value)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_obstacle", "_prepare", "_learners"]
+        return [
+            *super()._excluded_save_params(),
+            "_obstacle",
+            "_bound_policy",
+            "_prepare",
+            "_learners",
+        ]

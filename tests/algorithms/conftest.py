@@ -1,5 +1,6 @@
 """Environments and models for the tests of the algorithms."""
 
+import copy
 from typing import Any
 
 import gymnasium as gym
@@ -26,7 +27,7 @@ class RandomEnv(gym.Env[Any, Any]):
     """Random observations and rewards; episodes of seven steps, every other one truncated."""
 
     def __init__(self, observation_space: str = "box", action_dim: int = 3) -> None:
-        self.observation_space = SPACES[observation_space]
+        self.observation_space = copy.deepcopy(SPACES[observation_space])
         self.action_space = spaces.Box(-2, 1, (action_dim,), np.float32)
         self.steps = self.episodes = 0
 
