@@ -3,8 +3,10 @@
 import ctypes.util
 import os
 import sys
+from contextlib import redirect_stderr
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +66,27 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
     Raises:
         NoPictureError: no working GL, or an environment that does not draw itself.
     """
-    frames: list[Frame] = []
     observation: Any = env.reset()
-    frames.append(_draw(env))
+    frames = [_first_frame(env)]
     while episodes:
         actions, _ = model.predict(observation, deterministic=True)
         observation, _, dones, _ = env.step(actions)
         episodes -= int(dones[0])
-        frames.append(_draw(env))
+        frames.append(_checked(env.render()))
     write_gif(frames, path, env.get_attr("metadata")[0].get("render_fps", 30))
 
 
-def _draw(env: VecEnv) -> Frame:
-    try:
-        frame = env.render()
-    except Exception as error:  # every drawing library fails in its own way
-        raise NoPictureError(first_line(error)) from error
+def _first_frame(env: VecEnv) -> Frame:
+    # Gymnasium's half-made viewer prints a traceback when it is thrown away with the exception.
+    with redirect_stderr(StringIO()):
+        try:
+            return _checked(env.render())
+        except Exception as error:  # every drawing library fails in its own way
+            reason = first_line(error)
+    raise NoPictureError(reason)
+
+
+def _checked(frame: Frame | None) -> Frame:
     if frame is None:
         raise NoPictureError("the environment does not draw itself")
     return frame

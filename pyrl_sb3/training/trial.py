@@ -63,6 +63,7 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     env = vector_env(env_id, 1, request.seed, render_mode=request.render_mode)
     env = load_statistics(path, env)
     model = load_model(path, agent, env, device)
+    env.seed(request.seed)  # loading has just seeded it as in training
     return model, env
 
 

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: what was learned is saved, and where is said."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+LONG = ("--timesteps", "20000", "--seed", "1", "--save", "runs")
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "pyrl_sb3", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} never came: {process.stderr.read()}")
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments", "moment"),
+    [
+        # in training, before any learning starts and no evaluation is near
+        (signal.SIGINT, ("td3-train", "Pendulum-v1", "--eval-freq", "0"), "1000/20000 steps"),
+        # in an evaluation that would go on for hours: it starts at the step of the line waited for
+        (
+            signal.SIGTERM,
+            ("td3-train", "Pendulum-v1", "--eval-freq", "1000", "--eval-episodes", "1000000"),
+            "1000/20000 steps",
+        ),
+    ],
+    ids=["Ctrl-C in training", "SIGTERM in an evaluation"],
+)
+def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
+    process = start(*arguments, *LONG)
+    try:
+        wait_for(process, moment)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (128 + number, "")
+    steps = int(re.search(rf"{number.name}: stopped after (\d+) steps", out).group(1))
+    assert 1000 <= steps < 20000
+    assert "model saved: runs/Pendulum-v1_1/model.zip" in out
+    tested = pyrl("td3-test", "Pendulum-v1", "runs", "--episodes", 1)
+    assert f"trained for {steps} steps" in tested.out

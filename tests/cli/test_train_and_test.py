@@ -1,0 +1,161 @@
+"""The commands end to end, on environments small enough for a unit test."""
+
+import csv
+import io
+import re
+import zipfile
+
+import numpy as np
+import pytest
+import torch as th
+import yaml
+
+# Few steps: past the random ones, so that gradient steps are taken, where the settings allow it.
+AGENTS = {
+    "sac": ("Pendulum-v1", 110),
+    "td3": ("Pendulum-v1", 60),
+    "ddpg": ("Pendulum-v1", 60),
+    "her-sac": ("FetchReach-v4", 310),
+    "her-td3": ("FetchReach-v4", 310),
+    "her-ddpg": ("FetchReach-v4", 310),
+}
+QUICK = ("--timesteps", 60, "--eval-episodes", 1, "--seed", 1)
+
+
+def said(outcome, label):
+    (line,) = [line for line in outcome.out.splitlines() if label in line]
+    return line.partition(label)[2].strip()
+
+
+def weights(model):
+    with zipfile.ZipFile(model) as archive:
+        return th.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+
+
+def test_saved_models_do_in_a_fresh_interpreter_what_they_did_when_trained(
+    pyrl, fresh_pyrl, folder
+):
+    trained, lines = {}, []
+    for agent, (env, steps) in AGENTS.items():
+        line = ("--timesteps", steps, "--seed", 5, "--eval-episodes", 2)
+        trained[agent] = pyrl(f"{agent}-train", env, *line)
+        assert (trained[agent].code, trained[agent].err) == (0, "")
+        run = folder / agent / f"{env}_1"
+        assert {path.name for path in run.iterdir()} >= {"model.zip", "0.monitor.csv", "run.yml"}
+        assert (run / "vecnormalize.pkl").exists() == agent.startswith("her-")
+        # A run's last evaluation is in an environment with the seed after its own.
+        lines.append([f"{agent}-test", env, "--seed", "6", "--episodes", "2"])
+    tested = fresh_pyrl(
+        "--version", before=f"from pyrl_sb3.cli.app import run\nfor a in {lines}: assert not run(a)"
+    )
+    assert (tested.code, tested.err) == (0, "")
+    found = re.findall("2 episodes: (.*)", tested.out)
+    assert found == [said(outcome, "final evaluation:") for outcome in trained.values()]
+    assert ["success rate" in text for text in found] == [name[:4] == "her-" for name in AGENTS]
+
+
+def test_evaluations_in_between_are_kept_with_the_best_model(pyrl, folder):
+    outcome = pyrl("her-td3-train", "FetchReach-v4", *QUICK, "--eval-freq", 30)
+    run = folder / "her-td3" / "FetchReach-v4_1"
+    with np.load(run / "evaluations.npz") as saved:
+        assert saved["timesteps"].tolist() == [30, 60]
+        assert saved["results"].shape == saved["successes"].shape == (2, 1)
+    assert "evaluation after 30 steps: return -" in outcome.out
+    assert (run / "best_vecnormalize.pkl").exists()
+    assert pyrl("her-td3-test", "FetchReach-v4", run / "best_model.zip").code == 0
+
+
+def test_a_second_run_leaves_the_first_alone_and_is_the_one_tested(pyrl, folder):
+    pyrl("td3-train", "Pendulum-v1", *QUICK)
+    first = folder / "td3" / "Pendulum-v1_1"
+    before = {path: path.read_bytes() for path in first.iterdir()}
+    pyrl("td3-train", "Pendulum-v1", *QUICK[:-1], 2)
+    assert {path: path.read_bytes() for path in first.iterdir()} == before
+    latest, older = pyrl("td3-test", "Pendulum-v1"), pyrl("td3-test", "Pendulum-v1", first)
+    assert latest.out == pyrl("td3-test", "Pendulum-v1", "td3/Pendulum-v1_2").out != older.out
+
+
+@pytest.mark.parametrize("path", ["there", "there/Pendulum-v1_1", "there/Pendulum-v1_1/model"])
+def test_save_names_the_folder_and_test_finds_it(pyrl, folder, path):
+    trained = pyrl("td3-train", "Pendulum-v1", *QUICK, "--save", "there")
+    assert not (folder / "td3").exists()
+    tested = pyrl("td3-test", "Pendulum-v1", path, "--seed", 2, "--episodes", 1)
+    assert said(tested, "1 episodes:") == said(trained, "final evaluation:")
+
+
+def test_the_same_seed_gives_the_same_run(pyrl):
+    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
+        line = ("--timesteps", 110, "--eval-episodes", 1, "--seed", seed, "--save", folder)
+        assert pyrl("sac-train", "Pendulum-v1", *line).code == 0
+    a, b, c = (weights(f"{folder}/Pendulum-v1_1/model.zip") for folder in "abc")
+    assert all(th.equal(a[name], b[name]) for name in a)
+    assert not all(th.equal(a[name], c[name]) for name in a)
+
+
+def test_the_run_tells_what_it_was(pyrl, folder):
+    outcome = pyrl("td3-train", "Pendulum-v1", "--timesteps", 5, "--eval-episodes", 1)
+    facts = yaml.safe_load((folder / "td3" / "Pendulum-v1_1" / "run.yml").read_text())
+    assert facts["request"]["timesteps"] == 5
+    assert f"seed {facts['request']['seed']}" in outcome.out  # drawn
+    assert facts["hyperparameters"]["noise_type"] == "normal"
+    assert "threads 1" in outcome.out
+
+
+def test_steps_and_updates_are_counted_over_all_environments(pyrl, folder):
+    outcome = pyrl("sac-train", "Pendulum-v1", *QUICK, "--n-envs", 4)
+    assert "environments 4, gradient steps per environment step 1\n" in outcome.out
+    run = folder / "sac" / "Pendulum-v1_1"
+    assert len(list(run.glob("*.monitor.csv"))) == 4
+    with zipfile.ZipFile(run / "model.zip") as archive:
+        assert b'"num_timesteps": 60' in archive.read("data")
+
+
+def test_an_environment_without_entry_takes_the_default(pyrl):
+    line = ("--timesteps", 5, "--eval-episodes", 1)
+    assert "entry default of td3.yml" in pyrl("td3-train", "InvertedPendulum-v5", *line).out
+    assert "entry Pendulum-v1 of td3.yml" in pyrl("td3-train", "Pendulum-v1", *line).out
+
+
+def test_logs_for_programs(pyrl, folder):
+    pyrl("td3-train", "Pendulum-v1", "--timesteps", 810, "--eval-episodes", 1, "--seed", 1)
+    run = folder / "td3" / "Pendulum-v1_1"
+    with (run / "0.monitor.csv").open() as file:
+        assert file.readline().startswith("#")
+        returns = [float(row["r"]) for row in csv.DictReader(file)]
+    assert len(returns) == 4
+    with (run / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    last = [float(row["rollout/ep_rew_mean"]) for row in rows if row["rollout/ep_rew_mean"]][-1]
+    assert last == pytest.approx(np.mean(returns))
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_without_tensorboard_the_log_says_so(pyrl, folder, monkeypatch):
+    monkeypatch.setattr("pyrl_sb3.training.run.find_spec", lambda name: None)
+    outcome = pyrl("td3-train", "Pendulum-v1", *QUICK)
+    assert outcome.code == 0
+    assert "no TensorBoard log: pip install 'pyrl-sb3[tensorboard]'" in outcome.out
+    assert not list(folder.rglob("events.*"))
+
+
+def test_film(pyrl, folder):
+    import imageio.v3 as iio
+
+    pyrl("td3-train", "Pendulum-v1", *QUICK)
+    outcome = pyrl("td3-test", "Pendulum-v1", "--episodes", 1, "--gif", "agent.gif")
+    assert "film: agent.gif" in outcome.out
+    # 200 steps at 30 frames a second
+    assert iio.improps("agent.gif", index=None).shape[:1] == (201,)
+    assert iio.immeta("agent.gif")["duration"] == 30
+    assert [path.name for path in folder.glob("*.gif")] == ["agent.gif"]
+
+
+def test_where_nothing_can_be_drawn_the_test_goes_on(pyrl, fresh_pyrl, folder):
+    pyrl("her-td3-train", "FetchReach-v4", *QUICK)
+    line = ("her-td3-test", "FetchReach-v4", "--episodes", 1, "--gif", "agent.gif", "--render")
+    outcome = fresh_pyrl(*line, MUJOCO_GL="disabled", DISPLAY="", WAYLAND_DISPLAY="")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "no display to --render on" in outcome.out
+    assert "1 episodes: return -" in outcome.out
+    assert "no film: this machine cannot draw FetchReach-v4 (" in outcome.out
+    assert not (folder / "agent.gif").exists()
