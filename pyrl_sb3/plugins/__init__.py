@@ -4,7 +4,7 @@ Plugins: components that other distributions add under the entry-point group ``p
 A plugin module imports only from here; neither torch nor SB3 is loaded by it.
 """
 
-from pyrl_sb3.plugins.build import environment_spec, make_noise, parse_noise
+from pyrl_sb3.plugins.build import check_buffer, environment_spec, make_noise, parse_noise
 from pyrl_sb3.plugins.contexts import NoiseContext, SeedGroup, SyncContext
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
@@ -62,6 +62,7 @@ __all__ = [
     "SyncContext",
     "UnknownComponentError",
     "apply_options",
+    "check_buffer",
     "environment_spec",
     "get_plugin_manager",
     "hookimpl",

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import ComponentParameterError
 from pyrl_sb3.plugins.manager import PluginManager
-from pyrl_sb3.plugins.types import EnvironmentSpec, NoiseSpec
+from pyrl_sb3.plugins.types import AlgorithmSpec, EnvironmentSpec, NoiseSpec, ReplayBufferSpec
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -59,6 +59,30 @@ def make_noise(
         return noises[0]
     vectorised: ActionNoise = import_module("pyrl_sb3.noise.action").PerEnvNoise(noises)
     return vectorised
+
+
+def check_buffer(
+    manager: PluginManager, ref: str, *, algorithm: str, observations: Literal["array", "dict"]
+) -> None:
+    """
+    Check that the replay buffer `ref` fits the algorithm and the kind of observations.
+
+    :raises ComponentParameterError: when it does not, saying what is missing.
+    """
+    buffer, learner = manager.find("replay-buffer", ref), manager.find("algorithm", algorithm)
+    assert isinstance(buffer.spec, ReplayBufferSpec)
+    if observations not in buffer.spec.observation_kinds:
+        kinds = " or ".join(sorted(buffer.spec.observation_kinds))
+        message = f"replay-buffer {buffer.name!r} is for {kinds} observations, not {observations}"
+        raise ComponentParameterError(message)
+    if learner.plugin is None:
+        return  # a class named by its path declares nothing
+    assert isinstance(learner.spec, AlgorithmSpec)
+    lacking = buffer.spec.needs - learner.spec.serves
+    if lacking:
+        needs = ", ".join(sorted(lacking))
+        message = f"replay-buffer {buffer.name!r} needs {needs}, which {learner.name!r} does not do"
+        raise ComponentParameterError(message)
 
 
 def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpec":

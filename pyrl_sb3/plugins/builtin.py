@@ -94,7 +94,7 @@ def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:
 
 @hookimpl
 def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
-    """SB3's off-policy algorithms for continuous actions."""
+    """The algorithms of `pyrl_sb3.algorithms`."""
     for name, summary in (
         ("ddpg", "deep deterministic policy gradient (Lillicrap 2016)"),
         ("td3", "twin delayed DDPG (Fujimoto 2018)"),
@@ -102,7 +102,7 @@ def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
     ):
         yield AlgorithmSpec(
             name=name,
-            target=f"{_SB3}:{name.upper()}",
-            serves=frozenset({"env"}),
+            target=f"pyrl_sb3.algorithms:{name.upper()}",
+            serves=frozenset({"env", "priority-updates", "importance-weights"}),
             summary=summary,
         )

@@ -11,6 +11,7 @@ from pyrl_sb3.plugins import (
     ComponentParameterError,
     NoiseContext,
     UnknownComponentError,
+    check_buffer,
     environment_spec,
     make_noise,
     parse_noise,
@@ -124,3 +125,28 @@ def test_environment_arguments_are_checked(fake_dist):
     assert environment_spec(manager, "counting", step_size=5).kwargs == {"step_size": 5}
     with pytest.raises(ComponentParameterError, match="Did you mean 'step_size'"):
         environment_spec(manager, "counting", stepsize=5)
+
+
+def test_buffers_must_fit_observations_and_algorithm(pyrl_plugins):
+    import pyrl_sb3.plugins as api
+
+    class Plugin:
+        @api.hookimpl
+        def pyrl_replay_buffers(self):
+            needs = frozenset({"priority-updates", "env"})
+            yield api.ReplayBufferSpec(name="picky", target="m:A", needs=needs)
+
+        @api.hookimpl
+        def pyrl_algorithms(self):
+            yield api.AlgorithmSpec(name="plain", target="m:B", serves=frozenset({"env"}))
+
+    pyrl_plugins.register(Plugin(), "acme")
+    check_buffer(pyrl_plugins, "picky", algorithm="sac", observations="array")
+    check_buffer(pyrl_plugins, "picky", algorithm="m:Unknown", observations="array")
+    check_buffer(pyrl_plugins, "m:Unknown", algorithm="plain", observations="dict")
+    with pytest.raises(ComponentParameterError, match="'pyrl/her' is for dict observations"):
+        check_buffer(pyrl_plugins, "her", algorithm="sac", observations="array")
+    with pytest.raises(
+        ComponentParameterError, match="needs priority-updates, which 'acme/plain' does not do"
+    ):
+        check_buffer(pyrl_plugins, "picky", algorithm="plain", observations="array")

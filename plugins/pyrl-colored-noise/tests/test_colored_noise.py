@@ -1,0 +1,91 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyrl_colored_noise import ColoredNoise
+
+from pyrl_sb3.plugins import get_plugin_manager, parse_noise
+from pyrl_sb3.testing import NoiseSuite
+
+
+class TestPink(NoiseSuite):
+    ref = "colored-noise/pink"
+
+
+class TestRed(NoiseSuite):
+    ref = "red"
+    params = {"sigma": [0.1, 0.2, 0.3], "length": 10}  # noqa: RUF012
+
+
+def blocks(exponent, count=60, length=1024, sigma=0.5):
+    noise = ColoredNoise(1, exponent, sigma, length, np.random.default_rng(0))
+    return np.stack([noise() for _ in range(count * length)]).reshape(count, length)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
+def test_spectrum_has_the_slope(exponent):
+    power = (np.abs(np.fft.rfft(blocks(exponent))) ** 2).mean(axis=0)[1:-1]
+    frequencies = np.arange(1, len(power) + 1)
+    slope = np.polyfit(np.log(frequencies), np.log(power), 1)[0]
+    assert slope == pytest.approx(-exponent, abs=0.1)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_sigma_is_the_standard_deviation(exponent):
+    drawn = blocks(exponent, count=1000, length=64)
+    # At every step of a block, so over blocks.
+    assert drawn.std(axis=0) == pytest.approx(0.5, rel=0.1)
+    assert drawn.std() == pytest.approx(0.5, rel=0.03)
+
+
+def test_white_noise_is_uncorrelated():
+    drawn = blocks(0.0, count=500, length=64)
+    correlation = np.corrcoef(drawn.T) - np.eye(64)
+    assert np.abs(correlation).max() < 0.25
+    assert np.abs(correlation.mean()) < 0.01
+
+
+def test_pink_noise_is_correlated_as_theory_says():
+    drawn = blocks(1.0, count=2000, length=16)
+    weight = np.array([1, *[2] * 7, 1]) / np.array([1, *range(1, 9)])
+    expected = (weight * np.cos(2 * np.pi * np.arange(9) / 16)).sum() / weight.sum()
+    measured = (drawn[:, 3] * drawn[:, 4]).mean() / 0.25
+    assert measured == pytest.approx(expected, abs=0.05)
+
+
+def test_blocks_begin_anew_at_a_reset_and_when_used_up():
+    noise = ColoredNoise(2, 1.0, 1.0, 5, np.random.default_rng(0))
+    assert noise.length == 6
+    first = [noise() for _ in range(3)]
+    noise.reset()
+    again = [noise() for _ in range(9)]
+    assert not np.array_equal(first, again[:3])
+    assert not np.array_equal(again[:3], again[6:])
+
+
+def test_number_in_a_name_is_sigma():
+    assert parse_noise(get_plugin_manager(), "pink_0.3") == ("pink", {"sigma": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sigma": -1}, "sigma must be finite and not negative"),
+        ({"sigma": [1, 2, 3]}, r"sigma has shape \(3,\), the actions have 2"),
+        ({"exponent": float("nan")}, "exponent must be finite"),
+        ({"length": 1}, "length must be at least 2"),
+    ],
+)
+def test_bad_parameters(changed, message):
+    good = {"action_dim": 2, "exponent": 1.0, "sigma": 1.0, "length": 8}
+    with pytest.raises(ValueError, match=message):
+        ColoredNoise(**good | changed, rng=np.random.default_rng(0))
+
+
+def test_readme_example_runs():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert isinstance(names["model"].action_noise, ColoredNoise)

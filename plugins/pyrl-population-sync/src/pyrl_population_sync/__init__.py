@@ -1,0 +1,5 @@
+"""Population-guided parallel policy search."""
+
+from pyrl_population_sync.callback import PopulationSync
+
+__all__ = ["PopulationSync"]

@@ -1,0 +1,13 @@
+"""Prioritised experience replay (Schaul 2016)."""
+
+from pyrl_prioritized_replay.buffers import (
+    PrioritizedDictReplayBuffer,
+    PrioritizedHerReplayBuffer,
+    PrioritizedReplayBuffer,
+)
+
+__all__ = [
+    "PrioritizedDictReplayBuffer",
+    "PrioritizedHerReplayBuffer",
+    "PrioritizedReplayBuffer",
+]

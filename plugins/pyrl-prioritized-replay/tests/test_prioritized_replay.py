@@ -1,0 +1,219 @@
+import pickle
+import re
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from pyrl_prioritized_replay import (
+    PrioritizedDictReplayBuffer,
+    PrioritizedHerReplayBuffer,
+    PrioritizedReplayBuffer,
+)
+from pyrl_prioritized_replay.sum_tree import SumTree
+from stable_baselines3.common.envs import BitFlippingEnv
+
+from pyrl_sb3.algorithms import SAC, TD3
+from pyrl_sb3.plugins import get_plugin_manager
+
+ACTIONS = spaces.Box(-1, 1, (1,), np.float32)
+
+
+class Counting:
+    """Steps of environments whose observation is the step's number times 10, plus their own."""
+
+    def __init__(self, buffer):
+        self.buffer, self.step = buffer, 0
+
+    def add(self, count=1):
+        envs = np.arange(self.buffer.n_envs)[:, None]
+        for _ in range(count):
+            now, after = 10.0 * self.step + envs, 10.0 * (self.step + 1) + envs
+            zeros = np.zeros(len(envs))
+            infos = [{}] * len(envs)
+            self.buffer.add(now, after, np.zeros((len(envs), 1)), zeros, zeros, infos)
+            self.step += 1
+
+
+def counting(size, n_envs=1, **kwargs):
+    space = spaces.Box(-np.inf, np.inf, (1,))
+    buffer = PrioritizedReplayBuffer(size, space, ACTIONS, n_envs=n_envs, seed=0, **kwargs)
+    return buffer, Counting(buffer)
+
+
+def test_tree_against_running_sums():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 5, 64, 100):
+        tree, weights = SumTree(size), np.zeros(size)
+        for _ in range(5):
+            indices = rng.integers(size, size=7)
+            values = rng.random(7) * (rng.random(7) < 0.7)
+            tree.set(indices, values)
+            for index, value in zip(indices, values, strict=True):
+                weights[index] = value
+        assert tree.total == pytest.approx(weights.sum())
+        assert np.array_equal(tree.get(np.arange(size)), weights)
+        if tree.total:
+            sums = rng.random(500) * tree.total
+            expected = np.searchsorted(weights.cumsum(), sums, side="right")
+            assert np.array_equal(tree.find(sums), expected)
+
+
+def test_rounding_never_finds_what_weighs_nothing():
+    tree = SumTree(8)
+    tree.set(np.arange(3), np.array([0.1, 0.2, 0.3]))
+    assert tree.find(np.array([tree.total, np.nextafter(tree.total, 9)])).tolist() == [2, 2]
+
+
+def test_transitions_are_drawn_in_proportion_and_weights_undo_it():
+    buffer, steps = counting(4, alpha=0.5, beta=1.0, epsilon=1e-12)
+    steps.add(4)
+    errors = np.array([1.0, 4.0, 9.0, 16.0])  # priorities 1, 2, 3, 4
+    buffer.update_priorities(np.arange(4), errors)
+    data = buffer.sample(10_000)
+    counts = np.bincount(data.observations.flatten().long() // 10)
+    # One draw from each of 10,000 shares: exact up to the shares at the borders.
+    assert np.abs(counts - [1000, 2000, 3000, 4000]).max() <= 2
+    expected = 1 / np.sqrt(errors[data.indices])
+    assert data.weights.shape == (10_000, 1)
+    assert data.weights.flatten().numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_new_transitions_get_the_largest_priority_wherever_the_ring_stands(n_envs):
+    buffer, steps = counting(4 * n_envs, n_envs=n_envs)
+    steps.add(3)
+    buffer.update_priorities(np.arange(3 * n_envs), np.full(3 * n_envs, 1e-9))
+    steps.add(1)
+    newest = buffer.sample(100).observations.flatten()
+    assert set(newest.tolist()) == {30.0 + env for env in range(n_envs)}
+    steps.add(6)
+    seen = set(buffer.sample(500).observations.flatten().tolist())
+    assert seen == {10.0 * step + env for step in (6, 7, 8, 9) for env in range(n_envs)}
+
+
+def test_indices_lead_back_to_the_same_transitions():
+    buffer, steps = counting(6, n_envs=2)
+    steps.add(5)
+    data = buffer.sample(64)
+    wanted = data.observations.flatten().numpy() == 31.0
+    errors = np.where(wanted, 1e6, 1e-6)
+    buffer.update_priorities(data.indices, errors)
+    assert (buffer.sample(64).observations == 31.0).float().mean() > 0.95
+
+
+def test_beta_rises_to_one():
+    buffer, steps = counting(2, beta=0.0, beta_batches=2, alpha=1.0)
+    steps.add(2)
+    buffer.update_priorities(np.arange(2), np.array([1.0, 3.0]))
+    smallest = [buffer.sample(100).weights.min().item() for _ in range(3)]
+    assert smallest == pytest.approx([3**-0.5, 1 / 3, 1 / 3], rel=1e-4)
+
+
+def test_order_of_a_batch_tells_nothing():
+    # Hindsight relabels the last rows; a sorted batch would relabel only the last transitions.
+    buffer, steps = counting(1000)
+    steps.add(1000)
+    drawn = buffer.sample(1000).observations.flatten().numpy()
+    assert abs(np.corrcoef(drawn, np.arange(1000))[0, 1]) < 0.1
+
+
+def test_pickled_buffer_continues():
+    buffer, steps = counting(8)
+    steps.add(5)
+    buffer.update_priorities(np.arange(5), np.arange(5.0))
+    twin = pickle.loads(pickle.dumps(buffer))
+    one, other = buffer.sample(32), twin.sample(32)
+    assert np.array_equal(one.indices, other.indices)
+    assert np.array_equal(one.weights, other.weights)
+
+
+def test_another_number_of_environments():
+    buffer, steps = counting(12, n_envs=2)
+    steps.add(6)
+    buffer.change_n_envs(3)
+    assert len(set(buffer.sample(500).observations.flatten().tolist())) >= 9
+
+
+def test_an_empty_buffer_says_so():
+    buffer, _ = counting(4)
+    with pytest.raises(RuntimeError, match="the replay buffer is empty"):
+        buffer.sample(1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"alpha": 1.1}, "alpha must be between 0 and 1"),
+        ({"beta": -0.1}, "beta must be between 0 and 1"),
+        ({"epsilon": 0}, "must be positive"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        counting(4, **parameters)
+
+
+def test_errors_must_be_finite():
+    buffer, steps = counting(4)
+    steps.add(2)
+    with pytest.raises(ValueError, match="has training diverged"):
+        buffer.update_priorities(np.arange(2), np.array([1.0, np.nan]))
+
+
+SMALL = {"learning_starts": 20, "batch_size": 16, "policy_kwargs": {"net_arch": [8]}, "seed": 0}
+
+
+@pytest.mark.parametrize("algorithm", [TD3, SAC])
+def test_priorities_are_the_errors_of_the_critics(algorithm):
+    model = algorithm(
+        "MlpPolicy",
+        gym.make("Pendulum-v1"),
+        replay_buffer_class=PrioritizedReplayBuffer,
+        replay_buffer_kwargs={"alpha": 1.0},
+        buffer_size=100,
+        train_freq=20,
+        **SMALL,
+    )
+    model.learn(40)
+    priorities = model.replay_buffer._tree.get(np.arange(40))
+    learned = priorities != 1.0
+    assert 5 <= learned.sum() <= 16
+    assert (priorities[learned] > 0).all()
+
+
+@pytest.mark.parametrize("cls", [PrioritizedDictReplayBuffer, PrioritizedHerReplayBuffer])
+def test_dictionary_observations_and_hindsight(cls):
+    env = BitFlippingEnv(n_bits=4, continuous=True)
+    model = SAC(
+        "MultiInputPolicy", env, replay_buffer_class=cls, buffer_size=100, train_freq=10, **SMALL
+    )
+    model.learn(60)
+    data = model.replay_buffer.sample(8)
+    assert data.weights.max() == 1
+    assert set(data.observations) == {"observation", "achieved_goal", "desired_goal"}
+
+
+def test_n_step_returns():
+    buffer, steps = counting(20, n_steps=3, gamma=0.5)
+    steps.add(10)
+    data = buffer.sample(50)
+    ahead = (data.next_observations - data.observations).flatten() / 10
+    assert set(ahead.tolist()) == {1.0, 2.0, 3.0}
+    assert data.discounts.flatten().tolist() == (0.5**ahead).tolist()
+
+
+def test_found_by_name():
+    manager = get_plugin_manager()
+    assert manager.load("replay-buffer", "prioritized-her") is PrioritizedHerReplayBuffer
+    assert manager.check_params("replay-buffer", "prioritized", {"alpha": 1, "seed": 3})
+    assert "priority-updates" in manager.find("replay-buffer", "prioritized").spec.needs
+
+
+def test_readme_example_runs():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert isinstance(names["model"].replay_buffer, PrioritizedReplayBuffer)

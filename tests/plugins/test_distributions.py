@@ -1,0 +1,38 @@
+"""The distributions in plugins/: their own tests, run as if they were installed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+DISTRIBUTIONS = sorted(path.parent for path in PLUGINS.glob("*/pyproject.toml"))
+
+
+def install(source, site):
+    """Put what pip would of the distribution at `source` into `site`."""
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata)
+    entries = project["entry-points"]["pyrl_sb3"].items()
+    lines = [f"{name} = {value}" for name, value in entries]
+    (info / "entry_points.txt").write_text("\n".join(["[pyrl_sb3]", *lines]))
+    return os.pathsep.join([str(site), str(source / "src")])
+
+
+@pytest.mark.parametrize("source", DISTRIBUTIONS, ids=lambda path: path.name)
+def test_own_tests_pass(source, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": install(source, tmp_path / "site")}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", source],
+        cwd=source,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
