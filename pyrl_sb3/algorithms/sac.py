@@ -1,21 +1,28 @@
 """SAC with a faster gradient step."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import stable_baselines3
 import torch as th
+from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.rollout import Rollouts
 from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+from pyrl_sb3.policies import SACPolicy
 
 
-class SAC(GradientSteps, stable_baselines3.SAC):
+class SAC(GradientSteps, Rollouts, stable_baselines3.SAC):
     """
     Soft actor-critic (Haarnoja 2018, https://arxiv.org/abs/1812.05905).
 
     From the same weights, batches and random state it takes the steps of SB3's SAC, up to
     rounding. Parameters, saving and logging: see ``stable_baselines3.SAC``.
     """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), SACPolicy
+    )
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
         pi, critics = kind.GaussianActor(self.actor), kind.Critics(self.critic, self.critic_target)

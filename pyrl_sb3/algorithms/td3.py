@@ -1,15 +1,18 @@
 """TD3 with a faster gradient step."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import stable_baselines3
 import torch as th
+from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.rollout import Rollouts
 from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+from pyrl_sb3.policies import TD3Policy
 
 
-class TD3(GradientSteps, stable_baselines3.TD3):
+class TD3(GradientSteps, Rollouts, stable_baselines3.TD3):
     """
     Twin delayed deep deterministic policy gradient (Fujimoto 2018,
     https://arxiv.org/abs/1802.09477).
@@ -17,6 +20,10 @@ class TD3(GradientSteps, stable_baselines3.TD3):
     From the same weights, batches and random state it takes the steps of SB3's TD3, up to
     rounding. Parameters, saving and logging: see ``stable_baselines3.TD3``.
     """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TD3Policy
+    )
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
         mu = kind.DeterministicActor(self.actor, self.actor_target)

@@ -1,0 +1,130 @@
+"""Collecting experience, with less between two steps of the environment."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import should_collect_more_steps
+from stable_baselines3.common.vec_env import VecEnv
+
+if TYPE_CHECKING:
+
+    class _Base(OffPolicyAlgorithm):
+        actor: Any
+else:
+    _Base = object
+
+Array = npt.NDArray[Any]
+
+
+class Rollouts(_Base):
+    """
+    Collecting experience for an SB3 off-policy algorithm; mixed in before it.
+
+    Differences from SB3's:
+
+    - action noise is not added to the uniform actions of the warm-up, whose bounds would collect
+      what it pushes over them;
+    - when a callback stops the training, the step it stopped at is stored and counted like any
+      other, so that a later ``learn(reset_num_timesteps=False)`` goes on from there;
+    - an observation is copied on its way to the replay buffer only where an episode ends: replay
+      buffers copy what they store.
+    """
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        if env.num_envs > 1 and train_freq.unit is not TrainFrequencyUnit.STEP:
+            raise ValueError(f"train_freq={tuple(train_freq)}: count steps with several envs")
+        if self.policy.training:
+            self.policy.set_training_mode(False)
+        if self.use_sde:
+            self.actor.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+        steps = episodes = 0
+        go_on = True
+        while go_on and should_collect_more_steps(train_freq, steps, episodes):
+            if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
+                self.actor.reset_noise(env.num_envs)
+            actions, buffer_actions = self._sample_action(
+                learning_starts, action_noise, env.num_envs
+            )
+            new_obs, rewards, dones, infos = env.step(actions)
+            self.num_timesteps += env.num_envs
+            steps += 1
+            # Under SB3's names, by which callbacks look them up
+            num_collected_steps, num_collected_episodes = steps, episodes
+            callback.update_locals(locals())
+            go_on = bool(callback.on_step())
+            self._update_info_buffer(infos, dones)
+            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            self._on_step()
+            for index in np.flatnonzero(dones):
+                episodes += 1
+                self._end_episode(int(index), action_noise, log_interval)
+        callback.on_rollout_end()
+        return RolloutReturn(steps * env.num_envs, episodes, go_on)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[Array, Array]:
+        sde_warmup = self.use_sde and self.use_sde_at_warmup
+        if self.num_timesteps < learning_starts and not sde_warmup:
+            actions = np.array([self.action_space.sample() for _ in range(n_envs)])
+            return actions, self.policy.scale_action(actions)
+        assert self._last_obs is not None
+        actions, _ = self.policy.predict(self._last_obs, deterministic=False)
+        scaled = self.policy.scale_action(actions)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+            actions = self.policy.unscale_action(scaled)
+        return actions, scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: Array,
+        new_obs: Any,
+        reward: Array,
+        dones: Array,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        if dones.any():
+            # The observation to store is the last of the episode, no longer that of the env.
+            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            return
+        obs, next_obs = self._last_obs, new_obs
+        if self._vec_normalize_env is not None:
+            obs, next_obs = self._last_original_obs, self._vec_normalize_env.get_original_obs()
+            reward = self._vec_normalize_env.get_original_reward()
+            self._last_original_obs = next_obs
+        if isinstance(next_obs, dict):
+            # SB3's DictReplayBuffer puts reshaped arrays into the dict it is given.
+            obs, next_obs = dict(obs), dict(next_obs)  # type: ignore[arg-type]
+        replay_buffer.add(obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        self._last_obs = new_obs
+
+    def _end_episode(
+        self, index: int, action_noise: ActionNoise | None, log_interval: int | None
+    ) -> None:
+        """:param index: of the environment"""
+        self._episode_num += 1
+        if isinstance(action_noise, VectorizedActionNoise):
+            action_noise.reset(indices=[index])
+        elif action_noise is not None:
+            action_noise.reset()
+        if log_interval is not None and self._episode_num % log_interval == 0:
+            self.dump_logs()
