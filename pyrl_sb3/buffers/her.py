@@ -66,7 +66,6 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
         if goal_mix is not None:
             self.her_ratio, self._mix = _shares(goal_mix)
-        self._infos: list[list[dict[str, Any]]] = []
         self._oracle: GoalOracle | None = None
         self._normalize: VecNormalize | None = None
         env, self.env = self.env, None

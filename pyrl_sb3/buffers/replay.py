@@ -1,7 +1,7 @@
 """Replay buffers that store each fact once."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from pyrl_sb3.buffers import files
 from pyrl_sb3.buffers.columns import Field, Obs, Where
 from pyrl_sb3.buffers.episodes import TERMINATED, TRUNCATED, EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, stored_fields
@@ -59,6 +60,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
     dones = View()
     timeouts = View()
     once: tuple[str, ...] = ()  # keys that keep their value over an episode
+    copy_info_dict: bool = False
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self.rng = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
         self.keyed = isinstance(observation_space, spaces.Dict)
         self._store: EpisodeStore | None = None
+        self._infos: files.Infos = []  # by slot and environment, with `copy_info_dict`
         self._warned = False
         self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
@@ -107,16 +110,46 @@ class ReplayBuffer(sb3.ReplayBuffer):
     def store(self) -> EpisodeStore:
         """The episodes; allocated on first use."""
         if self._store is None:
-            self._store = EpisodeStore(
-                self.buffer_size,
-                self.n_envs,
-                self._fields,
-                self._action,
-                self.once,
-                self._stacks,
-                self._allocate,
-            )
+            self._store = self.new_store(self.buffer_size, self.n_envs, self.once)
         return self._store
+
+    def new_store(self, slots: int, n_envs: int, once: Collection[str]) -> EpisodeStore:
+        """An empty store for transitions like these."""
+        return EpisodeStore(
+            slots, n_envs, self._fields, self._action, once, self._stacks, self._allocate
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write what is stored to a folder, or bring that folder up to date.
+
+        The folder holds plain arrays, no pickles. What it has already is not written again: saving
+        after `k` more transitions writes about as many bytes as these take. A save that fails or
+        is killed leaves the folder as it was. Settings such as `n_steps` are not saved.
+
+        :raises ValueError: the folder holds something else, or an info that cannot be written
+        :raises OSError: no space is left, for example
+        """
+        files.save(self, path)
+
+    def load(self, path: str | Path, *, restore_rng: bool = True) -> None:
+        """Replace what is stored by what was saved to a folder.
+
+        Into fewer slots, the newest transitions are loaded. Into another number of environments,
+        the episodes are dealt out anew, and those running when they were saved are cut there. Where
+        anything is wrong with the folder, what was stored stays.
+
+        :param restore_rng: also go on drawing batches as the saved buffer would have
+        :raises FileNotFoundError: there is no such folder
+        :raises ValueError: a file is damaged or foreign, or the transitions are of other shapes or
+            dtypes; names the file or the key
+        """
+        files.load(self, path, restore_rng=restore_rng)
+
+    def adopt(self, store: EpisodeStore, infos: files.Infos) -> None:
+        """Replace what is stored; `infos` are those of all steps in the window, oldest first."""
+        newest = store.first % store.slots
+        self._store, self._infos = store, infos[len(infos) - newest :] + infos[: -newest or None]
+        self._count()
 
     def reset(self) -> None:
         """Forget everything."""
