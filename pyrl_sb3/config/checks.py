@@ -1,0 +1,123 @@
+"""Values against the types that a constructor declares, and the ranges that make sense."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pyrl_sb3.config.errors import short
+
+# Least and most, both allowed; None for no bound.
+_BOUNDS: dict[str, tuple[float, float | None]] = {
+    "batch_size": (1, None),
+    "buffer_size": (1, None),
+    "exploration_final_eps": (0, 1),
+    "exploration_fraction": (0, 1),
+    "exploration_initial_eps": (0, 1),
+    "frame_stack": (1, None),
+    "gamma": (0, 1),
+    "gradient_steps": (-1, None),
+    "learning_starts": (0, None),
+    "n_envs": (1, None),
+    "n_steps": (1, None),
+    "n_timesteps": (1, None),
+    "noise_std": (0, None),
+    "policy_delay": (1, None),
+    "sde_sample_freq": (-1, None),
+    "target_noise_clip": (0, None),
+    "target_policy_noise": (0, None),
+    "target_update_interval": (1, None),
+    "tau": (0, 1),
+    "top_quantiles_to_drop_per_net": (0, None),
+}
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+    tuple: "a list",
+    NoneType: "null",
+}
+
+
+def as_declared(value: Any, hint: Any) -> Any:
+    """
+    The value with its number in the declared type: YAML reads ``1e-3`` as text, and the zoo writes
+    ``!!float 1e6`` for whole numbers. A list becomes a tuple where only a tuple will do.
+    """
+    kinds = _kinds(hint)
+    if isinstance(value, str) and kinds & {int, float}:
+        value = _number(value)
+    if isinstance(value, float) and int in kinds and float not in kinds and value.is_integer():
+        return int(value)
+    if isinstance(value, list) and tuple in kinds and list not in kinds:
+        return tuple(value)
+    return value
+
+
+def problem(key: str, value: Any, hint: Any) -> str | None:
+    """What is wrong with a value, or None."""
+    if not fits(value, hint):
+        return f"must be {_wording(hint)}, not {short(value)}"
+    if type(value) in (int, float) and key in _BOUNDS:
+        least, most = _BOUNDS[key]
+        if not (math.isfinite(value) and value >= least and (most is None or value <= most)):
+            above = f"at least {least}" if most is None else f"from {least} to {most}"
+            return f"must be {above}, not {short(value)}"
+    return None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value has the declared type; what the declaration leaves open fits."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(arguments)
+            and all(fits(each, kind) for each, kind in zip(value, arguments, strict=True))
+        )
+    if origin is type:
+        return inspect.isclass(value) and _is_subclass(value, arguments)
+    kind = origin or hint
+    if kind is None or kind is NoneType:
+        return value is None
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in (bool, str, dict, list, tuple, Mapping):
+        return isinstance(value, kind)
+    if inspect.isclass(kind) and type(value) in (bool, int, float, str, list, dict, tuple):
+        return kind.__module__ == "typing"
+    return value is not None or not inspect.isclass(kind)
+
+
+def _is_subclass(value: type, bases: tuple[Any, ...]) -> bool:
+    return all(not inspect.isclass(base) or issubclass(value, base) for base in bases)
+
+
+def _kinds(hint: Any) -> set[Any]:
+    if get_origin(hint) in (Union, UnionType):
+        return set().union(*(_kinds(each) for each in get_args(hint)))
+    return {get_origin(hint) or hint}
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else text
+    return text
+
+
+def _wording(hint: Any) -> str:
+    kinds = [each for each in _kinds(hint) if each is not NoneType] or [NoneType]
+    words = {_WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}" for kind in kinds}
+    return " or ".join(sorted(words))

@@ -1,0 +1,169 @@
+"""
+Classes that a config names: by a plugin's name, or by where they are.
+
+A path imports a module and calls what it finds there, so without trust it must lead into a package
+of `TRUSTED` or of an installed plugin, and to a class of the expected kind.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import resolve_name
+from typing import Any
+
+from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.expressions import NAMES
+from pyrl_sb3.plugins import PluginError, get_plugin_manager
+from pyrl_sb3.plugins.signature import parameters
+
+TRUSTED = frozenset(
+    {"gymnasium", "gymnasium_robotics", "pyrl_sb3", "rl_zoo3", "sb3_contrib", "sbx"}
+    | {"stable_baselines3", "torch"}
+)
+
+# What a class named by a config must be.
+_BASES = {
+    "policy": "stable_baselines3.common.policies:BasePolicy",
+    "replay-buffer": "stable_baselines3.common.buffers:ReplayBuffer",
+    "features-extractor": "stable_baselines3.common.torch_layers:BaseFeaturesExtractor",
+    "env-wrapper": "gymnasium:Wrapper",
+    "vec-env-wrapper": "stable_baselines3.common.vec_env:VecEnvWrapper",
+    "callback": "stable_baselines3.common.callbacks:BaseCallback",
+    "activation": "torch.nn:Module",
+    "optimizer": "torch.optim:Optimizer",
+}
+# Kinds that plugins do not provide: only paths, and the names of `NAMES`.
+_WITHOUT_PLUGINS = frozenset({"vec-env-wrapper", "activation", "optimizer"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """
+    A class that a config names, and the arguments it gets.
+
+    :param kind: One of the registry's kinds, or ``vec-env-wrapper``.
+    :param name: A path, a plugin's name, or the class (or ready callback) of a trusted Python file.
+    :param where: Its place, for errors.
+    :param trust: Import from any package.
+    """
+
+    kind: str
+    name: Any
+    params: Mapping[str, Any] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
+    trust: bool = field(default=False, compare=False)
+
+    def load(self) -> Any:
+        """
+        The class itself.
+
+        :raises ConfigError: when it cannot be found or imported, is of another kind, or takes other
+            arguments.
+        """
+        try:
+            target = load_class(self.kind, self.name, trust=self.trust)
+            self._check(target)
+        except (ConfigError, PluginError) as error:
+            raise ConfigError(f"{self.where}: {error}") from None
+        return target
+
+    def problems(self) -> tuple[str, ...]:
+        """What `load` would raise, a line each."""
+        try:
+            self.load()
+        except ConfigError as error:
+            return error.problems
+        return ()
+
+    def _check(self, target: Any) -> None:
+        leading = 1 if self.kind.endswith("wrapper") else 0
+        known, anything = parameters(target, leading) if callable(target) else ({}, False)
+        for name in self.params:
+            if name not in known and not anything:
+                advice = did_you_mean(name, known)
+                raise ConfigError(f"{short(self.name)} takes no argument {name!r}{advice}")
+
+
+def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
+    """
+    The class of that kind that `name` stands for; what is no string is returned as it is.
+
+    :raises ConfigError: for a path that may not be followed, or leads to something else.
+    :raises PluginError: for a name that no plugin provides.
+    """
+    if not isinstance(name, str):
+        return name
+    if name in NAMES:
+        return _of_kind(kind, name, resolve_name(NAMES[name]))
+    if "/" not in name and ("." in name or ":" in name):
+        return _of_kind(kind, name, _by_path(kind, name, trust))
+    if kind in _WITHOUT_PLUGINS:
+        choices = [known for known in NAMES if "." in known or kind == "optimizer"]
+        raise ConfigError(f"no {kind} {short(name)}{did_you_mean(name, choices)}")
+    return get_plugin_manager().load(kind, name)
+
+
+def check_path(kind: str, name: Any, *, trust: bool) -> None:
+    """Raise ConfigError, importing nothing, when `name` is a path that may not be followed."""
+    if not isinstance(name, str) or name in NAMES or "/" in name:
+        return
+    if not all(part.isidentifier() for part in name.replace(":", ".").split(".")):
+        if "." in name or ":" in name:
+            raise ConfigError(f"{short(name)} is no path such as package.module.Class")
+        return
+    package = name.replace(":", ".").partition(".")[0]
+    if package == name or trust:
+        return
+    if any(part.startswith("_") for part in name.replace(":", ".").split(".")):
+        raise ConfigError(f"{kind} {short(name)}: private; pass --trust if you trust it")
+    if package in TRUSTED:
+        return
+    if package not in {info.module.partition(".")[0] for info in _plugins()}:
+        raise ConfigError(
+            f"{kind} {short(name)} would run code of {package!r}; pass --trust if you trust it, "
+            f"or install it as a plugin{did_you_mean(package, TRUSTED)}"
+        )
+
+
+def wrapping(references: Sequence[Reference]) -> Callable[[Any], Any] | None:
+    """What wraps an environment in all of them, the first innermost; None without any."""
+    return _Wrapping([(ref.load(), dict(ref.params)) for ref in references]) if references else None
+
+
+class _Wrapping:
+    """A class and not a closure, for worker processes to unpickle."""
+
+    def __init__(self, wrappers: list[tuple[Callable[..., Any], dict[str, Any]]]) -> None:
+        self.wrappers = wrappers
+
+    def __call__(self, env: Any) -> Any:
+        for wrapper, params in self.wrappers:
+            env = wrapper(env, **params)
+        return env
+
+
+def _plugins() -> list[Any]:
+    manager = get_plugin_manager()
+    manager.scan()
+    return list(manager.plugins.values())
+
+
+def _by_path(kind: str, name: str, trust: bool) -> Any:
+    check_path(kind, name, trust=trust)
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    try:
+        found = import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{kind} {short(name)}: {error}") from None
+    if not hasattr(found, attribute):
+        advice = did_you_mean(attribute, dir(found))
+        raise ConfigError(f"{kind} {short(name)}: {module} has no {attribute}{advice}")
+    return getattr(found, attribute)
+
+
+def _of_kind(kind: str, name: str, target: Any) -> Any:
+    base = resolve_name(_BASES[kind])
+    if not (inspect.isclass(target) and issubclass(target, base)):
+        raise ConfigError(f"{short(name)} is no {kind}: it must be a subclass of {base.__name__}")
+    return target

@@ -1,0 +1,182 @@
+"""Config files: YAML within bounds, or Python where that is trusted."""
+
+import runpy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+
+# The zoo's largest file has 12 kB, 4 levels, and 900 nodes with its anchors written out.
+_MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64
+
+_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "merge"))
+_NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+@dataclass(frozen=True)
+class Document:
+    """
+    What a config file holds.
+
+    :param name: The file, as errors name it.
+    :param data: Its content.
+    """
+
+    name: str
+    data: Any
+    root: yaml.Node | None = None
+
+    def where(self, path: Sequence[str]) -> str:
+        """`file:line: a.b.c`, the place of a key; of a missing one the place above it."""
+        line, node = None, self.root
+        for key in path:
+            found = _child(node, key)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        return f"{self.name}:{line}: {'.'.join(path)}" if line else f"{self.name}: {'.'.join(path)}"
+
+
+def read_document(path: Path, *, trust: bool = False) -> Document:
+    """
+    Read a config file.
+
+    :param trust: Run a Python file and take its ``hyperparams``.
+    :raises ConfigError: when the file is missing, too large, no text or no config.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        advice = did_you_mean(path.name, siblings)
+        raise ConfigError(f"{path}: {error.strerror}{advice}") from None
+    if path.suffix == ".py":
+        return _python(path, trust)
+    if len(raw) > _MOST_BYTES:
+        raise ConfigError(f"{path}: larger than {_MOST_BYTES // 1024} kB, which no config is")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text, see byte {error.start}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> Document:
+    """
+    Read YAML: mappings, lists, strings, numbers, true, false, null, anchors and merges.
+
+    :param name: What errors call it.
+    :raises ConfigError: for other tags, duplicate keys, or aliases that expand beyond measure.
+    """
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return Document(name, None)
+        _Check(loader).measure(root)
+        return Document(name, loader.construct_document(root), root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{name}{line}: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        character = f"character {chr(error.character)!r} at {error.position}"
+        raise ConfigError(f"{name}: the {character} cannot stand in YAML") from None
+
+
+def _python(path: Path, trust: bool) -> Document:
+    if not trust:
+        raise ConfigError(f"{path}: Python code, which would be run; pass --trust if you trust it")
+    names = runpy.run_path(str(path))
+    if "hyperparams" not in names:
+        raise ConfigError(f"{path}: defines no `hyperparams`{did_you_mean('hyperparams', names)}")
+    return Document(str(path), names["hyperparams"])
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and refuses to follow any nesting: PyYAML recurses without a bound."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            problem = f"nested more than {_DEEPEST} levels deep"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _Check:
+    """Looks at the nodes before anything is built of them: aliases are still shared then."""
+
+    def __init__(self, loader: _Loader) -> None:
+        self.loader = loader
+        self.sizes: dict[int, int] = {}
+
+    def measure(self, node: yaml.Node) -> int:
+        """The number of nodes when all aliases are written out."""
+        known = self.sizes.get(id(node))
+        if known == 0:
+            raise _error("an alias within the value it names", node)
+        if known is None:
+            self.sizes[id(node)] = 0  # begun: who meets it now is inside it
+            known = self._measure(node)
+            self.sizes[id(node)] = known
+        return known
+
+    def _measure(self, node: yaml.Node) -> int:
+        if node.tag not in _TAGS | _NUMBERS:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _error(f"the tag {short(tag)} is not read; quote the value if it is text", node)
+        if isinstance(node, yaml.MappingNode):
+            self._keys(node)
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        else:
+            self._scalar(node)
+            return 1
+        size = 1 + sum(self.measure(part) for part in parts)
+        if size > _MOST_NODES:
+            raise _error(f"aliases expand to more than {_MOST_NODES} values", node)
+        return size
+
+    def _keys(self, node: yaml.MappingNode) -> None:
+        seen: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _error("a key must be a word", key)
+            name = (key.tag, key.value)
+            if name in seen and key.tag != _MERGE:
+                raise _error(f"{short(key.value)} is given twice, first in line {seen[name]}", key)
+            seen[name] = key.start_mark.line + 1
+
+    def _scalar(self, node: yaml.Node) -> None:
+        if node.tag not in _NUMBERS:
+            return
+        kind = node.tag.rpartition(":")[2]
+        if len(node.value) > _LONGEST_NUMBER:
+            raise _error(f"{short(node.value)} is too long for a {kind}", node)
+        try:
+            self.loader.construct_object(node)
+        except (ValueError, LookupError):
+            raise _error(f"{short(node.value)} is no {kind}", node) from None
+
+
+def _error(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+def _child(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """The nodes of a key and its value in a mapping."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    # PyYAML has put what was merged in before the mapping's own keys.
+    return next((pair for pair in reversed(pairs) if pair[0].value == key), None)

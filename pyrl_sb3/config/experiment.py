@@ -1,0 +1,104 @@
+"""From a config file to an experiment, with all that is wrong in it reported at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyrl_sb3.config import zoo
+from pyrl_sb3.config.components import Reference
+from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.config.overrides import parse_override
+from pyrl_sb3.config.reader import EntryReader, choose_entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """
+    One entry of a config file.
+
+    :param algorithm: ``sac``, or ``her-sac`` with hindsight experience replay.
+    :param source: Where it was read.
+    :param given: The entry with the overrides, as it was written; for printing and saving.
+    :param arguments: Keyword arguments of the algorithm; no policy, noise, environment.
+    :param policy: A name that the algorithm knows, such as ``MlpPolicy``, or a class.
+    :param n_timesteps: Environment steps; None when the entry leaves them to the command line.
+    :param n_envs: Environments side by side.
+    :param normalize: Keyword arguments of ``VecNormalize``; None for no normalisation.
+    :param frame_stack: Observations stacked into one; None for no stacking.
+    :param env_kwargs: Arguments of the environments, in training and in evaluation.
+    :param monitor_kwargs: Arguments of ``Monitor``.
+    :param env_wrapper: Wrappers of each environment, the innermost first.
+    :param vec_env_wrapper: Wrappers of the vectorised environment, the innermost first.
+    :param callback: Callbacks.
+    :param noise_type: The zoo's ``normal`` or ``ornstein-uhlenbeck``; None for no such noise.
+    :param noise_std: Its parameter sigma, on actions scaled to [-1, 1].
+    :param noise: A noise process of the registry, in place of the zoo's.
+    """
+
+    algorithm: str
+    source: str
+    given: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    policy: Any = "MlpPolicy"
+    n_timesteps: int | None = None
+    n_envs: int = 1
+    normalize: Mapping[str, Any] | None = None
+    frame_stack: int | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    monitor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    env_wrapper: tuple[Reference, ...] = ()
+    vec_env_wrapper: tuple[Reference, ...] = ()
+    callback: tuple[Reference, ...] = ()
+    noise_type: str | None = None
+    noise_std: float | None = None
+    noise: Reference | None = None
+
+    def model_arguments(self, action_dim: int) -> dict[str, Any]:
+        """
+        What the zoo would pass to the algorithm besides the environment: policy and noise included.
+
+        :param action_dim: Length of an action.
+        """
+        keywords = {"policy": self.policy, **self.arguments}
+        if self.noise_type is not None and self.noise_std is not None:
+            keywords["action_noise"] = zoo.action_noise(self.noise_type, self.noise_std, action_dim)
+        return keywords
+
+    def check_components(self) -> None:
+        """
+        Import the wrappers and callbacks that are named.
+
+        :raises ConfigError: naming all that cannot be had.
+        """
+        named = [*self.env_wrapper, *self.vec_env_wrapper, *self.callback]
+        problems = [line for each in named for line in each.problems()]
+        if problems:
+            raise ConfigError(*problems)
+
+
+def read_experiment(
+    path: Path,
+    algorithm: str,
+    env_id: str,
+    *,
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+) -> Experiment:
+    """
+    Read the entry of an environment.
+
+    :param path: A YAML file in the zoo's layout; a Python file only with `trust`.
+    :param algorithm: Whose arguments the entry holds; ``her-`` before it names the buffer.
+    :param env_id: An environment; one without an entry of its own takes ``atari`` where it is an
+        Atari game, otherwise ``default``.
+    :param overrides: ``key.path=value`` each, with the value in YAML.
+    :param trust: Run Python files, import classes from any package.
+    :raises ConfigError: with one line for each mistake.
+    """
+    document = read_document(path, trust=trust)
+    entry, content = choose_entry(document, env_id)
+    changes = [parse_override(text) for text in overrides]
+    reader = EntryReader(document, entry, algorithm, trust=trust)
+    return Experiment(**reader.read(content, changes))

@@ -1,0 +1,70 @@
+"""``--set policy_kwargs.net_arch=[256,256]``: single values in place of the config's."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from pyrl_sb3.config import zoo
+from pyrl_sb3.config.documents import parse_yaml
+from pyrl_sb3.config.errors import ConfigError, short
+
+
+@dataclass(frozen=True)
+class Override:
+    """
+    One value.
+
+    :param path: The keys down to it.
+    """
+
+    path: tuple[str, ...]
+    value: Any
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        return f"--set {'.'.join(self.path)}"
+
+
+def parse_override(text: str) -> Override:
+    """
+    Read ``key.path=value``; the value is YAML, so bare words such as ``foo:bar`` are text.
+
+    :raises ConfigError: when it is not of that form.
+    """
+    keys, equals, value = text.partition("=")
+    path = tuple(key.strip() for key in keys.split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {short(text)}: must read key=value, such as gamma=0.98")
+    return Override(path, parse_yaml(value, f"--set {keys.strip()}").data)
+
+
+def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]:
+    """
+    A copy of an entry with the changes made, in their order.
+
+    :raises ConfigError: when a path leads through something that is no mapping.
+    """
+    changed = deepcopy(dict(content))
+    for change in changes:
+        *above, last = change.path
+        level: Any = changed
+        for depth, key in enumerate(above):
+            inner = level.get(key) or {}
+            if depth == 0 and key in zoo.MAPPINGS:
+                inner = _mapping(inner, change)
+            if not isinstance(inner, dict):
+                inside = ".".join(change.path[: depth + 1])
+                raise ConfigError(f"{change.where}: {inside} is {short(inner)}, no mapping")
+            level[key] = inner
+            level = inner
+        level[last] = change.value
+    return changed
+
+
+def _mapping(value: Any, change: Override) -> Any:
+    try:
+        return {} if value is True else zoo.mapping(value)
+    except ValueError as error:
+        raise ConfigError(f"{change.where}: {error}") from None

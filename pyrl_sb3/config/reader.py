@@ -1,0 +1,249 @@
+"""One entry of a config, key by key, with its mistakes collected on the way."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import Parameter
+from pkgutil import resolve_name
+from typing import Any
+
+from pyrl_sb3.config import checks, zoo
+from pyrl_sb3.config.combinations import contradictions
+from pyrl_sb3.config.components import Reference, check_path, load_class
+from pyrl_sb3.config.documents import Document
+from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.overrides import Override, apply
+from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
+from pyrl_sb3.plugins.signature import parameters
+
+# Arguments of policies that are classes, which a mapping names in text.
+_CLASSES = {
+    "activation_fn": "activation",
+    "features_extractor_class": "features-extractor",
+    "optimizer_class": "optimizer",
+}
+_KINDS = {
+    "env_wrapper": "env-wrapper",
+    "vec_env_wrapper": "vec-env-wrapper",
+    "callback": "callback",
+}
+_GIVEN_TO_POLICIES = frozenset({"observation_space", "action_space", "lr_schedule", "use_sde"})
+_GIVEN_TO_BUFFERS = frozenset(
+    {"buffer_size", "observation_space", "action_space", "env", "device", "n_envs"}
+)
+
+
+def algorithm_class(name: str) -> Any:
+    """
+    The algorithm of that name, with or without ``her-`` before it.
+
+    :raises ConfigError: when there is none.
+    """
+    bare = name.removeprefix("her-")
+    if bare in zoo.ALGORITHMS:
+        return resolve_name(zoo.ALGORITHMS[bare])
+    try:
+        return get_plugin_manager().load("algorithm", bare)
+    except PluginError as error:
+        advice = did_you_mean(bare, zoo.ALGORITHMS)
+        raise ConfigError(f"{error}{advice}") from None
+
+
+def choose_entry(document: Document, env_id: str) -> tuple[str, Mapping[str, Any]]:
+    """
+    The entry of an environment: its own, else ``atari`` for an Atari game, else ``default``.
+
+    :raises ConfigError: when there is none, or the file is no mapping of entries.
+    """
+    entries = document.data
+    if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
+        raise ConfigError(f"{document.name}: must map environments to their settings")
+    candidates = [env_id, "atari", "default"] if _is_atari(env_id) else [env_id, "default"]
+    entry = next((name for name in candidates if name in entries), None)
+    if entry is None:
+        advice = did_you_mean(env_id, entries)
+        raise ConfigError(f"{document.name}: no entry {env_id!r} and no `default`{advice}")
+    if not isinstance(entries[entry], dict):
+        raise ConfigError(f"{document.where([entry])}: must map settings to values")
+    return entry, entries[entry]
+
+
+def _is_atari(env_id: str) -> bool:
+    import gymnasium
+
+    spec = gymnasium.registry.get(env_id)
+    return env_id.startswith("ALE/") or (spec is not None and "AtariEnv" in str(spec.entry_point))
+
+
+class EntryReader:
+    """
+    Reads one entry.
+
+    :param algorithm: Whose arguments the entry holds.
+    """
+
+    def __init__(self, document: Document, entry: str, algorithm: str, *, trust: bool) -> None:
+        self.document, self.entry, self.algorithm, self.trust = document, entry, algorithm, trust
+        self.cls = algorithm_class(algorithm)
+        self.declared = {
+            name: parameter
+            for name, parameter in parameters(self.cls)[0].items()
+            if name not in zoo.RUN_KEYS and not name.startswith("_")
+        }
+        self.changes: Sequence[Override] = ()
+        self.problems: list[str] = []
+
+    def read(self, content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]:
+        """
+        The fields of an `Experiment`.
+
+        :raises ConfigError: with one line for each mistake.
+        """
+        self.changes = changes
+        given = apply(content, changes)
+        values: dict[str, Any] = {"policy": None}
+        for key, value in given.items():
+            if self._known(key):
+                try:
+                    values[key] = self._value(key, value)
+                except (ValueError, PluginError) as error:
+                    self._fail((key,), str(error))
+        self._components(values)
+        for keys, message in contradictions(values, self.cls, self.declared):
+            self._fail(keys, message)
+        if self.problems:
+            raise ConfigError(*self.problems)
+        run = {key: values.pop(key) for key in zoo.RUN_KEYS if key in values}
+        return {
+            **{key: value for key, value in run.items() if value is not None},
+            "algorithm": self.algorithm,
+            "source": f"{self.document.name}: {self.entry}",
+            "given": given,
+            "arguments": values,
+        }
+
+    def _fail(self, path: tuple[str, ...], message: str) -> None:
+        self.problems.append(f"{self._where(path)}: {' '.join(message.split())}")
+
+    def _where(self, path: tuple[str, ...]) -> str:
+        for change in self.changes:
+            if path[: len(change.path)] == change.path:
+                return change.where
+        return self.document.where([self.entry, *path])
+
+    def _known(self, key: str) -> bool:
+        if key in zoo.FROM_COMMAND_LINE:
+            self._fail((key,), "is set by the command line, not by a config")
+        elif key not in self.declared and key not in zoo.RUN_KEYS:
+            advice = did_you_mean(key, [*zoo.RUN_KEYS, *self.declared])
+            self._fail((key,), f"{self.cls.__name__} has no such setting{advice}")
+        else:
+            return True
+        return False
+
+    def _value(self, key: str, value: Any) -> Any:
+        """The value as the experiment keeps it; raises ValueError when it cannot be that."""
+        if key in _KINDS:
+            return self._references(key, value)
+        if key == "learning_rate":
+            return zoo.schedule(value)
+        if key == "normalize":
+            return value  # needs the discount factor
+        if key == "noise":
+            return self._noise(value)
+        if key in zoo.MAPPINGS:
+            return zoo.mapping(value)
+        if key == "replay_buffer_class":
+            return load_class("replay-buffer", value, trust=self.trust)
+        if key == "policy":
+            return self._policy(value)
+        if key == "noise_type" and isinstance(value, str):
+            return value.strip()
+        hint = zoo.RUN_KEYS.get(key) or self.declared[key].annotation
+        hint = Any if hint is Parameter.empty else hint
+        value = checks.as_declared(value, hint)
+        message = checks.problem(key, value, hint)
+        if message:
+            raise ValueError(message)
+        return value
+
+    def _references(self, key: str, value: Any) -> tuple[Reference, ...]:
+        kind = _KINDS[key]
+        found = []
+        for name, params in zoo.references(value):
+            check_path(kind, name, trust=self.trust)
+            where = self._where((key,))
+            reference = Reference(
+                kind=kind, name=name, params=params, where=where, trust=self.trust
+            )
+            found.append(reference)
+        return tuple(found)
+
+    def _noise(self, value: Any) -> Reference | None:
+        if value is None or value == "none":
+            return None
+        if isinstance(value, dict) and set(value) <= {"name", "params"} and "name" in value:
+            name, params = value["name"], value.get("params") or {}
+        elif isinstance(value, str):
+            name, params = parse_noise(get_plugin_manager(), value)
+        else:
+            raise ValueError("must be text such as ou_0.2, or {name: ou, params: {sigma: 0.2}}")
+        check_path("noise", name, trust=self.trust)
+        params = get_plugin_manager().check_params("noise", name, params)
+        return Reference(kind="noise", name=name, params=params, where=self._where(("noise",)))
+
+    def _policy(self, value: Any) -> Any:
+        aliases = self.cls.policy_aliases
+        if not isinstance(value, str) or value in aliases:
+            return value
+        if "." in value or "/" in value or ":" in value:
+            return load_class("policy", value, trust=self.trust)
+        try:
+            return get_plugin_manager().load("policy", value)
+        except PluginError:
+            choices = ", ".join(aliases)
+            message = f"no policy {short(value)}; {self.cls.__name__} has {choices}"
+            raise ValueError(f"{message}{did_you_mean(value, aliases)}") from None
+
+    def _components(self, values: dict[str, Any]) -> None:
+        """Fill in what depends on other keys."""
+        buffer = values.get("replay_buffer_class")
+        if buffer is None and self.algorithm.startswith("her-"):
+            buffer = values["replay_buffer_class"] = load_class("replay-buffer", "HerReplayBuffer")
+        goals = "HerReplayBuffer" in {cls.__name__ for cls in getattr(buffer, "__mro__", ())}
+        if values["policy"] is None:
+            values["policy"] = "MultiInputPolicy" if goals else "MlpPolicy"
+        if "normalize" in values:
+            gamma = values.get("gamma")
+            try:
+                values["normalize"] = zoo.normalization(values["normalize"], gamma)
+            except ValueError as error:
+                self._fail(("normalize",), str(error))
+        self._policy_kwargs(values)
+        self._names("normalize", values, "stable_baselines3.common.vec_env:VecNormalize", {"venv"})
+        self._names("monitor_kwargs", values, "stable_baselines3.common.monitor:Monitor", {"env"})
+        if buffer is not None:
+            self._names("replay_buffer_kwargs", values, buffer, _GIVEN_TO_BUFFERS)
+
+    def _policy_kwargs(self, values: dict[str, Any]) -> None:
+        keywords = values.get("policy_kwargs") or {}
+        for key in _CLASSES.keys() & keywords.keys():
+            keywords[key] = self._policy_class(key, keywords[key])
+        policy = values["policy"]
+        policy = self.cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+        self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
+
+    def _policy_class(self, key: str, value: Any) -> Any:
+        try:
+            return load_class(_CLASSES[key], value, trust=self.trust)
+        except (ConfigError, PluginError) as error:
+            self._fail(("policy_kwargs", key), str(error))
+            return value
+
+    def _names(self, key: str, values: Mapping[str, Any], target: Any, ours: Iterable[str]) -> None:
+        """Check the names in a mapping of keyword arguments against what takes them."""
+        target = resolve_name(target) if isinstance(target, str) else target
+        known, anything = parameters(target)
+        choices = known.keys() - set(ours)
+        for name in values.get(key) or {}:
+            if name not in choices and not anything:
+                advice = did_you_mean(name, choices)
+                self._fail((key, name), f"{target.__name__} has no such argument{advice}")

@@ -1,0 +1,126 @@
+"""
+What the keys of an entry mean in RL Baselines3 Zoo (Raffin 2020,
+https://github.com/DLR-RM/rl-baselines3-zoo), key by key.
+
+Each function takes the value as it stands in the file and raises ValueError saying what is wrong.
+"""
+
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from typing import Any
+
+from pyrl_sb3.config.errors import did_you_mean, short
+from pyrl_sb3.config.expressions import ExpressionError, read_expression
+
+# Classes of the algorithms that the registry does not name yet.
+ALGORITHMS = {
+    "ddpg": "stable_baselines3:DDPG",
+    "td3": "stable_baselines3:TD3",
+    "sac": "stable_baselines3:SAC",
+    "tqc": "sb3_contrib:TQC",
+    "crossq": "sb3_contrib:CrossQ",
+    "dqn": "stable_baselines3:DQN",
+    "qrdqn": "sb3_contrib:QRDQN",
+}
+# Keys that are no argument of the algorithm, and the types of those that are plain values.
+RUN_KEYS: dict[str, Any] = {
+    "n_timesteps": int | None,
+    "n_envs": int,
+    "frame_stack": int | None,
+    "noise_type": str | None,
+    "noise_std": float | None,
+    "policy": Any,
+    "normalize": Any,
+    "env_kwargs": Any,
+    "monitor_kwargs": Any,
+    "env_wrapper": Any,
+    "vec_env_wrapper": Any,
+    "callback": Any,
+    "noise": Any,
+}
+# The zoo writes these as Python in a string; a mapping does as well.
+MAPPINGS = ("policy_kwargs", "replay_buffer_kwargs", "env_kwargs", "monitor_kwargs", "normalize")
+# Arguments of the algorithm that the command line sets.
+FROM_COMMAND_LINE = frozenset({"env", "seed", "device", "verbose", "tensorboard_log"})
+NOISES = {
+    "normal": "stable_baselines3.common.noise:NormalActionNoise",
+    "ornstein-uhlenbeck": "stable_baselines3.common.noise:OrnsteinUhlenbeckActionNoise",
+}
+
+
+def mapping(value: Any) -> dict[str, Any] | None:
+    """A mapping written as one, or as a string of Python."""
+    if isinstance(value, str):
+        try:
+            value = read_expression(value)
+        except ExpressionError as error:
+            raise ValueError(str(error)) from None
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"must be a mapping of names, such as dict(a=1), not {short(value)}")
+    return dict(value)
+
+
+def normalization(value: Any, gamma: float | None) -> dict[str, Any] | None:
+    """
+    Keyword arguments of ``VecNormalize``; None for no normalisation.
+
+    The discount factor is the algorithm's where the entry gives one.
+    """
+    keywords = {} if value is True else None if value is False else mapping(value)
+    if keywords is not None and gamma is not None:
+        keywords = {**keywords, "gamma": gamma}
+    return keywords
+
+
+def schedule(value: Any) -> float | Callable[[float], float]:
+    """A learning rate: a number, or ``lin_7.3e-4``, which falls to zero over the training."""
+    if callable(value):
+        return value  # of a trusted Python file
+    start: Any = value
+    if isinstance(value, str):
+        kind, underscore, start = value.strip().rpartition("_")
+        if underscore and kind not in ("lin", "linear"):
+            raise ValueError(f"no schedule {short(kind)}{did_you_mean(kind, ('lin', 'linear'))}")
+    try:
+        number = float(start)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number < float("inf"):
+        raise ValueError(f"must be a number such as 0.001, or lin_0.001, not {short(value)}")
+    if not (isinstance(value, str) and "_" in value):
+        return number
+    from stable_baselines3.common.utils import LinearSchedule
+
+    return LinearSchedule(number, 0.0, 1.0)
+
+
+def references(value: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Names and arguments of wrappers or callbacks: one or a list, a name or ``{name: {...}}``."""
+    found = []
+    for item in value if isinstance(value, list) else [] if value is None else [value]:
+        name, params = item, None
+        if isinstance(item, dict):
+            if len(item) != 1:
+                raise ValueError(
+                    f"each must be a name or one name with arguments, not {short(item)}"
+                )
+            ((name, params),) = item.items()
+        if not isinstance(params or {}, Mapping):
+            raise ValueError(
+                f"the arguments of {short(name)} must be a mapping, not {short(params)}"
+            )
+        if name is None or isinstance(name, (bool, int, float, list)) or name == "":
+            raise ValueError(f"must be the name of a class, not {short(name)}")
+        found.append((name, dict(params or {})))
+    return found
+
+
+def action_noise(noise_type: str, noise_std: float, action_dim: int) -> Any:
+    """The zoo's action noise, of the shape ``(action_dim,)``."""
+    import numpy as np
+
+    return resolve_name(NOISES[noise_type])(
+        mean=np.zeros(action_dim), sigma=noise_std * np.ones(action_dim)
+    )
