@@ -1,6 +1,7 @@
 """What every noise process must fulfil. Each check is a function; `check_noise` runs them all."""
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def copies_continue(case: NoiseCase) -> None:
 
 
 def survives_a_new_interpreter(case: NoiseCase) -> None:
-    """A saved process goes on in a new interpreter."""
+    """A saved process goes on in a new interpreter that has the same path."""
     noise = case.make(2)
     draw(noise, 7)
     saved = cloudpickle.dumps(noise)
@@ -116,7 +117,9 @@ def survives_a_new_interpreter(case: NoiseCase) -> None:
         "import pickle, sys; noise = pickle.load(sys.stdin.buffer);"
         f"sys.stdout.buffer.write(b''.join(noise().tobytes() for _ in range({STEPS})))"
     )
-    run = subprocess.run([sys.executable, "-c", code], input=saved, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, input=saved, capture_output=True)
     require(run.returncode == 0, f"cannot be loaded in a new interpreter: {run.stderr.decode()}")
     require(run.stdout == draw(noise).tobytes(), "goes on differently in a new interpreter")
 
