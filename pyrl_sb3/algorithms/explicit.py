@@ -15,6 +15,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 
+from pyrl_sb3.algorithms.acting import Array, Forward, gaussian_actions
 from pyrl_sb3.algorithms.flat import FlatAdam, FlatParameters
 from pyrl_sb3.algorithms.gaussian import SquashedGaussian
 from pyrl_sb3.algorithms.layers import Mlp
@@ -101,6 +102,11 @@ class GaussianActor:
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
         self._action_dim = get_action_dim(actor.action_space)
+        self._forward = Forward(self._mlp)
+
+    def explore(self, features: Array) -> Array:
+        """Actions in the environments, drawn: ``(n_envs, action_dim)``, in [-1, 1]."""
+        return gaussian_actions(self._forward(features))
 
     def sample(
         self, observations: th.Tensor, next_observations: th.Tensor
@@ -144,6 +150,11 @@ class DeterministicActor:
         self._flat_target, self._target = flat_mlp(networks(actor_target))
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
+        self._forward = Forward(self._online)
+
+    def explore(self, features: Array) -> Array:
+        """Actions in the environments: ``(n_envs, action_dim)``, in [-1, 1]."""
+        return self._forward(features)
 
     def act(self, observations: th.Tensor) -> th.Tensor:
         """Actions, to be followed by :meth:`descend`: ``(B, action_dim)``."""

@@ -1,28 +1,20 @@
 """Collecting experience, with less between two steps of the environment."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv
 
-if TYPE_CHECKING:
-
-    class _Base(OffPolicyAlgorithm):
-        actor: Any
-else:
-    _Base = object
-
-Array = npt.NDArray[Any]
+from pyrl_sb3.algorithms.acting import Array, features_of
+from pyrl_sb3.algorithms.step import GradientSteps
 
 
-class Rollouts(_Base):
+class Rollouts(GradientSteps):
     """
     Collecting experience for an SB3 off-policy algorithm; mixed in before it.
 
@@ -36,6 +28,15 @@ class Rollouts(_Base):
       buffers copy what they store.
     """
 
+    def _bind(self) -> None:
+        super()._bind()
+        # As CombinedExtractor orders them
+        keys = list(getattr(self.actor.features_extractor, "extractors", {}))
+        self._features = features_of(self.observation_space, keys)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_features"]
+
     def collect_rollouts(
         self,
         env: VecEnv,
@@ -48,6 +49,7 @@ class Rollouts(_Base):
     ) -> RolloutReturn:
         if env.num_envs > 1 and train_freq.unit is not TrainFrequencyUnit.STEP:
             raise ValueError(f"train_freq={tuple(train_freq)}: count steps with several envs")
+        self._ensure_bound()
         if self.policy.training:
             self.policy.set_training_mode(False)
         if self.use_sde:
@@ -85,13 +87,19 @@ class Rollouts(_Base):
         if self.num_timesteps < learning_starts and not sde_warmup:
             actions = np.array([self.action_space.sample() for _ in range(n_envs)])
             return actions, self.policy.scale_action(actions)
-        assert self._last_obs is not None
-        actions, _ = self.policy.predict(self._last_obs, deterministic=False)
-        scaled = self.policy.scale_action(actions)
+        scaled = self._explore()
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
-            actions = self.policy.unscale_action(scaled)
-        return actions, scaled
+        return self.policy.unscale_action(scaled), scaled
+
+    def _explore(self) -> Array:
+        """Actions of the policy, ``(n_envs, *action_shape)``, in [-1, 1]."""
+        assert self._last_obs is not None
+        if self._obstacle:
+            actions, _ = self.policy.predict(self._last_obs, deterministic=False)
+            return self.policy.scale_action(actions)
+        actions = self._learners[0].explore(self._features(self._last_obs))
+        return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
 
     def _store_transition(
         self,

@@ -8,11 +8,11 @@ from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.rollout import Rollouts
-from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+from pyrl_sb3.algorithms.step import Metrics
 from pyrl_sb3.policies import SACPolicy
 
 
-class SAC(GradientSteps, Rollouts, stable_baselines3.SAC):
+class SAC(Rollouts, stable_baselines3.SAC):
     """
     Soft actor-critic (Haarnoja 2018, https://arxiv.org/abs/1812.05905).
 

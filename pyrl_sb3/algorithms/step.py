@@ -10,7 +10,9 @@ from pyrl_sb3.algorithms import autograd, explicit
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 
 if TYPE_CHECKING:
-    _Base = OffPolicyAlgorithm
+
+    class _Base(OffPolicyAlgorithm):
+        actor: Any
 else:
     _Base = object
 
@@ -84,6 +86,12 @@ class GradientSteps(_Base):
         self._prepare = kind.preparation(self.policy)
         self._learners = self._make_learners(kind)
 
+    def _ensure_bound(self) -> None:
+        """Bind again where something else than training has moved the parameters."""
+        learners = [learner for learner in self._learners if learner]
+        if self._bound_policy is not self.policy or not all(each.attached() for each in learners):
+            self._bind()
+
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
         """
         What the gradient step trains; ``None`` for what this model does not have.
@@ -94,9 +102,7 @@ class GradientSteps(_Base):
 
     def _begin_training(self) -> tuple[Any, ...]:
         """Update the learning rates; the learners, as :meth:`_make_learners` returned them."""
-        learners = [learner for learner in self._learners if learner]
-        if self._bound_policy is not self.policy or not all(each.attached() for each in learners):
-            self._bind()
+        self._ensure_bound()
         if self._obstacle:
             self.policy.set_training_mode(True)
         self._update_learning_rate([learner.optimizer for learner in self._learners if learner])

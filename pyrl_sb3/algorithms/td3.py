@@ -8,11 +8,11 @@ from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.rollout import Rollouts
-from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+from pyrl_sb3.algorithms.step import Metrics
 from pyrl_sb3.policies import TD3Policy
 
 
-class TD3(GradientSteps, Rollouts, stable_baselines3.TD3):
+class TD3(Rollouts, stable_baselines3.TD3):
     """
     Twin delayed deep deterministic policy gradient (Fujimoto 2018,
     https://arxiv.org/abs/1802.09477).
