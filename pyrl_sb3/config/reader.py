@@ -212,11 +212,11 @@ class EntryReader:
         if values["policy"] is None:
             values["policy"] = "MultiInputPolicy" if goals else "MlpPolicy"
         if "normalize" in values:
-            gamma = values.get("gamma")
             try:
-                values["normalize"] = zoo.normalization(values["normalize"], gamma)
+                values["normalize"] = zoo.normalization(values["normalize"], values.get("gamma"))
             except ValueError as error:
                 self._fail(("normalize",), str(error))
+                del values["normalize"]
         self._policy_kwargs(values)
         self._names("normalize", values, "stable_baselines3.common.vec_env:VecNormalize", {"venv"})
         self._names("monitor_kwargs", values, "stable_baselines3.common.monitor:Monitor", {"env"})

@@ -1,0 +1,97 @@
+"""Configs that mean harm, or nothing: refused in one line each, and nothing of them is run."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyrl_sb3.config import ConfigError, read_experiment
+from pyrl_sb3.config.expressions import ExpressionError, read_expression
+
+CASES = sorted((Path(__file__).parent / "hostile").glob("*.yml"))
+PLANTED = (
+    "open('canary', 'w').close()\nWrapper = Callback = Policy = Buffer = Extractor = noise = 0\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a module on the path that leaves a `canary` when it is imported."""
+    (tmp_path / "planted.py").write_text(PLANTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(path: Path) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path, "sac", "Pendulum-v1")
+    (line,) = caught.value.problems
+    assert "\n" not in line
+    assert len(line) < 500
+    assert line.startswith(str(path))
+    return line.removeprefix(str(path))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_a_hostile_file_is_refused_in_one_line(case: Path, folder: Path) -> None:
+    line = refusal(case)
+    pattern = case.read_text().splitlines()[0].removeprefix("# expect: ")
+    assert re.search(pattern, line)
+    assert not (folder / "canary").exists()
+    assert "planted" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"default:\n  policy: Mlp\x00Policy\n", r"character '\x00' at 22 cannot stand in YAML"),
+        ("default: {gamma: 0.9}\n".encode("utf-16"), "not UTF-8 text, see byte 0"),
+        (b"default:\n  policy: caf\xe9\n", "not UTF-8 text, see byte 22"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8 text, see byte 0"),
+        (b"default: {gamma: 0.9}\n" + b"#" * 300_000, "larger than 256 kB"),
+        (b"PK\x03\x04default", r"cannot stand in YAML"),
+    ],
+    ids=["nul", "utf-16", "latin-1", "picture", "large", "archive"],
+)
+def test_bytes_that_are_no_text(raw: bytes, expected: str, folder: Path) -> None:
+    path = folder / "config.yml"
+    path.write_bytes(raw)
+    assert expected in refusal(path)
+
+
+def test_a_nul_in_an_expression_is_refused() -> None:
+    with pytest.raises(ExpressionError, match="null bytes"):
+        read_expression("dict(a=1\0)")
+
+
+def test_python_runs_only_when_trusted(folder: Path) -> None:
+    config = folder / "config.py"
+    config.write_text(
+        "open('canary', 'w').close()\n"
+        "from stable_baselines3.sac.policies import SACPolicy\n"
+        "hyperparams = {'default': dict(n_timesteps=10, policy=SACPolicy)}\n"
+    )
+    assert "pass --trust" in refusal(config)
+    assert not (folder / "canary").exists()
+    experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
+    assert experiment.policy.__name__ == "SACPolicy"
+    assert (folder / "canary").exists()
+
+
+def test_what_is_trusted_is_imported(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "import gymnasium\nclass Wrapper(gymnasium.Wrapper):\n"
+        "    def __init__(self, env, size=1):\n        super().__init__(env)\n"
+    )
+    config = folder / "config.yml"
+    config.write_text("default: {env_wrapper: [mine.Wrapper: {size: 2}]}")
+    experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
+    experiment.check_components()
+    assert experiment.env_wrapper[0].load().__name__ == "Wrapper"
+    config.write_text("default: {env_wrapper: [mine.Wrapper: {sise: 2}]}")
+    experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
+    with pytest.raises(ConfigError, match="takes no argument 'sise'; did you mean size"):
+        experiment.check_components()
