@@ -55,7 +55,4 @@ def run(arguments: Sequence[str]) -> int:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         typer.echo(f"pyrl: {' '.join(message.split())}", err=True)
         return 2
-    except KeyboardInterrupt:
-        typer.echo("pyrl: stopped before anything was learned; nothing was saved", err=True)
-        return 130
     return int(code or 0)

@@ -43,7 +43,9 @@ EvalFreq = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(metavar="N", help="PyTorch's threads [default: OMP_NUM_THREADS, or the cores]."),
+    typer.Option(
+        metavar="N", help="PyTorch's threads [default: OMP_NUM_THREADS, or the cores up to 4]."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error comes from.")]
 ModelPath = Annotated[

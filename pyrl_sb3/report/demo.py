@@ -20,6 +20,7 @@ log = logging.getLogger("pyrl_sb3")
 
 AGENT, ENV_ID = "her-sac", "FetchReach-v4"
 SOLVED = 0.95
+TIMESTEPS = 2000
 EPISODES, FILMED_EPISODES = 50, 6
 
 
@@ -54,7 +55,13 @@ def run_demo(
     make_folder(folder)
     check_film(folder / "agent.gif")
     request = TrainingRequest(
-        agent=AGENT, env_id=ENV_ID, seed=seed, save=folder, threads=threads, eval_freq=250
+        agent=AGENT,
+        env_id=ENV_ID,
+        timesteps=TIMESTEPS,
+        seed=seed,
+        save=folder,
+        threads=threads,
+        eval_freq=TIMESTEPS // 16,
     )
     start = time.perf_counter()
     training = train(request, callbacks)

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -122,6 +122,17 @@ def check_fit(agent: Agent, env: Env, env_id: str) -> None:
         )
 
 
+class SuccessName(gym.Wrapper[Any, Any, Any, Any]):
+    """Calls success what SB3 calls it: some environments say `success`, SB3 reads `is_success`."""
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, and copy `success` where there is one."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if "success" in info:
+            info.setdefault("is_success", info["success"])
+        return observation, reward, terminated, truncated, info
+
+
 def vector_env(
     env_id: str,
     n_envs: int,
@@ -148,5 +159,6 @@ def vector_env(
         seed=seed,
         monitor_dir=str(monitor) if monitor else None,
         env_kwargs={"render_mode": render_mode},
+        wrapper_class=SuccessName,
     )
     return venv if normalize is None else VecNormalize(venv, **normalize)
