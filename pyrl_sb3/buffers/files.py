@@ -193,8 +193,17 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
 
             transfer(source, target, each)
     if restore_rng:
-        buffer.rng.bit_generator.state = saved.rng
+        _restore_rng(buffer.rng, saved, folder)
     buffer.adopt(target, rows[-target.slots :])
+
+
+def _restore_rng(rng: np.random.Generator, saved: Header, folder: Path) -> None:
+    try:
+        rng.bit_generator.state = saved.rng
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder} has no state for a {type(rng.bit_generator).__name__}: {error}"
+        ) from error
 
 
 def _once(saved: Header) -> list[str]:
@@ -215,6 +224,8 @@ def _check_fits(buffer: "ReplayBuffer", saved: Header, wanted: Layout, folder: P
                     f"{name!r} is {_describe(there.get(name))} in {folder} "
                     f"and {_describe(here.get(name))} in the buffer"
                 )
+    if saved.layout.lead != wanted.lead:
+        raise ValueError(f"{folder} cannot be loaded: its frame stacks are not the buffer's")
     if buffer.copy_info_dict and not saved.has_infos:
         raise ValueError(f"{folder} holds no infos, which copy_info_dict=True needs")
 

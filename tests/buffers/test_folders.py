@@ -1,0 +1,421 @@
+"""How replay buffers are written: little at a time, all or nothing, and read with suspicion."""
+
+import copy
+import errno
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, files, shards
+
+ACTIONS = spaces.Box(-1, 1, (4,), np.float32)
+SIZES = {"achieved_goal": 3, "desired_goal": 3, "observation": 25}
+
+
+def goal_space(**sizes):
+    boxes = {k: spaces.Box(-np.inf, np.inf, (n,)) for k, n in {**SIZES, **sizes}.items()}
+    return spaces.Dict(boxes)
+
+
+def make(size=100_000, **kwargs):
+    return HerReplayBuffer(size, goal_space(), ACTIONS, env=None, n_sampled_goal=0, **kwargs)
+
+
+def fill(buffer, steps, length=50, seed=0):
+    """Episodes of 50 steps of noise, shaped like FetchPickAndPlace's."""
+    rng = np.random.default_rng(seed)
+    noise = {key: rng.random((steps + 1, 1, n), np.float32) for key, n in SIZES.items()}
+    actions, goals = rng.random((steps, 1, 4), np.float32), noise.pop("desired_goal")
+    infos = [{"TimeLimit.truncated": True}]
+    for t in range(steps):
+        goal = {"desired_goal": goals[t // length]}
+        obs, after = ({**{k: v[i] for k, v in noise.items()}, **goal} for i in (t, t + 1))
+        done = np.array([t % length == length - 1])
+        buffer.add(obs, after, actions[t], np.zeros(1), done, infos)
+    return buffer
+
+
+def contents(buffer):
+    """All that is stored, as bytes."""
+    positions = np.arange(buffer.store.first, buffer.store.now)
+    batch = buffer.sample_at(positions, np.zeros_like(positions))[:5]
+    arrays = [a for part in batch for a in (part.values() if isinstance(part, dict) else [part])]
+    return b"".join(array.numpy().tobytes() for array in arrays)
+
+
+def loaded(folder, size=100_000):
+    buffer = make(size)
+    buffer.load(folder)
+    return buffer
+
+
+def listing(folder):
+    return {file.name: file.stat().st_size for file in folder.iterdir()}
+
+
+def test_ten_thousand_fetch_transitions_take_less_than_1_5_megabytes(tmp_path):
+    fill(make(1_000_000), 10_000).save(tmp_path)
+    assert sum(listing(tmp_path).values()) <= 1_500_000
+
+
+def test_a_further_save_writes_what_is_new(tmp_path):
+    buffer = fill(make(), 10_000)
+    buffer.save(tmp_path)
+    for steps in (100, 1000, 3):
+        before = listing(tmp_path)
+        fill(buffer, steps).save(tmp_path)
+        new = {name: size for name, size in listing(tmp_path).items() if name not in before}
+        assert sum(new.values()) <= 134 * steps + 1000  # and a running episode
+        assert contents(loaded(tmp_path)) == contents(buffer)
+
+
+def test_many_small_saves_leave_few_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MANY_SMALL", 8)
+    buffer, written = make(), 0
+    for _ in range(60):
+        before = listing(tmp_path)
+        fill(buffer, 10).save(tmp_path)
+        written += sum(size for name, size in listing(tmp_path).items() if name not in before)
+    assert len(listing(tmp_path)) <= files.MANY_SMALL + 3
+    assert written < 7 * 134 * 600
+    assert contents(loaded(tmp_path)) == contents(buffer)
+
+
+def test_large_saves_are_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SHARD_BYTES", 20_000)
+    buffer = fill(make(1000), 2345)
+    buffer.save(tmp_path)
+    assert sum(name.endswith(".bin") for name in listing(tmp_path)) == 1 + -(-1000 * 128 // 20_000)
+    assert max(listing(tmp_path).values()) < 25_000
+    assert contents(loaded(tmp_path, 1000)) == contents(buffer)
+    fill(buffer, 500, seed=1).save(tmp_path)
+    assert contents(loaded(tmp_path, 1000)) == contents(buffer)
+
+
+def test_only_a_continuation_is_added(tmp_path):
+    buffer = fill(make(), 200)
+    buffer.save(tmp_path)
+    twin = copy.deepcopy(buffer)
+    resumed = loaded(tmp_path)
+    fill(buffer, 100, seed=1).save(tmp_path)
+    for other, seed in ((twin, 2), (resumed, 3), (fill(make(), 350), 4), (buffer, 5)):
+        fill(other, 100, seed=seed).save(tmp_path)
+        assert contents(loaded(tmp_path)) == contents(other)
+    buffer.reset()
+    fill(buffer, 10).save(tmp_path)
+    assert contents(loaded(tmp_path)) == contents(buffer)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # torch has threads
+def test_a_forked_process_is_another_buffer(tmp_path):
+    buffer = fill(make(), 100)
+    buffer.save(tmp_path)
+    fill(buffer, 50)
+    child = os.fork()
+    if not child:
+        fill(buffer, 100, seed=1).save(tmp_path)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    fill(buffer, 200, seed=2).save(tmp_path)
+    assert contents(loaded(tmp_path)) == contents(buffer)
+
+
+def test_the_generator_goes_on_unless_told_otherwise(tmp_path):
+    buffer = fill(make(seed=1), 100)
+    buffer.sample(7)
+    buffer.save(tmp_path)
+    other, fresh = make(seed=2), make(seed=2)
+    other.load(tmp_path)
+    assert buffer.rng.random() == other.rng.random()
+    expected = make(seed=2).rng.random()
+    fresh.load(tmp_path, restore_rng=False)
+    assert fresh.rng.random() == expected
+
+
+def test_a_cut_after_a_save_is_saved(tmp_path):
+    buffer = fill(make(), 120)
+    buffer.save(tmp_path)
+    buffer.truncate_last_trajectory()
+    buffer.save(tmp_path)
+    again = loaded(tmp_path)
+    assert (again.store._ends == buffer.store._ends).all()
+    assert contents(again) == contents(buffer)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_bit_comes_back(tmp_path, dtype):
+    space = spaces.Dict(
+        {
+            "f": spaces.Box(-np.inf, np.inf, (3,), np.float64),
+            "start": spaces.MultiBinary(2),
+            "i": spaces.Discrete(9),
+            "u": spaces.Box(0, 255, (2, 2, 1), np.uint8),
+        }
+    )
+    buffer, again = (DictReplayBuffer(50, space, spaces.Discrete(3), dtype=dtype) for _ in "ab")
+    odd = np.array([[np.nan, -np.inf, -0.0], [5e-324, 1e-7, -np.nan]], dtype)
+    for t in range(9):
+        f, b, i, u = odd[[t % 2]], np.array([[t % 2, 1]]), np.array([t]), np.full((1, 2, 2, 1), t)
+        obs = {"f": f, "start": b.astype(np.int8), "i": i, "u": u.astype(np.uint8)}
+        buffer.add(obs, obs, np.array([[2]]), np.array([np.nan]), np.array([False]), [{}])
+    buffer.save(tmp_path)
+    again.load(tmp_path)
+    for mine, theirs in zip(buffer.store.columns, again.store.columns, strict=True):
+        assert mine.ring[:9].tobytes() == theirs.ring[:9].tobytes()
+        assert mine.pending.tobytes() == theirs.pending.tobytes()
+    assert contents(buffer) == contents(again)
+
+
+@pytest.mark.parametrize("size", [10, 33, 40, 200])
+@pytest.mark.parametrize("storage", ["ram", "memmap"])
+def test_frame_stacks(tmp_path, size, storage):
+    space = spaces.Box(0, 255, (2, 3, 4), np.uint8)
+
+    def images(slots):
+        where = {"storage": storage, "path": tmp_path / "map"} if storage == "memmap" else {}
+        return ReplayBuffer(slots, space, ACTIONS, frame_stack=4, **where)
+
+    buffer, log = images(40), []
+    for t in range(130):
+        if t % 17 == 0:
+            obs = np.full((1, *space.shape), t, np.uint8)
+        after = np.concatenate([obs[..., 1:], np.full((1, 2, 3, 1), t + 100, np.uint8)], axis=-1)
+        done = np.array([t % 17 == 16])
+        buffer.add(obs, after, np.zeros(4), np.zeros(1), done, [{"TimeLimit.truncated": True}])
+        log.append((obs[0], after[0]))
+        obs = after
+        if t % 30 == 20:
+            buffer.save(tmp_path / "saved")
+    buffer.save(tmp_path / "saved")
+    again = images(size)
+    again.load(tmp_path / "saved")
+    positions = np.arange(again.store.first, again.store.now)
+    batch = again.sample_at(positions, np.zeros_like(positions))
+    expected = log[-min(size, 40) :]
+    assert np.array_equal(batch.observations.numpy(), [pair[0] for pair in expected])
+    assert np.array_equal(batch.next_observations.numpy(), [pair[1] for pair in expected])
+
+
+def test_plain_and_hindsight_buffers_read_each_others_files(tmp_path):
+    plain = DictReplayBuffer(500, goal_space(), ACTIONS)
+    hindsight = fill(make(), 120)
+    hindsight.save(tmp_path / "hindsight")
+    plain.load(tmp_path / "hindsight")
+    assert contents(plain) == contents(hindsight)
+    fill(plain, 30)
+    plain.save(tmp_path / "plain")
+    assert contents(loaded(tmp_path / "plain")) == contents(plain)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"observation": 24}, "'observation/observation' is float32 of shape .25,. in .* and .*24"),
+        ({"desired_goal": 2, "achieved_goal": 2}, "achieved_goal' is float32 of shape .3,."),
+        ({"extra": 1}, "'observation/extra' is missing in"),
+    ],
+)
+def test_other_shapes_are_refused_by_key(tmp_path, kwargs, message):
+    fill(make(), 20).save(tmp_path)
+    other = DictReplayBuffer(100, goal_space(**kwargs), ACTIONS)
+    with pytest.raises(ValueError, match=message):
+        other.load(tmp_path)
+    half = make(dtype="float16")
+    with pytest.raises(ValueError, match=r"float32 of shape .* and float16"):
+        half.load(tmp_path)
+    actions = HerReplayBuffer(100, goal_space(), spaces.Box(-1, 1, (3,)), env=None)
+    with pytest.raises(ValueError, match=r"'action' is float32 of shape .4,."):
+        actions.load(tmp_path)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with several files, and what is in it."""
+    buffer = make()
+    for _ in range(3):
+        fill(buffer, 20).save(tmp_path / "saved")
+    return tmp_path / "saved", contents(buffer)
+
+
+def refused(folder, match):
+    buffer = fill(make(), 7)
+    before = contents(buffer)
+    with pytest.raises(ValueError, match=match) as caught:
+        buffer.load(folder)
+    assert contents(buffer) == before
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_is_refused_by_file_name(saved):
+    folder, _ = saved
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        for at in range(0, len(whole), max(len(whole) // 25, 1)):
+            for bit in (0, 5):
+                flipped = bytearray(whole)
+                flipped[at] ^= 1 << bit
+                if file.suffix == ".json" and bytes(flipped).split() == whole.split():
+                    continue  # only the white space is different
+                file.write_bytes(flipped)
+                refused(folder, file.name)
+        for length in (0, 1, len(whole) // 2, len(whole) - 1):
+            file.write_bytes(whole[:length])
+            refused(folder, file.name)
+        file.write_bytes(whole + b"\0")
+        refused(folder, file.name)
+        file.unlink()
+        refused(folder, file.name)
+        file.write_bytes(whole)
+    loaded(folder)
+
+
+def rewrite(folder, change):
+    """Change the header as somebody would who also works out its checksum."""
+    whole = json.loads((folder / "header.json").read_bytes())
+    change(whole["content"])
+    whole["checksum"] = shards._checksum(whole["content"])
+    (folder / "header.json").write_text(json.dumps(whole))
+
+
+def put(*path):
+    *keys, last, value = path
+
+    def change(content):
+        for key in keys:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("shards", 0, "name", "../1-2-0123456789abcdef.bin"),
+        put("shards", 0, "name", "header.json"),
+        put("shards", 0, "past", 2**40),
+        put("shards", 0, "size", 2**50),
+        put("shards", 1, "first", 0),
+        put("shards", 0, "low", [-1]),
+        put("shards", 0, "high", [2**40]),
+        put("shards", []),
+        put("tip", "low", [0]),
+        put("tip", "high", []),
+        put("n_envs", 0),
+        put("n_envs", 10**9),
+        put("n_envs", "1"),
+        put("now", 10**12),
+        put("now", -1),
+        put("first", 60.0),
+        put("layout", "steps", "reward", [[10**9], "<f4"]),
+        put("layout", "steps", "reward", [[], "|O"]),
+        put("layout", "steps", "reward", [[], "<V4"]),
+        put("layout", "episodes", {}),
+        put("layout", "lead", "reward", 5),
+        put("layout", "lead", {}),
+        put("layout", None),
+        put("rng", {}),
+        put("extra", 1),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(saved, change):
+    folder, _ = saved
+    rewrite(folder, change)
+    refused(folder, r"header\.json|cannot be loaded|is damaged|is missing in|no state for a PCG64")
+
+
+def test_a_newer_format_is_refused_and_left_alone(saved):
+    folder, _ = saved
+    header = json.loads((folder / "header.json").read_bytes())
+    (folder / "header.json").write_text(json.dumps({**header, "format": 2}))
+    before = listing(folder)
+    refused(folder, "has format 2, and this version of pyrl-sb3 reads 1: update")
+    with pytest.raises(ValueError, match="format 2"):
+        make().save(folder)
+    assert listing(folder) == before
+
+
+def test_foreign_files_and_folders_are_refused_and_left_alone(tmp_path):
+    (tmp_path / "buffer.pkl").write_bytes(b"pickle")
+    refused(tmp_path, "is no replay buffer's folder: it has no header.json")
+    with pytest.raises(ValueError, match=r"holds 'buffer\.pkl' and no replay buffer"):
+        make().save(tmp_path)
+    with pytest.raises(ValueError, match=r"buffer\.pkl is a file"):
+        make().save(tmp_path / "buffer.pkl")
+    refused(tmp_path / "buffer.pkl", "is no replay buffer's folder")
+    with pytest.raises(FileNotFoundError, match="none does not exist"):
+        make().load(tmp_path / "none")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "header.json").write_text('{"format": 1}')
+    refused(tmp_path / "json", "header.json is damaged, or no replay buffer's header")
+    assert listing(tmp_path)["buffer.pkl"] == 6
+
+
+@pytest.mark.parametrize("budget", [0, 1, 300, 2000, 4000])
+def test_a_full_disk_leaves_the_previous_save(saved, monkeypatch, budget):
+    folder, before = saved
+    names = listing(folder)
+    left = [budget]
+
+    class Full:
+        """A file on a disk with `left` bytes free."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            self.file.write(bytes(data)[: left[0]])
+            left[0] -= len(data)
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = shards.Path.open
+    monkeypatch.setattr(
+        shards.Path,
+        "open",
+        lambda path, mode="r", **kw: (
+            Full(opened(path, mode)) if "x" in mode else opened(path, mode, **kw)
+        ),
+    )
+    buffer = loaded(folder)
+    fill(buffer, 20, seed=3)
+    with pytest.raises(OSError, match=r"not saved \(No space left on device\)") as caught:
+        buffer.save(folder)
+    assert caught.value.errno == errno.ENOSPC
+    assert listing(folder) == names
+    assert contents(loaded(folder)) == before
+    left[0] = 10**9
+    buffer.save(folder)
+    assert contents(loaded(folder)) == contents(buffer)
+
+
+def test_left_over_files_are_removed_and_others_are_not(saved):
+    folder, _ = saved
+    (folder / "notes.txt").write_text("mine")
+    (folder / "0-60-0123456789abcdef.bin").write_bytes(b"interrupted")
+    (folder / "header-0123456789abcdef.tmp").write_bytes(b"interrupted")
+    buffer = loaded(folder)
+    buffer.save(folder)
+    names = set(listing(folder))
+    assert "notes.txt" in names
+    assert not names & {"0-60-0123456789abcdef.bin", "header-0123456789abcdef.tmp"}
+
+
+def test_a_folder_may_be_moved_and_copied(saved, tmp_path):
+    folder, before = saved
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder)
+    assert contents(loaded(tmp_path / "copy")) == before
