@@ -54,7 +54,7 @@ class StepColumn:
         edges = np.cumsum([0, *widths]).tolist()
         self.spans = {key: slice(*edges[i : i + 2]) for i, key in enumerate(fields)}
         self.shapes = {k: (table.n_envs, w) for k, w in zip(fields, widths, strict=True)}
-        self.name = "+".join(fields)
+        self.name = "last/" + "+".join(fields)  # no key can be taken for another fact
         self.dtype = next(iter(fields.values())).dtype
         self.ring = allocate(self.name, (slots * table.n_envs, edges[-1]), self.dtype)
         self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
