@@ -56,11 +56,13 @@ class Reference:
 
     def load(self) -> Any:
         """
-        The class itself.
+        The class itself, or the ready object of a trusted Python file.
 
         :raises ConfigError: when it cannot be found or imported, is of another kind, or takes other
             arguments.
         """
+        if not isinstance(self.name, (str, type)):
+            return self.name
         try:
             target = load_class(self.kind, self.name, trust=self.trust)
             self._check(target)
@@ -87,13 +89,15 @@ class Reference:
 
 def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
     """
-    The class of that kind that `name` stands for; what is no string is returned as it is.
+    The class of that kind that `name` stands for; a class and None are returned as they are.
 
     :raises ConfigError: for a path that may not be followed, or leads to something else.
     :raises PluginError: for a name that no plugin provides.
     """
-    if not isinstance(name, str):
+    if name is None or inspect.isclass(name):
         return name
+    if not isinstance(name, str):
+        raise ConfigError(f"must be the name of a class, not {short(name)}")
     if name in NAMES:
         return _of_kind(kind, name, resolve_name(NAMES[name]))
     if "/" not in name and ("." in name or ":" in name):
@@ -120,9 +124,10 @@ def check_path(kind: str, name: Any, *, trust: bool) -> None:
     if package in TRUSTED:
         return
     if package not in {info.module.partition(".")[0] for info in _plugins()}:
+        advice = did_you_mean(name, NAMES) or did_you_mean(package, TRUSTED)
         raise ConfigError(
             f"{kind} {short(name)} would run code of {package!r}; pass --trust if you trust it, "
-            f"or install it as a plugin{did_you_mean(package, TRUSTED)}"
+            f"or install it as a plugin{advice}"
         )
 
 

@@ -192,9 +192,9 @@ class EntryReader:
 
     def _policy(self, value: Any) -> Any:
         aliases = self.cls.policy_aliases
-        if not isinstance(value, str) or value in aliases:
+        if value is None or value in aliases:
             return value
-        if "." in value or "/" in value or ":" in value:
+        if not isinstance(value, str) or "." in value or "/" in value or ":" in value:
             return load_class("policy", value, trust=self.trust)
         try:
             return get_plugin_manager().load("policy", value)

@@ -1,0 +1,273 @@
+"""Entries read into experiments: values, overrides, and every mistake reported at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stable_baselines3.common.noise import NormalActionNoise
+from torch import nn, optim
+
+import pyrl_sb3
+from pyrl_sb3.config import ConfigError, Experiment, read_experiment
+from pyrl_sb3.config.expressions import NAMES, ExpressionError, read_expression
+
+PACKAGED = Path(pyrl_sb3.__file__).parent / "hyperparams"
+
+
+def read(folder: Path, text: str, *overrides: str, algorithm: str = "sac") -> Experiment:
+    path = folder / "my.yml"
+    path.write_text(text)
+    return read_experiment(path, algorithm, "Pendulum-v1", overrides=overrides)
+
+
+def problems(folder: Path, text: str, *overrides: str, algorithm: str = "sac") -> list[str]:
+    """What is wrong, without the folder."""
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text, *overrides, algorithm=algorithm)
+    return [line.replace(f"{folder}/", "") for line in caught.value.problems]
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    text = """\
+default: &default
+  gamma: high
+  n_timesteps: 1e6
+Pendulum-v1:
+  <<: *default
+  batch_sise: 256
+  tau: 1.5
+  buffer_size: 0.5
+  seed: 3
+  use_sde: "yes"
+  train_freq: [1, episodes]
+  noise_type: gaussian
+  policy_kwargs: dict(net_arhc=[64], activation_fn=nn.Relu)
+  monitor_kwargs: {info_keyword: [a]}
+  env_wrapper: elsewhere.Wrapper
+"""
+    assert problems(tmp_path, text) == [
+        "my.yml:2: Pendulum-v1.gamma: must be a number, not 'high'",
+        "my.yml:6: Pendulum-v1.batch_sise: SAC has no such setting; did you mean batch_size?",
+        "my.yml:7: Pendulum-v1.tau: must be from 0 to 1, not 1.5",
+        "my.yml:8: Pendulum-v1.buffer_size: must be a whole number, not 0.5",
+        "my.yml:9: Pendulum-v1.seed: is set by the command line, not by a config",
+        "my.yml:10: Pendulum-v1.use_sde: must be true or false, not 'yes'",
+        "my.yml:13: Pendulum-v1.policy_kwargs: 'nn.Relu' in 'dict(net_arhc=[64], "
+        "activation_fn=nn.Relu)': not a name that configs may use; did you mean nn.ReLU?",
+        "my.yml:15: Pendulum-v1.env_wrapper: env-wrapper 'elsewhere.Wrapper' would run code of "
+        "'elsewhere'; pass --trust if you trust it, or install it as a plugin",
+        "my.yml:14: Pendulum-v1.monitor_kwargs.info_keyword: Monitor has no such argument; "
+        "did you mean info_keywords?",
+        "my.yml:12: Pendulum-v1.noise_type: no noise 'gaussian': normal or ornstein-uhlenbeck; "
+        "`noise` takes the noise of a plugin",
+        "my.yml:12: Pendulum-v1.noise_type: needs noise_std, its standard deviation",
+        "my.yml:11: Pendulum-v1.train_freq: counts in step or episode, not 'episodes'; "
+        "did you mean episode?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "text", "expected"),
+    [
+        ("dqn", "{noise_type: normal, noise_std: 0.1}", "explores without action noise"),
+        ("sac", "{noise_std: 0.1}", "noise_std: needs noise_type"),
+        ("sac", "{noise: ou_0.2, noise_type: normal, noise_std: 0.1}", "leave one of them out"),
+        ("sac", "{noise: norml_0.2}", "Did you mean 'normal'?"),
+        ("sac", "{noise: 3}", "must be text such as ou_0.2"),
+        ("sac", "{noise: {name: ou, params: {sgima: 1}}}", "Did you mean 'sigma'?"),
+        ("sac", "{n_envs: 2, train_freq: [1, episode]}", "counting in episodes needs n_envs: 1"),
+        ("sac", "{train_freq: 0}", "train_freq: must be at least 1, not 0"),
+        ("sac", "{train_freq: [1]}", "train_freq: must be a list or a whole number, not (1,)"),
+        ("sac", "{learning_rate: lim_1e-3}", "no schedule 'lim'; did you mean lin?"),
+        ("sac", "{learning_rate: -0.1}", "must be a number such as 0.001, or lin_0.001, not -0.1"),
+        ("sac", "{learning_rate: true}", "not True"),
+        ("sac", "{policy: MlpPolcy}", "CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?"),
+        ("sac", "{policy: 3}", "policy: must be the name of a class, not 3"),
+        ("her-sac", "{policy: MlpPolicy}", "HerReplayBuffer needs MultiInputPolicy"),
+        ("her-sac", "{frame_stack: 4}", "goals that are not stacked"),
+        ("her-sac", "{replay_buffer_kwargs: {n_sampled_gaol: 4}}", "did you mean n_sampled_goal?"),
+        ("sac", "{replay_buffer_kwargs: {n_sampled_goal: 4}}", "needs replay_buffer_class"),
+        ("sac", "{replay_buffer_class: HerReplayBufer}", "HerReplayBufer"),
+        ("sac", "{replay_buffer_class: 3}", "must be the name of a class, not 3"),
+        ("sac", "{optimize_memory_usage: true}", "handle_timeout_termination=False"),
+        ("sac", "{normalize: 3}", "normalize: must be a mapping of names"),
+        ("sac", "{normalize: {clip_osb: 3}}", "normalize.clip_osb: VecNormalize has no such argum"),
+        ("sac", "{policy_kwargs: {net_arch: [64], activation_fn: nn.Rleu}}", "mean nn.ReLU?"),
+        ("sac", "{policy_kwargs: {optimizer_class: nn.ReLU}}", "must be a subclass of Optimizer"),
+        ("sac", "{env_kwargs: [1]}", "env_kwargs: must be a mapping"),
+        ("sac", "{callback: [{a.B: 3}]}", "the arguments of 'a.B' must be a mapping, not 3"),
+        ("sac", "{env: 3}", "is set by the command line"),
+        ("sac", "{_init_setup_model: false}", "has no such setting"),
+        ("sac", "{action_noise: 3}", "must be a ActionNoise, not 3"),
+        ("td3", "{use_sde: true}", "TD3 has no such setting"),
+        ("crossq", "{policy: MultiInputPolicy}", "CrossQ has MlpPolicy"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_remedy(
+    algorithm: str, text: str, expected: str, tmp_path: Path
+) -> None:
+    (line,) = problems(tmp_path, f"default: {text}", algorithm=algorithm)
+    assert line.startswith("my.yml:1: default.")
+    assert expected in line
+
+
+def test_files_and_entries_that_are_not_there(tmp_path: Path) -> None:
+    read(tmp_path, "default: {}")
+    with pytest.raises(ConfigError, match=r"mx\.yml: No such file or directory; did you mean my"):
+        read_experiment(tmp_path / "mx.yml", "sac", "Pendulum-v1")
+    with pytest.raises(ConfigError, match=r"x\.yml: Not a directory"):
+        read_experiment(tmp_path / "my.yml" / "x.yml", "sac", "Pendulum-v1")
+    with pytest.raises(ConfigError, match="did you mean sac"):
+        read_experiment(tmp_path / "my.yml", "saac", "Pendulum-v1")
+    lines = problems(tmp_path, "Pendulum-v0: {}")
+    assert lines == ["my.yml: no entry 'Pendulum-v1' and no `default`; did you mean Pendulum-v0?"]
+
+
+def test_values_take_the_type_that_is_declared(tmp_path: Path) -> None:
+    text = "default: {gamma: 1e-1, buffer_size: !!float 1e3, learning_rate: 3e-4, ent_coef: auto}"
+    arguments = read(tmp_path, text).arguments
+    assert arguments == {
+        "gamma": 0.1,
+        "buffer_size": 1000,
+        "learning_rate": 3e-4,
+        "ent_coef": "auto",
+    }
+    assert type(arguments["buffer_size"]) is int
+    assert read(tmp_path, "default: {ent_coef: 1e-2}").arguments == {"ent_coef": 0.01}
+
+
+def test_overrides(tmp_path: Path) -> None:
+    text = (
+        "default: {gamma: 0.9, normalize: true, policy_kwargs: 'dict(net_arch=[8], n_critics=1)'}"
+    )
+    experiment = read(
+        tmp_path,
+        text,
+        "gamma=0.5",
+        "policy_kwargs.net_arch=[256,256]",
+        "policy_kwargs.activation_fn=nn.ELU",
+        "normalize.clip_obs=5",
+        "env_kwargs.name=foo:bar",
+        "learning_rate=lin_1e-3",
+        "gamma=0.6",
+    )
+    assert experiment.arguments["policy_kwargs"] == {
+        "net_arch": [256, 256],
+        "n_critics": 1,
+        "activation_fn": nn.ELU,
+    }
+    assert experiment.normalize == {"clip_obs": 5, "gamma": 0.6}
+    assert experiment.env_kwargs == {"name": "foo:bar"}
+    assert experiment.arguments["learning_rate"](0.5) == 5e-4
+    assert yaml.safe_load(yaml.safe_dump(dict(experiment.given))) == {
+        "gamma": 0.6,
+        "normalize": {"clip_obs": 5},
+        "policy_kwargs": {"net_arch": [256, 256], "n_critics": 1, "activation_fn": "nn.ELU"},
+        "env_kwargs": {"name": "foo:bar"},
+        "learning_rate": "lin_1e-3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("gamma", "--set 'gamma': must read key=value, such as gamma=0.98"),
+        (".a=1", "--set '.a=1': must read key=value, such as gamma=0.98"),
+        ("gama=0.9", "--set gama: SAC has no such setting; did you mean gamma?"),
+        ("gamma=x", "--set gamma: must be a number, not 'x'"),
+        ("gamma.x=1", "--set gamma.x: gamma is 0.9, no mapping"),
+        ("policy_kwargs.net_arhc=[1]", "--set policy_kwargs.net_arhc: SACPolicy has no such"),
+        ("policy_kwargs.a=[", "--set policy_kwargs.a:1: "),
+        ("policy_kwargs=open('x')", "--set policy_kwargs: \"open('x')\": only dict(...)"),
+        ("ent_coef=!!python/name:os.system", "--set ent_coef:1: the tag '!!python/name:os.system'"),
+    ],
+)
+def test_wrong_overrides(override: str, expected: str, tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, "default: {gamma: 0.9}", override)
+    assert line.startswith(expected)
+
+
+def test_names_of_the_registry(tmp_path: Path) -> None:
+    text = "default: {noise: ou_0.3, replay_buffer_class: her, callback: [stop-at-episodes: "
+    experiment = read(tmp_path, text + "{max_episodes: 2}]}")
+    assert experiment.noise is not None
+    assert (experiment.noise.name, experiment.noise.params) == ("ou", {"sigma": 0.3})
+    assert experiment.arguments["replay_buffer_class"] is pyrl_sb3.HerReplayBuffer
+    assert experiment.policy == "MultiInputPolicy"
+    (callback,) = experiment.callback
+    assert callback.load()(**callback.params).max_episodes == 2
+    experiment = read(tmp_path, "default: {noise: {name: ou, params: {theta: 1}}}")
+    assert experiment.noise is not None
+    assert experiment.noise.params == {"theta": 1}
+    assert read(tmp_path, "default: {noise: none}").noise is None
+    policy = read(tmp_path, "default: {policy: sac}").policy
+    assert policy is pyrl_sb3.SACPolicy
+
+
+def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:
+    text = """\
+default:
+  env_wrapper:
+    - gymnasium.wrappers.ClipActoin
+    - gymnasium.nowhere.Wrapper
+  vec_env_wrapper: stable_baselines3.common.vec_env.VecFrameStack
+  callback: [evla, stable_baselines3.common.callbacks.CheckpointCallback: {save_frq: 1}]
+"""
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text).check_components()
+    clip, nowhere, typo, argument = caught.value.problems
+    assert "gymnasium.wrappers has no ClipActoin; did you mean ClipAction?" in clip
+    assert "No module named 'gymnasium.nowhere'" in nowhere
+    assert "Did you mean 'eval'?" in typo
+    assert "takes no argument 'save_frq'; did you mean save_freq?" in argument
+
+
+def test_noise_as_the_zoo_makes_it(tmp_path: Path) -> None:
+    text = "default: {noise_type: normal, noise_std: 0.2}"
+    noise = read(tmp_path, text).model_arguments(2)["action_noise"]
+    assert type(noise) is NormalActionNoise
+    assert noise._sigma.tolist() == [0.2, 0.2]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGED.glob("*.yml")), ids=lambda path: path.stem)
+def test_the_packaged_configs_are_right(path: Path) -> None:
+    entries = yaml.safe_load(path.read_text())
+    assert "default" in entries
+    for entry in entries:
+        experiment = read_experiment(path, path.stem, entry)
+        assert experiment.n_timesteps
+        experiment.check_components()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("dict()", {}),
+        (" dict(a=-1.5, b=+2, c=(1,), d=[], e={'f': None, 3: True}) ", None),
+        (
+            "dict(net_arch=dict(pi=[256, 256], qf=[1024]))",
+            {"net_arch": {"pi": [256, 256], "qf": [1024]}},
+        ),
+        ("nn.Tanh", nn.Tanh),
+        ("[th.nn.SiLU, torch.optim.Adam]", [nn.SiLU, optim.Adam]),
+        ("'text'", "text"),
+        ("1_000", 1000),
+    ],
+)
+def test_expressions_mean_what_they_mean_in_python(text: str, value: Any) -> None:
+    assert read_expression(text) == (eval(text) if value is None else value)
+
+
+def test_every_name_exists() -> None:
+    for name in NAMES:
+        assert isinstance(read_expression(name), type), name
+
+
+def test_a_refusal_names_the_part_and_the_nearest_name() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        read_expression("dict(activation_fn=nn.LeakyRelu)")
+    expected = (
+        "'nn.LeakyRelu' in 'dict(activation_fn=nn.LeakyRelu)': not a name that configs may use"
+    )
+    assert str(caught.value) == f"{expected}; did you mean nn.LeakyReLU?"
