@@ -54,7 +54,7 @@ class StepColumn:
         edges = np.cumsum([0, *widths]).tolist()
         self.spans = {key: slice(*edges[i : i + 2]) for i, key in enumerate(fields)}
         self.shapes = {k: (table.n_envs, w) for k, w in zip(fields, widths, strict=True)}
-        self.name = "last/" + "+".join(fields)  # no key can be taken for another fact
+        self.name = "last/" + "+".join(map(repr, fields))  # no key can be taken for another fact
         self.dtype = next(iter(fields.values())).dtype
         self.ring = allocate(self.name, (slots * table.n_envs, edges[-1]), self.dtype)
         self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
@@ -108,6 +108,18 @@ class StepColumn:
         ends = np.flatnonzero(positions == where.lasts)
         if len(ends):
             out[ends] = self.table.fields[self.name].take(where.rows[ends], axis=0)
+        return out
+
+    def read_both(self, where: Where, finals: Ints) -> Array:
+        """Rows before the steps of `where`, then those after the steps at `finals`."""
+        at, n_envs = np.concatenate((where.positions, finals + 1)), self.table.n_envs
+        if n_envs > 1:
+            at = at * n_envs + np.tile(where.envs, 2)
+        out = self.ring.take(at % len(self.ring), axis=0)
+        ends = np.flatnonzero(finals == where.lasts)
+        if len(ends):
+            tails = self.table.fields[self.name].take(where.rows[ends], axis=0)
+            out[len(finals) + ends] = tails
         return out
 
     def split(self, rows: Array) -> dict[str, Array]:
@@ -167,3 +179,8 @@ class EpisodeColumn(StepColumn):
     def read_next(self, positions: Ints, where: Where) -> Array:
         """The same rows."""
         return self.read(positions, where)
+
+    def read_both(self, where: Where, finals: Ints) -> Array:
+        """The same rows, twice."""
+        rows = self.read(finals, where)
+        return np.concatenate((rows, rows))

@@ -96,7 +96,7 @@ class EpisodeStore:
     def nbytes(self) -> int:
         """Bytes held."""
         held: list[Any] = [self.table, self.actions, self.rewards, *self.columns]
-        return sum(x.nbytes for x in held) + self.bits.words.nbytes + self.bits.before.nbytes
+        return sum(x.nbytes for x in held) + self.bits.nbytes
 
     def add(
         self, obs: Obs, next_obs: Obs, actions: Array, rewards: Array, ends: Array | None = None
@@ -215,11 +215,21 @@ class EpisodeStore:
         column = self.column(key)
         return column.pick(column.read_next(positions, where), key)
 
-    def read(self, where: Where, finals: Ints) -> tuple[dict[str, Array], dict[str, Array]]:
-        """All keys: observations at `where`, and those after `finals` in the same episodes."""
-        obs: dict[str, Array] = {}
-        next_obs: dict[str, Array] = {}
+    def read_both(self, where: Where, finals: Ints) -> dict[str, Array]:
+        """All keys: observations at `where`, then those after `finals` in the same episodes;
+        arrays `(2 * batch, ...)`.
+        """
+        both: dict[str, Array] = {}
         for column in self.columns:
-            obs.update(column.split(column.read(where.positions, where)))
-            next_obs.update(column.split(column.read_next(finals, where)))
-        return obs, next_obs
+            both.update(column.split(column.read_both(where, finals)))
+        return both
+
+    def read(self, where: Where, finals: Ints) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The same in two dicts of arrays `(batch, ...)`."""
+        return halves(self.read_both(where, finals))
+
+
+def halves(both: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The first half of every array, and the second."""
+    n = len(next(iter(both.values()))) // 2
+    return {k: x[:n] for k, x in both.items()}, {k: x[n:] for k, x in both.items()}

@@ -140,8 +140,13 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         if not len(some.positions):
             return self._samples(where, segment, env)
         goals = self._new_goals(some)
-        self._relabel(some, Segment(*(field[virtual] for field in segment)), goals)
-        return self._samples(where, segment, env, goals)
+        part = Segment(*(field[virtual] for field in segment))
+        if self.n_steps > 1:
+            self._relabel(some, part, goals)
+            return self._samples(where, segment, env, None, goals)
+        both = self.store.read_both(where, positions)
+        self._relabel(some, part, goals, both["achieved_goal"][-len(goals) :])
+        return self._samples(where, segment, env, both, goals)
 
     def _new_goals(self, where: Where) -> Array:
         """Goals achieved later in the episode, at its end, or anywhere in it."""
@@ -159,24 +164,32 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         chosen = starts + (self.rng.random(n) * length).astype(np.int64)
         return self.store.read_next("achieved_goal", chosen, where)
 
-    def _relabel(self, where: Where, segment: Segment, goals: Array) -> None:
-        """Write the rewards and dones that `goals` would have given into `segment`."""
+    def _relabel(
+        self, where: Where, segment: Segment, goals: Array, achieved: Array | None = None
+    ) -> None:
+        """Write the rewards and dones that `goals` would have given into `segment`.
+
+        :param achieved: what the steps achieved, where it has been read already
+        """
         if self._oracle is None:
             raise RuntimeError(
                 "the buffer has no environment to compute rewards for new goals: call set_env(env)"
             )
-        rows, columns = np.nonzero(segment.valid)
-        steps = segment.positions[rows, columns]
+        at: Any = (slice(None), 0)
         if self.n_steps > 1:
-            where, goals = where.part(rows), goals[rows]
+            at = np.nonzero(segment.valid)
+            where, goals = where.part(at[0]), goals[at[0]]
+        steps = segment.positions[at]
+        if achieved is None:
+            achieved = self.store.read_next("achieved_goal", steps, where)
         dtype = self.observation_space["desired_goal"].dtype
-        achieved = self.store.read_next("achieved_goal", steps, where).astype(dtype)
+        achieved = achieved.astype(dtype)
         asked = achieved, goals.astype(dtype), self._infos_at(steps, where), where.envs
-        segment.rewards[rows, columns] = self._oracle.rewards(*asked)
+        segment.rewards[at] = self._oracle.rewards(*asked)
         if not self._oracle.terminates(achieved):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
-        dones = segment.dones[rows, columns]
+        dones = segment.dones[at].copy()
         real = self.store.read_next("desired_goal", steps, where).astype(dtype)
         dones[dones] = ~self._oracle.terminated(
             achieved[dones],
@@ -184,7 +197,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             [info for info, done in zip(asked[2], dones, strict=True) if done],
             where.envs[dones],
         )
-        segment.dones[rows, columns] = dones | self._oracle.terminated(*asked)
+        segment.dones[at] = dones | self._oracle.terminated(*asked)
 
     def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
         if not self._infos:

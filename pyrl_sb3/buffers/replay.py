@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.buffers import files
 from pyrl_sb3.buffers.columns import Field, Obs, Where
-from pyrl_sb3.buffers.episodes import TERMINATED, TRUNCATED, EpisodeStore
+from pyrl_sb3.buffers.episodes import TERMINATED, TRUNCATED, EpisodeStore, halves
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, stored_fields
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, steps_from
@@ -266,23 +266,27 @@ class ReplayBuffer(sb3.ReplayBuffer):
         where: Where,
         segment: Segment,
         env: VecNormalize | None,
+        both: dict[str, Array] | None = None,
         goals: Array | None = None,
     ) -> Any:
         rewards = self._normalize_reward(segment.rewards, env)
-        dones, finals, discounts = segment.dones, where.positions, None
+        dones, discounts = segment.dones, None
         if self.n_steps > 1:
             segment = segment._replace(rewards=rewards)
             rewards, dones, finals, discounts = fold(segment, self.gamma)
-        obs, next_obs = self.store.read(where, finals)
+            both = self.store.read_both(where, finals)
+        elif both is None:
+            both = self.store.read_both(where, where.positions)
         if goals is not None:
-            virtual = slice(len(finals) - len(goals), None)
-            obs["desired_goal"][virtual] = next_obs["desired_goal"][virtual] = goals
+            for desired in halves(both):
+                desired["desired_goal"][-len(goals) :] = goals
         kind = DictReplayBufferSamples if self.keyed else ReplayBufferSamples
+        observations, next_observations = self._tensors(both, env)
         slots = self.store.slot(where.positions, where.envs)
         return kind(
-            observations=self._tensors(obs, env),
+            observations=observations,
             actions=self._tensor(self.store.actions.take(slots, axis=0)),
-            next_observations=self._tensors(next_obs, env),
+            next_observations=next_observations,
             dones=self._tensor(dones.astype(np.float32)),
             rewards=self._tensor(rewards),
             discounts=None if discounts is None else self._tensor(discounts),
@@ -292,12 +296,11 @@ class ReplayBuffer(sb3.ReplayBuffer):
         tensor = th.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
-    def _tensors(self, obs: dict[str, Array], env: VecNormalize | None) -> Any:
-        if not self.keyed:
-            return self._tensor(np.asarray(self._normalize_obs(obs[WHOLE], env)))
-        normal = self._normalize_obs(obs, env)
-        assert isinstance(normal, dict)
-        return {key: self._tensor(value) for key, value in normal.items()}
+    def _tensors(self, both: dict[str, Array], env: VecNormalize | None) -> list[Any]:
+        normal: Any = self._normalize_obs(both if self.keyed else both[WHOLE], env)
+        two = halves(normal if self.keyed else {WHOLE: normal})
+        tensors = [{key: self._tensor(value) for key, value in half.items()} for half in two]
+        return tensors if self.keyed else [half[WHOLE] for half in tensors]
 
 
 class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):

@@ -101,6 +101,10 @@ class StackColumn(StepColumn):
         newest[ends] = self.table.fields[self.name].take(where.rows[ends], axis=0)
         return self._stack(positions + 1, where, newest)
 
+    def read_both(self, where: Where, finals: Ints) -> Array:
+        """Stacks before the steps of `where`, then those after the steps at `finals`."""
+        return np.concatenate((self.read(where.positions, where), self.read_next(finals, where)))
+
     def _stack(self, positions: Ints, where: Where, newest: Array) -> Array:
         out = np.empty((len(positions), self.n_stack, newest.shape[1]), self.dtype)
         out[:, -1] = newest

@@ -22,8 +22,18 @@ class StartBits:
 
     def __init__(self, slots: int, n_envs: int) -> None:
         self.n_envs = n_envs
-        self.words = np.zeros((slots // 64 + 2, n_envs), np.uint64)
-        self.before = np.zeros((slots // 64 + 2, n_envs), np.int64)
+        # Bits and counts lie side by side, because they are read together.
+        self._pairs = np.zeros((slots // 64 + 2, n_envs, 2), np.uint64)
+
+    @property
+    def words(self) -> Array:
+        """64 bits each, `(words, n_envs)`: position `64 i + j` has bit `j` of a word `i`."""
+        return self._pairs[:, :, 0]
+
+    @property
+    def before(self) -> Ints:
+        """Episodes begun before each word, `(words, n_envs)`."""
+        return self._pairs[:, :, 1].view(np.int64)
 
     def push(self, position: int, starts: Array, counts: Ints) -> None:
         """Record for every environment whether an episode starts at `position`;
@@ -39,10 +49,16 @@ class StartBits:
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
-        words = (positions >> 6) % len(self.words)
+        words = (positions >> 6) % len(self._pairs)
         words = words if self.n_envs == 1 else words * self.n_envs + envs
-        upto = self.words.reshape(-1).take(words) & _UP_TO.take(positions & 63)
-        return self.before.reshape(-1).take(words) + np.bitwise_count(upto) - 1
+        bits, before = self._pairs.reshape(-1, 2).take(words, axis=0).T
+        upto = bits & _UP_TO.take(positions & 63)
+        return (before + np.bitwise_count(upto)).view(np.int64) - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._pairs.nbytes
 
 
 class EpisodeTable:

@@ -26,6 +26,9 @@ def deal(source: EpisodeStore, n_envs: int) -> tuple[Ints, Ints, Array]:
     order = order[len(order) % n_envs :]
     edges = np.flatnonzero(np.diff(where.rows[order])) + 1
     length = len(order) // n_envs
+    if not length:
+        none = np.zeros((0, n_envs), np.int64)
+        return none, none, none.astype(bool)
     columns: list[list[Array]] = [[] for _ in range(n_envs)]
     filled = np.zeros(n_envs, np.int64)
     for episode in np.split(order, edges):

@@ -50,7 +50,7 @@ class CountingGoalEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return 1000.0 * self.owner + (achieved - desired)[..., 0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def counting_env():
     """Makes a vectorised counting environment; environment i has episodes of `lengths[i]` steps."""
 

@@ -258,3 +258,18 @@ def test_infos_are_given_to_the_reward(counting_env):
     batch = buffer.sample(300)
     assert (batch.rewards == batch.next_observations["achieved_goal"]).all()
     assert all("terminal_observation" not in info for row in buffer._infos for info in row)
+
+
+@pytest.mark.parametrize("keys", [["start", "end"], ["a", "b", "a+b"]])
+def test_keys_may_have_any_name(keys):
+    space = spaces.Dict({k: spaces.Box(0, 9, (1,), np.int64 if "+" in k else float) for k in keys})
+    buffer = DictReplayBuffer(10, space, ACTION)
+    for t in range(15):
+        obs, after = ({k: np.array([[t + j + i]]) for i, k in enumerate(keys)} for j in (0, 1))
+        done = np.array([t % 4 == 3])
+        info = {"TimeLimit.truncated": True}
+        buffer.add(obs, after, np.zeros((1, 2)), np.zeros(1), done, [info])
+    batch = buffer.sample_at(*everything(buffer))
+    for i, key in enumerate(keys):
+        assert batch.observations[key].ravel().tolist() == list(range(5 + i, 15 + i))
+        assert batch.next_observations[key].ravel().tolist() == list(range(6 + i, 16 + i))

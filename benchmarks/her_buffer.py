@@ -1,0 +1,228 @@
+"""Replay buffers, ours and SB3's, interleaved in one run: bytes, construction, add, sample, save.
+
+Transitions have FetchPickAndPlace's shapes (observation 25, goals 3, action 4, 50-step episodes).
+Each buffer holds `--slots` transitions, of which 1,000, 10% and all are filled. Every round times
+all buffers in turn, so that a change of the machine's speed hits all of them; printed are medians
+with quartiles, and the ratio of the medians.
+
+    python benchmarks/her_buffer.py [--slots 1000000] [--rounds 40] [--json results.json]
+"""
+
+import argparse
+import json
+import os
+import pickle
+import platform
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer as SB3Her
+from stable_baselines3.common.buffers import DictReplayBuffer as SB3Dict
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer
+
+LENGTH = 50
+DIMS = {"observation": 25, "achieved_goal": 3, "desired_goal": 3}
+Times = dict[str, list[float]]
+
+
+class FetchShaped(gym.Env[Any, Any]):
+    """The spaces and the reward of FetchPickAndPlace, without its physics."""
+
+    def __init__(self) -> None:
+        box = {k: spaces.Box(-np.inf, np.inf, (n,), np.float64) for k, n in DIMS.items()}
+        self.observation_space = spaces.Dict(box)
+        self.action_space = spaces.Box(-1, 1, (4,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return {k: np.zeros(n) for k, n in DIMS.items()}, {}
+
+    def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
+        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.05).astype(np.float32)
+
+    def compute_terminated(self, achieved: Any, desired: Any, info: Any) -> bool:
+        return False
+
+
+class Source:
+    """Endless episodes, made beforehand so that making them is not timed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.steps = []
+        for _ in range(20):
+            goal = rng.normal(size=(1, 3))
+            states = [
+                {
+                    "observation": rng.normal(size=(1, 25)),
+                    "achieved_goal": rng.normal(size=(1, 3)),
+                    "desired_goal": goal,
+                }
+                for _ in range(LENGTH + 1)
+            ]
+            for i in range(LENGTH):
+                last = i == LENGTH - 1
+                action = rng.uniform(-1, 1, (1, 4)).astype(np.float32)
+                reward, done = np.array([-1.0], np.float32), np.array([last])
+                info = [{"TimeLimit.truncated": last}]
+                self.steps.append((states[i], states[i + 1], action, reward, done, info))
+        self.next = 0
+
+    def feed(self, buffer: Any, n: int) -> None:
+        """Add `n` transitions."""
+        for _ in range(n):
+            buffer.add(*self.steps[self.next % len(self.steps)])
+            self.next += 1
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Microseconds of one call."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e6
+
+
+def build(make: Callable[[], Any]) -> tuple[Any, float, float]:
+    """A buffer, the milliseconds and the mebibytes that its construction takes."""
+    tracemalloc.start()
+    start = time.perf_counter()
+    buffer = make()
+    took = (time.perf_counter() - start) * 1e3
+    memory = tracemalloc.get_traced_memory()[0] / 2**20
+    tracemalloc.stop()
+    return buffer, took, memory
+
+
+def held(buffer: Any) -> int:
+    """Bytes that a buffer holds: its arrays, and what SB3's HER keeps in dicts."""
+    if hasattr(buffer, "store"):
+        return int(buffer.store.nbytes)
+    arrays: list[Any] = []
+    for value in vars(buffer).values():
+        arrays += value.values() if isinstance(value, dict) else [value]
+    n_bytes = sum(x.nbytes for x in arrays if isinstance(x, np.ndarray))
+    if hasattr(buffer, "infos"):
+        n_bytes += buffer.infos.size * sys.getsizeof({})
+    return n_bytes
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return {"median": median, "q25": low, "q75": high}
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slots", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--json", help="also write the results to this file")
+    args = parser.parse_args()
+
+    env = DummyVecEnv([FetchShaped])
+    normalize = VecNormalize(DummyVecEnv([FetchShaped]), norm_reward=False)
+    space, action = env.observation_space, env.action_space
+    classes: dict[str, Callable[[], Any]] = {
+        "HER ours": lambda: HerReplayBuffer(args.slots, space, action, env=env),
+        "HER sb3": lambda: SB3Her(args.slots, space, action, env=env),
+        "Dict ours": lambda: DictReplayBuffer(args.slots, space, action),
+        "Dict sb3": lambda: SB3Dict(args.slots, space, action),
+    }
+    machine = {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
+    }
+    print(" ".join(f"{key}={value}" for key, value in machine.items()))
+    results: dict[str, Any] = {"machine": machine, "slots": args.slots, "rounds": args.rounds}
+
+    buffers, sources = {}, {name: Source() for name in classes}
+    print(f"\nconstruction of {args.slots:,} slots       ms      MiB")
+    for name, make in classes.items():
+        buffers[name], took, memory = build(make)
+        results[name] = {"construct_ms": took, "construct_mib": memory}
+        print(f"{name:30} {took:10.2f} {memory:8.2f}")
+
+    # With all buffers full, stepping through one must not find the others' data in the cache.
+    for filled in (1_000, args.slots // 10, args.slots):
+        times: dict[str, Times] = {name: {} for name in buffers}
+        for name, buffer in buffers.items():
+            sources[name].feed(buffer, filled - buffer.size())
+        for _ in range(args.rounds):
+            for name, buffer in buffers.items():
+                work = {
+                    "sample(256)": lambda b=buffer: b.sample(256),
+                    "sample(2048)": lambda b=buffer: b.sample(2048),
+                    "sample(256, VecNormalize)": lambda b=buffer: b.sample(256, env=normalize),
+                    "add": lambda b=buffer, s=sources[name]: s.feed(b, LENGTH),
+                }
+                if filled < args.slots:
+                    del work["add"]  # it would change how much is filled
+                for what, call in work.items():
+                    took = timed(call) / (LENGTH if what == "add" else 1)
+                    times[name].setdefault(what, []).append(took)
+        report(filled, times, results)
+    small, large = (
+        results["HER ours"][f"sample(256) at {n}"]["median"] for n in (1000, args.slots)
+    )
+    print(
+        f"\nHER ours, sample(256): {args.slots:,} filled takes {large / small:.2f} times "
+        "what 1,000 filled take"
+    )
+    print("\nbytes per transition, full")
+    for name, buffer in buffers.items():
+        results[name]["bytes"] = held(buffer) / args.slots
+        print(f"{name:30} {results[name]['bytes']:10.2f}")
+    half = HerReplayBuffer(args.slots, space, action, env=env, dtype="float16")
+    Source().feed(half, args.slots)
+    results["HER ours"]["bytes_float16"] = held(half) / args.slots
+    print(f"{'HER ours, float16':30} {held(half) / args.slots:10.2f}")
+    pickled(classes, results)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+def report(filled: int, times: dict[str, Times], results: dict[str, Any]) -> None:
+    """Print and keep what was measured at this filling."""
+    print(f"\n{filled:,} filled: microseconds, median [quartiles]")
+    for what in times["HER ours"]:
+        for kind in ("HER", "Dict"):
+            for side in ("ours", "sb3"):
+                name = f"{kind} {side}"
+                results[name][f"{what} at {filled}"] = each = summary(times[name][what])
+                spread = f"[{each['q25']:.0f} {each['q75']:.0f}]"
+                print(f"{what:26} {name:10} {each['median']:10.1f} {spread:16}", end="")
+            ratio = np.median(times[f"{kind} sb3"][what]) / np.median(times[f"{kind} ours"][what])
+            print(f" sb3/ours {ratio:6.2f}")
+
+
+def pickled(classes: dict[str, Callable[[], Any]], results: dict[str, Any]) -> None:
+    """Print and keep the size and time of a pickle of 10,000 transitions."""
+    print("\npickle of 10,000 transitions       ms      MB")
+    for name, make in classes.items():
+        buffer = make()
+        Source().feed(buffer, 10_000)
+        start = time.perf_counter()
+        size = len(pickle.dumps(buffer, protocol=4)) / 1e6
+        took = (time.perf_counter() - start) * 1e3
+        results[name] |= {"pickle_mb": size, "pickle_ms": took}
+        print(f"{name:30} {took:8.1f} {size:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
