@@ -271,3 +271,15 @@ def test_a_refusal_names_the_part_and_the_nearest_name() -> None:
         "'nn.LeakyRelu' in 'dict(activation_fn=nn.LeakyRelu)': not a name that configs may use"
     )
     assert str(caught.value) == f"{expected}; did you mean nn.LeakyReLU?"
+
+
+def test_the_example_of_the_documentation_is_right(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configs.md").read_text()
+    example = tmp_path / "example.yml"
+    example.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    walker = read_experiment(example, "sac", "BipedalWalker-v3", overrides=["gamma=0.98"])
+    assert walker.normalize == {"norm_obs": True, "norm_reward": False, "gamma": 0.98}
+    assert walker.arguments["train_freq"] == (1, "episode")
+    hard = read_experiment(example, "td3", "BipedalWalkerHardcore-v3")
+    assert hard.n_timesteps == 10**7
+    assert hard.env_wrapper[0].params == {"max_steps": 2000}
