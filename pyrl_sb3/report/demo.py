@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from pyrl_sb3.report.plots import plot_learning_curve
 from pyrl_sb3.report.video import NoPictureError, check_film, film, prepare_offscreen
+from pyrl_sb3.training.errors import require_package
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.folders import make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
@@ -52,6 +52,8 @@ def run_demo(
     Writes `<folder>/FetchReach-v4_<n>/`, `<folder>/learning_curve.png` and `<folder>/agent.gif`.
     """
     prepare_offscreen()
+    for package in ("matplotlib", "imageio"):
+        require_package(package, "report")
     make_folder(folder)
     check_film(folder / "agent.gif")
     request = TrainingRequest(
@@ -72,13 +74,17 @@ def run_demo(
     trial = TrialRequest(agent=AGENT, env_id=ENV_ID, path=training.model, episodes=EPISODES)
     evaluation = try_out(trial)
     log.info("the saved model over %s episodes: %s", EPISODES, evaluation)
-    curve = folder / "learning_curve.png"
-    plot_learning_curve(
-        training.folder / "evaluations.npz", curve, f"HER + SAC on {ENV_ID}, seed {seed}", SOLVED
-    )
-    log.info("learning curve: %s", curve)
+    _draw(training.folder, folder / "learning_curve.png", seed)
     _film(training.model, folder / "agent.gif")
     return DemoResult(training, evaluation, seconds)
+
+
+def _draw(run: Path, picture: Path, seed: int) -> None:
+    from pyrl_sb3.report.plots import plot_learning_curve  # matplotlib is optional
+
+    title = f"HER + SAC on {ENV_ID}, seed {seed}"
+    plot_learning_curve(run / "evaluations.npz", picture, title, SOLVED)
+    log.info("learning curve: %s", picture)
 
 
 def _film(model_file: Path, gif: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import sys
 from contextlib import redirect_stderr
 from importlib import import_module
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, first_line, require_package
 from pyrl_sb3.training.folders import write_whole
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3)
@@ -45,8 +44,7 @@ def prepare_offscreen() -> None:
 
 def check_film(path: Path) -> None:
     """Raise InputError if no film could be written to `path`."""
-    if find_spec("imageio") is None:
-        raise InputError("films need imageio: pip install 'pyrl-sb3[report]' brings it")
+    require_package("imageio", "report")
     if path.suffix != ".gif":
         raise InputError(f"--gif {path}: must end in .gif, such as {path.with_suffix('.gif')}")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

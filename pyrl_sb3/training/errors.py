@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class InputError(ValueError):
@@ -22,6 +23,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean X?"`, or nothing when no choice is close to `name`."""
     choice = nearest(name, choices)
     return f"; did you mean {choice}?" if choice else ""
+
+
+def require_package(name: str, extra: str) -> None:
+    """Raise InputError, naming the extra that brings it, when a package is not installed."""
+    if find_spec(name) is None:
+        raise InputError(f"{name} is not installed: pip install 'pyrl-sb3[{extra}]' brings it")
 
 
 def first_line(error: Exception) -> str:

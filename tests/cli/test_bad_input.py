@@ -149,6 +149,7 @@ def test_damaged_statistics(pyrl, folder, model):
     [
         ("gymnasium_robotics", "her-sac-train FetchReach-v4", "robotics"),
         ("Box2D", "ddpg-train BipedalWalker-v3", "box2d"),
+        ("matplotlib", "demo", "report"),
         ("imageio", "sac-test Pendulum-v1 --gif a.gif", "report"),
     ],
 )
