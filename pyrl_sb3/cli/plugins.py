@@ -1,21 +1,30 @@
 """`pyrl plugins ...` and `pyrl list KIND`: what is installed, what it offers, what is wrong."""
 
-import inspect
 import json
+import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from pyrl_sb3.plugins import (
-    Found,
     PluginError,
     PluginInfo,
     PluginManager,
     PluginWarning,
     UnknownComponentError,
+    apply_options,
     get_plugin_manager,
+)
+from pyrl_sb3.plugins.inspection import (
+    all_names,
+    describe,
+    offers,
+    overview,
+    report_failure,
+    shadowed_names,
+    summarise,
 )
 
 app = typer.Typer(
@@ -37,6 +46,11 @@ KINDS = {
     "wrappers": "env-wrapper",
 }
 
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plugin.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="PLUGIN", help="A module or .py file to load, or no:NAME to skip."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"Only {', '.join(KINDS)}.")]
 
@@ -59,20 +73,22 @@ def list_plugins(
     """
     manager = _scanned()
     wanted = KINDS.get(kind, kind) if kind else None
-    offers = {name: _offers(manager, info, wanted) for name, info in manager.plugins.items()}
+    components = {name: offers(manager, info, wanted) for name, info in manager.plugins.items()}
     shown = [
         info
         for name, info in manager.plugins.items()
-        if (offers[name] or not wanted) and (everything or name != "pyrl")
+        if (components[name] or not wanted) and (everything or name != "pyrl")
     ]
     if requirements:
         for info in shown:
             if info.distribution:
                 typer.echo(f"{info.distribution}=={info.version}")
     elif as_json:
-        typer.echo(json.dumps(_as_dict(manager, shown, offers), indent=2))
+        typer.echo(json.dumps(overview(manager, shown, components), indent=2))
     else:
-        names = {info.name: ", ".join(found.name for found in offers[info.name]) for info in shown}
+        names = {
+            info.name: ", ".join(found.name for found in components[info.name]) for info in shown
+        }
         rows = [(info.name, _source(info), "ok", names[info.name]) for info in shown]
         if everything:
             rows += [(info.name, _source(info), "disabled", "") for info in manager.disabled]
@@ -94,15 +110,17 @@ def show(
     Examples: pyrl plugins show pyrl; pyrl plugins show colored-noise/pink
     """
     manager = _scanned()
-    chosen = [found for found in manager.components() if name in _names(found)]
+    chosen = [found for found in manager.components() if name in all_names(found)]
     if not chosen:
         _raise_unknown(manager, name)
     if as_json:
-        typer.echo(json.dumps([_describe(manager, found) for found in chosen], indent=2))
+        typer.echo(json.dumps([describe(manager, found) for found in chosen], indent=2))
         return
     for found in chosen:
         typer.echo(f"{found.kind} {found.name}")
-        for key, value in _describe(manager, found).items():
+        about = describe(manager, found)
+        about["parameters"] = ", ".join(f"{k}={v}" for k, v in about["parameters"].items())
+        for key, value in about.items():
             if key not in ("kind", "name") and value:
                 typer.echo(f"  {key}: {value}")
 
@@ -111,10 +129,10 @@ def show(
 def doctor(as_json: Json = False) -> None:
     """Say what is wrong with the installed plugins; the exit code is 1 if anything is."""
     manager = _scanned()
-    shadowed = _shadowed(manager)
+    shadowed = shadowed_names(manager)
     if as_json:
         report = {
-            "failures": [_failure(failure, traceback=True) for failure in manager.failures],
+            "failures": [report_failure(failure, traceback=True) for failure in manager.failures],
             "shadowed": shadowed,
             "import_ms": {info.name: info.import_ms for info in manager.plugins.values()},
         }
@@ -143,7 +161,7 @@ def check(name: Annotated[str, typer.Argument(help="A plugin.")], as_json: Json 
 
     results = {
         f"{found.kind} {found.name}": check_component(manager, found)
-        for found in _offers(manager, manager.plugins[name], None)
+        for found in offers(manager, manager.plugins[name], None)
     }
     results |= {str(each): str(each.error) for each in manager.failures if each.name == name}
     if as_json:
@@ -167,9 +185,15 @@ def list_components(
     manager = _scanned()
     found = manager.components(KINDS.get(kind, kind))
     if as_json:
-        typer.echo(json.dumps([_component(each) for each in found], indent=2))
+        typer.echo(json.dumps([summarise(each) for each in found], indent=2))
     else:
         _table(("name", "summary"), [(each.name, each.spec.summary) for each in found])
+
+
+def configure(*, no_plugins: bool = False, plugins: Sequence[str] | None = None) -> None:
+    """Apply ``--no-plugins`` and ``-p`` to this process and those it starts."""
+    apply_options(os.environ, no_plugins=no_plugins, plugins=plugins or ())
+    get_plugin_manager.cache_clear()
 
 
 def plain_warnings() -> None:
@@ -199,69 +223,12 @@ def _scanned() -> PluginManager:
     return manager
 
 
-def _offers(manager: PluginManager, info: PluginInfo, kind: str | None) -> list[Found]:
-    return [found for found in manager.components(kind) if found.plugin is info]
-
-
-def _names(found: Found) -> set[str | None]:
-    plugin = found.plugin.name if found.plugin else None
-    return {plugin, found.name, *found.spec.names}
-
-
 def _raise_unknown(manager: PluginManager, name: str) -> NoReturn:
     for failure in manager.failures:
         if failure.name == name:
             raise PluginError(str(failure))
     known = ", ".join(sorted(manager.plugins))
     raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}")
-
-
-def _describe(manager: PluginManager, found: Found) -> dict[str, Any]:
-    """Everything about a component, its signature and documentation included."""
-    target = manager.load(found.kind, found.name)
-    try:
-        signature = str(inspect.signature(target))
-    except ValueError:
-        signature = ""
-    return {
-        **_component(found),
-        "signature": signature,
-        "defaults": dict(found.spec.defaults),
-        "documentation": (inspect.getdoc(target) or "").split("\n\n")[0],
-    }
-
-
-def _component(found: Found) -> dict[str, Any]:
-    record = found.record()
-    del record["params"]
-    return {**record, "summary": found.spec.summary, "aliases": list(found.spec.aliases)}
-
-
-def _as_dict(
-    manager: PluginManager, shown: Iterable[PluginInfo], offers: dict[str, list[Found]]
-) -> dict[str, Any]:
-    plugins = [
-        {**vars(info), "components": [_component(found) for found in offers[info.name]]}
-        for info in shown
-    ]
-    return {
-        "plugins": plugins,
-        "disabled": [info.name for info in manager.disabled],
-        "failures": [_failure(failure) for failure in manager.failures],
-    }
-
-
-def _failure(failure: Any, *, traceback: bool = False) -> dict[str, str]:
-    report = {"plugin": failure.name, "stage": failure.stage, "message": str(failure)}
-    return {**report, "traceback": failure.traceback} if traceback else report
-
-
-def _shadowed(manager: PluginManager) -> dict[str, list[str]]:
-    owners: dict[str, list[str]] = {}
-    for found in manager.components():
-        for name in found.spec.names:
-            owners.setdefault(f"{found.kind} {name}", []).append(found.name)
-    return {name: all_of_them for name, all_of_them in owners.items() if len(all_of_them) > 1}
 
 
 def _source(info: PluginInfo) -> str:

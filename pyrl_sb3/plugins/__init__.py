@@ -4,7 +4,13 @@ Plugins: components that other distributions add under the entry-point group ``p
 A plugin module imports only from here; neither torch nor SB3 is loaded by it.
 """
 
-from pyrl_sb3.plugins.build import check_buffer, environment_spec, make_noise, parse_noise
+from pyrl_sb3.plugins.build import (
+    check_buffer,
+    environment_spec,
+    make_noise,
+    noise_from_config,
+    parse_noise,
+)
 from pyrl_sb3.plugins.contexts import NoiseContext, SeedGroup, SyncContext
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
@@ -67,5 +73,6 @@ __all__ = [
     "get_plugin_manager",
     "hookimpl",
     "make_noise",
+    "noise_from_config",
     "parse_noise",
 ]

@@ -36,6 +36,24 @@ def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]
         raise ComponentParameterError(message) from None
 
 
+def noise_from_config(
+    manager: PluginManager, config: str | Mapping[str, Any] | None, context: NoiseContext
+) -> "ActionNoise | None":
+    """
+    The action noise that a config or the command line asks for.
+
+    :param config: ``"ou_0.2"``, ``"pink"``, ``{"name": "pink", "params": {"sigma": 0.3}}``, or
+        ``"none"``.
+    """
+    if config is None or config == "none":
+        return None
+    if isinstance(config, str):
+        ref, params = parse_noise(manager, config)
+    else:
+        ref, params = config["name"], config.get("params", {})
+    return make_noise(manager, ref, params, context)
+
+
 def make_noise(
     manager: PluginManager, ref: str, params: Mapping[str, Any], context: NoiseContext
 ) -> "ActionNoise":

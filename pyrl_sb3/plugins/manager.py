@@ -64,13 +64,14 @@ class PluginManager:
         self._scanned = True
         entry_points = metadata.entry_points(group=PROJECT)
         for entry in sorted(entry_points, key=lambda e: (normalise(e.name), e.value)):
-            # Entry points made by hand have no distribution.
-            dist = entry.dist.name if entry.dist else None
+            # Read once: each access parses the file. Entry points made by hand have none.
+            about = entry.dist.metadata if entry.dist else {"Name": None, "Version": None}
+            dist = about["Name"]
             info = PluginInfo(
                 name=normalise(entry.name),
                 module=entry.module,
                 distribution=dist,
-                version=entry.dist.version if entry.dist else None,
+                version=about["Version"],
             )
             if self.settings.wants(entry.name, dist or entry.name):
                 self._add(info, entry.load)

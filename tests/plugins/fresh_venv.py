@@ -1,7 +1,7 @@
 """
 The plugins as strangers meet them: wheels of the package and of each plugin, installed into a new
-virtual environment. Run it by hand or by ``make test-plugins``; it takes minutes, and its dependencies
-come from the package index.
+virtual environment. Run it by hand or by ``make test-plugins``; it takes minutes, and installs from
+the package index.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from pyrl_sb3.plugins import (
     check_buffer,
     environment_spec,
     make_noise,
+    noise_from_config,
     parse_noise,
 )
 from pyrl_sb3.plugins.manager import PluginManager
@@ -71,6 +72,19 @@ def test_vectorized_factories_are_called_once(pyrl_plugins):
 )
 def test_spec_strings(pyrl_plugins, text, parsed):
     assert parse_noise(pyrl_plugins, text) == parsed
+
+
+@pytest.mark.parametrize("config", ["ou_0.2", {"name": "ou", "params": {"sigma": 0.2}}])
+def test_noise_from_configs(pyrl_plugins, config):
+    noise = noise_from_config(pyrl_plugins, config, context())
+    expected = make_noise(pyrl_plugins, "ou", {"sigma": 0.2}, context())
+    assert repr(noise) == repr(expected)
+    assert np.array_equal(noise(), expected())
+
+
+def test_no_noise(pyrl_plugins):
+    assert noise_from_config(pyrl_plugins, "none", context()) is None
+    assert noise_from_config(pyrl_plugins, None, context()) is None
 
 
 def test_wrong_spec_strings(pyrl_plugins):

@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pyrl_sb3.cli.plugins import app, list_components, plain_warnings
-from pyrl_sb3.plugins import PluginWarning, UnknownComponentError
+from pyrl_sb3.cli.plugins import app, configure, list_components, plain_warnings
+from pyrl_sb3.plugins import PluginWarning, UnknownComponentError, get_plugin_manager
 
 CAUSES = [
     "import-error (pyrl-import-error 1.0) failed at import: ModuleNotFoundError",
@@ -85,10 +85,10 @@ def test_doctor_is_content_and_tells_of_shared_names(good, fake_dist):
 def test_show(good):
     output = run("show", "good")
     assert "noise good/brown" in output
-    assert "sigma" in output
+    assert "parameters: sigma=0.5" in output
     assert "target: pyrl_sb3.noise.action:gaussian" in output
     [shown] = json.loads(run("show", "good/brown", "--json"))
-    assert shown["defaults"] == {"sigma": 0.5}
+    assert shown["parameters"] == {"sigma": "0.5"}
     with pytest.raises(
         UnknownComponentError, match="no plugin or component 'bad'; plugins: good, pyrl"
     ):
@@ -98,8 +98,6 @@ def test_show(good):
 def test_check(good, fake_dist):
     assert run("check", "good") == "ok     noise good/brown\n"
     fake_dist("acme", (good / "pyrl_good.py").read_text().replace(":gaussian", ":typo"))
-    from pyrl_sb3.plugins import get_plugin_manager
-
     get_plugin_manager.cache_clear()
     assert "FAILED noise acme/brown: " in run("check", "acme", code=1)
 
@@ -134,3 +132,30 @@ def test_no_torch(good, broken, command):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
+
+
+def test_options_reach_the_manager(good, monkeypatch):
+    for variable in ("PYRL_LOAD_PLUGINS", "PYRL_DISABLE_PLUGINS"):
+        monkeypatch.setenv(variable, "good")
+    monkeypatch.delenv("PYRL_DISABLE_PLUGINS")
+    assert "good/brown" in run_list("noises")
+    monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "")
+    configure(plugins=["no:good"])
+    assert "good/brown" not in run_list("noises")
+    monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "")
+    configure(no_plugins=True)
+    assert get_plugin_manager().settings.load == frozenset()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins", "list"], ["list", "noises"]])
+def test_commands_work_beside_broken_plugins(good, broken, arguments):
+    process = subprocess.run(
+        [sys.executable, "-m", "pyrl_sb3", *arguments],
+        env={**os.environ, "PYTHONPATH": str(good)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    if arguments[0] != "--help":
+        assert "good/brown" in process.stdout

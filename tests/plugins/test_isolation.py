@@ -7,12 +7,14 @@ import sys
 import pytest
 
 from pyrl_sb3.plugins import (
+    NoiseContext,
     NoiseSpec,
     PluginError,
     PluginManager,
     PluginWarning,
     UnknownComponentError,
     hookimpl,
+    make_noise,
 )
 
 CAUSES = {
@@ -177,3 +179,15 @@ def test_discovery_loads_neither_torch_nor_sb3(good):
     env = {"PYTHONPATH": str(good), "PATH": ""}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert run.stdout == "[]\n", run.stderr
+
+
+def test_training_works_beside_broken_plugins(manager):
+    import gymnasium as gym
+    import numpy as np
+    from stable_baselines3 import TD3
+
+    env = gym.make("Pendulum-v1")
+    context = NoiseContext(action_space=env.action_space, rng=np.random.default_rng(0))
+    noise = make_noise(manager, "brown", {}, context)
+    model = TD3("MlpPolicy", env, action_noise=noise, learning_starts=10, buffer_size=50, seed=0)
+    assert model.learn(20).num_timesteps == 20
