@@ -29,7 +29,7 @@ def parameters(target: Callable[..., Any], leading: int = 0) -> tuple[dict[str, 
         named, forwards = _named(vars(cls)["__init__"], leading + 1)
         if found:
             # What a parent requires, the child may pass itself.
-            named = {k: p.replace(default=None) for k, p in named.items()}
+            named = {k: _optional(parameter) for k, parameter in named.items()}
         found = {**named, **found}
         if not forwards:
             return found, False
@@ -60,6 +60,10 @@ def check(
         if known[name].default is Parameter.empty:
             raise ComponentParameterError(f"{label} needs the parameter {name!r}")
     return merged
+
+
+def _optional(parameter: Parameter) -> Parameter:
+    return parameter.replace(default=None) if parameter.default is Parameter.empty else parameter
 
 
 def _named(function: Callable[..., Any], leading: int) -> tuple[dict[str, Parameter], bool]:

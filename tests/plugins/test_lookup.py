@@ -15,6 +15,7 @@ from pyrl_sb3.plugins import (
     apply_options,
     hookimpl,
 )
+from pyrl_sb3.plugins.signature import parameters
 
 
 class Noises:
@@ -166,6 +167,13 @@ def test_forwarded_keywords_are_those_of_the_parents(pyrl_plugins):
         check("replay-buffer", ref, {})
     with pytest.raises(ComponentParameterError, match="'env' is set by the library"):
         check("replay-buffer", ref, {"alpha": 1, "env": 2})
+
+
+def test_parameters_of_parents_keep_their_defaults():
+    known, anything = parameters(Child)
+    assert not anything
+    assert known["beta"].default == 0.5
+    assert known["capacity"].default is None  # the child may pass it itself
 
 
 def test_modules_and_files_from_the_command_line(tmp_path, good, monkeypatch):
