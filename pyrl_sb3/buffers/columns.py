@@ -53,7 +53,8 @@ class StepColumn:
         widths = [int(np.prod(field.shape)) for field in fields.values()]
         edges = np.cumsum([0, *widths]).tolist()
         self.spans = {key: slice(*edges[i : i + 2]) for i, key in enumerate(fields)}
-        self.shapes = {k: (table.n_envs, w) for k, w in zip(fields, widths, strict=True)}
+        shapes = [(table.n_envs, width) for width in widths]
+        self.parts = list(zip(fields, self.spans.values(), shapes, strict=True))
         self.name = "last/" + "+".join(map(repr, fields))  # no key can be taken for another fact
         self.dtype = next(iter(fields.values())).dtype
         self.ring = allocate(self.name, (slots * table.n_envs, edges[-1]), self.dtype)
@@ -61,9 +62,9 @@ class StepColumn:
         table.add_field(self.name, (edges[-1],), self.dtype)
 
     def _put(self, rows: Array, obs: Obs) -> None:
-        for key, span in self.spans.items():
+        for key, span, shape in self.parts:
             value = np.asarray(obs[key])
-            if value.shape != self.shapes[key]:
+            if value.shape != shape:
                 value = self._flat(key, value)
             rows[:, span] = value
 
@@ -71,7 +72,7 @@ class StepColumn:
         shape = (self.table.n_envs, *self.fields[key].shape)
         if value.shape != shape and value.shape != shape[:1]:
             raise ValueError(f"observation {key!r} has shape {value.shape} instead of {shape}")
-        return value.reshape(self.shapes[key])
+        return value.reshape(self.table.n_envs, -1)
 
     def put(self, position: int, obs: Obs) -> bool:
         """Store what was observed before this step; whether all of it is what was pending."""
@@ -80,9 +81,10 @@ class StepColumn:
         self._put(rows, obs)
         return rows.tobytes() == self.pending.tobytes()
 
-    def put_next(self, obs: Obs) -> None:
-        """Keep what was observed after this step."""
+    def put_next(self, obs: Obs) -> bool:
+        """Keep what was observed after this step; false if this column cannot."""
         self._put(self.pending, obs)
+        return True
 
     def continues(self, position: int) -> Array:
         """By environment, whether what was put at this position is what was pending."""
@@ -153,20 +155,17 @@ class EpisodeColumn(StepColumn):
             return True
         return super().put(position, obs)
 
-    def changes(self, obs: Obs) -> bool:
-        """Whether some environment's value after a step is not the one before."""
+    def put_next(self, obs: Obs) -> bool:
+        """Whether the value stays the same in every environment."""
         seen = np.asarray(obs[self.key]).tobytes()
         if seen == self._seen:
-            return False
+            return True
         rows = np.empty_like(self.pending)
         self._put(rows, obs)
         if rows.tobytes() != self.pending.tobytes():
-            return True
+            return False
         self._seen = seen
-        return False
-
-    def put_next(self, obs: Obs) -> None:
-        """Nothing: the value stays the same."""
+        return True
 
     def begin(self, rows: Ints, envs: Ints, position: int) -> None:
         """Take note of the values that were just put."""

@@ -112,10 +112,9 @@ class EpisodeStore:
             self._begin()
         elif now % 64 == 0:
             self.bits.push(now, np.zeros(n_envs, bool), self.table.counts)
-        for i, column in enumerate(self.columns):
-            if isinstance(column, EpisodeColumn) and column.changes(next_obs):
-                self.columns[i] = column = self._per_step(column, obs)
-            column.put_next(next_obs)
+        for column in self.columns:
+            if not column.put_next(next_obs):
+                self._per_step(column, obs).put_next(next_obs)
         slot = now % self.slots * n_envs
         self.actions[slot : slot + n_envs] = actions
         self.rewards[slot : slot + n_envs] = rewards
@@ -134,7 +133,7 @@ class EpisodeStore:
             column.sync(newest)
         table.fields["end"][newest] = self._ends
         # Where the next episode would begin: so the newest's end is read like any other's.
-        table.fields["start"][table.row(table.counts, np.arange(self.n_envs))] = self.now
+        table.fields["start"][table.row(table.counts, table.envs)] = self.now
         self._synced = True
 
     def cut(self) -> None:
@@ -145,34 +144,34 @@ class EpisodeStore:
     def _begin(self) -> None:
         """Begin an episode where one is over, or where the environment was reset unannounced."""
         table = self.table
-        goes_on = self._ends == RUNNING
         self.sync()
-        for column in self.columns:
-            goes_on = goes_on & column.continues(self.now)
+        goes_on = running = self._ends == RUNNING
+        if running.any():
+            for column in self.columns:
+                goes_on = goes_on & column.continues(self.now)
+            table.fields["end"][self._newest[running & ~goes_on]] = CUT
         envs = np.flatnonzero(~goes_on)
-        left = envs[self._ends[envs] == RUNNING]
-        table.fields["end"][table.newest()[left]] = CUT
         self._make_room()
         table.counts[envs] += 1
         self._newest = newest = table.newest()
-        table.fields["start"][newest[envs]] = self.now
+        rows = newest[envs]
+        table.fields["start"][rows] = self.now
         self._ends[envs] = RUNNING
         self._over = False
         for column in self.columns:
-            column.begin(newest[envs], envs, self.now)
+            column.begin(rows, envs, self.now)
         self.bits.push(self.now, ~goes_on, table.counts)
 
     def _make_room(self) -> None:
         if not self.table.full():
             return
         first = max(self.now + 1 - self.slots, 0)  # once this step is in
-        envs = np.arange(self.n_envs)
         oldest = self.table.counts.copy()
         if first < self.now:
-            oldest = self.bits.numbers(np.full(self.n_envs, first), envs)
+            oldest = self.bits.numbers(np.full(self.n_envs, first), self.table.envs)
         self.table.forget(oldest)
 
-    def _per_step(self, column: EpisodeColumn, obs: Obs) -> StepColumn:
+    def _per_step(self, column: StepColumn, obs: Obs) -> StepColumn:
         """Store per step what has now changed within an episode."""
         self._synced = False
         self.sync()
@@ -184,6 +183,7 @@ class EpisodeStore:
         step.ring[(positions * self.n_envs + envs) % len(step.ring)] = values[rows]
         self.table.fields[step.name][:] = values
         step.put(self.now, obs)
+        self.columns = [step if other is column else other for other in self.columns]
         return step
 
     def locate(self, positions: Ints, envs: Ints) -> Where:

@@ -69,17 +69,16 @@ class GoalOracle:
         self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
     ) -> bool:
         if method not in self._batched:
-            two = ([*x][:1] * 2 for x in (achieved, desired, infos))
-            pair_achieved, pair_desired, pair_infos = two
+            # As many rows as no array of one transition has entries.
+            n = achieved[0].size + 1
+            rows = (
+                np.repeat(achieved[:1], n, axis=0),
+                np.repeat(desired[:1], n, axis=0),
+                [infos[0]] * n,
+            )
             try:
-                answer = self.env.env_method(
-                    method,
-                    np.stack(pair_achieved),
-                    np.stack(pair_desired),
-                    pair_infos,
-                    indices=[env],
-                )[0]
-                self._batched[method] = np.size(answer) == 2
+                answer = self.env.env_method(method, *rows, indices=[env])[0]
+                self._batched[method] = np.shape(answer) in ((n,), (n, 1))
             except Exception:  # whatever is really wrong shows when it is called row by row
                 self._batched[method] = False
         return self._batched[method]

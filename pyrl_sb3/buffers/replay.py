@@ -149,7 +149,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         """Replace what is stored; `infos` are those of all steps in the window, oldest first."""
         newest = store.first % store.slots
         self._store, self._infos = store, infos[len(infos) - newest :] + infos[: -newest or None]
-        self._count()
+        self._count(self.store)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -176,12 +176,13 @@ class ReplayBuffer(sb3.ReplayBuffer):
             ends = self._ends(done, infos)
             after = self._with_raw_terminals(after, infos)
         actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        self.store.add(self._by_key(obs), after, actions, reward, ends)
-        self._count()
+        store = self.store
+        store.add(self._by_key(obs), after, actions, reward, ends)
+        self._count(store)
 
-    def _count(self) -> None:
-        self.pos = self.store.now % self.buffer_size
-        self.full = self.store.now >= self.buffer_size
+    def _count(self, store: EpisodeStore) -> None:
+        self.pos = store.now % self.buffer_size
+        self.full = store.now >= self.buffer_size
 
     def _with_raw_terminals(self, obs: Obs, infos: list[dict[str, Any]]) -> Obs:
         envs = [env for env, info in enumerate(infos) if RAW_TERMINAL in info]
@@ -220,7 +221,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self.pos, self.full = 0, False
         if old is not None:
             transfer(old, self.store, each)
-            self._count()
+            self._count(self.store)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.

@@ -66,7 +66,7 @@ class StackColumn(StepColumn):
         self.ring[start : start + self.table.n_envs] = self.current[:, -1]
         return self.current.tobytes() == self.pending.tobytes()
 
-    def put_next(self, obs: Obs) -> None:
+    def put_next(self, obs: Obs) -> bool:
         """As for every column.
 
         :raises ValueError: this is not the stack before, moved by one frame
@@ -77,6 +77,7 @@ class StackColumn(StepColumn):
                 f"{self.key!r} is no stack of {self.n_stack} frames along axis {self.axis}: "
                 "a step did not move it by one frame; leave out frame_stack"
             )
+        return True
 
     def continues(self, position: int) -> Array:
         """By environment, whether what was just put is what was pending."""

@@ -44,8 +44,8 @@ class StartBits:
         if bit == 0:
             self.words[word] = 0
             self.before[word] = counts - starts
-        if starts.any():
-            self.words[word] |= starts.astype(np.uint64) << np.uint64(bit)
+        if np.count_nonzero(starts):
+            self.words[word] |= starts * np.uint64(1 << bit)
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
@@ -72,6 +72,7 @@ class EpisodeTable:
     def __init__(self, n_envs: int) -> None:
         self.n_envs = n_envs
         self.rows = 16
+        self.envs = np.arange(n_envs)
         self.counts = np.zeros(n_envs, np.int64)  # episodes begun
         self.oldest = np.zeros(n_envs, np.int64)  # episodes that may be overwritten
         self.fields: dict[str, Array] = {}
@@ -89,7 +90,7 @@ class EpisodeTable:
 
     def newest(self) -> Ints:
         """Rows of each environment's newest episode, shape `(n_envs,)`."""
-        return self.row(self.counts - 1, np.arange(self.n_envs))
+        return self.row(self.counts - 1, self.envs)
 
     def full(self) -> bool:
         """Whether another episode may overwrite one; the row after the newest is kept free."""

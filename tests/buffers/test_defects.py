@@ -326,6 +326,26 @@ def test_b13_rewards_of_one_transition_at_a_time(cls):
     assert (batch.dones.bool() == reached).all()
 
 
+def test_b13_rewards_of_one_transition_that_look_like_a_batch():
+    class Plane(ReachEnv):
+        observation_space = spaces.Dict(
+            {k: spaces.Box(-99, 99, (2,)) for k in ReachEnv.observation_space.spaces}
+        )
+
+        def compute_reward(self, achieved, desired, info):
+            return achieved[0] - desired[0]  # of a batch of two, that is an array of two
+
+        def compute_terminated(self, achieved, desired, info):
+            return False
+
+    buffer = her(DummyVecEnv([Plane]), goal_mix={"episode": 1})
+    for i in range(4):
+        step(buffer, i, i + 1, truncated=i == 3)
+    batch = buffer.sample(100)
+    achieved, desired = (batch.next_observations[f"{k}_goal"] for k in ("achieved", "desired"))
+    assert (batch.rewards == (achieved - desired)[:, :1]).all()
+
+
 @both(DictReplayBuffer, sb3.DictReplayBuffer, raises=IndexError)
 def test_b14_keys_without_dimensions(cls):
     space = spaces.Dict({"time": spaces.Box(0, 9, ()), "level": spaces.Discrete(5)})
