@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,17 +131,34 @@ def components_of(model: "BaseAlgorithm") -> list[Record]:
 
 
 def _record(kind: str, cls: type) -> Record:
-    package = cls.__module__.split(".")[0]
-    distributions = metadata.packages_distributions().get(package, [])
-    distribution = distributions[0] if distributions else None
+    distribution, version = _source(cls.__module__.split(".")[0])
     return {
         "kind": kind,
         "name": None,
         "params": {},
         "target": qualified_name(cls),
         "distribution": distribution,
-        "version": metadata.version(distribution) if distribution else None,
+        "version": version,
     }
+
+
+def _source(package: str) -> tuple[str | None, str | None]:
+    """Distribution and version of a package; a plugin knows its own, others are looked up."""
+    if package == "pyrl_sb3":
+        return "pyrl-sb3", import_module("pyrl_sb3").__version__
+    manager = get_plugin_manager()
+    manager.scan()
+    for plugin in manager.plugins.values():
+        if plugin.distribution and plugin.module.split(".")[0] == package:
+            return plugin.distribution, plugin.version
+    names = _distributions().get(package, [])
+    return (names[0], metadata.version(names[0])) if names else (None, None)
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Package -> distributions; reads the list of files of everything installed."""
+    return metadata.packages_distributions()
 
 
 def _named(use: Record | None) -> Record:

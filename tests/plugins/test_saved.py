@@ -9,6 +9,7 @@ import zipfile
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 from stable_baselines3 import TD3
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -17,6 +18,7 @@ from pyrl_sb3.plugins import (
     NoiseContext,
     PluginError,
     PluginManager,
+    get_plugin_manager,
     make_noise,
 )
 from pyrl_sb3.plugins.saved import load, read_components, save
@@ -80,7 +82,9 @@ def test_components_are_named(saved):
     noise = records["noise"]
     assert (noise["name"], noise["params"]) == ("acme/loud", {"sigma": 0.5})
     assert noise["target"] == "acme_noise:LoudNoise"
+    assert (noise["distribution"], noise["version"]) == ("acme-noise", "2.1")
     assert records["algorithm"]["distribution"] == "stable_baselines3"
+    assert records["algorithm"]["version"] == stable_baselines3.__version__
     assert not list(path.parent.glob("*.tmp"))
 
 
@@ -111,11 +115,8 @@ def uninstalled(saved, monkeypatch):
     site = str(saved[0].parent / "site-packages")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != site])
     del sys.modules["acme_noise"]
-    records = read_components(saved[0])
-    for record in records:
-        if record["target"].startswith("acme"):
-            record |= {"distribution": "acme-noise", "version": "2.1"}
-    return rewrite(saved[0], records), saved[1]
+    get_plugin_manager.cache_clear()  # as in a new process
+    return saved
 
 
 def rewrite(path, records):
@@ -157,6 +158,7 @@ def test_a_class_that_moved_is_found_by_its_name(saved, monkeypatch):
         "from acme_elsewhere import pyrl_noise_processes, pyrl_replay_buffers"
     )
     del sys.modules["acme_noise"]
+    get_plugin_manager.cache_clear()  # as in a new process
     loaded = load(path, env=make_vec_env("Pendulum-v1", n_envs=2))
     assert type(loaded.replay_buffer).__module__ == "acme_elsewhere"
     assert type(loaded.action_noise.base_noise).__module__ == "acme_elsewhere"
