@@ -66,6 +66,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
         if goal_mix is not None:
             self.her_ratio, self._mix = _shares(goal_mix)
+        self._blank: list[dict[str, Any]] = []  # made once: garbage collection notices dicts
         self._oracle: GoalOracle | None = None
         self._normalize: VecNormalize | None = None
         env, self.env = self.env, None
@@ -151,15 +152,14 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
     def _new_goals(self, where: Where) -> Array:
         """Goals achieved later in the episode, at its end, or anywhere in it."""
         n, done, share = len(where.positions), 0, 0.0
-        starts = np.empty_like(where.positions)
+        starts = where.positions.copy()
         for strategy, fraction in self._mix.items():
             share += fraction
             rows = slice(done, done := round(share * n))
-            starts[rows] = {
-                "future": where.positions,
-                "final": where.lasts,
-                "episode": np.maximum(where.starts, self.store.first),
-            }[strategy][rows]
+            if strategy == "final":
+                starts[rows] = where.lasts[rows]
+            elif strategy == "episode":
+                starts[rows] = np.maximum(where.starts[rows], self.store.first)
         length = where.lasts - starts + 1
         chosen = starts + (self.rng.random(n) * length).astype(np.int64)
         return self.store.read_next("achieved_goal", chosen, where)
@@ -201,7 +201,9 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
         if not self._infos:
-            return [{} for _ in positions]
+            if len(self._blank) != len(positions) or any(self._blank):
+                self._blank = [{} for _ in positions]
+            return self._blank
         slots = (positions % self.buffer_size).tolist()
         infos = [self._infos[slot][e] for slot, e in zip(slots, where.envs.tolist(), strict=True)]
         return deepcopy(infos)  # the reward function may write into what it is given
