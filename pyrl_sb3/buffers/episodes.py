@@ -1,6 +1,6 @@
 """Storage of episodes in a ring: each observation once, facts about an episode once per episode."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
 from typing import Any
@@ -233,3 +233,16 @@ def halves(both: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array
     """The first half of every array, and the second."""
     n = len(next(iter(both.values()))) // 2
     return {k: x[:n] for k, x in both.items()}, {k: x[n:] for k, x in both.items()}
+
+
+def all_marked(done: Array, infos: Sequence[dict[str, Any]]) -> bool:
+    """Whether every end says if it is a truncation."""
+    return all("TimeLimit.truncated" in infos[env] for env in np.flatnonzero(done).tolist())
+
+
+def end_codes(done: Array, infos: Sequence[dict[str, Any]]) -> Array:
+    """How each environment's step ended its episode, `(n_envs,)`."""
+    ends = np.full(len(infos), RUNNING, np.int8)
+    for env in np.flatnonzero(done).tolist():
+        ends[env] = TRUNCATED if infos[env].get("TimeLimit.truncated") else TERMINATED
+    return ends

@@ -1,6 +1,6 @@
 """From observation spaces to what is stored for them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,17 @@ def stored_fields(space: spaces.Space[Any], dtype: DTypes) -> dict[str, Field]:
         assert isinstance(shape, tuple)
         fields[key] = Field(shape, wanted if own.kind == "f" else own)
     return fields
+
+
+def step_bytes(
+    fields: Mapping[str, Field], action: Field, once: Collection[str], stacks: Mapping[str, int]
+) -> int:
+    """Bytes of one transition, apart from what is stored once per episode."""
+    n_bytes = int(np.prod(action.shape)) * action.dtype.itemsize + 4  # and the reward
+    for key, (shape, dtype) in fields.items():
+        if key not in once:
+            n_bytes += int(np.prod(shape)) * dtype.itemsize // stacks.get(key, 1)
+    return n_bytes
 
 
 def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> dict[str, int]:

@@ -14,12 +14,19 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.buffers import files
 from pyrl_sb3.buffers.columns import Field, Obs, Where
-from pyrl_sb3.buffers.episodes import TERMINATED, TRUNCATED, EpisodeStore, halves
-from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, stored_fields
+from pyrl_sb3.buffers.episodes import (
+    TERMINATED,
+    TRUNCATED,
+    EpisodeStore,
+    all_marked,
+    end_codes,
+    halves,
+)
+from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
-from pyrl_sb3.buffers.returns import Segment, fold, steps_from
+from pyrl_sb3.buffers.returns import Segment, fold, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
-from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals
+from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals, with_raw_terminals
 from pyrl_sb3.buffers.transfer import transfer
 from pyrl_sb3.buffers.views import View
 
@@ -95,10 +102,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
         if storage == "ram":
-            step = self.action_dim * self._action.dtype.itemsize + 4  # and the reward
-            for key, (shape, stored) in self._fields.items():
-                if key not in self.once:
-                    step += int(np.prod(shape)) * stored.itemsize // self._stacks.get(key, 1)
+            step = step_bytes(self._fields, self._action, self.once, self._stacks)
             warn_if_too_large(step * self.buffer_size * self.n_envs)
 
     @property
@@ -174,7 +178,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         after, ends = self._by_key(next_obs), None
         if np.count_nonzero(done):
             ends = self._ends(done, infos)
-            after = self._with_raw_terminals(after, infos)
+            after = with_raw_terminals(after, [self._raw(info) for info in infos])
         actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
         store = self.store
         store.add(self._by_key(obs), after, actions, reward, ends)
@@ -184,29 +188,18 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self.pos = store.now % self.buffer_size
         self.full = store.now >= self.buffer_size
 
-    def _with_raw_terminals(self, obs: Obs, infos: list[dict[str, Any]]) -> Obs:
-        envs = [env for env, info in enumerate(infos) if RAW_TERMINAL in info]
-        if not envs:
-            return obs
-        copies = {key: np.array(value) for key, value in obs.items()}
-        for env in envs:
-            for key, value in self._by_key(infos[env][RAW_TERMINAL]).items():
-                copies[key][env] = value
-        return copies
-
     def _ends(self, done: Array, infos: list[dict[str, Any]]) -> Array:
-        ends = np.zeros(self.n_envs, np.int8)
-        for env in np.flatnonzero(done):
-            truncated = infos[env].get("TimeLimit.truncated")
-            if truncated is None and not self._warned:
-                self._warned = True
-                warnings.warn(
-                    "an episode ended without 'TimeLimit.truncated' in its info: "
-                    "it is taken to be over for good, even if it only ran out of time",
-                    stacklevel=3,
-                )
-            ends[env] = TRUNCATED if truncated else TERMINATED
-        return ends
+        if not self._warned and not all_marked(done, infos):
+            self._warned = True
+            warnings.warn(
+                "an episode ended without 'TimeLimit.truncated' in its info: "
+                "it is taken to be over for good, even if it only ran out of time",
+                stacklevel=3,
+            )
+        return end_codes(done, infos)
+
+    def _raw(self, info: dict[str, Any]) -> Obs | None:
+        return self._by_key(info[RAW_TERMINAL]) if RAW_TERMINAL in info else None
 
     def _by_key(self, obs: Any) -> Obs:
         return obs if self.keyed else {WHOLE: obs}
@@ -252,15 +245,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         return self._samples(where, self._segment(where), env)
 
     def _segment(self, where: Where) -> Segment:
-        store = self.store
-        if self.n_steps == 1:
-            positions = where.positions[:, None]
-            valid = np.ones_like(positions, bool)
-        else:
-            positions, valid = steps_from(where, self.n_steps)
-        rewards = store.rewards.take(store.slot(positions, where.envs[:, None]))
-        ended = self._final.take(store.ends(where))[:, None]
-        return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
+        return segment_from(self.store, where, self.n_steps, self._final)
 
     def _samples(
         self,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyrl_sb3.buffers.columns import Where
+from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.table import Array, Ints
 
 
@@ -15,6 +16,17 @@ class Segment(NamedTuple):
     valid: Array  # bool: false beyond the episode
     rewards: Array
     dones: Array  # bool: the step ended its episode for good
+
+
+def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
+    """Steps as they were stored; `final` says by end code whether nothing comes after an end."""
+    positions = where.positions[:, None]
+    valid = np.ones_like(positions, bool)
+    if n_steps > 1:
+        positions, valid = steps_from(where, n_steps)
+    rewards = store.rewards.take(store.slot(positions, where.envs[:, None]))
+    ended = final.take(store.ends(where))[:, None]
+    return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
 
 
 def steps_from(where: Where, n_steps: int) -> tuple[Ints, Array]:

@@ -1,8 +1,12 @@
 """Raw terminal observations under VecNormalize."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from pyrl_sb3.buffers.columns import Obs
 
 RAW_TERMINAL = "raw_terminal_observation"
 
@@ -30,3 +34,15 @@ def keep_raw_terminals(env: VecEnv | None) -> None:
 
     keeping.keeps_raw_terminals = True  # type: ignore[attr-defined]
     normalize.venv.step_wait = keeping  # type: ignore[method-assign]
+
+
+def with_raw_terminals(obs: Obs, raw: Sequence[Obs | None]) -> Obs:
+    """Observations with those of some environments replaced; nothing given is changed."""
+    envs = [env for env, values in enumerate(raw) if values is not None]
+    if not envs:
+        return obs
+    copies = {key: np.array(value) for key, value in obs.items()}
+    for env in envs:
+        for key, value in (raw[env] or {}).items():
+            copies[key][env] = value
+    return copies
