@@ -1,0 +1,88 @@
+"""A replay buffer class under check: how it is made, filled and saved."""
+
+import io
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
+from stable_baselines3.common.vec_env import VecEnv
+
+from pyrl_sb3.testing.batches import Stored
+from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
+
+SLOTS = 30  # per environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferCase:
+    """A replay buffer class to check, its parameters, and one setting of those to check it in."""
+
+    cls: type[ReplayBuffer]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "array"
+    n_envs: int = 1
+
+    def env(self) -> VecEnv:
+        """A new environment."""
+        return numbered(self.kind, self.n_envs)
+
+    def make(self, seed: int = 0, **kwargs: Any) -> Any:
+        """A buffer, constructed as SB3 does after it has seeded numpy's global generator."""
+        np.random.seed(seed)
+        th.manual_seed(seed)
+        one = NumberedEnv(self.kind)
+        if issubclass(self.cls, HerReplayBuffer):
+            kwargs["env"] = self.env()
+        kwargs = {"device": "cpu", "n_envs": self.n_envs, **kwargs, **self.params}
+        return self.cls(SLOTS * self.n_envs, one.observation_space, one.action_space, **kwargs)
+
+    def filled(self, steps: int = 20, seed: int = 0) -> tuple[Any, Stored]:
+        """A buffer, and what was stored in it."""
+        buffer = self.make(seed)
+        return buffer, play(buffer, self.env(), steps)
+
+    def __str__(self) -> str:
+        return f"{self.cls.__name__} of {self.kind} observations, n_envs={self.n_envs}"
+
+
+def buffer_cases(
+    cls: type[ReplayBuffer],
+    params: Mapping[str, Any] | None = None,
+    *,
+    observation_kinds: Collection[str] | None = None,
+) -> Iterator[BufferCase]:
+    """The settings to check a class in: one and three environments, with all kinds it claims."""
+    if observation_kinds is None:
+        observation_kinds = ["dict" if issubclass(cls, DictReplayBuffer) else "array"]
+    for kind in sorted(observation_kinds):
+        for n_envs in (1, 3):
+            yield BufferCase(cls=cls, params=params or {}, kind=kind, n_envs=n_envs)
+
+
+def through_pickle(case: BufferCase, buffer: Any) -> Any:
+    """The buffer as `save_replay_buffer` and `load_replay_buffer` of SB3's models leave it."""
+    file = io.BytesIO()
+    save_to_pkl(file, buffer)
+    file.seek(0)
+    twin = load_from_pkl(file)
+    if isinstance(twin, HerReplayBuffer):
+        twin.set_env(case.env())
+    return twin
+
+
+def through_folder(case: BufferCase, buffer: Any) -> Any:
+    """The buffer as its own `save` and `load` leave it, if it has these."""
+    if not hasattr(buffer, "save"):
+        return through_pickle(case, buffer)
+    twin = case.make(seed=7)
+    with tempfile.TemporaryDirectory() as folder:
+        buffer.save(Path(folder) / "saved")
+        twin.load(Path(folder) / "saved")
+    return twin

@@ -1,0 +1,233 @@
+"""What every replay buffer must fulfil. Each check is a function; `check_replay_buffer` runs all.
+
+Stricter than SB3's own buffers in one point: a buffer draws from a generator of its own.
+"""
+
+import pickle
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import BaseBuffer, DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+
+from pyrl_sb3.testing.batches import BATCH, check_batch, numbers, same, tensors
+from pyrl_sb3.testing.buffer_case import SLOTS, through_folder, through_pickle
+from pyrl_sb3.testing.buffer_case import BufferCase as BufferCase
+from pyrl_sb3.testing.buffer_case import buffer_cases as buffer_cases
+from pyrl_sb3.testing.noise import require
+from pyrl_sb3.testing.numbered import NumberedEnv, calls, numbered, play, row
+
+BATCHES = 20
+
+
+def samples_are_like_sb3s(case: BufferCase) -> None:
+    """A sample has the fields, shapes and dtypes that SB3's buffer gives."""
+    buffer, _ = case.filled()
+    one = NumberedEnv(case.kind)
+    stock: Any = ReplayBuffer if case.kind == "array" else DictReplayBuffer
+    reference = stock(SLOTS, one.observation_space, one.action_space, device="cpu")
+    play(reference, numbered(case.kind, 1), 3)
+    mine, theirs = tensors(buffer.sample(BATCH)), tensors(reference.sample(BATCH))
+    for name, tensor in theirs.items():
+        require(name in mine, f"a sample has no {name}")
+        shape, expected = tuple(mine[name].shape), tuple(tensor.shape)
+        require(shape == expected, f"sampled {name} have shape {shape}, not {expected}")
+        got = mine[name].dtype
+        require(got == tensor.dtype, f"sampled {name} are {got}, not {tensor.dtype}")
+
+
+def what_is_stored_is_sampled(case: BufferCase) -> None:
+    """All that is stored, and nothing else, is sampled as it was stored."""
+    buffer, stored = case.filled()
+    seen = {index for i in range(BATCHES) for index in check_batch(buffer.sample(BATCH), stored)}
+    ended = {t.episode for t in stored.values() if t.done or t.late}
+    missing = {i for i, t in stored.items() if t.episode in ended} - seen
+    require(not missing, f"{len(missing)} of {len(stored)} transitions are never sampled")
+
+
+def only_terminations_are_dones(case: BufferCase) -> None:
+    """A step that ran out of time is no end, one that ended for good is."""
+    buffer, stored = case.filled()
+    batch = tensors(buffer.sample(BATCH * BATCHES))
+    dones = batch["dones"][:, 0].tolist()
+    for index, done in zip(numbers(batch), dones, strict=True):
+        step = stored.get(index)
+        require(step is None or not step.late or not done, "a step that ran out of time is done")
+        require(step is None or not step.done or bool(done), "a step that ended is not done")
+
+
+def the_oldest_are_overwritten(case: BufferCase) -> None:
+    """A buffer that has gone round keeps the newest, and says how many."""
+    buffer = case.make()
+    stored = play(buffer, case.env(), 2 * SLOTS + 7)
+    newest = {i: t for i, t in stored.items() if t.step >= SLOTS + 7}
+    says = buffer.size(), buffer.pos, buffer.full
+    require(says == (SLOTS, 7, True), f"size(), pos, full are {says}, not {(SLOTS, 7, True)}")
+    for _ in range(BATCHES):
+        check_batch(buffer.sample(BATCH), newest)
+
+
+def arguments_are_left_alone(case: BufferCase) -> None:
+    """`add` changes nothing that it is given, and keeps nothing that may change later."""
+    buffer, stored = case.make(), {}
+    for index, args, transition in calls(buffer, case.env(), 20):
+        stored[index] = transition
+        pairs = zip(row(args[0], transition.episode[0]).values(), transition.obs.values())  # noqa: B905
+        require(all(np.array_equal(a, b) for a, b in pairs), "add changes an observation")
+        if transition.episode[0] == case.n_envs - 1:
+            _spoil(args)
+    for _ in range(BATCHES):
+        check_batch(buffer.sample(BATCH), stored)
+
+
+def samples_are_copies(case: BufferCase) -> None:
+    """What is done to a sample does nothing to what is stored."""
+    buffer, stored = case.filled()
+    for _ in range(BATCHES):
+        batch = buffer.sample(BATCH)
+        check_batch(batch, stored)
+        for tensor in tensors(batch).values():
+            tensor.zero_()
+
+
+def seeds_decide(case: BufferCase) -> None:
+    """Equal seeds give equal batches, other seeds others."""
+    first, again, other = (case.filled(seed=seed)[0].sample(BATCH) for seed in (0, 0, 1))
+    require(same(first, again), "two buffers with one seed draw differently")
+    require(not same(first, other), "the seed has no influence")
+
+
+def global_state_is_untouched(case: BufferCase) -> None:
+    """Sampling moves neither numpy's nor torch's global generator, which others use."""
+    buffer, _ = case.filled()
+    before = pickle.dumps(np.random.get_state()), th.get_rng_state()
+    buffer.sample(BATCH)
+    same = pickle.dumps(np.random.get_state()) == before[0]
+    require(same, "sampling moves numpy's global generator")
+    require(bool((th.get_rng_state() == before[1]).all()), "sampling moves torch's generator")
+
+
+def samples_are_normalised(case: BufferCase) -> None:
+    """With a VecNormalize, a sample is what it makes of the one without."""
+    plain, normal = case.filled()[0], case.filled()[0]
+    env = VecNormalize(case.env(), gamma=0.5)
+    env.reset()
+    for _ in range(9):
+        env.step(np.zeros((case.n_envs, 1), np.float32))
+    raw, batch = plain.sample(BATCH), normal.sample(BATCH, env=env)
+    before, after = tensors(raw), tensors(batch)
+    for name, tensor in before.items():
+        if "observations" in name:
+            whole, _, key = name.partition("/")
+            obs = {k: before[f"{whole}/{k}"].numpy() for k in getattr(raw, whole)} if key else None
+            expected: Any = env.normalize_obs(obs or tensor.numpy())
+            close = np.allclose(after[name], expected[key] if key else expected, atol=1e-5)
+            require(close, f"{name} are not normalised")
+    rewards = env.normalize_reward(raw.rewards.numpy())
+    require(np.allclose(batch.rewards, rewards), "rewards are not normalised")
+
+
+def samples_are_on_the_device(case: BufferCase) -> None:
+    """Samples are on the device that was asked for; torch's "meta" can be had everywhere."""
+    buffer = case.make(device="meta")
+    play(buffer, case.env(), 9)
+    for name, tensor in tensors(buffer.sample(BATCH)).items():
+        require(tensor.device.type == "meta", f"{name} are on {tensor.device}")
+
+
+def reset_forgets(case: BufferCase) -> None:
+    """After `reset` only what was stored since is there."""
+    buffer, old = case.filled()
+    buffer.reset()
+    says = buffer.size(), buffer.pos, buffer.full
+    require(says == (0, 0, False), f"size(), pos, full are {says} after a reset")
+    stored = play(buffer, case.env(), 15, skip=len(old))
+    for _ in range(BATCHES):
+        check_batch(buffer.sample(BATCH), stored)
+
+
+def saved_buffers_go_on(case: BufferCase) -> None:
+    """A buffer saved by SB3's means, or its own, holds the same and draws the same batches."""
+    for store in (through_pickle, through_folder):
+        buffer, stored = case.filled()
+        buffer.sample(BATCH)
+        twin = store(case, buffer)
+        require(twin.size() == buffer.size(), f"{buffer.size()} steps saved, {twin.size()} loaded")
+        for _ in range(5):
+            batch = twin.sample(BATCH)
+            check_batch(batch, stored)
+            require(same(batch, buffer.sample(BATCH)), "a loaded buffer draws other batches")
+        more = play(twin, case.env(), 4, skip=len(stored))
+        for _ in range(BATCHES):
+            check_batch(twin.sample(BATCH), {**stored, **more})
+
+
+def stock_models_train(case: BufferCase) -> None:
+    """SB3's SAC trains with it."""
+    policy = "MlpPolicy" if case.kind == "array" else "MultiInputPolicy"
+    model = SAC(
+        policy,
+        case.env(),
+        replay_buffer_class=case.cls,
+        replay_buffer_kwargs=dict(case.params),
+        policy_kwargs={"net_arch": [4]},
+        buffer_size=SLOTS * case.n_envs,
+        learning_starts=12 * case.n_envs,
+        batch_size=8,
+        device="cpu",
+    )
+    model.learn(20 * case.n_envs)
+    require(model._n_updates > 0, "SAC did not train")
+
+
+BUFFER_CHECKS: tuple[Callable[[BufferCase], None], ...] = (
+    samples_are_like_sb3s,
+    what_is_stored_is_sampled,
+    only_terminations_are_dones,
+    the_oldest_are_overwritten,
+    arguments_are_left_alone,
+    samples_are_copies,
+    global_state_is_untouched,
+    seeds_decide,
+    samples_are_normalised,
+    samples_are_on_the_device,
+    reset_forgets,
+    saved_buffers_go_on,
+    stock_models_train,
+)
+
+
+def check_replay_buffer(
+    cls: type[ReplayBuffer],
+    params: Mapping[str, Any] | None = None,
+    *,
+    observation_kinds: Collection[str] | None = None,
+) -> None:
+    """
+    Run all checks on a replay buffer class.
+
+    :param params: further arguments of the constructor; returns of one step are assumed
+    :param observation_kinds: ``"array"``, ``"dict"`` or both; by default what SB3's class that this
+        one is a subclass of takes
+    :raises AssertionError: saying what is wrong, and with what
+    """
+    require(issubclass(cls, BaseBuffer), f"{cls.__name__} is no buffer of SB3's")
+    for case in buffer_cases(cls, params, observation_kinds=observation_kinds):
+        for check in BUFFER_CHECKS:
+            _run(check, case)
+
+
+def _run(check: Callable[[BufferCase], None], case: BufferCase) -> None:
+    try:
+        check(case)
+    except AssertionError as error:
+        raise AssertionError(f"{case}: {error}") from error
+
+
+def _spoil(args: Any) -> None:
+    for arg in args[:5]:
+        for array in arg.values() if isinstance(arg, dict) else [arg]:
+            array[...] = 1

@@ -1,0 +1,277 @@
+"""The kit for replay buffers accepts what is right, and says of what is not what is wrong."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import HerReplayBuffer as StockHer
+from stable_baselines3.common.buffers import DictReplayBuffer as StockDict
+from stable_baselines3.common.buffers import ReplayBuffer as Stock
+
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.testing import check_replay_buffer, replay_buffers
+
+
+@pytest.mark.parametrize("cls", [ReplayBuffer, DictReplayBuffer, HerReplayBuffer])
+def test_our_buffers_pass(cls):
+    check_replay_buffer(cls)
+
+
+def test_parameters_are_passed_on():
+    for case in replay_buffers.buffer_cases(HerReplayBuffer, {"n_sampled_goal": 9}):
+        assert case.make().her_ratio == 0.9
+        replay_buffers.what_is_stored_is_sampled(case)
+    with pytest.raises(TypeError, match="unknown_parameter"):
+        check_replay_buffer(ReplayBuffer, {"unknown_parameter": 1})
+
+
+@pytest.mark.parametrize("cls", [Stock, StockDict, StockHer])
+def test_sb3s_own_only_fail_for_the_generator_they_share(cls):
+    with pytest.raises(AssertionError, match="sampling moves numpy's global generator"):
+        check_replay_buffer(cls)
+
+
+class LacksDones(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)._asdict()
+        return SimpleNamespace(**{k: v for k, v in batch.items() if k != "dones"})
+
+
+class FlatRewards(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(rewards=batch.rewards[:, 0])
+
+
+class DoubleActions(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(actions=batch.actions.double())
+
+
+class OneBehind(ReplayBuffer):
+    """Gives the observation for the next one."""
+
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(next_observations=batch.observations)
+
+
+class OtherRewards(ReplayBuffer):
+    def add(self, obs, next_obs, action, reward, done, infos):
+        super().add(obs, next_obs, action, 0.99 * reward, done, infos)
+
+
+class FirstHalf(ReplayBuffer):
+    """Never samples the newest."""
+
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        return positions // 2, envs
+
+
+class FirstEnvOnly(ReplayBuffer):
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        return positions, envs * 0
+
+
+class ForeignGoals(HerReplayBuffer):
+    """Relabels with a goal of any episode."""
+
+    def _new_goals(self, where):
+        return self.rng.permutation(super()._new_goals(where))
+
+
+class TimeoutsAreDones(ReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, handle_timeout_termination=False, **kwargs)
+
+
+class NothingIsDone(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(dones=th.zeros_like(batch.dones))
+
+
+class NeverForgets(ReplayBuffer):
+    def __init__(self, buffer_size, *args, **kwargs):
+        super().__init__(2 * buffer_size, *args, **kwargs)
+
+
+class NeverForgetsInside(NeverForgets):
+    """And says that it does."""
+
+    def add(self, *args):
+        super().add(*args)
+        half = self.buffer_size // 2
+        self.pos, self.full = self.store.now % half, self.store.now >= half
+
+    def size(self):
+        return super().size() if not self.full else self.buffer_size // 2
+
+
+class WritesIntoObservations(ReplayBuffer):
+    def add(self, obs, *args):
+        super().add(obs, *args)
+        obs += 1
+
+
+class KeepsReferences(ReplayBuffer):
+    """Stores a step only when the next one comes."""
+
+    waiting = None
+
+    def add(self, *args):
+        if self.waiting is not None:
+            super().add(*self.waiting)
+        self.waiting = args
+
+    def sample(self, *args, **kwargs):
+        if self.waiting is not None:
+            super().add(*self.waiting)
+            self.waiting = None
+        return super().sample(*args, **kwargs)
+
+
+class GivesItsOwn(ReplayBuffer):
+    """One tensor for every sample."""
+
+    def sample(self, batch_size, env=None):
+        if not hasattr(self, "given") or len(self.given.rewards) != batch_size or env:
+            self.given = super().sample(batch_size, env)
+        return self.given
+
+
+class DrawsFromNumpy(ReplayBuffer):
+    def _draw(self, batch_size):
+        self.rng = np.random.mtrand._rand
+        every = np.random.randint(self.store.now - self.store.first, size=batch_size)
+        return every + self.store.first, every * 0
+
+
+class DrawsFromTorch(ReplayBuffer):
+    def _draw(self, batch_size):
+        every = th.randint(self.store.now - self.store.first, (batch_size,)).numpy()
+        return every + self.store.first, every % self.n_envs
+
+
+class Unseeded(ReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rng = np.random.default_rng()
+
+
+class SeededOnce(ReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, seed=3, **kwargs)
+
+
+class IgnoresVecNormalize(ReplayBuffer):
+    def sample(self, batch_size, env=None):
+        return super().sample(batch_size)
+
+
+class NormalisesObservationsOnly(ReplayBuffer):
+    def _normalize_reward(self, reward, env=None):
+        return reward
+
+
+class StaysOnTheProcessor(ReplayBuffer):
+    def _tensor(self, array):
+        return th.from_numpy(array)
+
+
+class RemembersAfterReset(ReplayBuffer):
+    def reset(self):
+        pass
+
+
+class RemembersInsideAfterReset(ReplayBuffer):
+    """And says that it does not."""
+
+    def reset(self):
+        self.pos, self.full = 0, False
+
+
+class LosesItsGenerator(ReplayBuffer):
+    def __getstate__(self):
+        return {**self.__dict__, "rng": np.random.default_rng(5)}
+
+
+class LosesItsContents(ReplayBuffer):
+    def __getstate__(self):
+        return {**self.__dict__, "_store": None, "pos": 0, "full": False}
+
+
+class SavesLess(ReplayBuffer):
+    """To its folder."""
+
+    def load(self, path, **kwargs):
+        super().load(path, restore_rng=False)
+
+
+class NoneToTrainWith(ReplayBuffer):
+    def sample(self, batch_size, env=None):
+        if batch_size == 8:
+            raise AssertionError("no batches of eight")
+        return super().sample(batch_size, env)
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "problem"),
+    [
+        (LacksDones, "samples_are_like_sb3s", "a sample has no dones"),
+        (FlatRewards, "samples_are_like_sb3s", r"rewards have shape \(64,\), not \(64, 1\)"),
+        (DoubleActions, "samples_are_like_sb3s", r"actions are torch.float64, not torch.float32"),
+        (OneBehind, "what_is_stored_is_sampled", "next_observations are not as stored"),
+        (OtherRewards, "what_is_stored_is_sampled", "rewards are not as stored"),
+        (FirstHalf, "what_is_stored_is_sampled", r"\d+ of 20 transitions are never sampled"),
+        (FirstEnvOnly, "what_is_stored_is_sampled", r"\d+ of 60 transitions are never sampled"),
+        (ForeignGoals, "what_is_stored_is_sampled", "a goal is neither the real one nor"),
+        (TimeoutsAreDones, "only_terminations_are_dones", "ran out of time is done"),
+        (NothingIsDone, "only_terminations_are_dones", "a step that ended is not done"),
+        (NeverForgets, "the_oldest_are_overwritten", r"are \(60, 7, True\)|are \(67"),
+        (NeverForgetsInside, "the_oldest_are_overwritten", "never stored, or is too old"),
+        (WritesIntoObservations, "arguments_are_left_alone", "add changes an observation"),
+        (KeepsReferences, "arguments_are_left_alone", "never stored|not as stored"),
+        (GivesItsOwn, "samples_are_copies", "not as stored"),
+        (DrawsFromNumpy, "global_state_is_untouched", "moves numpy's global generator"),
+        (DrawsFromTorch, "global_state_is_untouched", "moves torch's generator"),
+        (Unseeded, "seeds_decide", "two buffers with one seed draw differently"),
+        (SeededOnce, "seeds_decide", "the seed has no influence"),
+        (IgnoresVecNormalize, "samples_are_normalised", "observations are not normalised"),
+        (NormalisesObservationsOnly, "samples_are_normalised", "rewards are not normalised"),
+        (StaysOnTheProcessor, "samples_are_on_the_device", "observations are on cpu"),
+        (RemembersAfterReset, "reset_forgets", r"are \(20, 20, False\) after a reset"),
+        (RemembersInsideAfterReset, "reset_forgets", "never stored, or is too old"),
+        (LosesItsGenerator, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (LosesItsContents, "saved_buffers_go_on", "20 steps saved, 0 loaded"),
+        (SavesLess, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (NoneToTrainWith, "stock_models_train", "no batches of eight"),
+    ],
+)
+def test_what_is_broken_is_told(cls, check, problem):
+    """By the check meant for it, and so by the kit as a whole."""
+    cases = list(replay_buffers.buffer_cases(cls))
+
+    def run():
+        for case in cases:
+            getattr(replay_buffers, check)(case)
+
+    with pytest.raises(AssertionError, match=problem):
+        run()
+    with pytest.raises(AssertionError, match=f"{cls.__name__} of .* observations, n_envs=[13]: "):
+        check_replay_buffer(cls)
+
+
+def test_every_check_has_a_broken_buffer():
+    marks = test_what_is_broken_is_told.pytestmark
+    tripped = {values[1] for mark in marks for values in mark.args[1]}
+    assert tripped == {check.__name__ for check in replay_buffers.BUFFER_CHECKS}
+
+
+def test_what_is_no_buffer_is_told():
+    with pytest.raises(AssertionError, match="dict is no buffer of SB3's"):
+        check_replay_buffer(dict)
