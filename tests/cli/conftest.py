@@ -4,7 +4,6 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-import torch as th
 
 from pyrl_sb3.cli.app import run
 
@@ -18,13 +17,9 @@ class Outcome:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, and one thread: test processes share the cores."""
+    """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    threads = th.get_num_threads()
-    th.set_num_threads(1)
-    yield tmp_path
-    th.set_num_threads(threads)
+    return tmp_path
 
 
 @pytest.fixture
