@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-learning check bench clean
+.PHONY: help demo test test-learning test-plugins check bench clean
 help:
 	@echo "make demo           train HER+SAC on FetchReach, draw its learning curve, film the agent (about 3 min, 1 of them training)"
 	@echo "make test           lint, types and the test suite (under 5 min)"
 	@echo "make test-learning  train until tasks are solved, several seeds (about 20 min)"
+	@echo "make test-plugins   build the wheels, install them into a new environment and use every plugin (about 5 min)"
 	@echo "make check          lint and types only"
 	@echo "make bench          the benchmarks, against stock Stable-Baselines3"
 
@@ -35,6 +36,10 @@ test-learning: $(READY)
 	@echo "== pytest, the learning tests: each trains until its task is solved"
 	$(BIN)/python -m pytest -n 2 -m learning --durations=0
 
+test-plugins: $(READY)
+	@echo "== the plugins, from wheels, in a new environment"
+	$(BIN)/python tests/plugins/fresh_venv.py
+
 demo: $(READY)
 	@echo "== HER+SAC on FetchReach-v4, with pyrl-sb3's policy and buffer inside stock Stable-Baselines3"
 	$(BIN)/python -m pyrl_sb3 demo
@@ -42,6 +47,9 @@ demo: $(READY)
 bench: $(READY)
 	@echo "== replay buffers, ours and SB3's interleaved"
 	$(BIN)/python benchmarks/her_buffer.py
+	@echo "== gradient steps, rollouts and whole runs, ours and SB3's interleaved"
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/learn.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
