@@ -1,7 +1,8 @@
 """The test kit behind one door: what `pyrl plugins check` runs on a component."""
 
-from pyrl_sb3.plugins import Found, PluginError, PluginManager
+from pyrl_sb3.plugins import Found, PluginError, PluginManager, ReplayBufferSpec
 from pyrl_sb3.testing.noise import check_noise
+from pyrl_sb3.testing.replay_buffers import check_replay_buffer
 from pyrl_sb3.testing.sync import check_sync_callback
 
 
@@ -11,6 +12,9 @@ def check_component(manager: PluginManager, found: Found) -> str:
         target = manager.load(found.kind, found.name)
         if found.kind == "noise":
             check_noise(found.name, manager=manager)
+        elif isinstance(found.spec, ReplayBufferSpec):
+            kinds = found.spec.observation_kinds
+            check_replay_buffer(target, found.spec.defaults, observation_kinds=kinds)
         elif found.kind == "sync-callback":
             check_sync_callback(found.name, manager=manager)
         elif not callable(target):

@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from pyrl_sb3.plugins import ReplayBufferSpec, get_plugin_manager
 from pyrl_sb3.testing.noise import NOISE_CHECKS, NoiseCase
+from pyrl_sb3.testing.replay_buffers import BUFFER_CHECKS, BufferCase, buffer_cases
 from pyrl_sb3.testing.sync import SYNC_CHECKS, SyncCase
 
 
@@ -27,6 +29,28 @@ class NoiseSuite:
     def test_noise(self, check: Callable[[NoiseCase], None]) -> None:
         """One check."""
         check(NoiseCase(ref=self.ref, params=self.params))
+
+
+class ReplayBufferSuite:
+    """
+    ``class TestPrioritized(ReplayBufferSuite): ref = "prioritized-replay/prioritized"``.
+
+    `params` are the parameters to check it with.
+    """
+
+    ref: ClassVar[str]
+    params: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.mark.parametrize("check", BUFFER_CHECKS, ids=_name)
+    def test_replay_buffer(self, check: Callable[[BufferCase], None]) -> None:
+        """One check, in one and in three environments."""
+        manager = get_plugin_manager()
+        spec = manager.find("replay-buffer", self.ref).spec
+        assert isinstance(spec, ReplayBufferSpec)
+        params = manager.check_params("replay-buffer", self.ref, self.params)
+        cls = manager.load("replay-buffer", self.ref)
+        for case in buffer_cases(cls, params, observation_kinds=spec.observation_kinds):
+            check(case)
 
 
 class SyncCallbackSuite:

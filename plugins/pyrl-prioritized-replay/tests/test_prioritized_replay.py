@@ -16,6 +16,17 @@ from stable_baselines3.common.envs import BitFlippingEnv
 
 from pyrl_sb3.algorithms import SAC, TD3
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.testing import ReplayBufferSuite
+
+
+class TestPrioritized(ReplayBufferSuite):
+    ref = "prioritized-replay/prioritized"
+
+
+class TestPrioritizedHer(ReplayBufferSuite):
+    ref = "prioritized-her"
+    params = {"alpha": 0.9}  # noqa: RUF012
+
 
 ACTIONS = spaces.Box(-1, 1, (1,), np.float32)
 
