@@ -201,9 +201,9 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
         if not self._infos:
-            if len(self._blank) != len(positions) or any(self._blank):
+            if len(self._blank) < len(positions) or any(self._blank):
                 self._blank = [{} for _ in positions]
-            return self._blank
+            return self._blank[: len(positions)]
         slots = (positions % self.buffer_size).tolist()
         infos = [self._infos[slot][e] for slot, e in zip(slots, where.envs.tolist(), strict=True)]
         return deepcopy(infos)  # the reward function may write into what it is given
