@@ -45,6 +45,9 @@ class Linear:
         """:param x: ``(N, B, inputs)``, or ``(1, B, inputs)`` when all networks see the same"""
         n, outputs, _ = self.weight.shape
         self.x = x if len(x) == n else x.expand(n, -1, -1)
+        if outputs == 1:
+            # The transposed product takes a third of the time.
+            return th.bmm(self.weight, self.x.mT).mT.add_(self.bias)
         self.y = _workspace(self.y, n, x.shape[1], outputs)
         return th.baddbmm(self.bias, self.x, self._transposed, out=self.y)
 
