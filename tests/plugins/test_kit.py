@@ -14,10 +14,6 @@ from pyrl_sb3.testing import NoiseSuite, SyncCallbackSuite, check_noise, check_s
 from pyrl_sb3.testing.lockstep import Lockstep
 
 
-class TestGaussian(NoiseSuite):
-    ref = "pyrl/normal"
-
-
 class TestOrnsteinUhlenbeck(NoiseSuite):
     ref = "pyrl/ou"
     params = {"sigma": 0.3, "theta": 0.01}  # noqa: RUF012

@@ -11,10 +11,6 @@ from pyrl_sb3.testing import NoiseSuite
 
 class TestPink(NoiseSuite):
     ref = "colored-noise/pink"
-
-
-class TestRed(NoiseSuite):
-    ref = "red"
     params = {"sigma": [0.1, 0.2, 0.3], "length": 10}  # noqa: RUF012
 
 

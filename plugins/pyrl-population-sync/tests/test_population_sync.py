@@ -159,7 +159,7 @@ def test_three_copies_train_together(algorithm):
             train_freq=20,
         )
         callback = PopulationSync(context)
-        model.learn(600, callback)
+        model.learn(400, callback)
         return callback.guide_rank, callback.beta
 
     results = Lockstep(3).run([train] * 3)
