@@ -1,42 +1,18 @@
-"""Saving replay buffers to folders, and loading them."""
+"""Loading replay buffers from folders; see `saving` for the other way."""
 
-import json
-import os
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from pyrl_sb3.buffers.columns import Field
 from pyrl_sb3.buffers.episodes import EpisodeStore
-from pyrl_sb3.buffers.infos import decode, encode
-from pyrl_sb3.buffers.shards import (
-    Header,
-    Shard,
-    check_files,
-    commit,
-    little_endian,
-    new_name,
-    open_to_write,
-    read_header,
-    read_shard,
-    remove_leftovers,
-    sync_folder,
-    write_file,
-)
-from pyrl_sb3.buffers.snapshot import (
-    Layout,
-    Restorer,
-    episodes_of,
-    finished,
-    layout,
-    lead_of,
-    numbers_at,
-    steps_of,
-)
+from pyrl_sb3.buffers.header import Header, Shard, little_endian, read_header
+from pyrl_sb3.buffers.infos import decode
+from pyrl_sb3.buffers.saving import lineage
+from pyrl_sb3.buffers.saving import save as save
+from pyrl_sb3.buffers.shards import check_files, read_shard
+from pyrl_sb3.buffers.snapshot import Layout, Restorer, layout
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.transfer import transfer
 
@@ -44,126 +20,6 @@ if TYPE_CHECKING:
     from pyrl_sb3.buffers.replay import ReplayBuffer
 
 Infos = list[list[dict[str, Any]]]
-
-SHARD_BYTES = 2**24  # larger saves are split: a shard is held in memory as a whole
-SMALL = 2**20
-MANY_SMALL = 32
-
-
-class Lineage:
-    """Which saved states a store continues; copies of a store, also in a forked process, do not.
-
-    `ids[id]` is the position up to which the store has the history of the saved store `id`.
-    """
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.own = uuid.uuid4().hex
-        self.ids = {self.own: 2**62}
-
-    def continues(self, saved: Header) -> bool:
-        """Whether everything saved there happened in this store too."""
-        return saved.now <= self.ids.get(saved.id, -1)
-
-
-_LINEAGES: "WeakKeyDictionary[EpisodeStore, Lineage]" = WeakKeyDictionary()
-
-
-def lineage(store: EpisodeStore) -> Lineage:
-    """The lineage of a store."""
-    known = _LINEAGES.get(store)
-    if known is None or known.pid != os.getpid():
-        known = _LINEAGES[store] = Lineage()
-    return known
-
-
-def save(buffer: "ReplayBuffer", path: str | Path) -> None:
-    """Write what a buffer holds to a folder; see `ReplayBuffer.save`."""
-    folder = Path(path)
-    saved = open_to_write(folder)
-    try:
-        header = _write(folder, saved, buffer)
-        commit(folder, header)
-    except OSError as error:
-        remove_leftovers(folder, saved)
-        raise OSError(
-            error.errno,
-            f"the replay buffer was not saved ({error.strerror}); what was saved before is intact",
-            str(folder),
-        ) from error
-    sync_folder(folder)
-    remove_leftovers(folder, header)
-
-
-def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header:
-    """Write the files that `saved` does not have; the new header."""
-    store = buffer.store
-    what, known, own = layout(store), buffer.copy_info_dict, lineage(store)
-    kept: list[Shard] = []
-    if store.now:
-        if saved and own.continues(saved) and (saved.layout, saved.has_infos) == (what, known):
-            kept, first, low = _kept(saved, store)
-        else:
-            first, low = store.first, numbers_at(store, store.first)
-        for past, high in _edges(store, first, what.step_bytes):
-            if past > first or (high > low).any():
-                kept.append(_write_shard(folder, buffer, (first, past), (low, high)))
-            first, low = past, high
-    now, low, high = store.now, finished(store), store.table.counts
-    return Header(
-        id=own.own,
-        n_envs=store.n_envs,
-        first=store.first,
-        now=now,
-        layout=what,
-        has_infos=known,
-        rng=json.loads(json.dumps(buffer.rng.bit_generator.state, default=np.ndarray.tolist)),
-        shards=kept,
-        tip=_write_shard(folder, buffer, (now, now), (low, high), lead_of(store)),
-    )
-
-
-def _kept(saved: Header, store: EpisodeStore) -> tuple[list[Shard], int, Ints]:
-    """Shards that stay, and the position and episodes that the first new one begins with."""
-    n_kept = len(saved.shards)
-    while n_kept and saved.shards[n_kept - 1].size < SMALL:
-        n_kept -= 1
-    if len(saved.shards) - n_kept < MANY_SMALL:
-        n_kept = len(saved.shards)
-    kept = [shard for shard in saved.shards[:n_kept] if shard.past > store.first]
-    follows = saved.parts[n_kept]
-    low = np.maximum(follows.low, numbers_at(store, store.first))
-    return kept, max(follows.first, store.first), low
-
-
-def _edges(store: EpisodeStore, first: int, step_bytes: int) -> Iterator[tuple[int, Ints]]:
-    """Where new shards end: position and first episode beyond."""
-    length = max(SHARD_BYTES // (step_bytes * store.n_envs), 1)
-    for past in range(first + length, store.now, length):
-        yield past, numbers_at(store, past)
-    yield store.now, finished(store)
-
-
-def _write_shard(
-    folder: Path,
-    buffer: "ReplayBuffer",
-    steps: tuple[int, int],
-    episodes: tuple[Ints, Ints],
-    lead: dict[str, Array] | None = None,
-) -> Shard:
-    (first, past), (low, high), store = steps, episodes, buffer.store
-    values = [steps_of(store, first, past) if lead is None else lead, episodes_of(store, low, high)]
-    chunks: list[memoryview | bytes] = [
-        np.ascontiguousarray(array, little_endian(array.dtype)).reshape(-1).view(np.uint8).data
-        for some in values
-        for array in some.values()
-    ]
-    if buffer.copy_info_dict:
-        infos = buffer._infos
-        chunks.append(encode([infos[t % store.slots] for t in range(first, past)]))
-    name = new_name(first, past)
-    size, checksum = write_file(folder / name, chunks)
-    return Shard(name, size, checksum, first, past, low.tolist(), high.tolist())
 
 
 def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) -> None:
@@ -183,7 +39,10 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
             if not shift:
                 lineage(target).ids[saved.id] = saved.now
         else:
-            source = buffer.new_store(window, saved.n_envs, once)
+            newest = -(
+                -target.slots * target.n_envs // saved.n_envs
+            )  # as many as there is room for
+            source = buffer.new_store(min(window, newest), saved.n_envs, once)
             known = _fill(source, folder, saved, 0)
 
             def each(positions: Ints, envs: Ints) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, files, shards
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, header, saving, shards
 
 ACTIONS = spaces.Box(-1, 1, (4,), np.float32)
 SIZES = {"achieved_goal": 3, "desired_goal": 3, "observation": 25}
@@ -74,19 +74,19 @@ def test_a_further_save_writes_what_is_new(tmp_path):
 
 
 def test_many_small_saves_leave_few_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MANY_SMALL", 8)
+    monkeypatch.setattr(saving, "MANY_SMALL", 8)
     buffer, written = make(), 0
     for _ in range(60):
         before = listing(tmp_path)
         fill(buffer, 10).save(tmp_path)
         written += sum(size for name, size in listing(tmp_path).items() if name not in before)
-    assert len(listing(tmp_path)) <= files.MANY_SMALL + 3
+    assert len(listing(tmp_path)) <= saving.MANY_SMALL + 3
     assert written < 7 * 134 * 600
     assert contents(loaded(tmp_path)) == contents(buffer)
 
 
 def test_large_saves_are_split(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(saving, "SHARD_BYTES", 20_000)
     buffer = fill(make(1000), 2345)
     buffer.save(tmp_path)
     assert sum(name.endswith(".bin") for name in listing(tmp_path)) == 1 + -(-1000 * 128 // 20_000)
@@ -277,7 +277,7 @@ def rewrite(folder, change):
     """Change the header as somebody would who also works out its checksum."""
     whole = json.loads((folder / "header.json").read_bytes())
     change(whole["content"])
-    whole["checksum"] = shards._checksum(whole["content"])
+    whole["checksum"] = header._checksum(whole["content"])
     (folder / "header.json").write_text(json.dumps(whole))
 
 
