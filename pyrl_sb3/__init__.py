@@ -4,22 +4,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrl_sb3.algorithms import DDPG as DDPG
+    from pyrl_sb3.algorithms import SAC as SAC
+    from pyrl_sb3.algorithms import TD3 as TD3
+    from pyrl_sb3.buffers import DictReplayBuffer as DictReplayBuffer
     from pyrl_sb3.buffers import HerReplayBuffer as HerReplayBuffer
+    from pyrl_sb3.buffers import ReplayBuffer as ReplayBuffer
     from pyrl_sb3.policies import DDPGPolicy as DDPGPolicy
     from pyrl_sb3.policies import SACPolicy as SACPolicy
     from pyrl_sb3.policies import TD3Policy as TD3Policy
+    from pyrl_sb3.policies import TQCPolicy as TQCPolicy
 
 __version__ = "0.1.0"
 
 # Loaded on first use (PEP 562), so that importing the package loads neither torch nor SB3.
 _LAZY = {
+    "DDPG": "pyrl_sb3.algorithms",
     "DDPGPolicy": "pyrl_sb3.policies",
+    "DictReplayBuffer": "pyrl_sb3.buffers",
     "HerReplayBuffer": "pyrl_sb3.buffers",
+    "ReplayBuffer": "pyrl_sb3.buffers",
+    "SAC": "pyrl_sb3.algorithms",
     "SACPolicy": "pyrl_sb3.policies",
+    "TD3": "pyrl_sb3.algorithms",
     "TD3Policy": "pyrl_sb3.policies",
+    "TQCPolicy": "pyrl_sb3.policies",
 }
 
-__all__ = ["DDPGPolicy", "HerReplayBuffer", "SACPolicy", "TD3Policy", "__version__"]
+__all__ = [
+    "DDPG",
+    "SAC",
+    "TD3",
+    "DDPGPolicy",
+    "DictReplayBuffer",
+    "HerReplayBuffer",
+    "ReplayBuffer",
+    "SACPolicy",
+    "TD3Policy",
+    "TQCPolicy",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -79,7 +79,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_public_names_exist_and_are_listed() -> None:
-    assert sorted(pyrl_sb3.__all__) == pyrl_sb3.__all__ == dir(pyrl_sb3)
+    assert dir(pyrl_sb3) == sorted(pyrl_sb3.__all__)
     assert set(pyrl_sb3._LAZY) | {"__version__"} == set(pyrl_sb3.__all__)
     for name in pyrl_sb3.__all__:
         assert getattr(pyrl_sb3, name) is not None

@@ -47,6 +47,9 @@ Threads = Annotated[
         metavar="N", help="PyTorch's threads [default: OMP_NUM_THREADS, or the cores up to 4]."
     ),
 ]
+Stock = Annotated[
+    bool, typer.Option("--stock", help="Run SB3's algorithm, with the policy and buffer from here.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error comes from.")]
 ModelPath = Annotated[
     Path | None,

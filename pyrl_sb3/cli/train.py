@@ -38,6 +38,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         eval_episodes: options.EvalEpisodes = 10,
         eval_freq: options.EvalFreq = None,
         threads: options.Threads = None,
+        stock: options.Stock = False,
         verbose: options.Verbose = False,
     ) -> int:
         from pyrl_sb3.training.progress import ProgressReport
@@ -55,6 +56,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             eval_episodes=eval_episodes,
             eval_freq=eval_freq,
             threads=threads,
+            stock=stock,
         )
         console = options.console_for_log()
         result = run(request, [ProgressReport(console)])

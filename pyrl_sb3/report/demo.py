@@ -49,6 +49,8 @@ def run_demo(
     """
     Train HER + SAC on FetchReach, test the saved model, draw its learning curve, film it.
 
+    The algorithm is SB3's own, with our policy and buffer in it.
+
     Writes `<folder>/FetchReach-v4_<n>/`, `<folder>/learning_curve.png` and `<folder>/agent.gif`.
     """
     prepare_offscreen()
@@ -64,6 +66,7 @@ def run_demo(
         save=folder,
         threads=threads,
         eval_freq=TIMESTEPS // 16,
+        stock=True,
     )
     start = time.perf_counter()
     training = train(request, callbacks)

@@ -1,6 +1,6 @@
 """The agents that can be trained by name, and what each is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -23,6 +23,11 @@ class Agent:
     policy_target: str
     buffer_target: str | None
     saved_mark: str  # a key that a saved model of this algorithm has, and the others' have not
+
+    def stock(self) -> "Agent":
+        """The same policy and buffer inside SB3's own algorithm."""
+        name = self.algorithm_target.rpartition(":")[2]
+        return replace(self, algorithm_target=f"stable_baselines3:{name}")
 
     @property
     def title(self) -> str:
@@ -52,9 +57,9 @@ class Agent:
 
 def _agents() -> dict[str, Agent]:
     algorithms = (
-        ("sac", "stable_baselines3:SAC", "pyrl_sb3:SACPolicy", "ent_coef"),
-        ("td3", "stable_baselines3:TD3", "pyrl_sb3:TD3Policy", "policy_delay"),
-        ("ddpg", "stable_baselines3:DDPG", "pyrl_sb3:DDPGPolicy", "policy_delay"),
+        ("sac", "pyrl_sb3:SAC", "pyrl_sb3:SACPolicy", "ent_coef"),
+        ("td3", "pyrl_sb3:TD3", "pyrl_sb3:TD3Policy", "policy_delay"),
+        ("ddpg", "pyrl_sb3:DDPG", "pyrl_sb3:DDPGPolicy", "policy_delay"),
     )
     buffers = (("", None), ("her-", "pyrl_sb3:HerReplayBuffer"))
     return {

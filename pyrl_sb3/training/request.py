@@ -33,6 +33,7 @@ class TrainingRequest:
         eval_freq: environment steps between evaluations; 0 evaluates at the end only.
         eval_episodes: episodes of each evaluation.
         threads: of PyTorch.
+        stock: run SB3's algorithm instead of ours, with our policy and buffer.
 
     Raises:
         InputError: a number is too small.
@@ -48,6 +49,7 @@ class TrainingRequest:
     eval_freq: int | None = None
     eval_episodes: int = 10
     threads: int | None = None
+    stock: bool = False
 
     def __post_init__(self) -> None:
         for name in ("timesteps", "n_envs", "eval_episodes", "threads"):

@@ -43,6 +43,8 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
         InputError: what was asked for cannot be done; nothing has been written.
     """
     agent = AGENTS[request.agent]
+    if request.stock:
+        agent = agent.stock()
     env_id, goal = _check(agent, request)
     parameters, entry = hyperparameters(agent.name, env_id)
     if goal:
