@@ -1,0 +1,51 @@
+"""The replay buffer of a model: its files, and the environment it asks for rewards."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
+
+if TYPE_CHECKING:
+    _Base = OffPolicyAlgorithm
+else:
+    _Base = object
+
+
+class ReplayFiles(_Base):
+    """
+    What an SB3 off-policy algorithm does with the replay buffers from here; mixed in before it.
+
+    Differences from SB3:
+
+    - they are saved as a folder of plain arrays, to which saving again adds only what is new;
+      a folder is loaded into the buffer the model was set up with, whose settings stay;
+    - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment.
+    """
+
+    def save_replay_buffer(self, path: Any) -> None:
+        if isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path)):
+            self.replay_buffer.save(path)
+        else:
+            super().save_replay_buffer(path)
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        if not isinstance(path, (str, Path)) or not Path(path).is_dir():
+            super().load_replay_buffer(path, truncate_last_traj)
+            return
+        if not isinstance(self.replay_buffer, ReplayBuffer):
+            kind = type(self.replay_buffer)
+            raise ValueError(
+                f"{path} holds a buffer of pyrl_sb3, this model has {kind.__module__}."
+                f"{kind.__name__}: set replay_buffer_class=pyrl_sb3.ReplayBuffer or the like"
+            )
+        self.replay_buffer.load(path)
+        if truncate_last_traj:
+            self.replay_buffer.store.cut()
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        buffer = getattr(self, "replay_buffer", None)
+        if isinstance(buffer, HerReplayBuffer) and self.env is not None:
+            buffer.set_env(self.env)

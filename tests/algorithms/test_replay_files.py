@@ -1,0 +1,128 @@
+"""Replay buffers of our models: folders on disk, and a changed environment."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from pyrl_sb3 import SAC, HerReplayBuffer, ReplayBuffer
+
+GOAL_SPACE = spaces.Dict(
+    dict.fromkeys(
+        ("observation", "achieved_goal", "desired_goal"), spaces.Box(-9, 9, (1,), np.float32)
+    )
+)
+
+
+class Line(gym.Env[Any, Any]):
+    """Walk along a line to a goal; the reward is ``hit`` within 0.5 of it, else 0."""
+
+    observation_space = GOAL_SPACE
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, hit: float = 1.0) -> None:
+        self.hit = hit
+
+    def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
+        return self.hit * (np.abs(achieved - desired)[..., 0] < 0.5)
+
+    def _see(self) -> dict[str, Any]:
+        here = np.array([self.x], np.float32)
+        return {
+            "observation": here,
+            "achieved_goal": here,
+            "desired_goal": np.array([5], np.float32),
+        }
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.x, self.t = 0.0, 0
+        return self._see(), {}
+
+    def step(self, action: Any) -> Any:
+        self.x += float(action[0])
+        self.t += 1
+        seen = self._see()
+        reward = self.compute_reward(seen["achieved_goal"], seen["desired_goal"], {})
+        return seen, float(reward), False, self.t == 6, {}
+
+
+def make(hit: float = 1.0, n_envs: int = 1, buffer: Any = HerReplayBuffer, **keywords: Any) -> SAC:
+    env = DummyVecEnv([lambda: Line(hit) for _ in range(n_envs)])
+    return SAC(
+        "MultiInputPolicy",
+        env,
+        replay_buffer_class=buffer,
+        policy_kwargs={"net_arch": [8]},
+        learning_starts=10,
+        batch_size=8,
+        seed=1,
+        **keywords,
+    )
+
+
+def test_a_saved_buffer_comes_back_and_keeps_the_settings_of_the_model(tmp_path: Any) -> None:
+    model = make(buffer_size=200)
+    model.learn(40)
+    model.save_replay_buffer(tmp_path / "replay")
+    assert (tmp_path / "replay" / "header.json").is_file()
+    other = make(buffer_size=30, replay_buffer_kwargs={"n_sampled_goal": 1})
+    other.load_replay_buffer(tmp_path / "replay")
+    assert other.replay_buffer.buffer_size == 30
+    assert other.replay_buffer.n_sampled_goal == 1
+    newest = other.replay_buffer.observations["observation"].ravel()
+    stored = model.replay_buffer.observations["observation"].ravel()
+    assert sorted(newest) == sorted(stored[10:40])
+    other.learn(20)
+
+
+def test_a_running_episode_ends_at_loading_or_goes_on(tmp_path: Any) -> None:
+    model = make(buffer_size=50)
+    model.learn(15)  # in the middle of the third episode
+    model.save_replay_buffer(tmp_path / "replay")
+    for truncate, ends in ((True, [2, 2, 3]), (False, [2, 2, 0])):
+        other = make(buffer_size=50)
+        other.load_replay_buffer(tmp_path / "replay", truncate_last_traj=truncate)
+        store = other.replay_buffer.store
+        store.sync()
+        assert store.table.fields["end"][:3].tolist() == ends
+
+
+def test_a_folder_is_not_loaded_into_another_kind_of_buffer(tmp_path: Any) -> None:
+    model = make(buffer_size=50)
+    model.learn(12)
+    model.save_replay_buffer(tmp_path / "replay")
+    other = make(buffer=None, buffer_size=50)
+    with pytest.raises(ValueError, match=r"this model has stable_baselines3.*DictReplayBuffer"):
+        other.load_replay_buffer(tmp_path / "replay")
+
+
+def test_sb3s_own_buffers_are_saved_as_ever(tmp_path: Any) -> None:
+    model = make(buffer=None, buffer_size=50)
+    model.learn(12)
+    model.save_replay_buffer(tmp_path / "replay.pkl")
+    other = stable_baselines3.SAC("MultiInputPolicy", make().get_env(), buffer_size=50)
+    other.load_replay_buffer(tmp_path / "replay.pkl")
+    assert other.replay_buffer.pos == 12
+
+
+def test_a_new_environment_computes_the_rewards_from_then_on() -> None:
+    """B7: SB3's hindsight buffer keeps the old one, and fails when that is closed."""
+    model = make(hit=1.0, buffer_size=50)
+    model.learn(12)
+    assert set(model.replay_buffer.sample(200).rewards.flatten().tolist()) <= {0.0, 1.0}
+    model.set_env(DummyVecEnv([lambda: Line(7.0)]))
+    rewards = set(model.replay_buffer.sample(200).rewards[40:].flatten().tolist())
+    assert 7.0 in rewards
+    assert 1.0 not in rewards
+
+
+def test_plain_buffers_of_ours_serve_too() -> None:
+    env = gym.make("Pendulum-v1")
+    model = SAC("MlpPolicy", env, replay_buffer_class=ReplayBuffer, learning_starts=10, seed=0)
+    model.learn(20)
+    assert model.replay_buffer.size() == 20
