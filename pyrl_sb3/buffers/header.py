@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,12 @@ def ours(name: str) -> bool:
 
 def dump(header: Header) -> bytes:
     """A header as its file has it."""
-    content = {**asdict(header), "layout": _layout_to_json(header.layout)}
+    content = {
+        **vars(header),
+        "layout": _layout_to_json(header.layout),
+        "shards": [vars(shard) for shard in header.shards],
+        "tip": vars(header.tip),
+    }
     return json.dumps(
         {"format": FORMAT, "checksum": _checksum(content), "content": content}
     ).encode()

@@ -89,7 +89,8 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header
     what, known, own = layout(store), buffer.copy_info_dict, lineage(store)
     kept: list[Shard] = []
     if store.now:
-        if saved and own.continues(saved) and (saved.layout, saved.has_infos) == (what, known):
+        same = saved and saved.layout.same(what) and saved.has_infos == known
+        if saved and same and own.continues(saved):
             kept, first, low = _kept(saved, store)
         else:
             first, low = store.first, numbers_at(store, store.first)

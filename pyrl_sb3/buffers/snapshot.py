@@ -26,6 +26,11 @@ class Layout(NamedTuple):
         """Bytes of a transition."""
         return _bytes(self.steps)
 
+    def same(self, other: "Layout") -> bool:
+        """Whether the other is equal and in the same order, which is that of the files."""
+        mine, others = ([list(part.items()) for part in each] for each in (self, other))
+        return mine == others
+
     def size(self, n_steps: int, n_episodes: int) -> int:
         """Bytes of so many transitions and episodes."""
         return n_steps * _bytes(self.steps) + n_episodes * _bytes(self.episodes)

@@ -163,6 +163,20 @@ def test_a_loaded_buffer_goes_on(tmp_path, n_envs):
             assert start == 0 or episodes[start - 1, env] != episodes[start, env]
 
 
+@pytest.mark.parametrize("constant_goal", [True, False])
+def test_a_loaded_buffer_adds_to_the_folder(tmp_path, constant_goal):
+    player = Player(2, constant_goal=constant_goal)
+    for steps in (30, 7, 1):
+        buffer = make(n_envs=2)
+        if player.log:
+            buffer.load(tmp_path)
+        player.play(buffer, steps)
+        buffer.save(tmp_path)
+    again = make(n_envs=2)
+    again.load(tmp_path)
+    player.check(again, 38)
+
+
 @pytest.mark.parametrize("size", [1, 10, 64, 89, 91, 200, 1000])
 @pytest.mark.parametrize("steps", [20, 300])
 @pytest.mark.parametrize("n_envs", [1, 3])
