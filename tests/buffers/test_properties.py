@@ -4,6 +4,8 @@ import functools
 import os
 import pickle
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from pyrl_sb3.buffers import HerReplayBuffer
 
 GAMMA = 0.5
 EXAMPLES = int(os.environ.get("PYRL_TEST_EXAMPLES", "2000"))
+SIZES = st.one_of(st.integers(1, 30), st.integers(60, 140))
 Step = st.tuples(st.just("step"), st.integers(1, 40))
 OPS = st.lists(
     st.one_of(
@@ -24,6 +27,10 @@ OPS = st.lists(
         st.tuples(st.just("goal"), st.integers(0, 2)),
         st.tuples(st.sampled_from(["check", "pickle", "cut"]), st.just(0)),
         st.tuples(st.just("resize"), st.integers(1, 3)),
+        st.tuples(st.just("save"), st.just(0)),
+        st.tuples(st.just("save"), st.just(0)),
+        st.tuples(st.just("load"), st.tuples(st.integers(0, 3), SIZES)),
+        st.tuples(st.just("load"), st.tuples(st.just(0), SIZES)),
     ),
     min_size=1,
     max_size=10,
@@ -55,17 +62,38 @@ def lists(samples: Any) -> dict[str, Any]:
 class History:
     """A buffer and what it should hold."""
 
-    def __init__(self, make: Any, n_envs: int, size: int, seed: int, **kwargs: Any) -> None:
-        self.make = make
-        env = make(n_envs)
-        space, action = env.observation_space, env.action_space
-        self.buffer = HerReplayBuffer(
-            size, space, action, env=env, n_envs=n_envs, seed=seed, **kwargs
-        )
+    def __init__(
+        self, make: Any, folder: Path, n_envs: int, size: int, seed: int, **kwargs: Any
+    ) -> None:
+        self.make, self.folder, self.kwargs = make, folder, kwargs
+        self.saved: list[list[Any]] = []
+        self.buffer = self.new_buffer(size, n_envs, seed)
         self.rng = np.random.default_rng(seed)
         self.serial = self.episodes = 0
         self.columns: list[list[Transition]] = [[] for _ in range(n_envs)]
         self.begin(range(n_envs), fresh=True)
+
+    def new_buffer(self, size: int, n_envs: int, seed: int) -> HerReplayBuffer:
+        env = self.make(n_envs)
+        space, action = env.observation_space, env.action_space
+        return HerReplayBuffer(
+            size, space, action, env=env, n_envs=n_envs, seed=seed, **self.kwargs
+        )
+
+    def do(self, name: str, argument: Any) -> None:
+        if name == "step":
+            for _ in range(argument):
+                self.step()
+        elif name == "goal":
+            self.step(change_goal=True)
+        elif name == "reset":
+            self.begin([argument % len(self.columns)])
+        elif name in ("resize", "pickle"):
+            self.resize(argument or len(self.columns))
+        elif name == "load":
+            self.load(*argument)
+        else:
+            {"cut": self.cut, "save": self.save, "check": self.check}[name]()
 
     def fresh(self) -> int:
         self.serial += 1
@@ -113,18 +141,21 @@ class History:
         self.begin(range(len(self.columns)))
 
     def resize(self, n_envs: int) -> None:
-        known = {t.obs: t for column in self.columns for t in column}
-        before = len(known)
         self.buffer = pickle.loads(pickle.dumps(self.buffer))
         self.buffer.set_env(self.make(n_envs))
-        if n_envs == len(self.columns):
-            self.begin(range(n_envs), fresh=True)
-            return
-        length = self.buffer.store.now
-        assert before - length * n_envs < n_envs or length == self.buffer.buffer_size
+        if n_envs != len(self.columns):
+            self.dealt(n_envs)
+        self.begin(range(n_envs), fresh=True)
+
+    def dealt(self, n_envs: int) -> None:
+        """Read how the transitions were dealt out: each is one of those there were, only once."""
+        known = {t.obs: t for column in self.columns for t in column}
+        length, slots = self.buffer.store.now, self.buffer.buffer_size
+        assert len(known) - length * n_envs < n_envs or length >= slots
         self.columns = [[] for _ in range(n_envs)]
-        for e in range(n_envs):
-            batch = self.buffer.store.locate(np.arange(length), np.full(length, e))
+        for e in range(n_envs if length else 0):
+            index = np.arange(self.buffer.store.first, length)
+            batch = self.buffer.store.locate(index, np.full(len(index), e))
             numbers = self.buffer.store.read(batch, batch.positions)[0]["achieved_goal"]
             follows = None
             for number in numbers[:, 0]:
@@ -133,7 +164,25 @@ class History:
                     self.episodes += 1
                 follows = transition.next_obs, transition.episode
                 self.columns[e].append(transition._replace(episode=self.episodes))
-        self.begin(range(n_envs), fresh=True)
+
+    def save(self) -> None:
+        self.buffer.save(self.folder)
+        state = [*self.columns, self.now, self.goal, self.episode]
+        self.saved = [values.copy() for values in state]
+
+    def load(self, n_envs: int, size: int) -> None:
+        """Into a new buffer; with as many environments, their episodes go on."""
+        if not self.saved:
+            self.save()
+        *self.columns, self.now, self.goal, self.episode = [x.copy() for x in self.saved]
+        n_envs = n_envs or len(self.columns)
+        self.buffer = self.new_buffer(size, n_envs, 0)
+        self.buffer.load(self.folder)
+        if n_envs != len(self.columns):
+            self.dealt(n_envs)
+            self.begin(range(n_envs), fresh=True)
+        for column in self.columns:
+            del column[: -self.buffer.buffer_size]
 
     def check(self) -> None:
         buffer, store = self.buffer, self.buffer.store
@@ -181,10 +230,18 @@ def make(counting_env):
     return functools.cache(lambda n_envs: counting_env(*[5] * n_envs))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_waiting_for_the_disk():
+    """Only who pulls the plug can tell the difference."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @settings(max_examples=EXAMPLES, deadline=None, database=None)
 @given(
     n_envs=st.integers(1, 3),
-    size=st.one_of(st.integers(1, 30), st.integers(60, 140)),
+    size=SIZES,
     seed=st.integers(0, 2**31),
     n_steps=st.sampled_from([1, 1, 2, 3]),
     strategy=st.sampled_from(["future", "final", "episode"]),
@@ -192,19 +249,8 @@ def make(counting_env):
 )
 def test_what_is_sampled_has_happened(make, n_envs, size, seed, n_steps, strategy, ops):
     options = {"n_steps": n_steps, "gamma": GAMMA, "goal_selection_strategy": strategy}
-    history = History(make, n_envs, size, seed, **options)
-    for name, argument in ops:
-        if name == "step":
-            for _ in range(argument):
-                history.step()
-        elif name == "goal":
-            history.step(change_goal=True)
-        elif name == "reset":
-            history.begin([argument % len(history.columns)])
-        elif name == "cut":
-            history.cut()
-        elif name in ("resize", "pickle"):
-            history.resize(argument or len(history.columns))
-        else:
-            history.check()
-    history.check()
+    with TemporaryDirectory() as folder:
+        history = History(make, Path(folder, "buffer"), n_envs, size, seed, **options)
+        for name, argument in ops:
+            history.do(name, argument)
+        history.check()
