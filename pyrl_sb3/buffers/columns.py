@@ -57,8 +57,11 @@ class StepColumn:
         self.parts = list(zip(fields, self.spans.values(), shapes, strict=True))
         self.name = "last/" + "+".join(map(repr, fields))  # no key can be taken for another fact
         self.dtype = next(iter(fields.values())).dtype
+        # What is stored in half precision is computed with in single.
+        self._read_dtype = np.dtype(np.float32) if self.dtype.kind == "f" else self.dtype
         self.ring = allocate(self.name, (slots * table.n_envs, edges[-1]), self.dtype)
         self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
+        self._turn = 0  # times around the ring, in rows: of the newest step
         table.add_field(self.name, (edges[-1],), self.dtype)
 
     def _put(self, rows: Array, obs: Obs) -> None:
@@ -76,8 +79,10 @@ class StepColumn:
 
     def put(self, position: int, obs: Obs) -> bool:
         """Store what was observed before this step; whether all of it is what was pending."""
-        start = position * self.table.n_envs % len(self.ring)
-        rows = self.ring[start : start + self.table.n_envs]
+        n_envs = self.table.n_envs
+        start = position * n_envs % len(self.ring)
+        self._turn = position * n_envs - start
+        rows = self.ring[start : start + n_envs]
         self._put(rows, obs)
         return rows.tobytes() == self.pending.tobytes()
 
@@ -102,12 +107,13 @@ class StepColumn:
         """Rows before the steps at `positions` of the episodes of `where`."""
         n_envs = self.table.n_envs
         at = positions if n_envs == 1 else positions * n_envs + where.envs
-        return self.ring.take(at % len(self.ring), axis=0)
+        # Wrapping is quicker than taking remainders, when it is not far around.
+        return self.ring.take(at - self._turn, axis=0, mode="wrap")
 
     def read_next(self, positions: Ints, where: Where) -> Array:
         """Rows after the steps at `positions` of the episodes of `where`."""
         out = self.read(positions + 1, where)
-        ends = np.flatnonzero(positions == where.lasts)
+        ends = (positions == where.lasts).nonzero()[0]
         if len(ends):
             out[ends] = self.table.fields[self.name].take(where.rows[ends], axis=0)
         return out
@@ -117,8 +123,8 @@ class StepColumn:
         at, n_envs = np.concatenate((where.positions, finals + 1)), self.table.n_envs
         if n_envs > 1:
             at = at * n_envs + np.tile(where.envs, 2)
-        out = self.ring.take(at % len(self.ring), axis=0)
-        ends = np.flatnonzero(finals == where.lasts)
+        out = self.ring.take(at - self._turn, axis=0, mode="wrap")
+        ends = (finals == where.lasts).nonzero()[0]
         if len(ends):
             tails = self.table.fields[self.name].take(where.rows[ends], axis=0)
             out[len(finals) + ends] = tails
@@ -130,10 +136,8 @@ class StepColumn:
 
     def pick(self, rows: Array, key: str) -> Array:
         """One key of rows: a contiguous array `(batch, *shape)`."""
-        part = rows[:, self.spans[key]]
-        # What is stored in half precision is computed with in single.
-        whole = part.astype(np.float32) if part.dtype.kind == "f" else np.ascontiguousarray(part)
-        return whole.reshape(-1, *self.fields[key].shape)
+        part = np.ascontiguousarray(rows[:, self.spans[key]], self._read_dtype)
+        return part.reshape(-1, *self.fields[key].shape)
 
     @property
     def nbytes(self) -> int:

@@ -193,14 +193,19 @@ class EpisodeStore:
         numbers = self.bits.numbers(positions, envs)
         rows = table.row(numbers, envs)
         start = table.fields["start"]
-        return Where(
-            positions, envs, rows, start.take(rows), start.take(table.row(numbers + 1, envs)) - 1
-        )
+        following = start.take(rows + self.n_envs, mode="wrap")
+        return Where(positions, envs, rows, start.take(rows), following - 1)
 
     def slot(self, positions: Ints, envs: Ints) -> Ints:
         """Where actions and rewards of these transitions are; stable while they are stored."""
         slots = positions % self.slots
         return slots if self.n_envs == 1 else slots * self.n_envs + envs
+
+    def take(self, steps: Array, positions: Ints, envs: Ints) -> Array:
+        """Rows of `actions` or `rewards`: what belongs to these transitions."""
+        at = positions - (self.now - self.now % self.slots)
+        at = at if self.n_envs == 1 else at * self.n_envs + envs
+        return steps.take(at, axis=0, mode="wrap")
 
     def ends(self, where: Where) -> Array:
         """How the episodes of `where` ended."""

@@ -21,10 +21,10 @@ class Segment(NamedTuple):
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
     """Steps as they were stored; `final` says by end code whether nothing comes after an end."""
     positions = where.positions[:, None]
-    valid = np.ones_like(positions, bool)
+    valid = np.ones(positions.shape, bool)
     if n_steps > 1:
         positions, valid = steps_from(where, n_steps)
-    rewards = store.rewards.take(store.slot(positions, where.envs[:, None]))
+    rewards = store.take(store.rewards, positions, where.envs[:, None])
     ended = final.take(store.ends(where))[:, None]
     return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
 

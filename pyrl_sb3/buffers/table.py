@@ -24,6 +24,7 @@ class StartBits:
         self.n_envs = n_envs
         # Bits and counts lie side by side, because they are read together.
         self._pairs = np.zeros((slots // 64 + 2, n_envs, 2), np.uint64)
+        self._turn = 0  # times around, in words: of the newest position
 
     @property
     def words(self) -> Array:
@@ -40,7 +41,8 @@ class StartBits:
         `counts` are the episodes begun so far, those included.
         """
         word, bit = divmod(position, 64)
-        word %= len(self.words)
+        self._turn = word - word % len(self._pairs)
+        word -= self._turn
         if bit == 0:
             self.words[word] = 0
             self.before[word] = counts - starts
@@ -49,9 +51,10 @@ class StartBits:
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
-        words = (positions >> 6) % len(self._pairs)
+        words = (positions >> 6) - self._turn
         words = words if self.n_envs == 1 else words * self.n_envs + envs
-        bits, before = self._pairs.reshape(-1, 2).take(words, axis=0).T
+        # Wrapping is quicker than taking remainders, when it is not far around.
+        bits, before = self._pairs.reshape(-1, 2).take(words, axis=0, mode="wrap").T
         upto = bits & _UP_TO.take(positions & 63)
         return (before + np.bitwise_count(upto)).view(np.int64) - 1
 
