@@ -1,10 +1,14 @@
 """What environments say about goals they were not given."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from pyrl_sb3.buffers.table import Array, Ints
 
@@ -15,7 +19,7 @@ class GoalOracle:
     """Rewards and terminations for any goal, from the environment that owns the transition.
 
     A method that takes one transition at a time instead of a batch is noticed on its first use and
-    then called row by row.
+    then called row by row. Environments in other processes are asked without risk to the process.
     """
 
     def __init__(self, env: VecEnv) -> None:
@@ -76,9 +80,45 @@ class GoalOracle:
                 np.repeat(desired[:1], n, axis=0),
                 [infos[0]] * n,
             )
-            try:
-                answer = self.env.env_method(method, *rows, indices=[env])[0]
-                self._batched[method] = np.shape(answer) in ((n,), (n, 1))
-            except Exception:  # whatever is really wrong shows when it is called row by row
-                self._batched[method] = False
+            if isinstance(self.env.unwrapped, SubprocVecEnv):
+                self._batched[method] = self._other_process_takes(method, rows, env)
+            else:
+                here = partial(self.env.env_method, method, indices=[env])
+                self._batched[method] = _answers(lambda *rows: here(*rows)[0], *rows)
         return self._batched[method]
+
+    def _other_process_takes(self, method: str, rows: Any, env: int) -> bool:
+        if not self.env.env_is_wrapped(gym.Wrapper, indices=[env])[0]:
+            warnings.warn(
+                f"{method} is called for one transition at a time, which is slow: whether it takes "
+                "batches can be tried safely only on an environment in a gymnasium wrapper, such "
+                "as stable_baselines3.common.monitor.Monitor",
+                stacklevel=2,
+            )
+            return False
+        ask: Any = _Ask(method, rows)
+        return self.env.env_is_wrapped(ask, indices=[env])[0]
+
+
+def _answers(method: Callable[..., Any], achieved: Array, *others: Any) -> bool:
+    """Whether a method has an answer for each row of a batch."""
+    n = len(achieved)
+    try:
+        return np.shape(method(achieved, *others)) in ((n,), (n, 1))
+    except Exception:  # whatever is really wrong shows when it is called row by row
+        return False
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What `_answers` says of a method in another process, where an exception would end it all.
+
+    SB3 has no call that is safe. But this can be given for a wrapper class: whether a wrapper is an
+    instance of it is then asked in that process.
+    """
+
+    method: str
+    rows: Any
+
+    def __instancecheck__(self, env: Any) -> bool:
+        return _answers(env.get_wrapper_attr(self.method), *self.rows)
