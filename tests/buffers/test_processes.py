@@ -7,7 +7,6 @@ from contextlib import closing
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-import pytest
 from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.monitor import Monitor
