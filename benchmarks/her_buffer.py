@@ -1,9 +1,10 @@
-"""Replay buffers, ours and SB3's, interleaved in one run: bytes, construction, add, sample, save.
+"""Replay buffers, ours and SB3's, interleaved in one run: bytes; add, sample, save and load.
 
 Transitions have FetchPickAndPlace's shapes (observation 25, goals 3, action 4, 50-step episodes).
 Each buffer holds `--slots` transitions, of which 1,000, 10% and all are filled. Every round times
 all buffers in turn, so that a change of the machine's speed hits all of them; printed are medians
-with quartiles, and the ratio of the medians.
+with quartiles, and the ratio of the medians. Saves go to a new file or folder in the directory for
+temporary files, in at most 3 rounds; ours are flushed to the disk, SB3's are not.
 
     python benchmarks/her_buffer.py [--slots 1000000] [--rounds 40] [--json results.json]
 """
@@ -11,9 +12,9 @@ with quartiles, and the ratio of the medians.
 import argparse
 import json
 import os
-import pickle
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,11 +27,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer as SB3Her
 from stable_baselines3.common.buffers import DictReplayBuffer as SB3Dict
+from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer
 
 LENGTH = 50
+FILE_ROUNDS = 3  # SB3 takes seconds
 DIMS = {"observation": 25, "achieved_goal": 3, "desired_goal": 3}
 Times = dict[str, list[float]]
 
@@ -194,7 +197,18 @@ def main() -> None:
     Source().feed(half, args.slots)
     results["HER ours"]["bytes_float16"] = held(half) / args.slots
     print(f"{'HER ours, float16':30} {held(half) / args.slots:10.2f}")
-    pickled(classes, results)
+    del half
+    rounds = min(args.rounds, FILE_ROUNDS)
+    heading = "{:,} saved: milliseconds, median [quartiles] of {} rounds; megabytes"
+    print("\n" + heading.format(args.slots, rounds))
+    saved(args.slots, buffers, classes, rounds, results)
+    print("\n" + heading.format(args.slots // 100, rounds))
+    for name, make in classes.items():
+        del buffers[name]
+        few = make()
+        Source().feed(few, args.slots // 100)
+        saved(args.slots // 100, {name: few}, classes, rounds, results)
+        del few
     if args.json:
         with open(args.json, "w") as file:
             json.dump(results, file, indent=1)
@@ -214,17 +228,56 @@ def report(filled: int, times: dict[str, Times], results: dict[str, Any]) -> Non
             print(f" sb3/ours {ratio:6.2f}")
 
 
-def pickled(classes: dict[str, Callable[[], Any]], results: dict[str, Any]) -> None:
-    """Print and keep the size and time of a pickle of 10,000 transitions."""
-    print("\npickle of 10,000 transitions       ms      MB")
-    for name, make in classes.items():
-        buffer = make()
-        Source().feed(buffer, 10_000)
-        start = time.perf_counter()
-        size = len(pickle.dumps(buffer, protocol=4)) / 1e6
-        took = (time.perf_counter() - start) * 1e3
-        results[name] |= {"pickle_mb": size, "pickle_ms": took}
-        print(f"{name:30} {took:8.1f} {size:8.2f}")
+def to_folder(buffer: Any, path: Path) -> None:
+    """Ours."""
+    buffer.save(path)
+
+
+def from_folder(make: Callable[[], Any], path: Path) -> Any:
+    """Ours, construction included: SB3 unpickles a whole buffer."""
+    buffer = make()
+    buffer.load(path)
+    return buffer
+
+
+def from_pickle(make: Callable[[], Any], path: Path) -> Any:
+    """As SB3's `load_replay_buffer`."""
+    return load_from_pkl(path)
+
+
+def bytes_of(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+
+
+def saved(filled: int, buffers: Any, classes: Any, rounds: int, results: dict[str, Any]) -> None:
+    """Print and keep sizes and times of saves as wholes, and of loads into new buffers."""
+    ways: list[Any] = [("pickle", save_pickle, from_pickle)]
+    each: dict[Any, tuple[Times, int]] = {}
+    for _ in range(rounds):
+        for name, buffer in buffers.items():
+            ours = [("folder", to_folder, from_folder)] if name.endswith("ours") else []
+            for way, save, load in ours + ways:
+                with tempfile.TemporaryDirectory() as parent:
+                    path = Path(parent, f"buffer.{way}")
+                    times, _ = each.setdefault((name, way), ({"save": [], "load": []}, 0))
+                    times["save"].append(timed(lambda s=save, b=buffer, p=path: s(b, p)) / 1e3)
+                    make = classes[name]
+                    times["load"].append(timed(lambda r=load, m=make, p=path: r(m, p)) / 1e3)
+                    each[name, way] = times, bytes_of(path)
+    for (name, way), (times, size) in each.items():
+        print(f"{name:10} {way:8}", end="")
+        for what, values in times.items():
+            results[name][f"{what} {way} at {filled}, ms"] = some = summary(values)
+            spread = f"[{some['q25']:.1f} {some['q75']:.1f}]"
+            print(f" {what} {some['median']:9.1f} {spread:18}", end="")
+        results[name][f"{way} at {filled}, MB"] = size / 1e6
+        print(f" {size / 1e6:8.2f}")
+
+
+def save_pickle(buffer: Any, path: Path) -> None:
+    """As SB3's `save_replay_buffer`."""
+    save_to_pkl(path, buffer)
 
 
 if __name__ == "__main__":
