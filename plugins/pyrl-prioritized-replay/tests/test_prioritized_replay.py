@@ -114,6 +114,18 @@ def test_indices_lead_back_to_the_same_transitions():
     assert (buffer.sample(64).observations == 31.0).float().mean() > 0.95
 
 
+def test_a_loaded_buffer_draws_what_was_loaded(tmp_path):
+    saved, steps = counting(4)
+    steps.add(3)
+    saved.save(tmp_path)
+    buffer, steps = counting(8)
+    steps.add(8)
+    buffer.update_priorities(np.arange(8), np.arange(8.0) ** 9)
+    buffer.load(tmp_path)
+    drawn = buffer.sample(300).observations.flatten().long() // 10
+    assert np.bincount(drawn).tolist() == [100, 100, 100]
+
+
 def test_beta_rises_to_one():
     buffer, steps = counting(2, beta=0.0, beta_batches=2, alpha=1.0)
     steps.add(2)

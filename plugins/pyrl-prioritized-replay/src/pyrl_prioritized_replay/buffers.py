@@ -85,6 +85,11 @@ class Prioritized:
         super().change_n_envs(*args)
         self._tree = None
 
+    def adopt(self, *args: Any) -> None:
+        """As in the replay buffer; what was learned about priorities is forgotten."""
+        super().adopt(*args)
+        self._tree = None
+
     @property
     def _priorities(self) -> SumTree:
         if self._tree is None:
