@@ -1,4 +1,4 @@
-"""The `pyrl` command: its sub-commands put together, its errors made one line."""
+"""The `pyrl` command: its sub-commands put together, its errors made lines for people."""
 
 import traceback
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import typer
 
 from pyrl_sb3 import __version__
 from pyrl_sb3.cli import demo, plugins, test, train
+from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.errors import InputError
 
@@ -39,7 +40,11 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    no_plugins: plugins.NoPlugins = False,
+    loaded: plugins.Plugins = None,
 ) -> None:
+    if no_plugins or loaded:
+        plugins.configure(no_plugins=no_plugins, plugins=loaded)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -49,10 +54,19 @@ def run(arguments: Sequence[str]) -> int:
     plugins.plain_warnings()
     try:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
-    except (typer.TyperException, InputError, PluginError) as error:
+    except (typer.TyperException, InputError, PluginError, ConfigError) as error:
         if "--verbose" in arguments:
             traceback.print_exc()
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        typer.echo(f"pyrl: {' '.join(message.split())}", err=True)
+        for problem in _problems(error):
+            typer.echo(f"pyrl: {problem}", err=True)
         return 2
     return int(code or 0)
+
+
+def _problems(error: Exception) -> Sequence[str]:
+    if isinstance(error, ConfigError):
+        return error.problems
+    if isinstance(error, PluginError):
+        return [str(error)]  # its lines are a list: what fits, then what failed
+    message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    return [" ".join(message.split())]

@@ -30,7 +30,34 @@ Save = Annotated[
         metavar="FOLDER", help="Where the run's folder is made [default: named for the algorithm]."
     ),
 ]
-NEnvs = Annotated[int, typer.Option(metavar="N", help="Environments side by side.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Hyperparameters in RL Zoo's YAML [default: our own]."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One value of the config, such as policy_kwargs.net_arch=[256,256]; may be repeated.",
+    ),
+]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Exploration noise, such as ou_0.2 or none; see `pyrl list noises`."
+    ),
+]
+Buffer = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Replay buffer; see `pyrl list buffers`.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run code that the config names: Python, any package.")
+]
+NEnvs = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Environments side by side [default: as in the config, or 1]."),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 EvalEpisodes = Annotated[int, typer.Option(metavar="N", help="Episodes of each evaluation.")]
 EvalFreq = Annotated[

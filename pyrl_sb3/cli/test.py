@@ -35,6 +35,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         device: options.Device = "auto",
         render: options.Render = False,
         gif: options.Gif = None,
+        trust: options.Trust = False,
         verbose: options.Verbose = False,
     ) -> None:
         from pyrl_sb3.report.video import check_film, has_display, prepare_offscreen
@@ -55,6 +56,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             seed=seed,
             device=device,
             render_mode="human" if render else None,
+            trust=trust,
         )
         console.print(f"{episodes} episodes: {try_out(request)}")
         if gif:

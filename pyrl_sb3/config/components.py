@@ -100,12 +100,19 @@ def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
         raise ConfigError(f"must be the name of a class, not {short(name)}")
     if name in NAMES:
         return _of_kind(kind, name, resolve_name(NAMES[name]))
-    if "/" not in name and ("." in name or ":" in name):
+    if not registered(name):
         return _of_kind(kind, name, _by_path(kind, name, trust))
     if kind in _WITHOUT_PLUGINS:
         choices = [known for known in NAMES if "." in known or kind == "optimizer"]
         raise ConfigError(f"no {kind} {short(name)}{did_you_mean(name, choices)}")
     return get_plugin_manager().load(kind, name)
+
+
+def registered(name: Any) -> bool:
+    """Whether `name` is one of the registry's, no path and none of `NAMES`."""
+    if not isinstance(name, str) or name in NAMES:
+        return False
+    return "/" in name or not ("." in name or ":" in name)
 
 
 def check_path(kind: str, name: Any, *, trust: bool) -> None:

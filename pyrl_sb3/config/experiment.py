@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pyrl_sb3.config import zoo
-from pyrl_sb3.config.components import Reference
+from pyrl_sb3.config.components import Reference, registered
 from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.config.errors import ConfigError
-from pyrl_sb3.config.overrides import parse_override
+from pyrl_sb3.config.overrides import Override, parse_override
 from pyrl_sb3.config.reader import EntryReader, choose_entry
+from pyrl_sb3.plugins import get_plugin_manager
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Experiment:
     :param noise_type: The zoo's ``normal`` or ``ornstein-uhlenbeck``; None for no such noise.
     :param noise_std: Its parameter sigma, on actions scaled to [-1, 1].
     :param noise: A noise process of the registry, in place of the zoo's.
+    :param buffer: The replay buffer's name in the registry; None where it was not named by it.
     """
 
     algorithm: str
@@ -54,6 +58,7 @@ class Experiment:
     noise_type: str | None = None
     noise_std: float | None = None
     noise: Reference | None = None
+    buffer: str | None = None
 
     def model_arguments(self, action_dim: int) -> dict[str, Any]:
         """
@@ -65,6 +70,24 @@ class Experiment:
         if self.noise_type is not None and self.noise_std is not None:
             keywords["action_noise"] = zoo.action_noise(self.noise_type, self.noise_std, action_dim)
         return keywords
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the registry's names stand for here: `Found.record` of each."""
+        manager = get_plugin_manager()
+        named = [*self.env_wrapper, *self.callback, *([self.noise] if self.noise else [])]
+        found = [
+            manager.find(each.kind, each.name).record(each.params)
+            for each in named
+            if registered(each.name)
+        ]
+        if self.buffer:
+            params = self.arguments.get("replay_buffer_kwargs")
+            found.append(manager.find("replay-buffer", self.buffer).record(params))
+        return found
+
+    def as_yaml(self) -> str:
+        """A config file with this experiment as its only entry, `default`."""
+        return yaml.safe_dump({"default": _written(dict(self.given))}, sort_keys=False)
 
     def check_components(self) -> None:
         """
@@ -78,12 +101,23 @@ class Experiment:
             raise ConfigError(*problems)
 
 
+def _written(value: Any) -> Any:
+    """What trusted Python files hold as YAML can hold it: classes as their paths."""
+    if isinstance(value, dict):
+        return {key: _written(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_written(each) for each in value]
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+
+
 def read_experiment(
     path: Path,
     algorithm: str,
     env_id: str,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Override] = (),
     trust: bool = False,
 ) -> Experiment:
     """
@@ -93,12 +127,12 @@ def read_experiment(
     :param algorithm: Whose arguments the entry holds; ``her-`` before it names the buffer.
     :param env_id: An environment; one without an entry of its own takes ``atari`` where it is an
         Atari game, otherwise ``default``.
-    :param overrides: ``key.path=value`` each, with the value in YAML.
+    :param overrides: ``key.path=value`` each, with the value in YAML, or read already.
     :param trust: Run Python files, import classes from any package.
     :raises ConfigError: with one line for each mistake.
     """
     document = read_document(path, trust=trust)
     entry, content = choose_entry(document, env_id)
-    changes = [parse_override(text) for text in overrides]
+    changes = [parse_override(each) if isinstance(each, str) else each for each in overrides]
     reader = EntryReader(document, entry, algorithm, trust=trust)
     return Experiment(**reader.read(content, changes))

@@ -8,6 +8,7 @@ from typing import Any
 from pyrl_sb3.config import zoo
 from pyrl_sb3.config.documents import parse_yaml
 from pyrl_sb3.config.errors import ConfigError, short
+from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 
 
 @dataclass(frozen=True)
@@ -16,15 +17,17 @@ class Override:
     One value.
 
     :param path: The keys down to it.
+    :param option: The option it comes from, where that is not ``--set``.
     """
 
     path: tuple[str, ...]
     value: Any
+    option: str | None = None
 
     @property
     def where(self) -> str:
         """What errors call it."""
-        return f"--set {'.'.join(self.path)}"
+        return self.option or f"--set {'.'.join(self.path)}"
 
 
 def parse_override(text: str) -> Override:
@@ -42,18 +45,23 @@ def parse_override(text: str) -> Override:
 
 def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]:
     """
-    A copy of an entry with the changes made, in their order.
+    A copy of an entry with the changes made, in their order; `noise` also replaces the zoo's noise.
 
     :raises ConfigError: when a path leads through something that is no mapping.
     """
     changed = deepcopy(dict(content))
     for change in changes:
         *above, last = change.path
+        if change.path[0] == "noise":
+            for key in ("noise_type", "noise_std"):
+                changed.pop(key, None)
         level: Any = changed
         for depth, key in enumerate(above):
             inner = level.get(key) or {}
             if depth == 0 and key in zoo.MAPPINGS:
                 inner = _mapping(inner, change)
+            elif depth == 0 and key == "noise" and isinstance(inner, str):
+                inner = _noise(inner, change)
             if not isinstance(inner, dict):
                 inside = ".".join(change.path[: depth + 1])
                 raise ConfigError(f"{change.where}: {inside} is {short(inner)}, no mapping")
@@ -61,6 +69,14 @@ def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]
             level = inner
         level[last] = change.value
     return changed
+
+
+def _noise(text: str, change: Override) -> dict[str, Any]:
+    try:
+        name, params = parse_noise(get_plugin_manager(), text)
+    except PluginError as error:
+        raise ConfigError(f"{change.where}: {error}") from None
+    return {"name": name, "params": params}
 
 
 def _mapping(value: Any, change: Override) -> Any:

@@ -7,11 +7,16 @@ from typing import Any
 
 from pyrl_sb3.config import checks, zoo
 from pyrl_sb3.config.combinations import contradictions
-from pyrl_sb3.config.components import Reference, check_path, load_class
+from pyrl_sb3.config.components import Reference, check_path, load_class, registered
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 from pyrl_sb3.config.overrides import Override, apply
-from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
+from pyrl_sb3.plugins import (
+    PluginError,
+    UnknownComponentError,
+    get_plugin_manager,
+    parse_noise,
+)
 from pyrl_sb3.plugins.signature import parameters
 
 # Arguments of policies that are classes, which a mapping names in text.
@@ -38,11 +43,11 @@ def algorithm_class(name: str) -> Any:
     :raises ConfigError: when there is none.
     """
     bare = name.removeprefix("her-")
-    if bare in zoo.ALGORITHMS:
-        return resolve_name(zoo.ALGORITHMS[bare])
     try:
         return get_plugin_manager().load("algorithm", bare)
-    except PluginError as error:
+    except UnknownComponentError as error:
+        if bare in zoo.ALGORITHMS:
+            return resolve_name(zoo.ALGORITHMS[bare])
         advice = did_you_mean(bare, zoo.ALGORITHMS)
         raise ConfigError(f"{error}{advice}") from None
 
@@ -104,14 +109,18 @@ class EntryReader:
             if self._known(key):
                 try:
                     values[key] = self._value(key, value)
-                except (ValueError, PluginError) as error:
+                except ValueError as error:
                     self._fail((key,), str(error))
+                except PluginError as error:  # which lists in lines
+                    self.problems.append(f"{self._where((key,))}: {error}")
+        if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
+            values["buffer"] = given["replay_buffer_class"]
         self._components(values)
         for keys, message in contradictions(values, self.cls, self.declared):
             self._fail(keys, message)
         if self.problems:
             raise ConfigError(*self.problems)
-        run = {key: values.pop(key) for key in zoo.RUN_KEYS if key in values}
+        run = {key: values.pop(key) for key in (*zoo.RUN_KEYS, "buffer") if key in values}
         return {
             **{key: value for key, value in run.items() if value is not None},
             "algorithm": self.algorithm,
@@ -220,8 +229,29 @@ class EntryReader:
         self._policy_kwargs(values)
         self._names("normalize", values, "stable_baselines3.common.vec_env:VecNormalize", {"venv"})
         self._names("monitor_kwargs", values, "stable_baselines3.common.monitor:Monitor", {"env"})
-        if buffer is not None:
-            self._names("replay_buffer_kwargs", values, buffer, _GIVEN_TO_BUFFERS)
+        if buffer is not None and (goals or not self.algorithm.startswith("her-")):
+            self._buffer_kwargs(values, buffer)
+        elif buffer is not None:
+            self._fail(
+                ("replay_buffer_class",),
+                f"{self.algorithm} needs a buffer with hindsight, such as her, not "
+                f"{buffer.__name__}; without hindsight use {self.algorithm.removeprefix('her-')}",
+            )
+
+    def _buffer_kwargs(self, values: dict[str, Any], buffer: Any) -> None:
+        earlier = len(self.problems)
+        self._names("replay_buffer_kwargs", values, buffer, _GIVEN_TO_BUFFERS)
+        if "buffer" not in values or len(self.problems) > earlier:
+            return
+        keywords = values.get("replay_buffer_kwargs") or {}
+        try:
+            keywords = get_plugin_manager().check_params(
+                "replay-buffer", values["buffer"], keywords
+            )
+        except PluginError as error:
+            self._fail(("replay_buffer_kwargs",), str(error))
+        if keywords:
+            values["replay_buffer_kwargs"] = keywords
 
     def _policy_kwargs(self, values: dict[str, Any]) -> None:
         keywords = values.get("policy_kwargs") or {}

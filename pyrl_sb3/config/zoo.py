@@ -12,11 +12,8 @@ from typing import Any
 from pyrl_sb3.config.errors import did_you_mean, short
 from pyrl_sb3.config.expressions import ExpressionError, read_expression
 
-# Classes of the algorithms that the registry does not name yet.
+# Classes of the algorithms that the registry does not name.
 ALGORITHMS = {
-    "ddpg": "stable_baselines3:DDPG",
-    "td3": "stable_baselines3:TD3",
-    "sac": "stable_baselines3:SAC",
     "tqc": "sb3_contrib:TQC",
     "crossq": "sb3_contrib:CrossQ",
     "dqn": "stable_baselines3:DQN",

@@ -30,6 +30,16 @@ class Agent:
         return replace(self, algorithm_target=f"stable_baselines3:{name}")
 
     @property
+    def is_stock(self) -> bool:
+        """Whether the algorithm is SB3's own."""
+        return self.algorithm_target.startswith("stable_baselines3:")
+
+    @property
+    def registered(self) -> str:
+        """The algorithm's name in the registry."""
+        return f"pyrl/{self.name.removeprefix('her-')}"
+
+    @property
     def title(self) -> str:
         """The algorithm as papers write it: `HER + SAC`."""
         return self.name.upper().replace("HER-", "HER + ")

@@ -1,7 +1,9 @@
 """Environments by name: found, checked against the agent, opened side by side."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
@@ -12,11 +14,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
+from pyrl_sb3.config import Experiment, wrapping
+from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import Agent
-from pyrl_sb3.training.errors import InputError, did_you_mean, first_line
+from pyrl_sb3.training.errors import InputError, first_line
 
 Env = gym.Env[Any, Any]
 
@@ -77,16 +81,19 @@ def newest_ids() -> list[str]:
     return sorted(spec.id for spec in newest.values())
 
 
-def open_env(env_id: str, render_mode: str | None = None) -> Env:
+def open_env(env_id: str, experiment: Experiment) -> Env:
     """
-    Open one environment.
+    Open one environment as an experiment has it, wrappers included.
 
     Raises:
         InputError: unknown id, missing package, or the environment itself refuses.
     """
     spec = env_spec(env_id)
     try:
-        return gym.make(spec, render_mode=render_mode)
+        return _wrapped(env_id, experiment)
+    except (TypeError, ValueError, AssertionError) as error:
+        advice = "check env_kwargs and env_wrapper"
+        raise InputError(f"environment {spec.id}: {first_line(error)}; {advice}") from error
     except (gym.error.Error, ImportError) as error:
         newer = [name for name in newest_ids() if name.rpartition("-v")[0] == spec.name]
         home = str(spec.entry_point)
@@ -133,13 +140,35 @@ class SuccessName(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
 
+def _wrapped(env_id: str, experiment: Experiment, render_mode: str | None = None) -> Env:
+    given = {} if render_mode is None else {"render_mode": render_mode}
+    env: Env = gym.make(env_spec(env_id), **{**experiment.env_kwargs, **given})
+    wrap = wrapping(experiment.env_wrapper)
+    return SuccessName(wrap(env) if wrap else env)
+
+
+def _monitored(
+    env_id: str, experiment: Experiment, seed: int, render_mode: str | None, log: str | None
+) -> Env:
+    """
+    Open one environment for a vectorised one.
+
+    SB3's `make_vec_env` wraps around the monitor. The monitor tells evaluations when an episode
+    ends, so it must be outside whatever may end one.
+    """
+    env = _wrapped(env_id, experiment, render_mode)
+    env.action_space.seed(seed)
+    return Monitor(env, log, **experiment.monitor_kwargs)
+
+
 def vector_env(
     env_id: str,
     n_envs: int,
     seed: int,
+    experiment: Experiment,
     *,
     monitor: Path | None = None,
-    normalize: dict[str, Any] | None = None,
+    normalize: Callable[[VecEnv], VecEnv] | None = None,
     render_mode: str | None = None,
 ) -> VecEnv:
     """
@@ -149,16 +178,22 @@ def vector_env(
         env_id: a checked id, see `env_spec`.
         n_envs: how many.
         seed: of the first environment.
+        experiment: their arguments, wrappers and stacking.
         monitor: a folder for `<i>.monitor.csv`, episode returns as they come.
-        normalize: keyword arguments of `VecNormalize`; None leaves observations as they are.
+        normalize: wraps them in `VecNormalize`; None leaves observations as they are.
         render_mode: as in `gymnasium.make`.
     """
-    venv = make_vec_env(
-        env_id,
-        n_envs,
-        seed=seed,
-        monitor_dir=str(monitor) if monitor else None,
-        env_kwargs={"render_mode": render_mode},
-        wrapper_class=SuccessName,
+    logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
+    venv: VecEnv = DummyVecEnv(
+        [
+            partial(_monitored, env_id, experiment, seed + index, render_mode, log)
+            for index, log in enumerate(logs)
+        ]
     )
-    return venv if normalize is None else VecNormalize(venv, **normalize)
+    venv.seed(seed)
+    wrap = wrapping(experiment.vec_env_wrapper)
+    venv = wrap(venv) if wrap else venv
+    if experiment.frame_stack:
+        # Before normalisation: the buffer keeps what VecNormalize was given.
+        venv = VecFrameStack(venv, experiment.frame_stack)
+    return normalize(venv) if normalize else venv

@@ -1,7 +1,5 @@
 """What the user got wrong, in one line."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib.util import find_spec
 
 
@@ -10,19 +8,6 @@ class InputError(ValueError):
 
     The message is one line: the input, what is wrong with it, the nearest valid choice.
     """
-
-
-def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """Return the choice spelt most like `name`, whatever the case; None when none is close."""
-    spelt = {choice.lower(): choice for choice in choices}
-    close = get_close_matches(name.lower(), spelt, n=1)
-    return spelt[close[0]] if close else None
-
-
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return `"; did you mean X?"`, or nothing when no choice is close to `name`."""
-    choice = nearest(name, choices)
-    return f"; did you mean {choice}?" if choice else ""
 
 
 def require_package(name: str, extra: str) -> None:

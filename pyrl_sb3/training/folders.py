@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyrl_sb3.training.errors import InputError, did_you_mean
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.training.errors import InputError
 
 MODEL = "model.zip"
 BEST_MODEL = "best_model.zip"

@@ -1,26 +1,62 @@
-"""The default hyperparameters of an agent, read from the package's YAML files."""
+"""The hyperparameters of a run: a config's entry, by default of the package's own files."""
 
-from importlib.resources import files
+import dataclasses
+from pathlib import Path
 from typing import Any
 
-import yaml
+import pyrl_sb3
+from pyrl_sb3.config import Experiment, read_experiment
+from pyrl_sb3.config.overrides import Override
+from pyrl_sb3.training.request import TrainingRequest
+
+CONFIG = "config.yml"
+
+# Goals and positions are lengths of centimetres: without scaling, networks see almost nothing.
+_GOAL_NORMALIZATION: dict[str, Any] = {"norm_reward": False, "clip_obs": 5.0}
 
 
-def hyperparameters_file(agent: str) -> dict[str, dict[str, Any]]:
-    """Return the entries of an agent's file by environment id."""
-    path = files("pyrl_sb3") / "hyperparams" / f"{agent}.yml"
-    entries: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return entries
+def packaged_config(agent: str) -> Path:
+    """Return the package's own file for an agent."""
+    return Path(pyrl_sb3.__file__).parent / "hyperparams" / f"{agent}.yml"
 
 
-def hyperparameters(agent: str, env_id: str) -> tuple[dict[str, Any], str]:
+def experiment_of(request: TrainingRequest) -> Experiment:
     """
-    Return the hyperparameters for an environment, and the entry they come from.
+    Return what was asked for, read from the config and checked.
 
     Args:
-        agent: name of the file, such as `her-sac`.
-        env_id: an environment's id; one without an entry of its own takes `default`.
+        request: with a full `env_id`.
+
+    Raises:
+        ConfigError: with all that is wrong in the config.
     """
-    entries = hyperparameters_file(agent)
-    entry = env_id if env_id in entries else "default"
-    return entries[entry], entry
+    experiment = read_experiment(
+        request.config or packaged_config(request.agent),
+        request.agent,
+        request.env_id,
+        overrides=[*_short_forms(request), *request.overrides],
+        trust=request.trust,
+    )
+    experiment.check_components()
+    return experiment
+
+
+def _short_forms(request: TrainingRequest) -> list[Override]:
+    keys = {"noise": "noise", "buffer": "replay_buffer_class"}
+    given = {option: getattr(request, option) for option in keys}
+    return [
+        Override((keys[option],), value, f"--{option} {value}")
+        for option, value in given.items()
+        if value is not None
+    ]
+
+
+def for_goals(experiment: Experiment) -> Experiment:
+    """Return the experiment for observations with a goal: normalised, unless it says how or not."""
+    if "normalize" in experiment.given:
+        return experiment
+    given = {**experiment.given, "normalize": dict(_GOAL_NORMALIZATION)}
+    normalize = dict(_GOAL_NORMALIZATION)
+    if "gamma" in experiment.arguments:
+        normalize["gamma"] = experiment.arguments["gamma"]
+    return dataclasses.replace(experiment, given=given, normalize=normalize)

@@ -5,24 +5,28 @@ import os
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.noise import (
-    ActionNoise,
-    NormalActionNoise,
-    OrnsteinUhlenbeckActionNoise,
-)
+from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from pyrl_sb3.config import Experiment, Reference
+from pyrl_sb3.plugins import (
+    NoiseContext,
+    ReplayBufferSpec,
+    check_buffer,
+    get_plugin_manager,
+    make_noise,
+)
 from pyrl_sb3.training.agents import AGENTS, Agent
-from pyrl_sb3.training.errors import InputError, did_you_mean, first_line
+from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import statistics_file, write_whole
 
-_NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
 # Networks of this size gain nothing from more threads; on many cores they lose to the waiting.
 _MOST_THREADS = 4
 
@@ -55,46 +59,73 @@ def check_device(device: str) -> str:
     return device
 
 
-def action_noise(kind: str, std: float, action_dim: int) -> ActionNoise:
-    """
-    Return the exploration noise of a zoo entry's `noise_type` and `noise_std`.
-
-    Args:
-        kind: `normal` or `ornstein-uhlenbeck`.
-        std: standard deviation, on actions scaled to [-1, 1].
-        action_dim: length of an action.
-    """
-    if kind not in _NOISES:
-        raise InputError(f"no noise {kind!r}{did_you_mean(kind, _NOISES)}")
-    return _NOISES[kind](mean=np.zeros(action_dim), sigma=np.full(action_dim, std))
-
-
 def build_model(
-    agent: Agent, env: VecEnv, hyperparameters: dict[str, Any], *, seed: int, device: str
+    agent: Agent, env: VecEnv, experiment: Experiment, *, timesteps: int, seed: int, device: str
 ) -> OffPolicyAlgorithm:
     """
     Build an untrained model.
 
     Args:
-        agent: algorithm, policy and buffer.
+        agent: algorithm, policy and buffer, the latter two unless the experiment names others.
         env: where it will learn.
-        hyperparameters: keyword arguments of the algorithm, and `noise_type` and `noise_std`.
+        experiment: the algorithm's arguments and the noise.
+        timesteps: environment steps it will be trained for.
         seed: of the networks, the noise and the environments.
         device: as in PyTorch, or `auto`.
     """
-    keywords = dict(hyperparameters)
-    kind, std = keywords.pop("noise_type", None), keywords.pop("noise_std", 0.0)
-    if kind is not None:
-        action_dim = get_action_dim(env.action_space)
-        keywords["action_noise"] = action_noise(kind, std, action_dim)
-    return agent.algorithm(
-        agent.policy,
-        env,
-        replay_buffer_class=agent.buffer,
-        seed=seed,
-        device=device,
-        **keywords,
-    )
+    keywords = experiment.model_arguments(get_action_dim(env.action_space))
+    if experiment.noise is not None:
+        assert isinstance(env.action_space, spaces.Box)
+        (spec,) = env.get_attr("spec", [0])
+        context = NoiseContext(
+            action_space=env.action_space,
+            rng=np.random.default_rng(seed),
+            n_envs=env.num_envs,
+            max_episode_steps=spec.max_episode_steps if spec else None,
+            total_timesteps=timesteps,
+        )
+        keywords["action_noise"] = _registered_noise(experiment.noise, context)
+    if isinstance(keywords["policy"], str):
+        keywords["policy"] = agent.policy  # one class for all kinds of observations
+    keywords.setdefault("replay_buffer_class", agent.buffer)
+    return agent.algorithm(env=env, seed=seed, device=device, **keywords)
+
+
+def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
+    return make_noise(get_plugin_manager(), noise.name, noise.params, context)
+
+
+def check_components(
+    agent: Agent, experiment: Experiment, observations: spaces.Space[Any], actions: spaces.Box
+) -> None:
+    """
+    Check that noise and replay buffer fit the algorithm and the environment.
+
+    Raises:
+        ComponentParameterError: the buffer does not.
+        InputError: the noise does not.
+    """
+    if experiment.noise is not None:
+        context = NoiseContext(action_space=actions, rng=np.random.default_rng(0))
+        try:
+            _registered_noise(experiment.noise, context)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"noise {experiment.noise.name}: {first_line(error)}") from error
+    if experiment.buffer is not None:
+        kind: Literal["array", "dict"] = (
+            "dict" if isinstance(observations, spaces.Dict) else "array"
+        )
+        _check_buffer(agent, experiment.buffer, kind)
+
+
+def _check_buffer(agent: Agent, name: str, kind: Literal["array", "dict"]) -> None:
+    manager = get_plugin_manager()
+    check_buffer(manager, name, algorithm=agent.registered, observations=kind)
+    found = manager.find("replay-buffer", name)
+    assert isinstance(found.spec, ReplayBufferSpec)
+    lacking = ", ".join(sorted(found.spec.needs - {"env"}))
+    if agent.is_stock and lacking:
+        raise InputError(f"replay-buffer {found.name!r} needs {lacking}: leave out --stock")
 
 
 def save_model(model: OffPolicyAlgorithm, path: Path) -> None:

@@ -28,6 +28,11 @@ class TrainingRequest:
         timesteps: environment steps, counted over all environments.
         seed: of everything random; None draws one, which the log and `run.yml` tell.
         save: the folder that gets the run's folder; the agent's name by default.
+        config: a file in the zoo's layout in place of the package's own.
+        overrides: `key.path=value` each, in place of the config's values.
+        noise: the config's `noise` in short, such as `pink_0.3`, or `none`.
+        buffer: the config's `replay_buffer_class` in short.
+        trust: run Python configs, and classes that a config takes from any package.
         n_envs: environments side by side.
         device: as in PyTorch, or `auto`.
         eval_freq: environment steps between evaluations; 0 evaluates at the end only.
@@ -44,7 +49,12 @@ class TrainingRequest:
     timesteps: int | None = None
     seed: int | None = None
     save: Path | None = None
-    n_envs: int = 1
+    config: Path | None = None
+    overrides: tuple[str, ...] = ()
+    noise: str | None = None
+    buffer: str | None = None
+    trust: bool = False
+    n_envs: int | None = None
     device: str = "auto"
     eval_freq: int | None = None
     eval_episodes: int = 10

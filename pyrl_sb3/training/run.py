@@ -5,31 +5,37 @@ import logging
 import secrets
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import yaml
+from gymnasium.spaces import Box
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
-from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from pyrl_sb3 import __version__
+from pyrl_sb3.config import Experiment
 from pyrl_sb3.training.agents import AGENTS, Agent
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env, vector_env
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation, PeriodicEvaluation, evaluate
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL, new_run_folder
-from pyrl_sb3.training.hyperparams import hyperparameters
-from pyrl_sb3.training.models import build_model, check_device, save_model, set_threads
+from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals
+from pyrl_sb3.training.models import (
+    build_model,
+    check_components,
+    check_device,
+    save_model,
+    set_threads,
+)
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.signals import StopAskedError, StopCallback, StopSignals
 
 log = logging.getLogger("pyrl_sb3")
-
-# Goals and positions are lengths of centimetres: without scaling, networks see almost nothing.
-_GOAL_NORMALIZATION = {"norm_reward": False, "clip_obs": 5.0}
 
 
 def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> TrainingResult:
@@ -37,97 +43,112 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
     Train as asked; Ctrl-C or SIGTERM ends the training early and still saves.
 
     The run's folder gets the model, the best model of the evaluations, `evaluations.npz`,
-    `*.monitor.csv`, `progress.csv`, TensorBoard's file where it is installed, and `run.yml`.
+    `*.monitor.csv`, `progress.csv`, TensorBoard's file where it is installed, `run.yml`, and
+    `config.yml` with the hyperparameters.
 
     Raises:
         InputError: what was asked for cannot be done; nothing has been written.
+        ConfigError: the same of the hyperparameters.
     """
     agent = AGENTS[request.agent]
     if request.stock:
         agent = agent.stock()
-    env_id, goal = _check(agent, request)
-    parameters, entry = hyperparameters(agent.name, env_id)
-    if goal:
-        parameters = {"normalize": _GOAL_NORMALIZATION, **parameters}
+    check_device(request.device)
+    request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
+    experiment = _experiment(agent, request)
     request = dataclasses.replace(
         request,
-        env_id=env_id,
-        timesteps=request.timesteps or int(parameters["n_timesteps"]),
+        timesteps=request.timesteps or experiment.n_timesteps,
+        n_envs=request.n_envs or experiment.n_envs,
         seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
         threads=set_threads(request.threads),
     )
-    folder = new_run_folder(request.save or Path(agent.name), env_id)
-    _write_facts(folder, request, parameters)
-    env, eval_env = _environments(request, parameters, folder)
+    if request.timesteps is None:
+        raise InputError(f"{experiment.source} has no n_timesteps; say --timesteps N")
+    folder = new_run_folder(request.save or Path(agent.name), request.env_id)
+    _write_facts(folder, request, experiment)
+    env, eval_env = _environments(request, experiment, folder)
     logger = configure(str(folder), _log_formats())
     try:
-        model = _model(agent, env, request, parameters)
+        model = _model(agent, env, request, experiment)
         model.set_logger(logger)
-        _say_what(request, entry, model, folder)
-        return _learn(model, eval_env, request, folder, callbacks)
+        _say_what(request, experiment, model, folder)
+        ours = [each.load()(**each.params) for each in experiment.callback]
+        return _learn(model, eval_env, request, folder, [*callbacks, *ours])
     finally:
         logger.close()
         env.close()
         eval_env.close()
 
 
-def _check(agent: Agent, request: TrainingRequest) -> tuple[str, bool]:
-    """Return the environment's full id and whether it has a goal, if all can be done."""
-    check_device(request.device)
-    env_id = env_spec(request.env_id).id
-    probe = open_env(env_id)
+def _experiment(agent: Agent, request: TrainingRequest) -> Experiment:
+    """Return the experiment, if all can be done."""
+    experiment = experiment_of(request)
+    probe = open_env(request.env_id, experiment)
     try:
-        check_fit(agent, probe, env_id)
-        return env_id, has_goal(probe.observation_space)
+        check_fit(agent, probe, request.env_id)
+        assert isinstance(probe.action_space, Box)
+        check_components(agent, experiment, probe.observation_space, probe.action_space)
+        goal = has_goal(probe.observation_space)
     finally:
         probe.close()
+    return for_goals(experiment) if goal else experiment
 
 
 def _environments(
-    request: TrainingRequest, parameters: dict[str, Any], folder: Path
+    request: TrainingRequest, experiment: Experiment, folder: Path
 ) -> tuple[VecEnv, VecEnv]:
     """Open the environments to learn in, and the one to be evaluated in."""
     assert request.seed is not None
-    learning = evaluating = parameters.get("normalize")
-    if learning is not None:
-        learning = {"gamma": parameters.get("gamma", 0.99), **learning}
-        evaluating = {**learning, "training": False, "norm_reward": False}
-    n_envs = request.n_envs
-    env = vector_env(request.env_id, n_envs, request.seed, monitor=folder, normalize=learning)
-    return env, vector_env(request.env_id, 1, request.seed + n_envs, normalize=evaluating)
+    assert request.n_envs is not None
+    learning = evaluating = None
+    if experiment.normalize is not None:
+        keywords = experiment.normalize
+        learning = partial(VecNormalize, **keywords)
+        evaluating = partial(VecNormalize, **{**keywords, "training": False, "norm_reward": False})
+    env_id, n_envs, seed = request.env_id, request.n_envs, request.seed
+    env = vector_env(env_id, n_envs, seed, experiment, monitor=folder, normalize=learning)
+    return env, vector_env(env_id, 1, seed + n_envs, experiment, normalize=evaluating)
 
 
 def _model(
-    agent: Agent, env: VecEnv, request: TrainingRequest, parameters: dict[str, Any]
+    agent: Agent, env: VecEnv, request: TrainingRequest, experiment: Experiment
 ) -> OffPolicyAlgorithm:
     assert request.seed is not None
-    others = ("n_timesteps", "normalize")
-    keywords = {key: value for key, value in parameters.items() if key not in others}
-    return build_model(agent, env, keywords, seed=request.seed, device=request.device)
+    assert request.timesteps is not None
+    seed, device = request.seed, request.device
+    timesteps = request.timesteps
+    return build_model(agent, env, experiment, timesteps=timesteps, seed=seed, device=device)
 
 
 def _log_formats() -> list[str]:
     return ["csv", "tensorboard"] if find_spec("tensorboard") else ["csv"]
 
 
-def _write_facts(folder: Path, request: TrainingRequest, parameters: dict[str, Any]) -> None:
-    asked = {**vars(request), "save": str(folder.parent)}
+def _write_facts(folder: Path, request: TrainingRequest, experiment: Experiment) -> None:
+    config = str(request.config) if request.config else None
+    asked = {**vars(request), "save": str(folder.parent), "config": config}
+    asked["overrides"] = list(request.overrides)
     facts = {
         "pyrl_sb3": __version__,
         "command": sys.argv,
         "request": asked,
-        "hyperparameters": parameters,
+        "source": experiment.source,
     }
     text = yaml.safe_dump(facts, sort_keys=False)
     (folder / "run.yml").write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(experiment.as_yaml(), encoding="utf-8")
 
 
 def _say_what(
-    request: TrainingRequest, entry: str, model: OffPolicyAlgorithm, folder: Path
+    request: TrainingRequest, experiment: Experiment, model: OffPolicyAlgorithm, folder: Path
 ) -> None:
     title = AGENTS[request.agent].title
     log.info("%s on %s: %s steps, seed %s", title, request.env_id, request.timesteps, request.seed)
-    log.info("hyperparameters: entry %s of %s.yml", entry, request.agent)
+    log.info("hyperparameters of %s:", experiment.source)
+    for line in experiment.as_yaml().splitlines()[1:]:
+        log.info("%s", line)
+    assert request.n_envs is not None
     assert isinstance(model.train_freq, TrainFreq)
     per_rollout = model.train_freq.frequency * request.n_envs
     updates = model.gradient_steps if model.gradient_steps >= 0 else per_rollout
@@ -180,6 +201,7 @@ def _periodic_evaluation(
     eval_env: VecEnv, request: TrainingRequest, folder: Path, signals: StopSignals
 ) -> BaseCallback:
     assert request.timesteps is not None
+    assert request.n_envs is not None
     every = request.eval_freq or max(request.timesteps // 20, 500)
     return PeriodicEvaluation(
         eval_env,

@@ -2,15 +2,18 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
 from pyrl_sb3.training.folders import find_model
+from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.models import check_device, load_model, load_statistics, set_threads
 from pyrl_sb3.training.request import require_at_least
 
@@ -30,6 +33,7 @@ class TrialRequest:
         seed: of the environment.
         device: as in PyTorch, or `auto`.
         render_mode: as in `gymnasium.make`.
+        trust: take wrappers from any package, where the run's config names them.
     """
 
     agent: str
@@ -39,6 +43,7 @@ class TrialRequest:
     seed: int = 0
     device: str = "auto"
     render_mode: str | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         require_at_least(1, "episodes", self.episodes)
@@ -50,18 +55,28 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     Load a model and open an environment as the model knows it, normalisation included.
 
     Raises:
+        ConfigError: the config beside the model is not one, or needs trust.
         InputError: no such environment or model, or they do not go together.
     """
     agent = AGENTS[request.agent]
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
-    probe = open_env(env_id)
+    path = find_model(request.path or Path(agent.name), env_id, agent.name)
+    config = path.with_name(CONFIG)
+    config = config if config.is_file() else packaged_config(agent.name)
+    experiment = read_experiment(config, agent.name, env_id, trust=request.trust)
+    probe = open_env(env_id, experiment)
     check_fit(agent, probe, env_id)
     probe.close()
-    path = find_model(request.path or Path(agent.name), env_id, agent.name)
     set_threads(1)  # one observation at a time is too little work to share
-    env = vector_env(env_id, 1, request.seed, render_mode=request.render_mode)
-    env = load_statistics(path, env)
+    env = vector_env(
+        env_id,
+        1,
+        request.seed,
+        experiment,
+        normalize=partial(load_statistics, path),
+        render_mode=request.render_mode,
+    )
     model = load_model(path, agent, env, device)
     env.seed(request.seed)  # loading has just seeded it as in training
     return model, env

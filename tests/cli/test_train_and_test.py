@@ -97,7 +97,9 @@ def test_the_run_tells_what_it_was(pyrl, folder):
     facts = yaml.safe_load((folder / "td3" / "Pendulum-v1_1" / "run.yml").read_text())
     assert facts["request"]["timesteps"] == 5
     assert f"seed {facts['request']['seed']}" in outcome.out  # drawn
-    assert facts["hyperparameters"]["noise_type"] == "normal"
+    config = (folder / "td3" / "Pendulum-v1_1" / "config.yml").read_text()
+    assert yaml.safe_load(config)["default"]["noise_type"] == "normal"
+    assert "noise_type: normal\n" in outcome.out
     assert "threads 1" in outcome.out
 
 
@@ -112,8 +114,8 @@ def test_steps_and_updates_are_counted_over_all_environments(pyrl, folder):
 
 def test_an_environment_without_entry_takes_the_default(pyrl):
     line = ("--timesteps", 5, "--eval-episodes", 1)
-    assert "entry default of td3.yml" in pyrl("td3-train", "InvertedPendulum-v5", *line).out
-    assert "entry Pendulum-v1 of td3.yml" in pyrl("td3-train", "Pendulum-v1", *line).out
+    assert "td3.yml: default:" in pyrl("td3-train", "InvertedPendulum-v5", *line).out
+    assert "td3.yml: Pendulum-v1:" in pyrl("td3-train", "Pendulum-v1", *line).out
 
 
 def test_logs_for_programs(pyrl, folder):

@@ -118,7 +118,7 @@ def test_files_and_entries_that_are_not_there(tmp_path: Path) -> None:
         read_experiment(tmp_path / "mx.yml", "sac", "Pendulum-v1")
     with pytest.raises(ConfigError, match=r"x\.yml: Not a directory"):
         read_experiment(tmp_path / "my.yml" / "x.yml", "sac", "Pendulum-v1")
-    with pytest.raises(ConfigError, match="did you mean sac"):
+    with pytest.raises(ConfigError, match="Did you mean 'sac'"):
         read_experiment(tmp_path / "my.yml", "saac", "Pendulum-v1")
     lines = problems(tmp_path, "Pendulum-v0: {}")
     assert lines == ["my.yml: no entry 'Pendulum-v1' and no `default`; did you mean Pendulum-v0?"]

@@ -1,38 +1,36 @@
-"""The packaged hyperparameters: every entry is one that its algorithm can take."""
-
-import inspect
+"""The packaged hyperparameters, and configs in their place."""
 
 import gymnasium as gym
 import pytest
+import yaml
 
+from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import register_installed
-from pyrl_sb3.training.hyperparams import hyperparameters, hyperparameters_file
-from pyrl_sb3.training.models import action_noise
+from pyrl_sb3.training.hyperparams import experiment_of, for_goals, packaged_config
+from pyrl_sb3.training.request import TrainingRequest
 
-ENTRIES = [(name, entry) for name in AGENTS for entry in hyperparameters_file(name)]
-# Read by the training itself.
-OURS = {"n_timesteps", "normalize", "noise_type", "noise_std"}
+ENTRIES = [
+    (name, entry) for name in AGENTS for entry in yaml.safe_load(packaged_config(name).read_text())
+]
 
 
 @pytest.mark.parametrize(("agent", "entry"), ENTRIES)
 def test_an_entry_is_complete(agent, entry):
     register_installed()
     assert entry == "default" or entry in gym.registry
-    parameters, found = hyperparameters(agent, entry)
-    assert found == entry
-    known = set(inspect.signature(AGENTS[agent].algorithm).parameters)
-    assert set(parameters) - OURS <= known
-    assert int(parameters["n_timesteps"]) > int(parameters["learning_starts"])
-    if "noise_type" in parameters:
-        noise = action_noise(parameters["noise_type"], parameters["noise_std"], 3)
-        assert noise().shape == (3,)
+    experiment = read_experiment(packaged_config(agent), agent, entry)
+    assert experiment.n_timesteps > experiment.arguments["learning_starts"]
     if agent.startswith("her-"):
-        assert parameters["normalize"] == {"norm_reward": False, "clip_obs": 5.0}
+        assert experiment.given["normalize"] == {"norm_reward": False, "clip_obs": 5.0}
 
 
-def test_an_unknown_environment_takes_the_default():
-    assert hyperparameters("sac", "Nowhere-v0") == (
-        hyperparameters_file("sac")["default"],
-        "default",
-    )
+def test_goals_are_normalised_unless_the_config_says_how():
+    request = TrainingRequest(agent="sac", env_id="Nowhere-v0", overrides=("gamma=0.5",))
+    assert experiment_of(request).normalize is None
+    usual = {"norm_reward": False, "clip_obs": 5.0}
+    experiment = for_goals(experiment_of(request))
+    assert experiment.normalize == {**usual, "gamma": 0.5}
+    assert experiment.given["normalize"] == usual
+    request = TrainingRequest(agent="sac", env_id="Nowhere-v0", overrides=("normalize=false",))
+    assert for_goals(experiment_of(request)).normalize is None

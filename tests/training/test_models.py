@@ -1,11 +1,16 @@
 """Threads, devices, noise."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.vec_env import DummyVecEnv
 
+from pyrl_sb3.config import read_experiment
+from pyrl_sb3.noise.action import PerEnvNoise
+from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.models import action_noise, check_device, set_threads
+from pyrl_sb3.training.models import build_model, check_device, set_threads
 
 
 @pytest.fixture
@@ -35,9 +40,33 @@ def test_devices():
         check_device("cpuu")
 
 
-def test_noise_has_the_spread_of_the_entry():
-    np.random.seed(0)  # SB3's noise draws from numpy's global state
-    noise = action_noise("normal", 0.2, 4)
+def built(folder, config, n_envs=1):
+    path = folder / "my.yml"
+    path.write_text(f"default: {config}")
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1")] * n_envs)
+    experiment = read_experiment(path, "td3", "Pendulum-v1")
+    return build_model(AGENTS["td3"], env, experiment, timesteps=100, seed=3, device="cpu")
+
+
+def test_the_noise_of_the_zoo_has_its_spread(tmp_path):
+    noise = built(tmp_path, "{noise_type: normal, noise_std: 0.2}").action_noise
     assert np.std([noise() for _ in range(5000)]) == pytest.approx(0.2, rel=0.05)
-    with pytest.raises(InputError, match="no noise 'norml'; did you mean normal"):
-        action_noise("norml", 0.2, 4)
+
+
+def test_noise_of_the_registry_differs_between_environments(tmp_path):
+    noise = built(tmp_path, "{noise: {name: ou, params: {sigma: 0.5, theta: 1}}}", 2).action_noise
+    assert type(noise) is PerEnvNoise
+    draws = np.stack([noise() for _ in range(2000)])
+    assert draws.shape == (2000, 2, 1)
+    assert np.std(draws, axis=0) == pytest.approx(0.5, rel=0.1)
+    assert abs(np.corrcoef(draws[:, 0, 0], draws[:, 1, 0])[0, 1]) < 0.1
+
+
+def test_the_config_may_name_policy_and_buffer(tmp_path):
+    model = built(tmp_path, "{policy: MlpPolicy}")
+    assert type(model.policy) is AGENTS["td3"].policy
+    theirs = "stable_baselines3.td3.policies.TD3Policy"
+    model = built(tmp_path, f"{{policy: {theirs}, replay_buffer_class: uniform, tau: 0.1}}")
+    assert f"{type(model.policy).__module__}.TD3Policy" == theirs
+    assert type(model.replay_buffer).__module__ == "pyrl_sb3.buffers.replay"
+    assert model.tau == 0.1

@@ -1,0 +1,133 @@
+"""`--noise`, `--buffer` and the switches of plugins: names of the registry on the command line."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pyrl_sb3
+from pyrl_sb3.plugins import PluginWarning, get_plugin_manager
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+SHORT = ("--timesteps", 30, "--eval-freq", 0, "--eval-episodes", 1, "--seed", 1)
+SMALL = (
+    "--set",
+    "learning_starts=20",
+    "--set",
+    "batch_size=4",
+    "--set",
+    "policy_kwargs.net_arch=[4]",
+)
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """The registry as it is without plugins, and the environment's variables restored."""
+    for name in ("PYRL_DISABLE_PLUGINS", "PYRL_PLUGIN_MODULES"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PYRL_LOAD_PLUGINS", "")
+    get_plugin_manager.cache_clear()
+    yield
+    get_plugin_manager.cache_clear()
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Coloured noise and prioritised replay, as `-p` loads them."""
+    options = []
+    for name in ("colored_noise", "prioritized_replay"):
+        monkeypatch.syspath_prepend(PLUGINS / f"pyrl-{name.replace('_', '-')}" / "src")
+        options += ["-p", f"pyrl_{name}.plugin"]
+    return options
+
+
+def config_of(run):
+    return yaml.safe_load((run / "config.yml").read_text())["default"]
+
+
+def test_noise_replaces_the_configs(pyrl, folder):
+    line = ("td3-train", "Pendulum-v1", *SHORT, *SMALL)
+    assert pyrl(*line, "--noise", "ou_0.3", "--set", "noise.params.theta=1").code == 0
+    run = folder / "td3" / "Pendulum-v1_1"
+    assert config_of(run)["noise"] == {"name": "ou", "params": {"sigma": 0.3, "theta": 1}}
+    assert "noise_type" not in config_of(run)
+    model = pyrl_sb3.TD3.load(run / "model.zip")
+    assert model.action_noise.sigma == [0.3]
+    assert model.action_noise.theta == 1
+
+    assert pyrl(*line, "--noise", "none").code == 0
+    assert pyrl_sb3.TD3.load(folder / "td3" / "Pendulum-v1_2" / "model.zip").action_noise is None
+
+
+def test_noise_and_buffer_of_plugins(pyrl, folder, plugins):
+    components = ("--noise", "pink_0.2", "--buffer", "prioritized")
+    alpha = ("--set", "replay_buffer_kwargs.alpha=0.7")
+    line = ("sac-train", "Pendulum-v1", *SHORT, *SMALL, *components, *alpha)
+    outcome = pyrl(*plugins, *line)
+    assert (outcome.code, outcome.err) == (0, "")
+    model = pyrl_sb3.SAC.load(folder / "sac" / "Pendulum-v1_1" / "model.zip")
+    assert type(model.action_noise).__module__ == "pyrl_colored_noise.noise"
+    assert model.replay_buffer_class.__name__ == "PrioritizedReplayBuffer"
+    assert model.replay_buffer_kwargs == {"alpha": 0.7}
+
+    outcome = pyrl(*line, "--stock")
+    assert outcome.code == 2
+    assert "needs importance-weights, priority-updates: leave out --stock" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "sac-train Pendulum-v1 --noise norml_0.1",
+            "--noise norml_0.1: unknown noise 'norml'.* mean 'normal'",
+        ),
+        ("sac-train Pendulum-v1 --noise ou_x", "--noise ou_x: noise 'ou_x': 'x' is no number"),
+        ("sac-train Pendulum-v1 --noise normal_-1", "noise normal: sigma must be finite"),
+        ("sac-train Pendulum-v1 --noise ou --set noise.params.sgima=1", "Did you mean 'sigma'"),
+        ("sac-train Pendulum-v1 --noise pink_0.3", "pip install pyrl-colored-noise"),
+        ("sac-train Pendulum-v1 --buffer prioritized", "pip install pyrl-prioritized-replay"),
+        (
+            "sac-train Pendulum-v1 --buffer unifrom",
+            "--buffer unifrom: unknown replay-buffer.* mean 'uniform'",
+        ),
+        ("sac-train Pendulum-v1 --buffer her", "is for dict observations, not array"),
+        (
+            "her-sac-train FetchReach-v4 --buffer dict",
+            "--buffer dict: her-sac needs a buffer with hindsight.*use sac",
+        ),
+        (
+            "sac-train Pendulum-v1 --buffer uniform --set replay_buffer_kwargs.alpha=1",
+            "--set replay_buffer_kwargs.alpha: ReplayBuffer has no such argument",
+        ),
+    ],
+)
+def test_a_mistake_is_found_before_anything_starts(pyrl, folder, line, message):
+    outcome = pyrl(*line.split())
+    assert outcome.code == 2
+    assert outcome.err.startswith("pyrl: ")
+    assert re.search(message, outcome.err)
+    assert not list(folder.iterdir())
+
+
+def test_plugins_can_be_left_out_and_brought_along(pyrl, folder, plugins):
+    assert "pink" not in pyrl("list", "noises").out
+    assert "pink" in pyrl(*plugins, "list", "noises").out
+    assert "pink" in pyrl("list", "noises").out  # stays, for worker processes
+    (folder / "noise_of_mine.py").write_text(
+        "from pyrl_sb3.plugins import NoiseSpec, hookimpl\n"
+        "@hookimpl\ndef pyrl_noise_processes():\n"
+        "    yield NoiseSpec(name='mine', target='pyrl_sb3.noise.action:gaussian')\n"
+    )
+    assert "noise-of-mine/mine" in pyrl("-p", "noise_of_mine.py", "list", "noises").out
+
+
+def test_what_failed_is_listed_below_an_unknown_name(pyrl, folder):
+    (folder / "broken.py").write_text("import nothing_like_it")
+    with pytest.warns(PluginWarning, match="broken"):
+        outcome = pyrl("-p", "broken.py", "sac-train", "Pendulum-v1", "--noise", "mine")
+    assert outcome.code == 2
+    first, note = outcome.err.splitlines()
+    assert first.startswith("pyrl: --noise mine: unknown noise 'mine'")
+    assert note.startswith("  note: plugin broken failed at import: ModuleNotFoundError")

@@ -1,0 +1,145 @@
+"""`--config`, `--set` and `--trust`: the run is what they say, and its tests see the same."""
+
+import csv
+import re
+
+import pytest
+import yaml
+from stable_baselines3 import TD3
+
+CONFIG = """\
+default:
+  n_timesteps: !!float 40
+  policy: MlpPolicy
+  gamma: 0.9
+  learning_rate: lin_1e-3
+  learning_starts: 20
+  n_envs: 2
+  frame_stack: 3
+  normalize: "dict(norm_reward=True, clip_obs=5.)"
+  noise_type: ornstein-uhlenbeck
+  noise_std: 0.5
+  env_kwargs: {g: 5.0}
+  env_wrapper:
+    - sb3_contrib.common.wrappers.TimeFeatureWrapper:
+        test_mode: true
+    - gymnasium.wrappers.OrderEnforcing: {disable_render_order_enforcing: true}
+  monitor_kwargs: dict(allow_early_resets=True)
+  callback:
+    - stable_baselines3.common.callbacks.StopTrainingOnMaxEpisodes:
+        max_episodes: 1
+  policy_kwargs: "dict(net_arch=[16, 16], activation_fn=nn.ELU)"
+"""
+
+
+@pytest.fixture
+def config(folder):
+    path = folder / "my.yml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_a_config_is_followed_in_training_and_in_the_test(pyrl, folder, config):
+    line = ("--config", config, "--set", "policy_kwargs.net_arch=[8]", "--set", "n_timesteps=60")
+    trained = pyrl("td3-train", "Pendulum-v1", *line, "--seed", 4, "--eval-episodes", 2)
+    assert (trained.code, trained.err) == (0, "")
+    assert "td3 on" not in trained.out
+    assert "  learning_rate: lin_1e-3\n" in trained.out
+    run = folder / "td3" / "Pendulum-v1_1"
+    model = TD3.load(run / "model.zip")
+    assert (model.num_timesteps, model.gamma, model.n_envs) == (60, 0.9, 2)
+    assert model.observation_space.shape == (12,)  # with the time, three frames
+    assert (model.lr_schedule(1.0), model.lr_schedule(0.5)) == (1e-3, 5e-4)
+    assert [type(layer).__name__ for layer in model.actor.mu] == ["Linear", "ELU", "Linear", "Tanh"]
+    assert model.actor.mu[0].out_features == 8
+    assert (run / "1.monitor.csv").exists()
+    saved = yaml.safe_load((run / "config.yml").read_text())["default"]
+    given = yaml.safe_load(CONFIG)["default"]
+    kwargs = {"net_arch": [8], "activation_fn": "torch.nn.modules.activation.ELU"}
+    assert saved == {**given, "n_timesteps": 60, "policy_kwargs": kwargs}
+
+    tested = pyrl("td3-test", "Pendulum-v1", "--seed", 6, "--episodes", 2)
+    assert (tested.code, tested.err) == (0, "")
+    (final,) = [row for row in trained.out.splitlines() if row.startswith("final evaluation: ")]
+    assert f"2 episodes: {final.removeprefix('final evaluation: ')}" in tested.out
+
+    again = pyrl("td3-train", "Pendulum-v1", "--config", run / "config.yml", "--eval-episodes", 1)
+    assert (again.code, again.err) == (0, "")
+
+
+def test_callbacks_of_a_config_act(pyrl, folder, config):
+    line = ("--config", config, "--timesteps", 1000, "--n-envs", 1, "--set", "frame_stack=null")
+    assert pyrl("td3-train", "Pendulum-v1", *line, "--eval-freq", 0, "--eval-episodes", 1).code == 0
+    with (folder / "td3" / "Pendulum-v1_1" / "0.monitor.csv").open() as file:
+        next(file)
+        (episode,) = csv.DictReader(file)
+    assert episode["l"] == "200"
+
+
+def test_every_mistake_gets_a_line_and_nothing_is_written(pyrl, folder, config):
+    config.write_text(
+        "default:\n  gama: 0.9\n  tau: 2\n  policy_kwargs: open('x', 'w')\n"
+        "  env_wrapper: mine.Wrapper\n"
+    )
+    outcome = pyrl("sac-train", "Pendulum-v1", "--config", config, "--set", "batch_size=0")
+    assert outcome.code == 2
+    lines = [line.replace(str(folder), "") for line in outcome.err.splitlines()]
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["pyrl", "/my.yml:2"],
+        ["pyrl", "/my.yml:3"],
+        ["pyrl", "/my.yml:4"],
+        ["pyrl", "/my.yml:5"],
+        ["pyrl", "--set batch_size"],
+    ]
+    assert [path.name for path in folder.iterdir()] == ["my.yml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{env_kwargs: {gravity: 1}, n_timesteps: 10}", "unexpected keyword argument 'gravity'"),
+        ("{policy: MlpPolicy}", "has no n_timesteps; say --timesteps N"),
+        ("{env_wrapper: gymnasium.wrappers.RescaleAction}", "'min_action'.*check env_kwargs"),
+        ("{env_wrapper: gymnasium.wrappers.ClipAction}", "unbounded actions"),
+        ("{env_wrapper: gymnasium.wrappers.ClipActoin}", r"did you mean ClipAction\?"),
+    ],
+)
+def test_what_shows_only_when_it_is_built(pyrl, folder, config, text, message):
+    config.write_text(f"default: {text}")
+    outcome = pyrl("sac-train", "Pendulum-v1", "--config", config)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert re.search(message, outcome.err)
+    assert [path.name for path in folder.iterdir()] == ["my.yml"]
+
+
+def test_code_of_other_packages_needs_trust_each_time(pyrl, folder, config, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "wrappers_of_theirs.py").write_text(
+        "import gymnasium\nclass Wrapper(gymnasium.ActionWrapper):\n"
+        "    def action(self, action):\n        return action\n"
+    )
+    config.write_text("default: {n_timesteps: 5, env_wrapper: wrappers_of_theirs.Wrapper}")
+    line = ("sac-train", "Pendulum-v1", "--config", config, "--eval-episodes", 1)
+    assert "pass --trust if you trust it" in pyrl(*line).err
+    assert pyrl(*line, "--trust").code == 0
+    tested = ("sac-test", "Pendulum-v1", "--episodes", 1)
+    assert "pass --trust if you trust it" in pyrl(*tested).err
+    assert pyrl(*tested, "--trust").code == 0
+
+
+def test_a_wrapper_that_ends_episodes_ends_them_in_evaluations(pyrl, folder, config):
+    config.write_text(
+        "default: {n_timesteps: 60, learning_starts: 50, policy_kwargs: {net_arch: [4]},\n"
+        "  env_wrapper: [gymnasium.wrappers.TimeLimit: {max_episode_steps: 7}]}"
+    )
+    line = ("td3-train", "Pendulum-v1", "--config", config, "--eval-freq", 30)
+    trained = pyrl(*line, "--eval-episodes", 2)
+    assert (trained.code, trained.err) == (0, "")
+    assert re.search("final evaluation: .*length 7.0 steps", trained.out)
+    assert re.search(
+        "2 episodes: .*length 7.0 steps", pyrl("td3-test", "Pendulum-v1", "--episodes", 2).out
+    )
+    with (folder / "td3" / "Pendulum-v1_1" / "0.monitor.csv").open() as file:
+        next(file)
+        assert {episode["l"] for episode in csv.DictReader(file)} == {"7"}
