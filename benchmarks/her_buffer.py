@@ -5,8 +5,8 @@ Each buffer holds `--slots` transitions, of which 1,000, 10% and all are filled.
 all buffers in turn, so that a change of the machine's speed hits all of them: a block of samples,
 or an episode added, from each. Printed are the medians of the blocks' means with quartiles, and the
 ratio of the medians. With `--block 1` every sample follows work on other buffers and finds neither
-code nor data in the cache, which costs the quicker buffer more. Saves go to a new file or folder in the directory for
-temporary files, in at most 3 rounds; ours are flushed to the disk, SB3's are not.
+code nor data in the cache, which costs the quicker buffer more. Saves go to a new file or folder in
+the directory for temporary files, in at most 3 rounds; ours are flushed to the disk, SB3's are not.
 
     python benchmarks/her_buffer.py [--slots 1000000] [--rounds 20] [--block 10] [--json FILE]
 """
