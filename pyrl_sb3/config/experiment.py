@@ -76,13 +76,14 @@ class Experiment:
         manager = get_plugin_manager()
         named = [*self.env_wrapper, *self.callback, *([self.noise] if self.noise else [])]
         found = [
-            manager.find(each.kind, each.name).record(each.params)
+            manager.find(each.kind, each.name).record(_written(dict(each.params)))
             for each in named
             if registered(each.name)
         ]
         if self.buffer:
-            params = self.arguments.get("replay_buffer_kwargs")
-            found.append(manager.find("replay-buffer", self.buffer).record(params))
+            params = self.arguments.get("replay_buffer_kwargs") or {}
+            buffer = manager.find("replay-buffer", self.buffer)
+            found.append(buffer.record(_written(dict(params))))
         return found
 
     def as_yaml(self) -> str:

@@ -62,14 +62,17 @@ class Found:
 
     def record(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What run folders and saved models keep, so that the name still means this later."""
-        target = self.spec.target
+        target, plugin = self.spec.target, self.plugin
+        source = (plugin.distribution, plugin.version) if plugin else (None, None)
+        if plugin and plugin.name == BUILTIN:
+            source = "pyrl-sb3", import_module("pyrl_sb3").__version__
         return {
             "kind": self.kind,
             "name": self.name,
             "params": dict(params or {}),
             "target": target if isinstance(target, str) else qualified_name(target),
-            "distribution": self.plugin.distribution if self.plugin else None,
-            "version": self.plugin.version if self.plugin else None,
+            "distribution": source[0],
+            "version": source[1],
         }
 
 

@@ -115,6 +115,29 @@ def read_components(path: str | os.PathLike[str]) -> list[Record]:
     return records
 
 
+def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
+    """
+    Look for what a saved model names, before any of it is loaded.
+
+    :return: A line for each missing component that acting can do without; SB3's own models name
+        nothing.
+    :raises MissingPluginError: naming what to install, where acting needs it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = json.loads(archive.read(MEMBER)) if MEMBER in archive.namelist() else []
+    dispensable = []
+    for record in records:
+        if _exists(record):
+            continue
+        if not _ATTRIBUTES.get(record["kind"], ("", False))[1]:
+            raise MissingPluginError(_missing(path, record))
+        line = f"{_what(record)} is not installed; acting does without it"
+        if record["distribution"]:
+            line += f" (pip install {record['distribution']}=={record['version']})"
+        dispensable.append(line)
+    return dispensable
+
+
 def components_of(model: "BaseAlgorithm") -> list[Record]:
     """Kind, class and distribution of everything in `model` that a plugin may have brought."""
     noise = getattr(model, "action_noise", None)
@@ -193,8 +216,12 @@ def _rebuild_noise(model: Any, record: Mapping[str, Any]) -> None:
     model.action_noise = make_noise(manager, record["name"], record["params"], context)
 
 
+def _what(record: Mapping[str, Any]) -> str:
+    return f"{record['kind']} {record['name'] or record['target']!r}"
+
+
 def _missing(path: str | os.PathLike[str], record: Mapping[str, Any]) -> str:
-    what = f"{record['kind']} {record['name'] or record['target']!r}"
+    what = _what(record)
     if not record["distribution"]:
         return f"{path} needs {what}, which cannot be imported here and is in no package"
     package = f"{record['distribution']}=={record['version']}"

@@ -1,9 +1,11 @@
 """Models: built from hyperparameters, written to disk, read back."""
 
 import json
+import logging
 import os
 import warnings
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +24,13 @@ from pyrl_sb3.plugins import (
     check_buffer,
     get_plugin_manager,
     make_noise,
+    saved,
 )
 from pyrl_sb3.training.agents import AGENTS, Agent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import statistics_file, write_whole
+
+log = logging.getLogger("pyrl_sb3")
 
 # Networks of this size gain nothing from more threads; on many cores they lose to the waiting.
 _MOST_THREADS = 4
@@ -128,9 +133,18 @@ def _check_buffer(agent: Agent, name: str, kind: Literal["array", "dict"]) -> No
         raise InputError(f"replay-buffer {found.name!r} needs {lacking}: leave out --stock")
 
 
-def save_model(model: OffPolicyAlgorithm, path: Path) -> None:
-    """Write the model, and beside it the observation statistics where it has any."""
-    write_whole(path, model.save)
+def save_model(
+    model: OffPolicyAlgorithm, path: Path, uses: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """
+    Write the model, and beside it the observation statistics where it has any.
+
+    Args:
+        model: what to write.
+        path: a file ending in `.zip`.
+        uses: the components as the registry names them, see `saved.save`.
+    """
+    saved.save(model, path, map(dict, uses))
     statistics = model.get_vec_normalize_env()
     if statistics is not None:
         write_whole(statistics_file(path), lambda part: statistics.save(str(part)))
@@ -140,15 +154,15 @@ def _check_saved(path: Path, agent: Agent) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-            saved = set(json.loads(archive.read("data")))
+            keys = set(json.loads(archive.read("data")))
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is no model, or a truncated one: {first_line(error)}") from error
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} is no model of Stable-Baselines3: it has no `data`") from error
     if damaged:
         raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
-    if agent.saved_mark not in saved:
-        fitting = [other.name for other in AGENTS.values() if other.saved_mark in saved]
+    if agent.saved_mark not in keys:
+        fitting = [other.name for other in AGENTS.values() if other.saved_mark in keys]
         advice = f"; try {fitting[0]}-test" if fitting else ""
         raise InputError(f"{path} is no {agent.title} model{advice}")
 
@@ -174,16 +188,20 @@ def load_model(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyA
     Raises:
         InputError: the file is missing, truncated, something else, or of another algorithm or
             environment.
+        MissingPluginError: its policy is of a plugin that is not installed.
     """
     _check_saved(path, agent)
-    no_buffer: dict[str, object] = {
+    for line in saved.check_for_acting(path):
+        log.info("%s", line)
+    only_acting: dict[str, object] = {
+        "action_noise": None,
         "replay_buffer_class": None,
         "replay_buffer_kwargs": {},
         "buffer_size": 1,
     }
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Could not deserialize object")  # no_buffer says what
-            return agent.algorithm.load(path, env, device=device, custom_objects=no_buffer)
+            warnings.filterwarnings("ignore", "Could not deserialize object")  # only_acting
+            return agent.algorithm.load(path, env, device=device, custom_objects=only_acting)
     except Exception as error:  # whatever unpickling a foreign file comes to
         raise InputError(f"{path} cannot be loaded: {first_line(error)}") from error

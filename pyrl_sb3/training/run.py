@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_nor
 
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
+from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.plugins.saved import Record
 from pyrl_sb3.training.agents import AGENTS, Agent
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env, vector_env
 from pyrl_sb3.training.errors import InputError
@@ -36,6 +38,8 @@ from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.signals import StopAskedError, StopCallback, StopSignals
 
 log = logging.getLogger("pyrl_sb3")
+
+Save = Callable[[OffPolicyAlgorithm, Path], None]
 
 
 def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> TrainingResult:
@@ -66,7 +70,8 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
     if request.timesteps is None:
         raise InputError(f"{experiment.source} has no n_timesteps; say --timesteps N")
     folder = new_run_folder(request.save or Path(agent.name), request.env_id)
-    _write_facts(folder, request, experiment)
+    uses = _uses(agent, experiment)
+    _write_facts(folder, request, experiment, uses)
     env, eval_env = _environments(request, experiment, folder)
     logger = configure(str(folder), _log_formats())
     try:
@@ -74,7 +79,8 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
         model.set_logger(logger)
         _say_what(request, experiment, model, folder)
         ours = [each.load()(**each.params) for each in experiment.callback]
-        return _learn(model, eval_env, request, folder, [*callbacks, *ours])
+        save = partial(save_model, uses=uses)
+        return _learn(model, eval_env, request, folder, [*callbacks, *ours], save)
     finally:
         logger.close()
         env.close()
@@ -125,7 +131,17 @@ def _log_formats() -> list[str]:
     return ["csv", "tensorboard"] if find_spec("tensorboard") else ["csv"]
 
 
-def _write_facts(folder: Path, request: TrainingRequest, experiment: Experiment) -> None:
+def _uses(agent: Agent, experiment: Experiment) -> list[Record]:
+    """What this run takes from the registry, by its full name and with its version."""
+    uses = experiment.records()
+    if not agent.is_stock:
+        uses.append(get_plugin_manager().find("algorithm", agent.registered).record())
+    return uses
+
+
+def _write_facts(
+    folder: Path, request: TrainingRequest, experiment: Experiment, uses: Sequence[Record]
+) -> None:
     config = str(request.config) if request.config else None
     asked = {**vars(request), "save": str(folder.parent), "config": config}
     asked["overrides"] = list(request.overrides)
@@ -134,6 +150,7 @@ def _write_facts(folder: Path, request: TrainingRequest, experiment: Experiment)
         "command": sys.argv,
         "request": asked,
         "source": experiment.source,
+        "components": uses,
     }
     text = yaml.safe_dump(facts, sort_keys=False)
     (folder / "run.yml").write_text(text, encoding="utf-8")
@@ -170,15 +187,17 @@ def _learn(
     request: TrainingRequest,
     folder: Path,
     callbacks: Sequence[BaseCallback],
+    save: Save,
 ) -> TrainingResult:
     assert request.timesteps is not None
     path = folder / MODEL
     with StopSignals() as signals:
         every = [StopCallback(signals), *callbacks]
         if request.eval_freq != 0:
-            every.append(_periodic_evaluation(eval_env, request, folder, signals))
+            best = _SaveBest(folder, save)
+            every.append(_periodic_evaluation(eval_env, request, folder, signals, best))
         model.learn(request.timesteps, callback=every)
-        save_model(model, path)
+        save(model, path)
         evaluation = _final_evaluation(model, eval_env, request, signals)
     return TrainingResult(folder, path, model.num_timesteps, evaluation, signals.received)
 
@@ -188,17 +207,22 @@ class _SaveBest(BaseCallback):
 
     model: OffPolicyAlgorithm
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, save: Save) -> None:
         super().__init__()
         self.path = folder / BEST_MODEL
+        self.save = save
 
     def _on_step(self) -> bool:
-        save_model(self.model, self.path)
+        self.save(self.model, self.path)
         return True
 
 
 def _periodic_evaluation(
-    eval_env: VecEnv, request: TrainingRequest, folder: Path, signals: StopSignals
+    eval_env: VecEnv,
+    request: TrainingRequest,
+    folder: Path,
+    signals: StopSignals,
+    on_new_best: BaseCallback,
 ) -> BaseCallback:
     assert request.timesteps is not None
     assert request.n_envs is not None
@@ -207,7 +231,7 @@ def _periodic_evaluation(
         eval_env,
         verbose=0,
         signals=signals,
-        callback_on_new_best=_SaveBest(folder),
+        callback_on_new_best=on_new_best,
         n_eval_episodes=request.eval_episodes,
         eval_freq=max(every // request.n_envs, 1),
         log_path=str(folder),

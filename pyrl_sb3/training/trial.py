@@ -9,6 +9,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import read_experiment
+from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
@@ -18,6 +19,16 @@ from pyrl_sb3.training.models import check_device, load_model, load_statistics, 
 from pyrl_sb3.training.request import require_at_least
 
 log = logging.getLogger("pyrl_sb3")
+
+# What a config says of the training, whose plugins need not be there any more.
+_OF_THE_TRAINING = (
+    *("noise", "policy", "policy_kwargs", "callback"),
+    *("replay_buffer_class", "replay_buffer_kwargs"),
+)
+_ONLY_THE_ENVIRONMENT = (
+    *(Override((key,), None) for key in _OF_THE_TRAINING),
+    Override(("optimize_memory_usage",), False),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +75,9 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     path = find_model(request.path or Path(agent.name), env_id, agent.name)
     config = path.with_name(CONFIG)
     config = config if config.is_file() else packaged_config(agent.name)
-    experiment = read_experiment(config, agent.name, env_id, trust=request.trust)
+    experiment = read_experiment(
+        config, agent.name, env_id, overrides=_ONLY_THE_ENVIRONMENT, trust=request.trust
+    )
     probe = open_env(env_id, experiment)
     check_fit(agent, probe, env_id)
     probe.close()

@@ -8,6 +8,7 @@ import yaml
 
 import pyrl_sb3
 from pyrl_sb3.plugins import PluginWarning, get_plugin_manager
+from pyrl_sb3.plugins.saved import read_components
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 SHORT = ("--timesteps", 30, "--eval-freq", 0, "--eval-episodes", 1, "--seed", 1)
@@ -71,9 +72,41 @@ def test_noise_and_buffer_of_plugins(pyrl, folder, plugins):
     assert model.replay_buffer_class.__name__ == "PrioritizedReplayBuffer"
     assert model.replay_buffer_kwargs == {"alpha": 0.7}
 
+    run = folder / "sac" / "Pendulum-v1_1"
+    names = ["colored-noise/pink", "prioritized-replay/prioritized"]
+    names = [f"pyrl-{name}" for name in names] + ["pyrl/sac"]  # as loaded with -p
+    recorded = {each["name"]: each for each in read_components(run / "model.zip")}
+    assert set(names) <= set(recorded)
+    assert recorded[names[0]]["params"] == {"sigma": 0.2, "exponent": 1.0}
+    facts = yaml.safe_load((run / "run.yml").read_text())
+    assert [each["name"] for each in facts["components"]] == names
+    assert facts["components"][2]["version"] == pyrl_sb3.__version__
+
     outcome = pyrl(*line, "--stock")
     assert outcome.code == 2
     assert "needs importance-weights, priority-updates: leave out --stock" in outcome.err
+
+
+def test_acting_does_without_the_plugins_of_the_training(pyrl, fresh_pyrl, plugins):
+    line = (
+        "td3-train",
+        "Pendulum-v1",
+        *SHORT,
+        *SMALL,
+        "--noise",
+        "pink",
+        "--buffer",
+        "prioritized",
+    )
+    assert pyrl(*plugins, *line).code == 0
+    tested = ("td3-test", "Pendulum-v1", "--episodes", 1)
+    there = pyrl(*tested)
+    assert (there.code, there.err) == (0, "")
+    gone = fresh_pyrl(*tested, PYRL_PLUGIN_MODULES="")
+    assert (gone.code, gone.err) == (0, "")
+    assert gone.out.endswith(there.out)
+    assert "noise 'pyrl-colored-noise/pink' is not installed; acting does without it" in gone.out
+    assert "replay-buffer 'pyrl-prioritized-replay/prioritized' is not installed" in gone.out
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pyrl_sb3.plugins import (
     get_plugin_manager,
     make_noise,
 )
-from pyrl_sb3.plugins.saved import load, read_components, save
+from pyrl_sb3.plugins.saved import check_for_acting, load, read_components, save
 
 PLUGIN = """
 from pyrl_sb3.plugins import NoiseSpec, ReplayBufferSpec, hookimpl
@@ -148,6 +148,22 @@ def test_missing_policies_cannot_be_dropped(uninstalled):
     rewrite(path, records)
     with pytest.raises(MissingPluginError, match=r"policy 'nowhere:Policy'.*pip install other==1$"):
         load(path, missing="drop")
+    with pytest.raises(MissingPluginError, match=r"policy 'nowhere:Policy'.*pip install other==1$"):
+        check_for_acting(path)
+
+
+def test_what_acting_does_without_is_listed(saved, tmp_path, request):
+    path, model = saved
+    assert check_for_acting(path) == []
+    request.getfixturevalue("uninstalled")
+    advice = "is not installed; acting does without it (pip install acme-noise==2.1)"
+    assert check_for_acting(path) == [
+        f"replay-buffer 'acme/mine' {advice}",
+        f"noise 'acme/loud' {advice}",
+    ]
+    model.replay_buffer_class = model.action_noise = None
+    stable_baselines3.TD3.save(model, tmp_path / "plain.zip")
+    assert check_for_acting(tmp_path / "plain.zip") == []
 
 
 def test_a_class_that_moved_is_found_by_its_name(saved, monkeypatch):
