@@ -21,6 +21,23 @@ USES = {
     "pyrl-prioritized-replay": ("replay-buffer", "prioritized", {"alpha": 0.7}),
 }
 
+# Plugin -> the same in a config, and on the command line.
+CONFIGS = {
+    "pyrl-colored-noise": {"noise": {"name": "pink", "params": {"sigma": 0.3}}},
+    "pyrl-prioritized-replay": {
+        "replay_buffer_class": "prioritized",
+        "replay_buffer_kwargs": {"alpha": 0.7},
+    },
+}
+OPTIONS = {
+    "pyrl-colored-noise": ["--noise", "pink_0.3"],
+    "pyrl-prioritized-replay": [
+        *("--buffer", "prioritized"),
+        *("--set", "replay_buffer_kwargs.alpha=0.7"),
+    ],
+}
+SMALL = {"learning_starts": 50, "batch_size": 16, "policy_kwargs": {"net_arch": [16]}}
+
 TRAIN = """
 import sys, json
 import gymnasium as gym, numpy as np
@@ -97,9 +114,9 @@ class Environment:
             sys.exit(f"{arguments} ended with {run.returncode}\n{run.stdout}\n{run.stderr}")
         return run.stderr if fails else run.stdout
 
-    def pyrl(self, *arguments: str) -> str:
+    def pyrl(self, *arguments: str, fails: bool = False) -> str:
         """Run the command line."""
-        return self.python("-m", "pyrl_sb3", *arguments)
+        return self.python("-m", "pyrl_sb3", *arguments, fails=fails)
 
 
 def check_listing(environment: Environment) -> None:
@@ -119,11 +136,44 @@ def check_use(environment: Environment, folder: Path, name: str, use: tuple[obje
     model = str(folder / f"{name}.zip")
     environment.python("-c", TRAIN, json.dumps(use), model)
     action = environment.python("-c", LOAD, model, "raise")
+    runs = train_by_command(environment, folder, name)
+    tested = [environment.pyrl("td3-test", "Pendulum-v1", run, "--episodes", "1") for run in runs]
     environment.python("-m", "pip", "--quiet", "uninstall", "--yes", name)
+    check_commands_without(environment, name, runs, tested)
     error = environment.python("-c", LOAD, model, "raise", fails=True)
     require(f"pip install {name}==" in error, f"the error does not name {name}:\n{error}")
     require(environment.python("-c", LOAD, model, "drop") == action, "acts differently without it")
     print(error.strip().splitlines()[-1])
+
+
+def train_by_command(environment: Environment, folder: Path, name: str) -> list[str]:
+    """Train from a config and from options; the folders of the runs."""
+    config = folder / f"{name}.yml"
+    config.write_text(json.dumps({"default": {**SMALL, **CONFIGS[name]}}))  # JSON is YAML
+    small = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
+    for options in (["--config", str(config)], [*OPTIONS[name], *small]):
+        short = ("--timesteps", "100", "--seed", "1", "--eval-freq", "0", "--eval-episodes", "1")
+        save = ("--save", str(folder / name))
+        environment.pyrl("td3-train", "Pendulum-v1", *options, *short, *save)
+    runs = [folder / name / f"Pendulum-v1_{number}" for number in (1, 2)]
+    for run in runs:
+        distribution = f"distribution: {name}\n"
+        require(distribution in (run / "run.yml").read_text(), f"run.yml does not name {name}")
+    return [str(run) for run in runs]
+
+
+def check_commands_without(
+    environment: Environment, name: str, runs: list[str], tested: list[str]
+) -> None:
+    """Testing says what is missing and goes on; training says what to install."""
+    for run, before in zip(runs, tested, strict=True):
+        after = environment.pyrl("td3-test", "Pendulum-v1", run, "--episodes", "1")
+        require(f"pip install {name}==" in after, f"the test does not name {name}:\n{after}")
+        require(after.endswith(before), f"tested differently without it:\n{before}\n{after}")
+        config = ("--config", str(Path(run) / "config.yml"))
+        error = environment.pyrl("td3-train", "Pendulum-v1", *config, fails=True)
+        require(f"pip install {name}" in error, f"the error does not name {name}:\n{error}")
+    print(error.strip())
 
 
 def require(condition: bool, problem: str) -> None:
