@@ -1,5 +1,6 @@
 """The README's Python runs as it stands, and its links lead somewhere."""
 
+import os
 import re
 import subprocess
 import sys
@@ -16,10 +17,34 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
-    (example,) = blocks(ROOT / "README.md", "python")
+    example, _ = blocks(ROOT / "README.md", "python")
     assert len(example.splitlines()) <= 20
     subprocess.run([sys.executable, "-W", "ignore", "-c", example], check=True, cwd=tmp_path)
     assert (tmp_path / "her_sac_reach.zip").is_file()
+
+
+def test_the_plugin_of_the_readme_trains(tmp_path: Path) -> None:
+    _, module = blocks(ROOT / "README.md", "python")
+    (project,) = blocks(ROOT / "README.md", "toml")
+    (tmp_path / "kick.py").write_text(module)
+    # What pip would make of the project's file.
+    name, version = re.findall(r'^(?:name|version) = "(.+)"$', project, re.MULTILINE)
+    entry = project.partition('entry-points."pyrl_sb3"]')[2].strip().replace('"', "")
+    info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[pyrl_sb3]\n{entry}\n")
+    command = "td3-train Pendulum-v1 --noise kick_0.3 --timesteps 40 --seed 1 --eval-freq 0"
+    done = subprocess.run(
+        [sys.executable, "-m", "pyrl_sb3", *command.split(), "--eval-episodes", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "td3" / "Pendulum-v1_1"
+    assert "kick/kick" in (run / "run.yml").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
