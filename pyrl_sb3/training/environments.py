@@ -1,7 +1,8 @@
 """Environments by name: found, checked against the agent, opened side by side."""
 
+import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from importlib import import_module
@@ -122,6 +123,12 @@ def check_fit(agent: Agent, env: Env, env_id: str) -> None:
         )
     if not np.isfinite([action_space.low, action_space.high]).all():
         raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
+    if isinstance(env.observation_space, spaces.Dict) and not agent.takes_dicts:
+        fitting = "her-sac or her-tqc" if has_goal(env.observation_space) else "sac or tqc"
+        raise InputError(
+            f"{env_id} has dictionaries of observations: {agent.title} takes vectors only; "
+            f"use {fitting}"
+        )
     if agent.needs_goal and not has_goal(env.observation_space):
         raise InputError(
             f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
@@ -147,18 +154,59 @@ def _wrapped(env_id: str, experiment: Experiment, render_mode: str | None = None
     return SuccessName(wrap(env) if wrap else env)
 
 
-def _monitored(
-    env_id: str, experiment: Experiment, seed: int, render_mode: str | None, log: str | None
-) -> Env:
+class RenewableVecEnv(DummyVecEnv):
     """
-    Open one environment for a vectorised one.
+    Environments side by side, which can be opened anew under their monitors.
 
-    SB3's `make_vec_env` wraps around the monitor. The monitor tells evaluations when an episode
-    ends, so it must be outside whatever may end one.
+    Args:
+        makers: open one environment each.
+        logs: of the monitors; None for those that write none.
+        monitor_kwargs: arguments of `Monitor`.
+        continued: go on with the logs that are there.
     """
+
+    def __init__(
+        self,
+        makers: Sequence[Callable[[], Env]],
+        logs: Sequence[str | None],
+        monitor_kwargs: Mapping[str, Any],
+        continued: bool = False,
+    ) -> None:
+        self._makers = makers
+        # The monitor tells evaluations when an episode ends, so it must be outside of whatever
+        # may end one; SB3's `make_vec_env` wraps around it.
+        monitor = partial(_continued_monitor if continued else Monitor, **monitor_kwargs)
+        super().__init__(
+            [partial(_monitored, monitor, *each) for each in zip(makers, logs, strict=True)]
+        )
+
+    def renew(self) -> None:
+        """Close the environments and open them again; the next call must be `reset`."""
+        for monitor, make in zip(self.envs, self._makers, strict=True):
+            assert isinstance(monitor, Monitor)
+            monitor.env.close()
+            monitor.env = make()
+
+
+def _monitored(monitor: Callable[..., Monitor], make: Callable[[], Env], log: str | None) -> Env:
+    return monitor(make(), log)
+
+
+def _continued_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:
+    """A monitor that adds to a log, on the same clock."""
+    file = Path(f"{log}.{Monitor.EXT}")
+    if log is None or not file.is_file():
+        return Monitor(env, log, **kwargs)
+    monitor = Monitor(env, log, **{**kwargs, "override_existing": False})
+    with file.open(encoding="utf-8") as lines:
+        monitor.t_start = json.loads(lines.readline().lstrip("#"))["t_start"]
+    return monitor
+
+
+def _seeded(env_id: str, experiment: Experiment, seed: int, render_mode: str | None) -> Env:
     env = _wrapped(env_id, experiment, render_mode)
     env.action_space.seed(seed)
-    return Monitor(env, log, **experiment.monitor_kwargs)
+    return env
 
 
 def vector_env(
@@ -168,6 +216,7 @@ def vector_env(
     experiment: Experiment,
     *,
     monitor: Path | None = None,
+    continued: bool = False,
     normalize: Callable[[VecEnv], VecEnv] | None = None,
     render_mode: str | None = None,
 ) -> VecEnv:
@@ -180,16 +229,15 @@ def vector_env(
         seed: of the first environment.
         experiment: their arguments, wrappers and stacking.
         monitor: a folder for `<i>.monitor.csv`, episode returns as they come.
+        continued: go on with the files that are there.
         normalize: wraps them in `VecNormalize`; None leaves observations as they are.
         render_mode: as in `gymnasium.make`.
     """
+    makers = [
+        partial(_seeded, env_id, experiment, seed + index, render_mode) for index in range(n_envs)
+    ]
     logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
-    venv: VecEnv = DummyVecEnv(
-        [
-            partial(_monitored, env_id, experiment, seed + index, render_mode, log)
-            for index, log in enumerate(logs)
-        ]
-    )
+    venv: VecEnv = RenewableVecEnv(makers, logs, experiment.monitor_kwargs, continued)
     venv.seed(seed)
     wrap = wrapping(experiment.vec_env_wrapper)
     venv = wrap(venv) if wrap else venv

@@ -108,6 +108,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     write(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync_file(temporary)
     temporary.replace(path)
+
+
+def sync_file(path: Path) -> None:
+    """Write a file's contents through to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

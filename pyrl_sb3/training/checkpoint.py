@@ -1,0 +1,196 @@
+"""One checkpoint: a folder with all that a training needs to go on as if it had not stopped."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from pyrl_sb3.training.folders import MODEL, sync_file
+from pyrl_sb3.training.kept import load_buffer, save_buffer
+from pyrl_sb3.training.randomness import random_states, restore_random_states
+from pyrl_sb3.training.state import (
+    StateError,
+    Tree,
+    capture,
+    capture_attributes,
+    read_tree,
+    restore,
+    restore_attributes,
+    write_tree,
+)
+
+FORMAT = 1
+BUFFER = "replay_buffer"
+_STATE = "state"
+
+Save = Callable[[OffPolicyAlgorithm, Path], None]
+
+# What `learn()` sets anew from its arguments and the clock.
+_OF_LEARN = ("_total_timesteps", "_num_timesteps_at_start", "start_time")
+# What callbacks get anew before each use; `eval_env` is opened anew.
+_OF_CALLS = ("model", "locals", "globals", "parent", "eval_env")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """
+    When a checkpoint was taken.
+
+    Attributes:
+        timesteps: environment steps since the training began.
+        env_seed: of the environments as they were, or are to be, reset here.
+        reset: whether the training it was taken from reset its environments here; otherwise they
+            are reset on resuming only, which the training it was taken from knew nothing of.
+    """
+
+    timesteps: int
+    env_seed: int
+    reset: bool
+
+
+def write_checkpoint(
+    folder: Path,
+    model: OffPolicyAlgorithm,
+    callbacks: Sequence[BaseCallback],
+    moment: Moment,
+    save: Save,
+    before: Path | None = None,
+) -> None:
+    """
+    Write everything into an empty folder, and through to the disk.
+
+    Args:
+        folder: to write to.
+        model: between two rollouts.
+        callbacks: what the training reports to.
+        moment: now.
+        save: writes the model in SB3's format, for whoever wants to try it.
+        before: an earlier checkpoint, unchanged parts of whose replay buffer are linked.
+
+    Raises:
+        OSError: no space is left, for example.
+    """
+    save(model, folder / MODEL)
+    earlier = before / BUFFER if before else None
+    assert model.replay_buffer is not None
+    tree = {
+        "format": FORMAT,
+        "moment": asdict(moment),
+        "buffer": save_buffer(model.replay_buffer, folder / BUFFER, earlier),
+        **_parts(model, callbacks),
+    }
+    for file in write_tree(tree, folder, _STATE):
+        sync_file(file)
+
+
+def _parts(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> dict[str, Tree]:
+    log = model.logger
+    return {
+        "model": capture_attributes(model, skip=_not_state(model)),
+        "noise": _captured(model.action_noise, (object,)),
+        "wrappers": [capture_attributes(each, (RunningMeanStd,)) for each in _wrappers(model.env)],
+        "callbacks": {
+            name: capture_attributes(each, (BaseCallback, RunningMeanStd), _OF_CALLS)
+            for name, each in _named(callbacks).items()
+        },
+        "log": [_captured(each) for each in (log.name_to_value, log.name_to_count)]
+        + [_captured(log.name_to_excluded)],
+        "random": random_states(model.action_space),
+    }
+
+
+def _captured(value: Any, into: tuple[type, ...] = ()) -> Tree:
+    return capture(value, into) if value is not None else None
+
+
+def _not_state(model: BaseAlgorithm) -> set[str]:
+    kwargs = [name for name in vars(model) if name.endswith("_kwargs")]
+    return {*model._excluded_save_params(), *_OF_LEARN, *kwargs, "action_noise"}
+
+
+def _wrappers(env: VecEnv | None) -> Iterator[VecEnvWrapper]:
+    while isinstance(env, VecEnvWrapper):
+        yield env
+        env = env.venv
+
+
+def _named(callbacks: Sequence[BaseCallback]) -> dict[str, BaseCallback]:
+    """Callbacks by class and, among those of one class, by order."""
+    named: dict[str, BaseCallback] = {}
+    for callback in callbacks:
+        kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
+        number = sum(name.rpartition("#")[0] == kind for name in named)
+        named[f"{kind}#{number}"] = callback
+    return named
+
+
+class Checkpoint:
+    """
+    A checkpoint on disk. No pickle is read: the state is JSON and arrays, the weights are read as
+    tensors only.
+
+    Args:
+        folder: where it is.
+
+    Raises:
+        StateError: it is damaged, or of a newer version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self._tree: Mapping[str, Tree] = read_tree(folder, _STATE)
+            version = self._tree["format"]
+        except Exception as error:  # whatever reading a damaged file comes to
+            raise StateError(f"{folder} is damaged: {error}") from error
+        if version != FORMAT:
+            raise StateError(
+                f"{folder} has format {version!r}, and this version of pyrl-sb3 reads {FORMAT}: "
+                "update pyrl-sb3"
+            )
+        self.moment = Moment(**self._tree["moment"])
+
+    def restore(self, model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> None:
+        """
+        Put everything back into a model, and callbacks, of the same build.
+
+        Raises:
+            StateError: it is damaged, or the model is of another build.
+        """
+        try:
+            self._restore_weights(model)
+            self._restore_parts(model, callbacks)
+        except Exception as error:  # whatever damaged files come to
+            raise StateError(f"{self.folder} cannot be resumed from: {error}") from error
+
+    def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
+        path = self.folder / MODEL
+        _, parameters, variables = load_from_zip_file(path, load_data=False, device=model.device)
+        model.set_parameters(dict(parameters), device=model.device)
+        for name, value in (variables or {}).items():
+            if value is not None:
+                # In place: the gradient step may have its own view of it.
+                recursive_getattr(model, name).data.copy_(value.data)
+
+    def _restore_parts(self, model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> None:
+        tree = self._tree
+        assert model.replay_buffer is not None
+        load_buffer(model.replay_buffer, self.folder / BUFFER, tree["buffer"])
+        restore_attributes(tree["model"], model)
+        restore(tree["noise"], model.action_noise)
+        for part, wrapper in zip(tree["wrappers"], _wrappers(model.env), strict=True):
+            restore_attributes(part, wrapper)
+        for name, callback in _named(callbacks).items():
+            restore_attributes(tree["callbacks"].get(name, {}), callback)
+        log = model.logger
+        pending = (log.name_to_value, log.name_to_count, log.name_to_excluded)
+        for part, values in zip(tree["log"], pending, strict=True):
+            restore(part, values)
+        restore_random_states(tree["random"], model.action_space)

@@ -1,0 +1,240 @@
+"""The checkpoints of a run: when they are taken, where they are kept."""
+
+import logging
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from pyrl_sb3.buffers.shards import sync_folder
+from pyrl_sb3.training.checkpoint import Checkpoint, Moment, Save, write_checkpoint
+from pyrl_sb3.training.environments import RenewableVecEnv
+from pyrl_sb3.training.kept import end_episodes
+from pyrl_sb3.training.models import save_model
+
+log = logging.getLogger("pyrl_sb3")
+
+_NAME = re.compile(r"step_(\d+)")
+
+
+class CheckpointFolder:
+    """
+    The checkpoints in a folder, each there whole or not at all.
+
+    A checkpoint is written under another name and renamed when it is on the disk; one that is no
+    longer kept is renamed before it is deleted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        entries = self.path.iterdir() if self.path.is_dir() else []
+        found = {entry: _NAME.fullmatch(entry.name) for entry in entries}
+        steps = {entry: int(match[1]) for entry, match in found.items() if match}
+        return sorted(steps, key=lambda entry: steps[entry])
+
+    def latest(self) -> Path | None:
+        """Return the last checkpoint."""
+        found = self.all()
+        return found[-1] if found else None
+
+    def add(self, timesteps: int, write: Callable[[Path, Path | None], None], keep: int) -> Path:
+        """
+        Add a checkpoint and drop the oldest.
+
+        Args:
+            timesteps: at which it is taken.
+            write: fills the new folder, its first argument; the second is the last checkpoint.
+            keep: how many remain.
+
+        Raises:
+            OSError: it could not be written; the earlier ones are untouched.
+        """
+        final = self.path / f"step_{timesteps}"
+        if final.exists():
+            return final  # the run has not moved since
+        self.path.mkdir(exist_ok=True)
+        self._clean()
+        part = self.path / f".{final.name}.part"
+        part.mkdir()
+        try:
+            write(part, self.latest())
+            sync_folder(part)
+            part.rename(final)
+        except OSError:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        sync_folder(self.path)
+        for old in self.all()[:-keep]:
+            doomed = old.with_name(f".{old.name}.old")
+            old.rename(doomed)
+            shutil.rmtree(doomed)
+        return final
+
+    def _clean(self) -> None:
+        """Delete what killed processes left behind."""
+        for entry in self.path.glob(".step_*"):
+            shutil.rmtree(entry)
+
+
+def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: int) -> None:
+    """
+    Begin new episodes from a seed alone, whatever the environments have been through.
+
+    Environments that can be are opened anew, since not all are as new after a reset; those of
+    evaluations too.
+    """
+    env = model.get_env()
+    assert env is not None
+    evaluating = [each.eval_env for each in callbacks if isinstance(each, EvalCallback)]
+    for number, each in enumerate((env, *evaluating)):
+        if isinstance(each.unwrapped, RenewableVecEnv):
+            each.unwrapped.renew()
+        each.seed(seed + number * env.num_envs)
+    model._last_obs = env.reset()  # type: ignore[assignment]
+    model._last_episode_starts = np.ones(env.num_envs, bool)
+    normalize = model.get_vec_normalize_env()
+    if normalize is not None:
+        model._last_original_obs = normalize.get_original_obs()
+    if model.action_noise is not None:
+        model.action_noise.reset()
+    end_episodes(model.replay_buffer)
+
+
+class Checkpoints(BaseCallback):
+    """
+    Takes checkpoints in the course of a training, and goes on from the latest.
+
+        checkpoints = Checkpoints(Path("run/checkpoints"), save_freq=10_000)
+        checkpoints.resume(model)
+        left = 100_000 - model.num_timesteps
+        model.learn(left, callback=[checkpoints, ...], reset_num_timesteps=False)
+
+    A checkpoint is due every `save_freq` steps, and taken between two rollouts at the end of an
+    episode, or after `save_freq` more steps without one. The environments are then reset from a new
+    seed, in the training that goes on as in the one that is resumed later, so that both do the same
+    from here, bit for bit. With `exact=False` nothing is reset: a resumed training is then a fair
+    continuation, not the same one.
+
+    Args:
+        folder: for the checkpoints.
+        save_freq: environment steps between checkpoints; None takes none but those asked for.
+        keep_last: how many remain.
+        exact: reset the environments at checkpoints.
+        save: writes the model; `save_model` unless said.
+    """
+
+    model: OffPolicyAlgorithm
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        save_freq: int | None = None,
+        keep_last: int = 2,
+        exact: bool = True,
+        save: Save = save_model,
+    ) -> None:
+        super().__init__()
+        self.folder = CheckpointFolder(folder)
+        self.save_freq = save_freq
+        self.keep_last = keep_last
+        self.exact = exact
+        self.save = save
+        self.begin_with: Checkpoint | None = None
+        self._due: int | None = None
+        self._wanted = False
+
+    def resume(self, model: OffPolicyAlgorithm) -> bool:
+        """
+        Let the next `learn(..., reset_num_timesteps=False)` go on from the latest checkpoint.
+
+        Returns:
+            whether there is one.
+
+        Raises:
+            StateError: it is damaged; `learn` raises it where it does not fit the model.
+        """
+        latest = self.folder.latest()
+        if latest is None:
+            return False
+        self.begin_with = Checkpoint(latest)
+        model.num_timesteps = self.begin_with.moment.timesteps
+        return True
+
+    def _on_step(self) -> bool:
+        if self._due is not None and self.num_timesteps >= self._due:
+            assert self.save_freq is not None
+            late = self.num_timesteps >= self._due + self.save_freq
+            self._wanted |= late or not self.exact or bool(self.locals["dones"].any())
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.begin_with is not None:
+            self._begin(self.begin_with)
+            self.begin_with = None
+        elif self._wanted:
+            self.take(reset=self.exact)
+        elif self._due is not None:
+            return
+        self._wanted = False
+        if self.save_freq is not None:
+            self._due = (self.model.num_timesteps // self.save_freq + 1) * self.save_freq
+
+    def take(self, *, reset: bool = False) -> Path:
+        """
+        Take a checkpoint now; raises OSError where it cannot be written.
+
+        Args:
+            reset: whether to reset the environments of the running training.
+        """
+        others = self._others()
+        # A training that is not reset here does not notice that there was a checkpoint.
+        draw = np.random.randint if reset else secrets.randbelow
+        seed = int(draw(2**31 - 1024))
+        moment = Moment(timesteps=self.model.num_timesteps, env_seed=seed, reset=reset)
+        if reset:
+            self._restart(moment)
+
+        def write(folder: Path, before: Path | None) -> None:
+            write_checkpoint(folder, self.model, others, moment, self.save, before)
+
+        path = self.folder.add(moment.timesteps, write, self.keep_last)
+        if reset:
+            self._redraw_exploration()
+        return path
+
+    def _begin(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.moment.reset:
+            self._restart(checkpoint.moment)
+        checkpoint.restore(self.model, self._others())
+        if not checkpoint.moment.reset:
+            self._restart(checkpoint.moment)
+        self._redraw_exploration()
+        log.info("going on after %s steps", checkpoint.moment.timesteps)
+
+    def _restart(self, moment: Moment) -> None:
+        restart(self.model, self._others(), moment.env_seed)
+
+    def _redraw_exploration(self) -> None:
+        """Draw gSDE's matrices, which are in no state, from the random state that is."""
+        if self.model.use_sde:
+            self.model.actor.reset_noise(self.model.n_envs)  # type: ignore[operator]
+
+    def _others(self) -> list[BaseCallback]:
+        return [each for each in _flat(self.locals["callback"]) if each is not self]
+
+
+def _flat(callback: BaseCallback) -> Iterator[BaseCallback]:
+    if isinstance(callback, CallbackList):
+        for each in callback.callbacks:
+            yield from _flat(each)
+    else:
+        yield callback

@@ -1,0 +1,98 @@
+"""The replay buffer in a checkpoint: ours as a folder that shares files with the one before."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
+
+from pyrl_sb3.buffers import ReplayBuffer
+from pyrl_sb3.training.state import Tree, capture, capture_attributes, restore, restore_attributes
+
+
+def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) -> Tree:
+    """
+    Write a replay buffer.
+
+    A buffer that has more to it than transitions may tell by two methods, named as PyTorch's
+    modules name them: `get_extra_state()`, which returns numbers, arrays and containers of these,
+    and `set_extra_state(state)`, called when the transitions are back.
+
+    Args:
+        buffer: of ours, or SB3's or like it, whose arrays are then returned.
+        folder: to be made, for ours.
+        before: where it was written before; what has not changed is linked, not written again.
+
+    Returns:
+        what belongs into the checkpoint's state.
+    """
+    if not isinstance(buffer, ReplayBuffer):
+        filled = buffer.buffer_size if buffer.full else buffer.pos
+        return {
+            name: _first_rows(tree, buffer.buffer_size, filled)
+            for name, tree in capture_attributes(buffer).items()
+        }
+    if before is not None and before.is_dir():
+        _link(before, folder)
+    buffer.save(folder)
+    extra = getattr(buffer, "get_extra_state", None)
+    return None if extra is None else capture(extra())
+
+
+def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
+    """
+    Put back what `save_buffer` wrote and returned.
+
+    Raises:
+        OSError, ValueError: something is missing, damaged, or of another kind of buffer.
+    """
+    if isinstance(buffer, ReplayBuffer):
+        buffer.load(folder)
+        if state is not None:
+            buffer.set_extra_state(restore(state, None))  # type: ignore[attr-defined]
+        return
+    allocated = dict(vars(buffer))
+    restore_attributes(state, buffer)
+    for name in state:
+        vars(buffer)[name] = _refilled(vars(buffer)[name], allocated.get(name))
+
+
+def end_episodes(buffer: TheirReplayBuffer | None) -> None:
+    """Tell a replay buffer that the environments were reset."""
+    if isinstance(buffer, ReplayBuffer):
+        buffer.store.cut()
+    elif isinstance(buffer, HerReplayBuffer):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it does
+            buffer.truncate_last_trajectory()
+
+
+def _link(source: Path, target: Path) -> None:
+    target.mkdir()
+    try:
+        for file in source.iterdir():
+            os.link(file, target / file.name)
+    except OSError:  # no links on this file system: everything is written again
+        shutil.rmtree(target)
+
+
+def _first_rows(tree: Tree, allocated: int, filled: int) -> Tree:
+    if isinstance(tree, np.ndarray) and tree.ndim and len(tree) == allocated:
+        return tree[:filled]
+    if isinstance(tree, dict) and "$dict" in tree:
+        return {"$dict": [[k, _first_rows(v, allocated, filled)] for k, v in tree["$dict"]]}
+    return tree
+
+
+def _refilled(value: Any, allocated: Any) -> Any:
+    if isinstance(value, np.ndarray) and isinstance(allocated, np.ndarray):
+        allocated[: len(value)] = value
+        return allocated
+    if isinstance(value, dict) and isinstance(allocated, Mapping):
+        return {name: _refilled(each, allocated.get(name)) for name, each in value.items()}
+    return value

@@ -1,0 +1,230 @@
+"""
+The state of living objects as plain data, and back into objects of the same build.
+
+Nothing is pickled and no class is looked up by name: numbers, arrays and generator states are put
+into objects that the program has made itself, attribute by attribute.
+"""
+
+import json
+import random
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch as th
+
+Tree = Any  # what JSON holds, with arrays as leaves
+
+_NOTHING = object()  # stands for what cannot be captured
+_PLAIN = (bool, int, float, str, type(None))
+# What is code, or is kept in other ways, whatever else is descended into.
+_OPAQUE = (type, FunctionType, MethodType, ModuleType, th.nn.Module, th.optim.Optimizer, th.Tensor)
+
+
+class StateError(ValueError):
+    """Captured state does not fit the object it is to be put into."""
+
+
+def capture(value: Any, into: tuple[type, ...] = (), skip: Collection[str] = ()) -> Tree:
+    """
+    Capture numbers, text, arrays, random generators and containers of these.
+
+    Args:
+        value: what to capture.
+        into: classes whose instances are captured by attribute. Attributes that hold something
+            else, and text, which is configuration rather than state, are left out.
+        skip: attributes to leave out.
+
+    Raises:
+        StateError: `value` itself is something else.
+    """
+    tree = _Capture(into, frozenset(skip)).tree(value)
+    if tree is _NOTHING:
+        raise StateError(f"a {type(value).__name__} has no state that can be captured")
+    return tree
+
+
+def capture_attributes(
+    owner: Any, into: tuple[type, ...] = (), skip: Collection[str] = ()
+) -> dict[str, Tree]:
+    """Capture an object by attribute, whatever its class; arguments as of `capture`."""
+    return _Capture(into, frozenset(skip)).attributes(owner)
+
+
+class _Capture:
+    def __init__(self, into: tuple[type, ...], skip: frozenset[str]) -> None:
+        self.into = into
+        self.skip = skip
+        self.seen: set[int] = set()
+
+    def tree(self, value: Any) -> Tree:
+        if isinstance(value, np.generic) or (
+            isinstance(value, np.ndarray) and value.dtype.kind != "O"
+        ):
+            return value
+        if isinstance(value, _PLAIN):
+            return value
+        if isinstance(value, (list, tuple, deque)):
+            return self._sequence(value)
+        if isinstance(value, dict):
+            pairs = [[self.tree(key), self.tree(each)] for key, each in value.items()]
+            return _NOTHING if any(map(_lacking, pairs)) else {"$dict": pairs}
+        if (state := _generator_state(value)) is not None:
+            return {"$generator": self.tree(state)}
+        return self._object(value)
+
+    def _sequence(self, value: Iterable[Any]) -> Tree:
+        items = [self.tree(item) for item in value]
+        if _lacking(items):
+            return _NOTHING
+        if isinstance(value, deque):
+            return {"$deque": items, "maxlen": value.maxlen}
+        return {"$tuple": items} if isinstance(value, tuple) else items
+
+    def _object(self, value: Any) -> Tree:
+        if isinstance(value, _OPAQUE) or not isinstance(value, self.into):
+            return _NOTHING
+        if id(value) in self.seen:
+            return {"$same": None}  # captured where it was met first
+        return {"$object": self.attributes(value)}
+
+    def attributes(self, owner: Any) -> dict[str, Tree]:
+        self.seen.add(id(owner))
+        found = {
+            name: self.tree(value)
+            for name, value in getattr(owner, "__dict__", {}).items()
+            if name not in self.skip and not isinstance(value, str)
+        }
+        return {name: tree for name, tree in found.items() if tree is not _NOTHING}
+
+
+def _lacking(items: Iterable[Tree]) -> bool:
+    return any(item is _NOTHING for item in items)
+
+
+def _generator_state(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, np.random.RandomState):
+        return value.get_state(legacy=False)
+    if isinstance(value, th.Generator):
+        return value.get_state().numpy()
+    if isinstance(value, random.Random):
+        return value.getstate()
+    return None
+
+
+def restore(tree: Tree, old: Any) -> Any:
+    """
+    Return what was captured.
+
+    Args:
+        tree: from `capture`.
+        old: what is there now. Objects, generators and dicts are changed in place and returned.
+
+    Raises:
+        StateError: `old` is of another build.
+    """
+    if isinstance(tree, list):
+        return _restore_items(tree, old)
+    if not isinstance(tree, dict):
+        return tree
+    match tree:
+        case {"$tuple": items}:
+            return tuple(_restore_items(items, old))
+        case {"$deque": items, "maxlen": maxlen}:
+            return deque(_restore_items(items, old), maxlen)
+        case {"$dict": pairs}:
+            return _restore_dict(pairs, old)
+        case {"$generator": state}:
+            return _restore_generator(restore(state, None), old)
+        case {"$same": None}:
+            return old
+        case {"$object": attributes}:
+            restore_attributes(attributes, old)
+            return old
+    raise StateError(f"unknown kind of state: {', '.join(map(str, tree))}")
+
+
+def restore_attributes(attributes: Mapping[str, Tree], owner: Any) -> None:
+    """Put captured attributes into an object; raises what `restore` raises."""
+    if not hasattr(owner, "__dict__"):
+        raise StateError(f"{type(owner).__name__} is not what was captured")
+    for name, tree in attributes.items():
+        vars(owner)[name] = restore(tree, vars(owner).get(name))
+
+
+def _restore_items(items: list[Tree], old: Any) -> list[Any]:
+    olds = list(old) if isinstance(old, (list, tuple)) and len(old) == len(items) else None
+    return [restore(item, olds[i] if olds else None) for i, item in enumerate(items)]
+
+
+def _restore_dict(pairs: list[Any], old: Any) -> dict[Any, Any]:
+    known = old if isinstance(old, dict) else {}
+    new = {}
+    for key_tree, tree in pairs:
+        key = restore(key_tree, None)
+        new[key] = restore(tree, known.get(key))
+    # In place, since it may be a defaultdict, or shared.
+    known.clear()
+    known.update(new)
+    return known
+
+
+def _restore_generator(state: Any, old: Any) -> Any:
+    try:
+        if isinstance(old, np.random.Generator):
+            old.bit_generator.state = state
+        elif isinstance(old, np.random.RandomState):
+            old.set_state(state)
+        elif isinstance(old, th.Generator):
+            old.set_state(th.from_numpy(np.array(state)))
+        elif isinstance(old, random.Random):
+            old.setstate(state)
+        else:
+            raise StateError(f"no generator to put a state into, but {type(old).__name__}")
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise StateError(f"not a state for {type(old).__name__}: {error}") from error
+    return old
+
+
+def write_tree(tree: Tree, folder: Path, name: str) -> list[Path]:
+    """Write a tree to `<name>.json` and, for its arrays, `<name>.npz`; return these."""
+    arrays: dict[str, Any] = {}
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return {"$scalar": [value.dtype.str, value.item()]}
+        key = f"a{len(arrays)}"
+        arrays[key] = value
+        return {"$array": key}
+
+    text = json.dumps(tree, default=leaf)
+    files = [folder / f"{name}.json", folder / f"{name}.npz"]
+    files[0].write_text(text, encoding="utf-8")
+    np.savez(files[1], **arrays)
+    return files
+
+
+def read_tree(folder: Path, name: str) -> Tree:
+    """
+    Read what `write_tree` wrote.
+
+    Raises:
+        OSError, ValueError, KeyError: a file is missing or damaged.
+    """
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+
+        def leaf(value: dict[str, Any]) -> Any:
+            match value:
+                case {"$scalar": [dtype, number]}:
+                    return np.dtype(dtype).type(number)
+                case {"$array": key}:
+                    return arrays[key]
+            return value
+
+        text = (folder / f"{name}.json").read_text(encoding="utf-8")
+        return json.loads(text, object_hook=leaf)
