@@ -13,12 +13,14 @@ _EXAMPLES = {
     "her-td3": "FetchReach-v4",
     "her-ddpg": "FetchPush-v4",
 }
+_OTHER_EXAMPLES = {False: "Pendulum-v1", True: "FetchReach-v4"}  # without and with a goal
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add one training command for each agent."""
     for agent in AGENTS.values():
-        example = f"pyrl {agent.name}-train {_EXAMPLES[agent.name]}"
+        env = _EXAMPLES.get(agent.name, _OTHER_EXAMPLES[agent.needs_goal])
+        example = f"pyrl {agent.name}-train {env}"
         app.command(
             f"{agent.name}-train",
             help=f"Train {agent.title} in ENV and save it under {agent.name}/ENV_1, ENV_2, ...",
