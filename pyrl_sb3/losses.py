@@ -161,3 +161,56 @@ def temperature_loss(log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: 
 def temperature_gradient(log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
     """dJ(alpha)/dlog alpha = -mean(log pi(a|s) + H), of :func:`temperature_loss`; a scalar."""
     return -(log_prob.mean() + target_entropy)
+
+
+def q_filter(demo_q: th.Tensor, q: th.Tensor) -> th.Tensor:
+    """
+    1 where the critics think the demonstrated action better than the policy's,
+    min_i Q_i(s, a_demo) > min_i Q_i(s, pi(s)), else 0 (Nair 2018,
+    https://arxiv.org/abs/1709.10089, equation 4).
+
+    :param demo_q: ``(N, B, 1)``, of the demonstrated actions
+    :param q: ``(N, B, 1)``, of the policy's
+    :return: ``(B, 1)``
+    """
+    if demo_q.shape != q.shape:
+        raise ValueError(f"demo_q is {tuple(demo_q.shape)}, q is {tuple(q.shape)}")
+    return (demo_q.amin(dim=0) > q.amin(dim=0)).to(q.dtype)
+
+
+def cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    """
+    L_BC = mean_b mask_b |pi(s_b) - a_b|^2 (Nair 2018, https://arxiv.org/abs/1709.10089,
+    equations 3 and 4; there a sum).
+
+    :param actions: ``(B, action_dim)``, of the policy, in the states of the demonstrations
+    :param mask: ``(B, 1)``, of :func:`q_filter`
+    """
+    _check(mask, actions=actions.sum(dim=1, keepdim=True))
+    if actions.shape != demo_actions.shape:
+        raise ValueError(
+            f"actions {tuple(actions.shape)}, demo_actions {tuple(demo_actions.shape)}"
+        )
+    return ((actions - demo_actions).square() * mask).sum() / len(mask)
+
+
+def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    """
+    dL_BC/da = 2 mask (pi(s) - a) / B, the gradient of :func:`cloning_loss`.
+
+    :return: ``(B, action_dim)``
+    """
+    _check(mask, actions=actions.sum(dim=1, keepdim=True))
+    if actions.shape != demo_actions.shape:
+        raise ValueError(
+            f"actions {tuple(actions.shape)}, demo_actions {tuple(demo_actions.shape)}"
+        )
+    return (actions - demo_actions) * mask * (2 / len(mask))
+
+
+def clipped_to_sparse_returns(next_q: th.Tensor, gamma: float) -> th.Tensor:
+    """
+    Q-values clipped to [-1/(1-gamma), 0], between which the returns lie where each reward is -1 or
+    0 (Andrychowicz 2017, https://arxiv.org/abs/1707.01495, appendix A).
+    """
+    return next_q.clamp(-1 / (1 - gamma), 0)

@@ -11,11 +11,13 @@ from stable_baselines3.common.utils import should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.algorithms.acting import Array, features_of
+from pyrl_sb3.algorithms.cloning import Cloning
 from pyrl_sb3.algorithms.replay import ReplayFiles
+from pyrl_sb3.algorithms.sparse import SparseTargets
 from pyrl_sb3.algorithms.step import GradientSteps
 
 
-class Rollouts(ReplayFiles, GradientSteps):
+class Rollouts(ReplayFiles, Cloning, SparseTargets, GradientSteps):
     """
     Collecting experience for an SB3 off-policy algorithm; mixed in before it.
 

@@ -39,7 +39,7 @@ class SAC(Rollouts, stable_baselines3.SAC):
             a_pi, log_pi, a_next, log_pi_next = pi.sample(s, s_next)
             alpha = self._update_temperature(temperature, log_pi, metrics)
 
-            q_next = critics.target_q_values(s_next, a_next)
+            q_next = self._possible(critics.target_q_values(s_next, a_next))
             y = losses.soft_td_target(
                 batch.rewards, batch.dones, batch.gamma, q_next, alpha, log_pi_next
             )
@@ -48,7 +48,8 @@ class SAC(Rollouts, stable_baselines3.SAC):
 
             q_pi = critics.q_of_policy(s, a_pi)
             dq, dlog_pi = losses.soft_policy_gradient(q_pi, alpha, log_pi)
-            pi.descend(critics.action_gradient(dq), dlog_pi)
+            gradients = critics.action_gradient(dq), dlog_pi
+            pi.descend(*self._cloned(batch, critics, a_pi, q_pi, gradients, metrics))
 
             if step % self.target_update_interval == 0:
                 critics.track(self.tau)

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     :param gamma: gamma, or gamma**n for each row of n-step returns
     :param weights: importance-sampling weights, of a prioritised replay buffer
     :param indices: which transitions these are, for such a buffer
+    :param demos: how many of the rows, the last ones, are demonstrated
     """
 
     observations: Any
@@ -36,6 +37,7 @@ class Batch(NamedTuple):
     gamma: float | th.Tensor
     weights: th.Tensor | None
     indices: Any
+    demos: int = 0
 
 
 class Metrics:
@@ -111,7 +113,10 @@ class GradientSteps(_Base):
     def _sample(self, batch_size: int) -> Batch:
         """A batch from the replay buffer, prepared for the networks."""
         assert self.replay_buffer is not None
-        data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+        return self._batch(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
+
+    def _batch(self, data: Any) -> Batch:
+        """What a replay buffer drew, prepared for the networks."""
         return Batch(
             self._prepare(data.observations),
             data.actions,

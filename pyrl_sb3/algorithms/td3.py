@@ -39,15 +39,17 @@ class TD3(Rollouts, stable_baselines3.TD3):
 
             noise = th.empty_like(batch.actions).normal_(0, self.target_policy_noise)
             a_next = losses.smoothed_action(mu.target_act(s_next), noise, self.target_noise_clip)
-            q_next = critics.target_q_values(s_next, a_next)
+            q_next = self._possible(critics.target_q_values(s_next, a_next))
             y = losses.td_target(batch.rewards, batch.dones, batch.gamma, q_next)
             q = critics.q_values(s, batch.actions)
             critics.descend(losses.critic_gradient(q, y, w))
             metrics.add(critic_loss=losses.critic_loss(q, y, w))
 
             if self._n_updates % self.policy_delay == 0:
-                q_mu = critics.q_of_policy(s, mu.act(s), first=True)
-                mu.descend(critics.action_gradient(losses.deterministic_policy_gradient(q_mu)))
+                a_mu = mu.act(s)
+                q_mu = critics.q_of_policy(s, a_mu, first=True)
+                da = critics.action_gradient(losses.deterministic_policy_gradient(q_mu))
+                mu.descend(*self._cloned(batch, critics, a_mu, q_mu, (da,), metrics))
                 metrics.add(actor_loss=losses.deterministic_policy_loss(q_mu))
                 critics.track(self.tau)
                 mu.track(self.tau)

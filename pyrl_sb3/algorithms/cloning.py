@@ -1,0 +1,254 @@
+"""Learning from demonstrations: their share of each batch, and behaviour cloning."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
+
+from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics
+from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers.demofiles import load_demonstrations
+from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
+from pyrl_sb3.buffers.relabel import GoalOracle
+
+if TYPE_CHECKING:
+    _Base = GradientSteps
+else:
+    _Base = object
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloningSettings:
+    """
+    How demonstrations are learned from; the defaults are those of Nair 2018 but for `warm_start`.
+
+    :param share: of each batch that is drawn from the demonstrations
+    :param bc_weight: of the loss of behaviour cloning in the actor's; 0 leaves the demonstrations
+        to the critics
+    :param rl_weight: of the actor's own loss
+    :param bc_steps: environment steps over which `bc_weight` falls linearly to 0; None: it stays
+    :param q_filter: clone only actions that the critics think better than the policy's
+    :param warm_start: gradient steps of behaviour cloning alone, before the first environment step
+    :raises ValueError: a number out of range
+    """
+
+    share: float = 0.125
+    bc_weight: float = 1.0
+    rl_weight: float = 1.0
+    bc_steps: int | None = None
+    q_filter: bool = True
+    warm_start: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share={self.share}: must be above 0 and below 1")
+        for name in ("bc_weight", "rl_weight", "warm_start"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
+        if self.bc_steps is not None and self.bc_steps < 1:
+            raise ValueError(f"bc_steps={self.bc_steps}: must be at least 1 environment step")
+
+    def weight_at(self, steps: int) -> float:
+        """The weight of behaviour cloning after so many environment steps."""
+        left = 1.0 if self.bc_steps is None else max(0.0, 1 - steps / self.bc_steps)
+        return self.bc_weight * left
+
+
+class Cloning(_Base):
+    """
+    Demonstrations for an SB3 off-policy algorithm (Nair 2018, https://arxiv.org/abs/1709.10089);
+    mixed in before it.
+
+    They have a replay buffer of the same kind as the agent's own, relabelled with goals like it,
+    and make up the last rows of each batch. Their observations also go into VecNormalize's
+    statistics before the first step, so that a warm start sees what training will see.
+
+    Deviations from the paper: states are not reset to demonstrated ones; the loss of cloning is a
+    mean and not a sum, so that its weight does not depend on the batch. SAC clones with the actions
+    it draws, which also makes it surer of them.
+
+    :param demonstrations: a file for `load_demonstrations`, or what that returns
+    :param demonstration_kwargs: see `CloningSettings`
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        demonstrations: str | Path | Demonstrations | None = None,
+        demonstration_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.demonstrations = demonstrations
+        self.demonstration_kwargs = demonstration_kwargs
+        self._cloning = CloningSettings(**(demonstration_kwargs or {}))
+        self._demo_buffer: ReplayBuffer | None = None
+        super().__init__(*args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        names = [*super()._excluded_save_params(), "_demo_buffer", "_cloning"]
+        # A file is found again, episodes would be saved as a pickle.
+        return (
+            [*names, "demonstrations"] if isinstance(self.demonstrations, Demonstrations) else names
+        )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._cloning = CloningSettings(**(self.demonstration_kwargs or {}))
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._setup_learn(*args, **kwargs)
+        if self.num_timesteps == 0 and self._load_demonstrations():
+            self._warm_start()
+        return prepared
+
+    def _begin_training(self) -> tuple[Any, ...]:
+        self._load_demonstrations()
+        return super()._begin_training()
+
+    def _load_demonstrations(self) -> bool:
+        """Fill the demonstrations' buffer, if that has not been done; whether there are any."""
+        if self.demonstrations is None or self._demo_buffer is not None:
+            return self.demonstrations is not None
+        found = self.demonstrations
+        if not isinstance(found, Demonstrations):
+            found = load_demonstrations(found)
+        assert self.env is not None
+        spec = self.env.get_attr("spec", [0])[0]
+        found.check(self.observation_space, self.action_space, spec.id if spec else None)  # type: ignore[arg-type]
+        found = found.with_rewards(self._goal_rewards())
+        self._demo_buffer = buffer = self._new_demo_buffer(found.n_steps)
+        found.fill(buffer)
+        if isinstance(buffer, HerReplayBuffer):
+            buffer.set_env(self.env)
+        normalize = unwrap_vec_normalize(self.env)
+        if normalize is not None and self.num_timesteps == 0:
+            _show(normalize, found)
+        return True
+
+    def _new_demo_buffer(self, steps: int) -> ReplayBuffer:
+        own = self.replay_buffer
+        kind: Any = type(own)
+        if not isinstance(own, ReplayBuffer):
+            raise DemonstrationError(
+                f"demonstrations need a replay buffer of pyrl_sb3, not {kind.__module__}."
+                f"{kind.__name__}: set replay_buffer_class=pyrl_sb3.ReplayBuffer or the like"
+            )
+        keywords = {**self.replay_buffer_kwargs}
+        if issubclass(kind, HerReplayBuffer):
+            keywords["env"] = self.env
+        spaces = self.observation_space, self.action_space
+        buffer: ReplayBuffer = kind(steps, *spaces, device=self.device, n_envs=1, **keywords)
+        # One stream of random numbers, so that a buffer that is resumed resumes both.
+        buffer.rng = own.rng
+        return buffer
+
+    def _goal_rewards(self) -> Any:
+        assert self.env is not None
+        if not self.env.has_attr("compute_reward"):
+            return None
+        oracle = GoalOracle(self.env)
+        return lambda achieved, desired, infos: oracle.rewards(
+            achieved, desired, infos, np.zeros(len(infos), np.int64)
+        )
+
+    def _warm_start(self) -> None:
+        """Clone the demonstrations without regard to rewards."""
+        actor, metrics = self._begin_training()[0], Metrics()
+        for _ in range(self._cloning.warm_start):
+            batch = self._demo_batch(self.batch_size)
+            everywhere = th.ones_like(batch.rewards)
+            if hasattr(actor, "sample"):  # SAC's
+                a, log_pi, _, _ = actor.sample(batch.observations, batch.observations)
+                da = losses.cloning_gradient(a, batch.actions, everywhere)
+                actor.descend(da, th.zeros_like(log_pi))
+            else:
+                a = actor.act(batch.observations)
+                actor.descend(losses.cloning_gradient(a, batch.actions, everywhere))
+                actor.track(1.0)
+            metrics.add(warm_start_loss=losses.cloning_loss(a, batch.actions, everywhere))
+        if self._cloning.warm_start:
+            self._record(metrics)
+
+    def _sample(self, batch_size: int) -> Batch:
+        if self._demo_buffer is None:
+            return super()._sample(batch_size)
+        demos = max(round(self._cloning.share * batch_size), 1)
+        return _joined(super()._sample(batch_size - demos), self._demo_batch(demos))
+
+    def _demo_batch(self, size: int) -> Batch:
+        assert self._demo_buffer is not None
+        return self._batch(self._demo_buffer.sample(size, env=self._vec_normalize_env))
+
+    def _hand_back(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
+        own = len(y) - batch.demos
+        super()._hand_back(batch, q[:, :own], y[:own])
+
+    def _cloned(
+        self,
+        batch: Batch,
+        critics: Any,
+        actions: th.Tensor,
+        q: th.Tensor,
+        gradients: tuple[th.Tensor, ...],
+        metrics: Metrics,
+    ) -> tuple[th.Tensor, ...]:
+        """
+        The actor's gradients with those of behaviour cloning in the demonstrations' rows.
+
+        :param critics: whose ``action_gradient`` has been taken
+        :param actions: ``(B, action_dim)``, of the policy; :param q: ``(N, B, 1)``, of them
+        :param gradients: by the actions, and by what else the policy puts out
+        """
+        weight = self._cloning.weight_at(self.num_timesteps)
+        if not batch.demos or not weight:
+            return gradients
+        rows = slice(-batch.demos, None)
+        a, a_demo, s = actions[rows], batch.actions[rows], _rows(batch.observations, rows)
+        gradients = tuple(self._cloning.rl_weight * gradient for gradient in gradients)
+        mask = th.ones_like(batch.rewards[rows])
+        if self._cloning.q_filter:
+            mask = losses.q_filter(critics.q_values(s, a_demo)[: len(q)], q[:, rows])
+        gradients[0][rows] += weight * losses.cloning_gradient(a, a_demo, mask)
+        metrics.add(bc_loss=losses.cloning_loss(a, a_demo, mask), bc_cloned=mask.mean())
+        return gradients
+
+
+def _show(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
+    """Let the statistics of observations begin with the demonstrations."""
+    if not (normalize.norm_obs and normalize.training):
+        return
+    for episode in demonstrations.episodes:
+        if isinstance(normalize.obs_rms, dict):
+            for key, statistics in normalize.obs_rms.items():
+                statistics.update(episode.observations[key])
+        else:
+            (values,) = episode.observations.values()
+            normalize.obs_rms.update(values)
+
+
+def _rows(observations: Any, rows: slice) -> Any:
+    if isinstance(observations, dict):
+        return {key: values[rows] for key, values in observations.items()}
+    return observations[rows]
+
+
+def _joined(own: Batch, demos: Batch) -> Batch:
+    """The rows of both; the weights of the demonstrations are 1."""
+    n = len(demos.actions)
+    both = {}
+    for name in ("observations", "actions", "next_observations", "dones", "rewards"):
+        a, b = getattr(own, name), getattr(demos, name)
+        both[name] = (
+            {key: th.cat([a[key], b[key]]) for key in a} if isinstance(a, dict) else th.cat([a, b])
+        )
+    gamma = own.gamma
+    if isinstance(gamma, th.Tensor) and isinstance(demos.gamma, th.Tensor):
+        gamma = th.cat([gamma, demos.gamma])
+    weights = own.weights
+    if weights is not None:
+        weights = th.cat([weights, weights.new_ones(n, 1)])
+    return own._replace(**both, gamma=gamma, weights=weights, demos=n)

@@ -1,0 +1,196 @@
+"""Recorded episodes to learn from: checked, and put into replay buffers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from pyrl_sb3.buffers.fields import WHOLE, by_key
+from pyrl_sb3.buffers.replay import ReplayBuffer
+from pyrl_sb3.buffers.table import Array
+
+# (achieved goals, desired goals, infos) -> rewards, all ``(steps, ...)``
+Reward = Callable[[Array, Array, Sequence[dict[str, Any]]], Array]
+
+
+class DemonstrationError(ValueError):
+    """Demonstrations that cannot be used; the message names the file, the episode, the field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """
+    One demonstrated episode of T steps.
+
+    :param observations: by key, ``(T + 1, ...)``; observations that are no dict under
+        ``"observation"``
+    :param actions: ``(T, action_dim)``, in the units of the environment
+    :param rewards: ``(T,)``; None where a goal decides them
+    :param terminated: the episode was over at its end, and did not merely run out of time
+    :param success: whether it was one, where that is known
+    :param infos: ``T`` of them, or none
+    """
+
+    observations: Mapping[str, Array]
+    actions: Array
+    rewards: Array | None = None
+    terminated: bool = False
+    success: bool | None = None
+    infos: Sequence[dict[str, Any]] = ()
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations:
+    """
+    Episodes, and where they are from.
+
+    :param source: the file or data set, for errors
+    :param env_id: of the environment they were recorded in, where that is known
+    :param names: what the file calls ``observations`` and ``actions``, for errors
+    """
+
+    episodes: Sequence[Episode]
+    source: str
+    env_id: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps in all episodes together."""
+        return sum(len(episode) for episode in self.episodes)
+
+    def check(
+        self, observations: spaces.Space[Any], actions: spaces.Box, env_id: str | None = None
+    ) -> None:
+        """
+        Check that they could be of this environment.
+
+        :raises DemonstrationError: they could not, or no episode is there
+        """
+        if env_id and self.env_id and _family(env_id) != _family(self.env_id):
+            raise DemonstrationError(f"{self.source}: recorded in {self.env_id}, not in {env_id}")
+        if not self.episodes:
+            raise DemonstrationError(f"{self.source}: holds no episode")
+        for number, episode in enumerate(self.episodes):
+            for name, problem in _problems(episode, by_key(observations), actions):
+                name = self.names.get(name, name)
+                raise DemonstrationError(f"{self.source}: episode {number}: {name}: {problem}")
+
+    def with_rewards(self, reward: Reward | None) -> "Demonstrations":
+        """
+        The same with the rewards that the goals decide, where there are none.
+
+        :param reward: None where there is no goal
+        :raises DemonstrationError: there are no rewards and no goals
+        """
+        return replace(
+            self,
+            episodes=[
+                replace(episode, rewards=self._rewards(number, episode, reward))
+                for number, episode in enumerate(self.episodes)
+            ],
+        )
+
+    def _rewards(self, number: int, episode: Episode, reward: Reward | None) -> Array:
+        if episode.rewards is not None:
+            return episode.rewards
+        if reward is None:
+            raise DemonstrationError(
+                f"{self.source}: episode {number}: rewards: missing, and the environment has no "
+                "goal to compute them from"
+            )
+        achieved, desired = (episode.observations[k] for k in ("achieved_goal", "desired_goal"))
+        infos = episode.infos or [{} for _ in episode.actions]
+        return reward(achieved[1:], desired[1:], infos)
+
+    def fill(self, buffer: ReplayBuffer) -> None:
+        """
+        Add all transitions, with actions scaled to [-1, 1], to a buffer for one environment.
+
+        They must have been checked, and have rewards.
+        """
+        space = buffer.action_space
+        assert isinstance(space, spaces.Box)
+        for episode in self.episodes:
+            assert episode.rewards is not None
+            scaled = 2 * (episode.actions - space.low) / (space.high - space.low) - 1
+            last = len(episode) - 1
+            for step, action in enumerate(scaled.astype(np.float32)):
+                now, then = (
+                    {key: values[at : at + 1] for key, values in episode.observations.items()}
+                    for at in (step, step + 1)
+                )
+                info = {**(episode.infos[step] if episode.infos else {})}
+                info["TimeLimit.truncated"] = step == last and not episode.terminated
+                buffer.add(
+                    now if buffer.keyed else now[WHOLE],
+                    then if buffer.keyed else then[WHOLE],
+                    action[None],
+                    episode.rewards[step : step + 1],
+                    np.array([step == last]),
+                    [info],
+                )
+
+
+def _family(env_id: str) -> str:
+    """The id without its version."""
+    return env_id.rpartition("-v")[0] or env_id
+
+
+def _problems(
+    episode: Episode, keyed: Mapping[str, spaces.Space[Any]], actions: spaces.Box
+) -> "list[tuple[str, str]]":
+    """Fields and what is wrong with them, the gravest first."""
+    steps, found = len(episode.actions), []
+    if not steps:
+        return [("actions", "empty")]
+    for key in sorted(set(keyed) ^ set(episode.observations)):
+        there = "missing" if key in keyed else "unknown to the environment"
+        return [("observations", f"key {key!r} is {there}; it has {', '.join(sorted(keyed))}")]
+    for key, space in keyed.items():
+        values = episode.observations[key]
+        name = f" of {key!r}" if len(keyed) > 1 else ""
+        if len(values) != steps + 1:
+            many = f"{len(values)}{name} for {steps} actions, there must be {steps + 1}"
+            found.append(("observations", many))
+        elif values.shape[1:] != space.shape:
+            shapes = f"shape {values.shape[1:]}{name}, the environment has {space.shape}"
+            found.append(("observations", shapes))
+        elif values.dtype.kind == "f" and not np.isfinite(values).all():
+            at = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
+            found.append(("observations", f"not finite{name} at step {at}"))
+    return [*found, *_action_problems(episode.actions, actions), *_reward_problems(episode)]
+
+
+def _action_problems(values: Array, space: spaces.Box) -> "list[tuple[str, str]]":
+    if values.shape[1:] != space.shape:
+        return [("actions", f"shape {values.shape[1:]}, the environment has {space.shape}")]
+    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if not finite.all():
+        return [("actions", f"not finite at step {np.flatnonzero(~finite)[0]}")]
+    slack = 1e-5 * (space.high - space.low)  # for bounds that were rounded
+    outside = (values < space.low - slack) | (values > space.high + slack)
+    if outside.any():
+        at = np.unravel_index(int(outside.argmax()), outside.shape)
+        bounds = f"[{space.low[at[1:]]:g}, {space.high[at[1:]]:g}]"
+        return [("actions", f"{values[at]:g} at step {at[0]} is outside the bounds {bounds}")]
+    return []
+
+
+def _reward_problems(episode: Episode) -> "list[tuple[str, str]]":
+    rewards, steps = episode.rewards, len(episode.actions)
+    if rewards is not None and rewards.shape != (steps,):
+        return [("rewards", f"shape {rewards.shape}, there must be one for each of {steps} steps")]
+    if rewards is not None and not np.isfinite(rewards).all():
+        return [("rewards", f"not finite at step {np.flatnonzero(~np.isfinite(rewards))[0]}")]
+    if episode.infos and len(episode.infos) != steps:
+        return [("infos", f"{len(episode.infos)} for {steps} actions")]
+    return []
