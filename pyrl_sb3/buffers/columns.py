@@ -23,13 +23,12 @@ class Where(NamedTuple):
 
     positions: Ints  # absolute: counted from the first transition ever added
     envs: Ints
-    rows: Ints  # of the episode table
-    starts: Ints  # first position of the episode, perhaps overwritten by now
+    rows: Ints  # of the episode table, up to whole turns around it: take them with mode="wrap"
     lasts: Ints  # last position of the episode, so far
 
     def part(self, rows: "slice | Ints") -> "Where":
         """The same for some of the transitions."""
-        return Where(*(field[rows] for field in self))
+        return Where(*[field[rows] for field in self])
 
 
 def same_bits(a: Array, b: Array) -> Array:
@@ -115,24 +114,28 @@ class StepColumn:
         out = self.read(positions + 1, where)
         ends = (positions == where.lasts).nonzero()[0]
         if len(ends):
-            out[ends] = self.table.fields[self.name].take(where.rows[ends], axis=0)
+            out[ends] = self._tails(where.rows[ends])
         return out
 
-    def read_both(self, where: Where, finals: Ints) -> Array:
-        """Rows before the steps of `where`, then those after the steps at `finals`."""
-        at, n_envs = np.concatenate((where.positions, finals + 1)), self.table.n_envs
+    def _tails(self, rows: Ints) -> Array:
+        """What was observed after the last steps of the episodes in these rows of the table."""
+        return self.table.fields[self.name].take(rows, axis=0, mode="wrap")
+
+    def read_all(self, where: Where, finals: Ints, chosen: Ints) -> Array:
+        """Rows before the steps of `where`, after those at `finals`, and after those at `chosen`,
+        which are steps of the last episodes of `where`; in one go, because memory is slow.
+        """
+        n, of, n_envs = len(finals), len(finals) - len(chosen), self.table.n_envs
+        after = np.concatenate((finals, chosen))
+        at = np.concatenate((where.positions, after + 1))
         if n_envs > 1:
-            at = at * n_envs + np.tile(where.envs, 2)
+            at = at * n_envs + np.concatenate((where.envs, where.envs, where.envs[of:]))
         out = self.ring.take(at - self._turn, axis=0, mode="wrap")
-        ends = (finals == where.lasts).nonzero()[0]
+        ends = (after == np.concatenate((where.lasts, where.lasts[of:]))).nonzero()[0]
         if len(ends):
-            tails = self.table.fields[self.name].take(where.rows[ends], axis=0)
-            out[len(finals) + ends] = tails
+            rows = np.concatenate((where.rows, where.rows[of:]))
+            out[n + ends] = self._tails(rows[ends])
         return out
-
-    def split(self, rows: Array) -> dict[str, Array]:
-        """Rows by key: contiguous arrays `(batch, *shape)`."""
-        return {key: self.pick(rows, key) for key in self.fields}
 
     def pick(self, rows: Array, key: str) -> Array:
         """One key of rows: a contiguous array `(batch, *shape)`."""
@@ -177,13 +180,13 @@ class EpisodeColumn(StepColumn):
 
     def read(self, positions: Ints, where: Where) -> Array:
         """Rows of the episodes of `where`."""
-        return self.table.fields[self.name].take(where.rows, axis=0)
+        return self._tails(where.rows)
 
     def read_next(self, positions: Ints, where: Where) -> Array:
         """The same rows."""
         return self.read(positions, where)
 
-    def read_both(self, where: Where, finals: Ints) -> Array:
-        """The same rows, twice."""
+    def read_all(self, where: Where, finals: Ints, chosen: Ints) -> Array:
+        """The same rows, twice, and again those of the last episodes."""
         rows = self.read(finals, where)
-        return np.concatenate((rows, rows))
+        return np.concatenate((rows, rows, rows[len(rows) - len(chosen) :]))

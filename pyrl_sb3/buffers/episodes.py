@@ -11,6 +11,7 @@ from pyrl_sb3.buffers.columns import Allocate, EpisodeColumn, Field, Obs, StepCo
 from pyrl_sb3.buffers.stacks import StackColumn
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints, StartBits
 
+_NONE = np.empty(0, np.int64)
 RUNNING, TERMINATED, TRUNCATED, CUT = range(4)
 """How an episode ended. CUT: the environment was reset before the episode was over."""
 
@@ -191,10 +192,8 @@ class EpisodeStore:
         self.sync()
         table = self.table
         numbers = self.bits.numbers(positions, envs)
-        rows = table.row(numbers, envs)
-        start = table.fields["start"]
-        following = start.take(rows + self.n_envs, mode="wrap")
-        return Where(positions, envs, rows, start.take(rows), following - 1)
+        rows = table.near(numbers, envs)
+        return Where(positions, envs, rows, table.starts(rows + self.n_envs) - 1)
 
     def slot(self, positions: Ints, envs: Ints) -> Ints:
         """Where actions and rewards of these transitions are; stable while they are stored."""
@@ -209,7 +208,7 @@ class EpisodeStore:
 
     def ends(self, where: Where) -> Array:
         """How the episodes of `where` ended."""
-        return self.table.fields["end"].take(where.rows)
+        return self.table.fields["end"].take(where.rows, mode="wrap")
 
     def column(self, key: str) -> StepColumn:
         """The column that holds this key."""
@@ -224,10 +223,22 @@ class EpisodeStore:
         """All keys: observations at `where`, then those after `finals` in the same episodes;
         arrays `(2 * batch, ...)`.
         """
-        both: dict[str, Array] = {}
+        return self.read_both_and(where, finals, "", _NONE)[0]
+
+    def read_both_and(
+        self, where: Where, finals: Ints, key: str, chosen: Ints
+    ) -> tuple[dict[str, Array], Array]:
+        """The same; and of this key those, then those after the steps at `chosen`, which are in the
+        last episodes of `where`, in one array.
+        """
+        n, both, every = 2 * len(finals), {}, np.empty(0)
         for column in self.columns:
-            both.update(column.split(column.read_both(where, finals)))
-        return both
+            rows = column.read_all(where, finals, chosen if key in column.fields else _NONE)
+            for each in column.fields:
+                if each == key:
+                    every = column.pick(rows, key)
+                both[each] = every[:n] if each == key else column.pick(rows[:n], each)
+        return both, every
 
     def read(self, where: Where, finals: Ints) -> tuple[dict[str, Array], dict[str, Array]]:
         """The same in two dicts of arrays `(batch, ...)`."""

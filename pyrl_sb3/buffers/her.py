@@ -140,29 +140,36 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         some = where.part(virtual)
         if not len(some.positions):
             return self._samples(where, segment, env)
-        goals = self._new_goals(some)
-        part = Segment(*(field[virtual] for field in segment))
+        chosen = self._choose(some)
+        part = Segment(*[field[virtual] for field in segment])
         if self.n_steps > 1:
+            goals = self.store.read_next("achieved_goal", chosen, some)
             self._relabel(some, part, goals)
             return self._samples(where, segment, env, None, goals)
-        both = self.store.read_both(where, positions)
-        self._relabel(some, part, goals, both["achieved_goal"][-len(goals) :])
+        both, achieved = self.store.read_both_and(where, positions, "achieved_goal", chosen)
+        goals = achieved[2 * len(positions) :]
+        self._relabel(some, part, goals, achieved[-2 * len(goals) : -len(goals)])
         return self._samples(where, segment, env, both, goals)
 
-    def _new_goals(self, where: Where) -> Array:
-        """Goals achieved later in the episode, at its end, or anywhere in it."""
+    def _choose(self, where: Where) -> Ints:
+        """Positions of steps later in the episode, at its end, or anywhere in it: what they
+        achieved are the new goals.
+        """
         n, done, share = len(where.positions), 0, 0.0
-        starts = where.positions.copy()
+        starts = where.positions
+        if self._mix.keys() - {"future"}:
+            starts = starts.copy()
         for strategy, fraction in self._mix.items():
             share += fraction
             rows = slice(done, done := round(share * n))
             if strategy == "final":
                 starts[rows] = where.lasts[rows]
             elif strategy == "episode":
-                starts[rows] = np.maximum(where.starts[rows], self.store.first)
+                starts[rows] = np.maximum(
+                    self.store.table.starts(where.rows[rows]), self.store.first
+                )
         length = where.lasts - starts + 1
-        chosen = starts + (self.rng.random(n) * length).astype(np.int64)
-        return self.store.read_next("achieved_goal", chosen, where)
+        return starts + (self.rng.random(n) * length).astype(np.int64)
 
     def _relabel(
         self, where: Where, segment: Segment, goals: Array, achieved: Array | None = None

@@ -59,6 +59,9 @@ class Allocator:
         self.storage, self.path = storage, path
         self.folder: Path | None = None
         self.files = 0
+        # Until a larger block has been freed, glibc returns each batch's arrays to the system, and
+        # the next batch's cost a page fault per 4 kB (mallopt(3), M_MMAP_THRESHOLD).
+        np.empty(1 << 22, np.uint8)
 
     def __getstate__(self) -> dict[str, object]:
         return {"storage": self.storage, "path": self.path, "folder": None, "files": 0}

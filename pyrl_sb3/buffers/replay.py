@@ -20,7 +20,6 @@ from pyrl_sb3.buffers.episodes import (
     EpisodeStore,
     all_marked,
     end_codes,
-    halves,
 )
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
@@ -266,8 +265,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         elif both is None:
             both = self.store.read_both(where, where.positions)
         if goals is not None:
-            for desired in halves(both):
-                desired["desired_goal"][-len(goals) :] = goals
+            n = len(where.positions)
+            both["desired_goal"].reshape(2, n, *goals.shape[1:])[:, n - len(goals) :] = goals
         kind = DictReplayBufferSamples if self.keyed else ReplayBufferSamples
         observations, next_observations = self._tensors(both, env)
         actions = self.store.take(self.store.actions, where.positions, where.envs)
@@ -284,11 +283,15 @@ class ReplayBuffer(sb3.ReplayBuffer):
         tensor = th.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
-    def _tensors(self, both: dict[str, Array], env: VecNormalize | None) -> list[Any]:
-        normal: Any = self._normalize_obs(both if self.keyed else both[WHOLE], env)
-        two = halves(normal if self.keyed else {WHOLE: normal})
-        tensors = [{key: self._tensor(value) for key, value in half.items()} for half in two]
-        return tensors if self.keyed else [half[WHOLE] for half in tensors]
+    def _tensors(self, both: dict[str, Array], env: VecNormalize | None) -> Any:
+        normal: Any = both if self.keyed else both[WHOLE]
+        normal = normal if env is None else self._normalize_obs(normal, env)
+        tensor = self._tensor  # and no tensor is split: PyTorch takes longer than numpy
+        n = len(next(iter(both.values()))) // 2
+        if not self.keyed:
+            return tensor(normal[:n]), tensor(normal[n:])
+        before = {key: tensor(value[:n]) for key, value in normal.items()}
+        return before, {key: tensor(value[n:]) for key, value in normal.items()}
 
 
 class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):

@@ -99,21 +99,29 @@ class StackColumn(StepColumn):
         """Stacks after the steps at `positions`."""
         newest = super().read(positions + 1, where)
         ends = np.flatnonzero(positions == where.lasts)
-        newest[ends] = self.table.fields[self.name].take(where.rows[ends], axis=0)
+        newest[ends] = self._tails(where.rows[ends])
         return self._stack(positions + 1, where, newest)
 
-    def read_both(self, where: Where, finals: Ints) -> Array:
-        """Stacks before the steps of `where`, then those after the steps at `finals`."""
-        return np.concatenate((self.read(where.positions, where), self.read_next(finals, where)))
+    def read_all(self, where: Where, finals: Ints, chosen: Ints) -> Array:
+        """As for every column."""
+        some = where.part(slice(len(finals) - len(chosen), None))
+        every = (
+            self.read(where.positions, where),
+            self.read_next(finals, where),
+            self.read_next(chosen, some),
+        )
+        return np.concatenate(every)
 
     def _stack(self, positions: Ints, where: Where, newest: Array) -> Array:
         out = np.empty((len(positions), self.n_stack, newest.shape[1]), self.dtype)
         out[:, -1] = newest
+        starts = self.table.starts(where.rows)
         for back in range(1, self.n_stack):
             frames = super().read(np.maximum(positions - back, 0), where)
-            early = np.flatnonzero(positions - back < where.starts)
-            into = self.n_stack - 1 + positions[early] - back - where.starts[early]
-            frames[early] = self.table.fields[self.padding][where.rows[early], into]
+            early = np.flatnonzero(positions - back < starts)
+            into = self.n_stack - 1 + positions[early] - back - starts[early]
+            padding = self.table.fields[self.padding]
+            frames[early] = padding[where.rows[early] % len(padding), into]
             out[:, -1 - back] = frames
         return out
 

@@ -55,8 +55,8 @@ class StartBits:
         words = words if self.n_envs == 1 else words * self.n_envs + envs
         # Wrapping is quicker than taking remainders, when it is not far around.
         bits, before = self._pairs.reshape(-1, 2).take(words, axis=0, mode="wrap").T
-        upto = bits & _UP_TO.take(positions & 63)
-        return (before + np.bitwise_count(upto)).view(np.int64) - 1
+        before += np.bitwise_count(bits & _UP_TO.take(positions & 63))
+        return before.view(np.int64) - 1
 
     @property
     def nbytes(self) -> int:
@@ -90,6 +90,18 @@ class EpisodeTable:
         """Rows of the fields that hold these episodes."""
         rows = numbers % self.rows
         return rows if self.n_envs == 1 else rows * self.n_envs + envs
+
+    def near(self, numbers: Ints, envs: Ints) -> Ints:
+        """The same up to whole turns around the table, which is quicker: the newest are within one.
+
+        Take them with `mode="wrap"`.
+        """
+        rows = numbers - int(self.counts[0]) // self.rows * self.rows
+        return rows if self.n_envs == 1 else rows * self.n_envs + envs
+
+    def starts(self, rows: Ints) -> Ints:
+        """First positions of the episodes in these rows, perhaps overwritten by now."""
+        return self.fields["start"].take(rows, mode="wrap")
 
     def newest(self) -> Ints:
         """Rows of each environment's newest episode, shape `(n_envs,)`."""

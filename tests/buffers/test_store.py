@@ -71,7 +71,8 @@ def test_goals_come_from_the_same_episode(counting_env, strategy):
     goal = batch.observations["desired_goal"].numpy().ravel()
     here = batch.next_observations["achieved_goal"].numpy().ravel()
     ahead = (goal - here).astype(int)  # one step is one number
-    low, high = (np.maximum(where.starts, 80) - positions), where.lasts - positions
+    starts = buffer.store.table.starts(where.rows)
+    low, high = (np.maximum(starts, 80) - positions), where.lasts - positions
     low = {"future": low * 0, "final": high, "episode": low}[strategy]
     assert (low <= ahead).all()
     assert (ahead <= high).all()
