@@ -3,15 +3,14 @@ Action noise. Each process owns its generator, so parallel environments explore 
 seeded run does not depend on who else draws from numpy, and a pickled process continues its stream.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.noise import ActionNoise
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 
 class Context(Protocol):
@@ -88,18 +87,6 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
     def __repr__(self) -> str:
         """The parameters."""
         return f"OrnsteinUhlenbeckNoise(sigma={self.sigma}, theta={self.theta})"
-
-
-class PerEnvNoise(VectorizedActionNoise):
-    """
-    One ready-made process per environment; SB3's class would copy one, generator and all.
-
-    Draws have the shape ``(n_envs, action_dim)``.
-    """
-
-    def __init__(self, noises: Sequence[ActionNoise]) -> None:
-        super().__init__(noises[0], len(noises))
-        self.noises = list(noises)
 
 
 def gaussian(context: Context, *, sigma: ArrayLike = 0.1) -> GaussianNoise:

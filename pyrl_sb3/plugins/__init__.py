@@ -9,7 +9,6 @@ from pyrl_sb3.plugins.build import (
     environment_spec,
     make_noise,
     noise_from_config,
-    parse_noise,
 )
 from pyrl_sb3.plugins.contexts import NoiseContext, SeedGroup, SyncContext
 from pyrl_sb3.plugins.errors import (
@@ -26,6 +25,7 @@ from pyrl_sb3.plugins.hookspecs import hookimpl
 from pyrl_sb3.plugins.lookup import Found, PluginInfo
 from pyrl_sb3.plugins.manager import PluginManager, get_plugin_manager
 from pyrl_sb3.plugins.settings import Settings, apply_options
+from pyrl_sb3.plugins.specs import parse_noise
 from pyrl_sb3.plugins.types import (
     API_VERSION,
     AlgorithmSpec,

@@ -8,32 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import ComponentParameterError
 from pyrl_sb3.plugins.manager import PluginManager
+from pyrl_sb3.plugins.specs import is_noise, parse_noise
 from pyrl_sb3.plugins.types import AlgorithmSpec, EnvironmentSpec, NoiseSpec, ReplayBufferSpec
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
     from stable_baselines3.common.noise import ActionNoise
-
-
-def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]:
-    """
-    Split ``ou_0.2`` into the reference and its parameters, here ``("ou", {"sigma": 0.2})``.
-
-    :raises ComponentParameterError: when what follows the underscore is no number, or the noise
-        has no scale.
-    """
-    ref, underscore, number = text.rpartition("_")
-    if not underscore or ":" in text:
-        return text, {}
-    spec = manager.find("noise", ref).spec
-    assert isinstance(spec, NoiseSpec)
-    if spec.scale is None:
-        raise ComponentParameterError(f"noise {ref!r} has no scale, so {text!r} means nothing")
-    try:
-        return ref, {spec.scale: float(number)}
-    except ValueError:
-        message = f"noise {text!r}: {number!r} is no number; write for example {ref}_0.1"
-        raise ComponentParameterError(message) from None
 
 
 def noise_from_config(
@@ -60,7 +40,8 @@ def make_noise(
     """
     The action noise `ref` for all ``context.n_envs`` environments.
 
-    Each environment gets a process with a generator of its own, spawned from ``context.rng``.
+    Each environment gets a process with a generator of its own, spawned from ``context.rng``. A
+    parameter `noise` may name another process, which is made first.
     """
     found = manager.find("noise", ref)
     assert isinstance(found.spec, NoiseSpec)
@@ -69,14 +50,27 @@ def make_noise(
     if found.spec.vectorized:
         noise: ActionNoise = factory(context, **params)
         return noise
+    timesteps = context.total_timesteps
+    own = None if timesteps is None else max(timesteps // context.n_envs, 1)
     noises = [
-        factory(replace(context, n_envs=1, rng=rng), **params)
+        factory(each, **{**params, **_inner(manager, params, each)})
         for rng in context.rng.spawn(context.n_envs)
+        for each in [replace(context, n_envs=1, rng=rng, total_timesteps=own)]
     ]
     if len(noises) == 1:
         return noises[0]
-    vectorised: ActionNoise = import_module("pyrl_sb3.noise.action").PerEnvNoise(noises)
+    vectorised: ActionNoise = import_module("pyrl_sb3.noise.several").PerEnvNoise(noises)
     return vectorised
+
+
+def _inner(
+    manager: PluginManager, params: Mapping[str, Any], context: NoiseContext
+) -> "dict[str, ActionNoise | None]":
+    """The process that another one takes, with a generator of its own too."""
+    if not is_noise(params.get("noise")):
+        return {}
+    (rng,) = context.rng.spawn(1)
+    return {"noise": noise_from_config(manager, params["noise"], replace(context, rng=rng))}
 
 
 def check_buffer(

@@ -20,7 +20,8 @@ class NoiseContext:
     :param rng: The generator to draw from; this environment's own unless the spec is `vectorized`.
     :param n_envs: 1 unless the spec is `vectorized`.
     :param max_episode_steps: Length limit of an episode in steps, where it has one.
-    :param total_timesteps: Length of the training in environment steps, where known.
+    :param total_timesteps: Length of the training in environment steps, where known: of the
+        `n_envs` environments together.
     """
 
     action_space: "spaces.Box"

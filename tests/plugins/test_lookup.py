@@ -92,7 +92,7 @@ def test_two_plugins_clash_only_over_the_shared_name(pyrl_plugins):
         (
             "noise",
             "norml",
-            r"unknown noise 'norml'; available: pyrl/normal, pyrl/ou. Did you mean 'normal'",
+            r"unknown noise 'norml'; available: .*pyrl/normal, pyrl/ou.*\. Did you mean 'normal'",
         ),
         ("noise", "pyrl/norml", "Did you mean 'pyrl/normal'"),
         ("noise", "pink", "part of pyrl-colored-noise: pip install pyrl-colored-noise"),

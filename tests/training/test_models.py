@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from pyrl_sb3.config import read_experiment
-from pyrl_sb3.noise.action import PerEnvNoise
+from pyrl_sb3.noise.several import PerEnvNoise
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.models import build_model, check_device, set_threads

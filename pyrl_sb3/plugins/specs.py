@@ -1,0 +1,79 @@
+"""Noise in short, as people write it on the command line: ``eps_0.2+normal_0.3..0.1``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyrl_sb3.plugins.errors import ComponentParameterError
+from pyrl_sb3.plugins.manager import PluginManager
+from pyrl_sb3.plugins.types import NoiseSpec
+
+# Of the package's own noise processes, those that take another one.
+EPSILON_GREEDY, POLICY, SCHEDULED = "eps", "policy", "scheduled"
+_OUTER = (EPSILON_GREEDY, POLICY)
+
+
+def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]:
+    """
+    Split noise in short into a reference and parameters.
+
+    - ``ou_0.2``: ``("ou", {"sigma": 0.2})``, the number is what the noise calls its scale;
+    - ``ou_0.3..0.1``: the scale falls, in a straight line over the training;
+    - ``eps_0.2+normal_0.1``: a random action with probability 0.2, else Gaussian noise;
+    - ``policy+pink``: the noise in the place of a stochastic policy's own, in units of the
+      policy's standard deviation.
+
+    :raises ComponentParameterError: when a number is none, the noise has no scale, or two kinds do
+        not go together.
+    """
+    first, plus, rest = text.partition("+")
+    name, params, end = _term(manager, first.strip())
+    if plus and ":" not in first:
+        if name not in _OUTER:
+            raise ComponentParameterError(
+                f"noise {text!r}: only {' and '.join(_OUTER)} take another noise after +"
+            )
+        params["noise"] = _inner(manager, rest.strip(), unit=name == POLICY)
+    if end is not None:
+        params = {"noise": {"name": name, "params": params}, "end": end}
+        name = SCHEDULED
+    return name, params
+
+
+def _inner(manager: PluginManager, text: str, *, unit: bool) -> dict[str, Any]:
+    name, params = parse_noise(manager, text)
+    spec = manager.find("noise", name).spec
+    assert isinstance(spec, NoiseSpec)
+    if unit and spec.scale is not None:
+        params = {spec.scale: 1.0, **params}
+    return {"name": name, "params": params}
+
+
+def _term(manager: PluginManager, text: str) -> tuple[str, dict[str, Any], float | None]:
+    """Reference, parameters, and what remains of the scale in the end, where that is said."""
+    ref, underscore, number = text.rpartition("_")
+    if not underscore or ":" in text:
+        return text, {}, None
+    spec = manager.find("noise", ref).spec
+    assert isinstance(spec, NoiseSpec)
+    if spec.scale is None:
+        raise ComponentParameterError(f"noise {ref!r} has no scale, so {text!r} means nothing")
+    start, dots, end = number.partition("..")
+    first = _number(text, ref, start)
+    if not dots:
+        return ref, {spec.scale: first}, None
+    if not first > 0:
+        raise ComponentParameterError(f"noise {text!r}: a scale that changes must begin above 0")
+    return ref, {spec.scale: first}, _number(text, ref, end) / first
+
+
+def _number(text: str, ref: str, number: str) -> float:
+    try:
+        return float(number)
+    except ValueError:
+        message = f"noise {text!r}: {number!r} is no number; write for example {ref}_0.1"
+        raise ComponentParameterError(message) from None
+
+
+def is_noise(value: Any) -> bool:
+    """Whether a parameter's value describes a noise process, in short or by name."""
+    return isinstance(value, str) or (isinstance(value, Mapping) and "name" in value)
