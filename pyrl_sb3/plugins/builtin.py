@@ -17,7 +17,7 @@ _SB3 = "stable_baselines3"
 
 @hookimpl
 def pyrl_noise_processes() -> Iterable[NoiseSpec]:
-    """Gaussian and Ornstein-Uhlenbeck noise."""
+    """The processes of `pyrl_sb3.noise`."""
     yield NoiseSpec(
         name="normal",
         target="pyrl_sb3.noise.action:gaussian",
@@ -29,6 +29,19 @@ def pyrl_noise_processes() -> Iterable[NoiseSpec]:
         target="pyrl_sb3.noise.action:ornstein_uhlenbeck",
         aliases=("ornstein-uhlenbeck",),
         summary="Ornstein-Uhlenbeck noise; sigma is its stationary standard deviation",
+    )
+    yield NoiseSpec(
+        name="eps",
+        target="pyrl_sb3.noise.greedy:epsilon_greedy",
+        aliases=("epsilon-greedy",),
+        scale="probability",
+        summary="random actions now and then; eps_0.2+normal_0.1 has noise on the others",
+    )
+    yield NoiseSpec(
+        name="scheduled",
+        target="pyrl_sb3.noise.scheduled:scheduled",
+        scale=None,
+        summary="another noise, falling over the training; ou_0.3..0.1 in short",
     )
 
 
