@@ -35,6 +35,28 @@ def preparation(policy: Any) -> Callable[[Any], th.Tensor]:
     )
 
 
+class Joined:
+    """
+    Two tensors as one that networks read, ``(1, rows, columns)``: the same one each time, so that
+    the layers need not look at it anew.
+
+    :param dim: 0 to put rows below rows, 1 for columns beside columns
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim, self._shapes = dim, (th.Size(), th.Size())
+
+    def __call__(self, a: th.Tensor, b: th.Tensor) -> th.Tensor:
+        """:param a: ``(rows, columns)``; :param b: likewise"""
+        if (a.shape, b.shape) != self._shapes:
+            self._shapes = a.shape, b.shape
+            self._joined = th.cat([a, b], self._dim)
+            self._batch = self._joined.unsqueeze(0)
+            return self._batch
+        th.cat([a, b], self._dim, out=self._joined)
+        return self._batch
+
+
 class Critics:
     """The ensemble of critics, its target, and its optimiser."""
 
@@ -44,13 +66,14 @@ class Critics:
         first = self._flat.data[:1], self._flat.grad[:1]
         self._first = Mlp(layers(networks(critic)[0], *first))
         self._of_policy = self._online
+        self._pairs, self._target_pairs = Joined(dim=1), Joined(dim=1)
         self._action_columns = slice(-get_action_dim(critic.action_space), None)
         self.optimizer = critic.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
 
     def q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """Q-values of stored actions, to be followed by :meth:`descend`: ``(N, B, 1)``."""
-        return self._online.forward(_pairs(observations, actions)).clone()
+        return self._online.forward(self._pairs(observations, actions))
 
     def descend(self, dq: th.Tensor) -> None:
         """
@@ -63,7 +86,7 @@ class Critics:
 
     def target_q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """Q-values of the target critics: ``(N, B, 1)``."""
-        return self._target.forward(_pairs(observations, actions)).clone()
+        return self._target.forward(self._target_pairs(observations, actions))
 
     def q_of_policy(
         self, observations: th.Tensor, actions: th.Tensor, first: bool = False
@@ -75,7 +98,7 @@ class Critics:
         :return: ``(N, B, 1)`` or ``(1, B, 1)``
         """
         self._of_policy = self._first if first else self._online
-        return self._of_policy.forward(_pairs(observations, actions)).clone()
+        return self._of_policy.forward(self._pairs(observations, actions))
 
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
         """
@@ -99,6 +122,7 @@ class GaussianActor:
     def __init__(self, actor: sac.Actor) -> None:
         self._flat, self._mlp = flat_mlp(networks(actor))
         self._gaussian = SquashedGaussian()
+        self._both = Joined(dim=0)
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
         self._action_dim = get_action_dim(actor.action_space)
@@ -118,14 +142,15 @@ class GaussianActor:
             ``next_observations``
         """
         batch = len(observations)
-        both = th.cat([observations, next_observations])
-        head = self._mlp.forward(both.unsqueeze(0))[0]
+        both = self._both(observations, next_observations)
+        head = self._mlp.forward(both)[0]
         noise = head.new_empty(2 * batch, self._action_dim)
         # Two draws, as SB3 makes them: one of both may be another sequence.
-        noise[:batch].normal_()
-        noise[batch:].normal_()
+        for half in noise.chunk(2):
+            half.normal_()
         actions, log_prob = self._gaussian.forward(head, noise)
-        return actions[:batch], log_prob[:batch], actions[batch:], log_prob[batch:]
+        (a, a_next), (log_pi, log_pi_next) = actions.chunk(2), log_prob.chunk(2)
+        return a, log_pi, a_next, log_pi_next
 
     def descend(self, da: th.Tensor, dlog_prob: th.Tensor) -> None:
         """
@@ -202,8 +227,3 @@ class Temperature:
     def attached(self) -> bool:
         """As :meth:`Critics.attached`."""
         return self._adam.attached()
-
-
-def _pairs(observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-    """What critics read: ``(1, B, features_dim + action_dim)``."""
-    return th.cat([observations, actions], dim=1).unsqueeze(0)

@@ -7,13 +7,16 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
 # As in SB3's SquashedDiagGaussianDistribution: keeps the logarithm finite where |a| = 1.
 EPSILON = 1e-6
+# A Python number among tensors is made a tensor and converted on each use, at twice the time of the
+# operation; a factor (`alpha`, `value`) of this is not.
+ONE = th.ones(())
 
 
 class SquashedGaussian:
     """
     a = tanh(u), u = mu + sigma eps, eps ~ N(0, I) (Haarnoja 2018,
     https://arxiv.org/abs/1801.01290, appendix C), and
-    log pi(a) = log N(u; mu, sigma) - sum log(1 - a^2 + 1e-6).
+    log pi(a) = log N(u; mu, sigma) - sum log slope, slope = 1 - a^2 + 1e-6.
     """
 
     def forward(self, head: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -23,14 +26,15 @@ class SquashedGaussian:
         :return: actions ``(B, action_dim)`` and their log-probabilities ``(B, 1)``
         """
         mean, self._raw_log_std = head.tensor_split(2, dim=-1)
-        log_std = self._raw_log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        self._scaled_noise = log_std.exp().mul_(noise)
-        self._actions = (mean + self._scaled_noise).tanh_()
-        # 1 - a^2 + 1e-6, the slope of tanh
-        self._slope = self._actions.square().neg_().add_(1 + EPSILON)
-        log_density = noise.square().mul_(0.5).add_(log_std).add_(self._slope.log())
+        self._log_std = self._raw_log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        self._scaled_noise = self._log_std.exp().mul_(noise)
+        self._actions = a = (mean + self._scaled_noise).tanh_()
+        self._da_du = th.addcmul(ONE, a, a, value=-1)
+        self._slope = th.add(self._da_du, ONE, alpha=EPSILON)
+        # eps^2 / 2 + log sigma + log slope
+        negative = th.addcmul(self._log_std, noise, noise, value=0.5).add_(self._slope.log())
         constant = 0.5 * math.log(2 * math.pi) * noise.shape[-1]
-        return self._actions, log_density.sum(dim=-1, keepdim=True).neg_().sub_(constant)
+        return a, negative.sum(dim=-1, keepdim=True).neg_().sub_(ONE, alpha=constant)
 
     def backward(self, da: th.Tensor, dlog_prob: th.Tensor) -> th.Tensor:
         """
@@ -38,12 +42,20 @@ class SquashedGaussian:
         :param dlog_prob: ``(rows, 1)``, and of their log-probabilities
         :return: the gradient of the head, ``(rows, 2 action_dim)``
         """
-        rows = len(da)
-        a, slope = self._actions[:rows], self._slope[:rows]
-        # log pi holds -log(slope), and dslope/da = -2a; da/du = 1 - a^2
-        du = (da + 2 * dlog_prob * a / slope) * (1 - a.square())
+        a, da_du, slope, scaled_noise, log_std, raw = (
+            each[: len(da)]
+            for each in (
+                self._actions,
+                self._da_du,
+                self._slope,
+                self._scaled_noise,
+                self._log_std,
+                self._raw_log_std,
+            )
+        )
+        # log pi holds -log(slope), and dslope/da = -2a
+        du = th.addcdiv(da, dlog_prob * a, slope, value=2).mul_(da_du)
         # u moves by sigma eps when log sigma moves by 1; log pi holds -log sigma
-        dlog_std = du * self._scaled_noise[:rows] - dlog_prob
-        raw = self._raw_log_std[:rows]
-        dlog_std.mul_((raw >= LOG_STD_MIN) & (raw <= LOG_STD_MAX))
+        dlog_std = (du * scaled_noise).sub_(dlog_prob)
+        dlog_std.mul_(log_std == raw)  # where it was not clamped
         return th.cat([du, dlog_std], dim=-1)

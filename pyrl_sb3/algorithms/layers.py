@@ -4,7 +4,8 @@ Forward and backward passes of multilayer perceptrons, written out.
 For networks this small, autograd's bookkeeping and one dispatch per parameter cost more than the
 matrix products. Here ``N`` networks of one layout (an ensemble of critics, or one actor) run as
 one: arrays are ``(N, B, features)``, each operation handles all networks, and results go to
-workspaces that are allocated once and overwritten by the next forward or backward pass.
+workspaces that are allocated once and overwritten by the next forward or backward pass. Only the
+output of a linear layer with a single one is a new tensor each time.
 
 A layer has ``forward(x)``, ``parameter_gradients(g)`` (stores what follows from ``g``, the
 gradient of its output) and ``input_gradient(g)``. ``g`` may have fewer rows than ``x`` had: the
@@ -17,8 +18,9 @@ from typing import Protocol
 import torch as th
 
 
-def _workspace(current: th.Tensor, *shape: int) -> th.Tensor:
-    return current if current.shape == shape else current.new_empty(shape)
+def _workspace(current: th.Tensor, like: th.Tensor, *shape: int) -> th.Tensor:
+    """``current`` where it has this shape, else a new tensor of the kind of ``like``."""
+    return current if current.shape == shape else like.new_empty(shape)
 
 
 class Layer(Protocol):
@@ -38,25 +40,45 @@ class Linear:
         self, weight: th.Tensor, bias: th.Tensor, dweight: th.Tensor, dbias: th.Tensor
     ) -> None:
         self.weight, self.bias, self.dweight, self.dbias = weight, bias, dweight, dbias
-        self._transposed = weight.mT
-        self.x = self.y = self.dx = weight.new_empty(0)
+        self._transposed, self._single = weight.mT, weight.shape[1] == 1
+        self.y = self.dx = weight.new_empty(0)
+        # What was read last. Views are made anew only when it is another tensor: in most layers it
+        # is a workspace, the same in every step.
+        self.x: th.Tensor | None = None
+        self.g: th.Tensor | None = None
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """:param x: ``(N, B, inputs)``, or ``(1, B, inputs)`` when all networks see the same"""
-        n, outputs, _ = self.weight.shape
-        self.x = x if len(x) == n else x.expand(n, -1, -1)
-        if outputs == 1:
+        if x is not self.x:
+            self._read(x)
+        if self._single:
             # The transposed product takes a third of the time.
-            return th.bmm(self.weight, self.x.mT).mT.add_(self.bias)
-        self.y = _workspace(self.y, n, x.shape[1], outputs)
-        return th.baddbmm(self.bias, self.x, self._transposed, out=self.y)
+            return th.bmm(self.weight, self._x_transposed).mT.add_(self.bias)
+        return th.bmm(self._x, self._transposed, out=self.y).add_(self.bias)
+
+    def _read(self, x: th.Tensor) -> None:
+        n, outputs, _ = self.weight.shape
+        self.x, self.g = x, None
+        self._x = x if len(x) == n else x.expand(n, -1, -1)
+        self._x_transposed = self._x.mT
+        self.y = _workspace(self.y, x, n, x.shape[1], outputs)
 
     def parameter_gradients(self, g: th.Tensor) -> None:
-        th.bmm(g.mT, self.x[:, : g.shape[1]], out=self.dweight)
-        th.sum(g, dim=1, keepdim=True, out=self.dbias)
+        if g is not self.g:
+            self._read_gradient(g)
+        th.bmm(self._g_transposed, self._x_rows, out=self.dweight)
+        # Half the time of a sum
+        th.bmm(self._ones, g, out=self.dbias)
+
+    def _read_gradient(self, g: th.Tensor) -> None:
+        n, rows, _ = g.shape
+        self.g, self._g_transposed, self._x_rows = g, g.mT, self._x[:, :rows]
+        self._ones = g.new_ones(n, 1, rows)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        self.dx = _workspace(self.dx, *g.shape[:2], self.weight.shape[2])
+        self.dx = _workspace(self.dx, g, *g.shape[:2], self.weight.shape[2])
+        if self._single:
+            return th.mul(g, self.weight, out=self.dx)
         return th.bmm(g, self.weight, out=self.dx)
 
 
@@ -80,7 +102,7 @@ class LayerNorm:
         var, mean = th.var_mean(x, dim=-1, correction=0, keepdim=True)
         self.inverse_std = var.add_(self.eps).rsqrt_()
         self.normal = x.sub_(mean).mul_(self.inverse_std)
-        self.y = _workspace(self.y, *x.shape)
+        self.y = _workspace(self.y, x, *x.shape)
         return th.addcmul(self.bias, self.normal, self.weight, out=self.y)
 
     def parameter_gradients(self, g: th.Tensor) -> None:
@@ -97,7 +119,21 @@ class LayerNorm:
 
 
 class Activation:
-    """What all activations share: they have no parameters."""
+    """What all activations share: no parameters, and of what they keep, the rows that g has."""
+
+    kept: th.Tensor | None = None
+    _g: th.Tensor | None = None
+
+    def _keep(self, tensor: th.Tensor) -> th.Tensor:
+        if tensor is not self.kept:
+            self.kept, self._g = tensor, None
+        return tensor
+
+    def _kept_rows(self, g: th.Tensor) -> th.Tensor:
+        if g is not self._g:
+            assert self.kept is not None
+            self._g, self._rows = g, self.kept[:, : g.shape[1]]
+        return self._rows
 
     def parameter_gradients(self, g: th.Tensor) -> None:
         pass
@@ -105,46 +141,46 @@ class Activation:
 
 class ReLU(Activation):
     def forward(self, x: th.Tensor) -> th.Tensor:
-        self.y = x.relu_()
-        return self.y
+        return self._keep(x.relu_())
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        y = self.y[:, : g.shape[1]]
+        y = self._kept_rows(g)
         return th.ops.aten.threshold_backward.grad_input(g, y, 0, grad_input=g)
 
 
 class Tanh(Activation):
     def forward(self, x: th.Tensor) -> th.Tensor:
-        self.y = x.tanh_()
-        return self.y
+        return self._keep(x.tanh_())
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        y = self.y[:, : g.shape[1]]
-        return th.ops.aten.tanh_backward.grad_input(g, y, grad_input=g)
+        return th.ops.aten.tanh_backward.grad_input(g, self._kept_rows(g), grad_input=g)
 
 
 class SiLU(Activation):
+    y = th.empty(0)
+
     def forward(self, x: th.Tensor) -> th.Tensor:
-        self.x = x
-        return th.nn.functional.silu(x)
+        self.y = _workspace(self.y, x, *x.shape)
+        return th.ops.aten.silu.out(self._keep(x), out=self.y)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        x = self.x[:, : g.shape[1]]
-        return th.ops.aten.silu_backward.grad_input(g, x, grad_input=g)
+        return th.ops.aten.silu_backward.grad_input(g, self._kept_rows(g), grad_input=g)
 
 
 class GELU(Activation):
     """:param approximate: ``"none"`` or ``"tanh"``, as in ``torch.nn.GELU``"""
 
+    y = th.empty(0)
+
     def __init__(self, approximate: str) -> None:
         self.approximate = approximate
 
     def forward(self, x: th.Tensor) -> th.Tensor:
-        self.x = x
-        return th.nn.functional.gelu(x, approximate=self.approximate)
+        self.y = _workspace(self.y, x, *x.shape)
+        return th.ops.aten.gelu.out(self._keep(x), approximate=self.approximate, out=self.y)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        x = self.x[:, : g.shape[1]]
+        x = self._kept_rows(g)
         return th.ops.aten.gelu_backward.grad_input(
             g, x, approximate=self.approximate, grad_input=g
         )
@@ -192,4 +228,5 @@ class Mlp:
             g = layer.input_gradient(g)
         first = self.layers[0]
         assert isinstance(first, Linear)
-        return th.bmm(g, first.weight[:, :, columns]).sum(dim=0)
+        each = th.bmm(g, first.weight[:, :, columns])
+        return each[0] if len(each) == 1 else each.sum(dim=0)

@@ -8,6 +8,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.algorithms import autograd, explicit
 from pyrl_sb3.algorithms.obstacle import find_obstacle
+from pyrl_sb3.algorithms.sampling import sample
 
 if TYPE_CHECKING:
 
@@ -50,7 +51,7 @@ class Metrics:
     def add(self, **values: th.Tensor) -> None:
         for name, value in values.items():
             self._names.append(name)
-            self._values.append(value.reshape(()))
+            self._values.append(value.reshape(()) if value.dim() else value)
 
     def means(self) -> dict[str, float]:
         """The mean of each, in one transfer from the device."""
@@ -113,7 +114,7 @@ class GradientSteps(_Base):
     def _sample(self, batch_size: int) -> Batch:
         """A batch from the replay buffer, prepared for the networks."""
         assert self.replay_buffer is not None
-        return self._batch(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
+        return self._batch(sample(self.replay_buffer, batch_size, self._vec_normalize_env))
 
     def _batch(self, data: Any) -> Batch:
         """What a replay buffer drew, prepared for the networks."""
