@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pyrl_sb3 import __version__
-from pyrl_sb3.cli import demo, plugins, test, train
+from pyrl_sb3.cli import demo, demos, plugins, test, train
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.errors import InputError
@@ -23,6 +23,7 @@ app = typer.Typer(
 train.add_commands(app)
 test.add_commands(app)
 demo.add_command(app)
+app.add_typer(demos.app)
 app.add_typer(plugins.app)
 app.command("list")(plugins.list_components)
 

@@ -1,88 +1,209 @@
-"""Recording demonstrations."""
+"""Recording demonstrations, and checking those that a training is to use."""
 
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from pyrl_sb3.buffers.demofiles import save_demonstrations
-from pyrl_sb3.buffers.demonstrations import Demonstrations, Episode
+from pyrl_sb3.buffers import keep_raw_terminals
+from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
+from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
 from pyrl_sb3.buffers.fields import WHOLE
-from pyrl_sb3.training.environments import env_spec
+from pyrl_sb3.buffers.tap import RAW_TERMINAL
+from pyrl_sb3.config import Experiment, read_experiment
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.scripted import CONTROLLERS
+from pyrl_sb3.training.facts import read_facts
+from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.request import require_at_least
+from pyrl_sb3.training.scripted import CONTROLLERS, Controller
+from pyrl_sb3.training.trial import TrialRequest, open_trial
 
 log = logging.getLogger("pyrl_sb3")
 
+SCRIPTED = "scripted"
+
+# From the observations of the one environment to its actions, ``(1, action_dim)``
 Act = Callable[[Any], Any]
 
 
-def scripted(env_id: str) -> Act:
+@dataclass(frozen=True)
+class Recording:
     """
-    The controller written for an environment.
+    What was recorded.
 
-    :raises InputError: there is none
+    Attributes:
+        success_rate: the share of episodes that ended in success; None where nothing says so.
+        kept: episodes in the file.
+        steps: in these.
     """
-    name = env_spec(env_id).name
-    if name not in CONTROLLERS:
-        known = ", ".join(CONTROLLERS)
-        raise InputError(f"no script for {env_id}: there is one for {known}; or --policy MODEL")
-    return CONTROLLERS[name]
+
+    success_rate: float | None
+    kept: int
+    steps: int
 
 
 def record(
-    env_id: str, policy: str, *, episodes: int, out: Path, seed: int = 0, failures: bool = False
-) -> float | None:
+    env_id: str,
+    policy: str,
+    out: Path,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    failures: bool = False,
+    trust: bool = False,
+) -> Recording:
     """
-    Record episodes into an ``.npz``.
+    Record episodes into an ``.npz``, for `load_demonstrations`.
 
-    :param policy: ``"scripted"``
-    :param failures: keep episodes that did not end in success too
-    :return: the share of episodes that did; None where nothing says so
-    :raises InputError: no script for the environment, or nothing worth writing
+    Args:
+        env_id: where.
+        policy: ``scripted``, or the folder of a run.
+        out: the file; what is there already is replaced when all is recorded.
+        episodes: how many.
+        seed: of the environment.
+        failures: also keep episodes that did not end in success.
+        trust: run code that the run's config names.
+
+    Raises:
+        InputError: no script for the environment, no such run, nothing worth writing, or the file
+            cannot be written.
     """
+    require_at_least(1, "episodes", episodes)
+    require_at_least(0, "seed", seed)
+    if not out.absolute().parent.is_dir() or not os.access(out.absolute().parent, os.W_OK):
+        raise InputError(f"--out {out}: {out.absolute().parent} cannot be written to")
     env_id = env_spec(env_id).id
-    env = gym.make(env_id)
-    assert isinstance(env.action_space, spaces.Box)
-    act = scripted(env_id)
-    found = [one_episode(env, act, seed + number) for number in range(episodes)]
-    env.close()
+    act, env = (
+        _scripted(env_id, seed) if policy == SCRIPTED else _trained(env_id, policy, seed, trust)
+    )
+    try:
+        found = _episodes(env, act, episodes)
+        space = env.observation_space, env.action_space
+    finally:
+        env.close()
     known = [each.success for each in found if each.success is not None]
     kept = [each for each in found if failures or each.success is not False]
     if not kept:
         raise InputError(f"none of {episodes} episodes was a success: nothing to write to {out}")
     demonstrations = Demonstrations(episodes=kept, source=str(out), env_id=env_id)
-    demonstrations.check(env.observation_space, env.action_space)
-    save_demonstrations(demonstrations, out)
-    return float(np.mean(known)) if known else None
+    demonstrations.check(space[0], space[1])  # type: ignore[arg-type]  # trials are of Box actions
+    write_whole(out, lambda part: save_demonstrations(demonstrations, part))
+    rate = float(np.mean(known)) if known else None
+    return Recording(rate, len(kept), demonstrations.n_steps)
 
 
-def one_episode(env: gym.Env[Any, Any], act: Act, seed: int) -> Episode:
-    """One episode of `act` in `env`."""
-    observation, info = env.reset(seed=seed)
-    observations, actions, rewards = [observation], [], []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action = np.asarray(act(observation), env.action_space.dtype)
-        observation, reward, terminated, truncated, info = env.step(action)
-        observations.append(observation)
-        actions.append(action)
-        rewards.append(reward)
-    success = info.get("is_success", info.get("success"))
-    keys = observation if isinstance(observation, Mapping) else [WHOLE]
+def _scripted(env_id: str, seed: int) -> tuple[Act, VecEnv]:
+    name = env_spec(env_id).name
+    if name not in CONTROLLERS:
+        known = ", ".join(CONTROLLERS)
+        raise InputError(
+            f"no script for {env_id}, only for {known}{did_you_mean(name, CONTROLLERS)}; "
+            "--policy RUN records a trained agent"
+        )
+    plain = read_experiment(packaged_config("her-sac"), "her-sac", env_id)
+    return partial(_controlled, CONTROLLERS[name]), vector_env(env_id, 1, seed, plain)
+
+
+def _controlled(controller: Controller, observations: Any) -> Any:
+    return controller({key: values[0] for key, values in observations.items()})[None]
+
+
+def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, VecEnv]:
+    path = Path(policy)
+    if not path.exists():
+        raise InputError(f"--policy {policy}: neither `{SCRIPTED}` nor the folder of a run")
+    agent = read_facts(path if path.is_dir() else path.parent).request.agent
+    model, env = open_trial(
+        TrialRequest(agent=agent, env_id=env_id, path=path, seed=seed, trust=trust)
+    )
+    return lambda observations: model.predict(observations, deterministic=True)[0], env
+
+
+def _episodes(env: VecEnv, act: Act, count: int) -> list[Episode]:
+    keep_raw_terminals(env)
+    found: list[Episode] = []
+    observations = env.reset()
+    while len(found) < count:
+        steps, states = [], [_raw(env, observations)]
+        done = False
+        while not done:
+            actions = act(observations)
+            observations, rewards, dones, infos = env.step(actions)
+            if isinstance(env, VecNormalize):
+                rewards = env.get_original_reward()
+            done, info = bool(dones[0]), infos[0]
+            steps.append((np.array(actions[0]), float(rewards[0])))
+            states.append(_terminal(info) if done else _raw(env, observations))
+        found.append(_episode(states, steps, info))
+    return found
+
+
+def _raw(env: VecEnv, observations: Any) -> dict[str, Any]:
+    """What the environment itself has shown, by key."""
+    if isinstance(env, VecNormalize):
+        observations = env.get_original_obs()
+    return {key: np.array(values[0]) for key, values in _keyed(observations).items()}
+
+
+def _terminal(info: dict[str, Any]) -> dict[str, Any]:
+    return _keyed(info[RAW_TERMINAL] if RAW_TERMINAL in info else info["terminal_observation"])
+
+
+def _keyed(observations: Any) -> dict[str, Any]:
+    return observations if isinstance(observations, dict) else {WHOLE: observations}
+
+
+def _episode(
+    states: list[dict[str, Any]], steps: list[tuple[Any, float]], info: dict[str, Any]
+) -> Episode:
+    """
+    An episode as it was seen.
+
+    Args:
+        states: one more than steps.
+        steps: actions and rewards.
+        info: of the last step.
+    """
+    actions, rewards = zip(*steps, strict=True)
+    success = info.get("is_success")
     return Episode(
-        observations={
-            key: np.array([each[key] if key in each else each for each in observations])
-            if isinstance(observation, Mapping)
-            else np.array(observations)
-            for key in keys
-        },
+        observations={key: np.array([state[key] for state in states]) for key in states[0]},
         actions=np.array(actions),
         rewards=np.array(rewards, dtype=np.float32),
-        terminated=terminated,
+        terminated=not info.get("TimeLimit.truncated", False),
         success=None if success is None else bool(success),
     )
+
+
+def check_demonstrations(
+    experiment: Experiment, observations: spaces.Space[Any], actions: spaces.Box, env_id: str
+) -> None:
+    """
+    Check the demonstrations that an experiment names, if it names any.
+
+    Args:
+        experiment: whose.
+        observations: of its environment.
+        actions: likewise.
+        env_id: likewise.
+
+    Raises:
+        InputError: they cannot be read, or are of something else.
+    """
+    source = experiment.arguments.get("demonstrations")
+    if source is None:
+        return
+    try:
+        load_demonstrations(source).check(observations, actions, env_id)
+    except DemonstrationError as error:
+        raise InputError(str(error)) from error
