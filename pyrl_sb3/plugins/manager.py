@@ -26,7 +26,7 @@ from pyrl_sb3.plugins.errors import PluginError, PluginFailure, PluginWarning
 from pyrl_sb3.plugins.hookspecs import PROJECT
 from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
 from pyrl_sb3.plugins.settings import Settings, normalise
-from pyrl_sb3.plugins.sources import load_module, module_plugin_name
+from pyrl_sb3.plugins.sources import load_module, module_plugin_name, name_and_version
 from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
 
@@ -64,14 +64,12 @@ class PluginManager:
         self._scanned = True
         entry_points = metadata.entry_points(group=PROJECT)
         for entry in sorted(entry_points, key=lambda e: (normalise(e.name), e.value)):
-            # Read once: each access parses the file. Entry points made by hand have none.
-            about = entry.dist.metadata if entry.dist else {"Name": None, "Version": None}
-            dist = about["Name"]
+            dist, version = name_and_version(entry.dist)
             info = PluginInfo(
                 name=normalise(entry.name),
                 module=entry.module,
                 distribution=dist,
-                version=about["Version"],
+                version=version,
             )
             if self.settings.wants(entry.name, dist or entry.name):
                 self._add(info, entry.load)
@@ -179,14 +177,18 @@ class PluginManager:
             raise
 
     def _collect(self, plugin: object, info: PluginInfo, quiet: bool) -> None:
+        implemented = {caller.name: caller for caller in self._pluggy.get_hookcallers(plugin) or ()}
         for spec in SPECS.values():
+            if spec.hook not in implemented:
+                continue
             # One by one: in a joint call, one raising implementation would lose all results.
-            for impl in getattr(self._pluggy.hook, spec.hook).get_hookimpls():
+            for impl in implemented[spec.hook].get_hookimpls():
                 if impl.plugin is not plugin:
                     continue
                 info.hooks = (*info.hooks, spec.hook)
                 try:
-                    items = list(impl.function())
+                    function: Any = impl.function
+                    items = list(function())
                 except (Exception, SystemExit) as error:
                     self._fail(info, "collect", error, quiet)
                     continue

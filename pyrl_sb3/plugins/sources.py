@@ -1,12 +1,26 @@
-"""Plugins that are not installed: modules and files named on the command line."""
+"""Where plugins come from: distributions, and modules and files named on the command line."""
 
 import sys
+from email.parser import HeaderParser
 from importlib import import_module
+from importlib.metadata import Distribution
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from pyrl_sb3.plugins.settings import normalise
+
+
+def name_and_version(distribution: Distribution | None) -> tuple[str | None, str | None]:
+    """As the distribution's metadata say; entry points that are made by hand have none.
+
+    Its `metadata` would parse the long description too, on each access.
+    """
+    if distribution is None:
+        return None, None
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    about = HeaderParser().parsestr(text)
+    return about["Name"], about["Version"]
 
 
 def module_plugin_name(module: str) -> str:

