@@ -20,7 +20,7 @@ log = logging.getLogger("pyrl_sb3")
 
 AGENT, ENV_ID = "her-sac", "FetchReach-v4"
 SOLVED = 0.95
-TIMESTEPS = 2000
+TIMESTEPS = 1500
 EPISODES, FILMED_EPISODES = 50, 6
 
 
@@ -65,7 +65,7 @@ def run_demo(
         seed=seed,
         save=folder,
         threads=threads,
-        eval_freq=TIMESTEPS // 16,
+        eval_freq=TIMESTEPS // 12,
         stock=True,
     )
     start = time.perf_counter()
