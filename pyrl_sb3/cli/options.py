@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 EnvId = Annotated[
     str, typer.Argument(metavar="ENV", help="Gymnasium id, such as BipedalWalker-v3.")
 ]
+EnvIdOrResume = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ENV", help="Gymnasium id, such as BipedalWalker-v3; not needed with --resume."
+    ),
+]
 Timesteps = Annotated[
     int | None,
     typer.Option(metavar="N", help="Environment steps to train for [default: tuned per ENV]."),
@@ -51,6 +57,13 @@ Noise = Annotated[
 Buffer = Annotated[
     str | None, typer.Option(metavar="NAME", help="Replay buffer; see `pyrl list buffers`.")
 ]
+Demos = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Demonstrations to learn from, of `pyrl demos record`, or minari:NAME.",
+    ),
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run code that the config names: Python, any package.")
 ]
@@ -59,7 +72,9 @@ NEnvs = Annotated[
     typer.Option(metavar="N", help="Environments side by side [default: as in the config, or 1]."),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
-EvalEpisodes = Annotated[int, typer.Option(metavar="N", help="Episodes of each evaluation.")]
+EvalEpisodes = Annotated[
+    int | None, typer.Option(metavar="N", help="Episodes of each evaluation [default: 10].")
+]
 EvalFreq = Annotated[
     int | None,
     typer.Option(
@@ -68,10 +83,45 @@ EvalFreq = Annotated[
         "[default: a twentieth of the run].",
     ),
 ]
+
+
+def _threads(text: str) -> int | None:
+    try:
+        return None if text == "auto" else int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a valid integer, nor auto.") from error
+
+
 Threads = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="PyTorch's threads [default: OMP_NUM_THREADS, or the cores up to 4]."
+        parser=_threads,
+        metavar="N",
+        help="PyTorch's threads; auto, the default, takes OMP_NUM_THREADS, or the cores up to 4.",
+    ),
+]
+SaveFreq = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Environment steps between checkpoints, 0 for none unless the run is stopped "
+        "[default: a tenth of the run, at least 10000].",
+    ),
+]
+KeepLast = Annotated[int | None, typer.Option(metavar="N", help="Checkpoints kept [default: 2].")]
+Exact = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact/--no-exact",
+        help="Whether environments are reset at checkpoints, so that a run that was killed and "
+        "resumed ends as it would have otherwise, bit for bit [default: exact].",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with the run in this folder; --timesteps is then what it is to have in all.",
     ),
 ]
 Stock = Annotated[

@@ -1,9 +1,19 @@
 """`pyrl sac-train ENV` and its siblings."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from pyrl_sb3.cli import options
 from pyrl_sb3.training.agents import AGENTS, Agent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pyrl_sb3.training.request import TrainingResult
 
 _EXAMPLES = {
     "sac": "Pendulum-v1",
@@ -25,13 +35,14 @@ def add_commands(app: typer.Typer) -> None:
             f"{agent.name}-train",
             help=f"Train {agent.title} in ENV and save it under {agent.name}/ENV_1, ENV_2, ...",
             short_help=f"Train {agent.title}.",
-            epilog=f"Examples:  {example}   |   {example} --timesteps 20000 --seed 1 --n-envs 4",
+            epilog=f"Examples:  {example}   |   {example} --timesteps 20000 --seed 1 --n-envs 4"
+            f"   |   pyrl {agent.name}-train --resume {agent.name}/{env}_1",
         )(_command(agent))
 
 
 def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the inner signature
     def train(
-        env: options.EnvId,
+        env: options.EnvIdOrResume = None,
         timesteps: options.Timesteps = None,
         seed: options.Seed = None,
         save: options.Save = None,
@@ -39,44 +50,95 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         overrides: options.Overrides = None,
         noise: options.Noise = None,
         buffer: options.Buffer = None,
+        demos: options.Demos = None,
         trust: options.Trust = False,
         n_envs: options.NEnvs = None,
         device: options.Device = "auto",
-        eval_episodes: options.EvalEpisodes = 10,
+        eval_episodes: options.EvalEpisodes = None,
         eval_freq: options.EvalFreq = None,
+        save_freq: options.SaveFreq = None,
+        keep_last: options.KeepLast = None,
+        exact: options.Exact = None,
+        resume: options.Resume = None,
         threads: options.Threads = None,
         stock: options.Stock = False,
         verbose: options.Verbose = False,
     ) -> int:
-        from pyrl_sb3.training.progress import ProgressReport
-        from pyrl_sb3.training.request import TrainingRequest
-        from pyrl_sb3.training.run import train as run
-
-        request = TrainingRequest(
-            agent=agent.name,
-            env_id=env,
-            timesteps=timesteps,
-            seed=seed,
-            save=save,
-            config=config,
-            overrides=tuple(overrides or ()),
-            noise=noise,
-            buffer=buffer,
-            trust=trust,
-            n_envs=n_envs,
-            device=device,
-            eval_episodes=eval_episodes,
-            eval_freq=eval_freq,
-            threads=threads,
-            stock=stock,
-        )
-        console = options.console_for_log()
-        result = run(request, [ProgressReport(console)])
-        if result.stopped_by:
-            return options.say_stopped(console, result)
-        console.print(f"final evaluation: {result.evaluation}")
-        console.print(f"model saved: {result.model}", markup=False)
-        console.print(f"test it: pyrl {agent.name}-test {env} {result.folder}", markup=False)
-        return 0
+        asked = {
+            "agent": agent.name,
+            "env_id": env,
+            "timesteps": timesteps,
+            "seed": seed,
+            "save": save,
+            "config": config,
+            "overrides": (*(overrides or ()), *_demonstrations(demos)) or None,
+            "noise": noise,
+            "buffer": buffer,
+            "trust": trust or None,
+            "n_envs": n_envs,
+            "device": device if device != "auto" else None,
+            "eval_episodes": eval_episodes,
+            "eval_freq": eval_freq,
+            "save_freq": save_freq,
+            "keep_last": keep_last,
+            "exact": exact,
+            "threads": threads,
+            "stock": stock or None,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
+        return _run(agent, given, resume)
 
     return train
+
+
+def _demonstrations(source: str | None) -> tuple[str, ...]:
+    """`--demos` as the setting it stands for, with a path that holds wherever a run is resumed."""
+    if source is None:
+        return ()
+    path = source if source.startswith("minari:") else str(Path(source).absolute())
+    return (f"demonstrations={json.dumps(path)}",)
+
+
+def _run(agent: Agent, given: Mapping[str, Any], resume: Path | None) -> int:
+    """
+    Train, or go on training, and say what came of it.
+
+    Args:
+        agent: that learns.
+        given: what the command line says of a `TrainingRequest`.
+        resume: the run to go on with.
+    """
+    from pyrl_sb3.training import resume as resuming
+    from pyrl_sb3.training.errors import InputError, RunStoppedError
+    from pyrl_sb3.training.progress import ProgressReport
+    from pyrl_sb3.training.request import TrainingRequest
+    from pyrl_sb3.training.run import train
+
+    console = options.console_for_log()
+    callbacks = [ProgressReport(console)]
+    try:
+        if resume is not None:
+            resuming.refuse_changes(resume, given)
+            changes = {name: given[name] for name in resuming.CHANGEABLE if name in given}
+            result = resuming.resume(resume, **changes, callbacks=callbacks)
+        elif "env_id" in given:
+            result = train(TrainingRequest(**given), callbacks)
+        else:
+            raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
+    except RunStoppedError as error:
+        typer.echo(f"pyrl: {error}", err=True)
+        return 1
+    return _say(console, agent, result)
+
+
+def _say(console: "Console", agent: Agent, result: "TrainingResult") -> int:
+    if result.stopped_by:
+        code = options.say_stopped(console, result)
+        line = f"go on: pyrl {agent.name}-train --resume {result.folder}"
+        console.print(line, markup=False)
+        return code
+    if result.evaluation:
+        console.print(f"final evaluation: {result.evaluation}")
+    console.print(f"model saved: {result.model}", markup=False)
+    console.print(f"test it: pyrl {agent.name}-test {result.env_id} {result.folder}", markup=False)
+    return 0

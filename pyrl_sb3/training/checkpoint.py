@@ -12,6 +12,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from pyrl_sb3.training.errors import first_line
 from pyrl_sb3.training.folders import MODEL, sync_file
 from pyrl_sb3.training.kept import load_buffer, save_buffer
 from pyrl_sb3.training.randomness import random_states, restore_random_states
@@ -31,6 +32,8 @@ BUFFER = "replay_buffer"
 _STATE = "state"
 
 Save = Callable[[OffPolicyAlgorithm, Path], None]
+
+_ELSE = "where there is an earlier one, deleting that folder makes way for it"
 
 # What `learn()` sets anew from its arguments and the clock.
 _OF_LEARN = ("_total_timesteps", "_num_timesteps_at_start", "start_time")
@@ -62,6 +65,7 @@ def write_checkpoint(
     moment: Moment,
     save: Save,
     before: Path | None = None,
+    log_sizes: Mapping[str, int] | None = None,
 ) -> None:
     """
     Write everything into an empty folder, and through to the disk.
@@ -73,6 +77,7 @@ def write_checkpoint(
         moment: now.
         save: writes the model in SB3's format, for whoever wants to try it.
         before: an earlier checkpoint, unchanged parts of whose replay buffer are linked.
+        log_sizes: see `keep_logs`.
 
     Raises:
         OSError: no space is left, for example.
@@ -83,6 +88,7 @@ def write_checkpoint(
     tree = {
         "format": FORMAT,
         "moment": asdict(moment),
+        "log_sizes": capture(dict(log_sizes or {})),
         "buffer": save_buffer(model.replay_buffer, folder / BUFFER, earlier),
         **_parts(model, callbacks),
     }
@@ -149,13 +155,14 @@ class Checkpoint:
             self._tree: Mapping[str, Tree] = read_tree(folder, _STATE)
             version = self._tree["format"]
         except Exception as error:  # whatever reading a damaged file comes to
-            raise StateError(f"{folder} is damaged: {error}") from error
+            raise StateError(f"{folder} is damaged: {first_line(error)}; {_ELSE}") from error
         if version != FORMAT:
             raise StateError(
                 f"{folder} has format {version!r}, and this version of pyrl-sb3 reads {FORMAT}: "
                 "update pyrl-sb3"
             )
         self.moment = Moment(**self._tree["moment"])
+        self.log_sizes: dict[str, int] = restore(self._tree["log_sizes"], None)
 
     def restore(self, model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> None:
         """
@@ -168,7 +175,8 @@ class Checkpoint:
             self._restore_weights(model)
             self._restore_parts(model, callbacks)
         except Exception as error:  # whatever damaged files come to
-            raise StateError(f"{self.folder} cannot be resumed from: {error}") from error
+            what = f"{self.folder} cannot be resumed from: {first_line(error)}"
+            raise StateError(f"{what}; {_ELSE}") from error
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL

@@ -15,6 +15,7 @@ from pyrl_sb3.buffers.shards import sync_folder
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment, Save, write_checkpoint
 from pyrl_sb3.training.environments import RenewableVecEnv
 from pyrl_sb3.training.kept import end_episodes
+from pyrl_sb3.training.logs import keep_logs
 from pyrl_sb3.training.models import save_model
 
 log = logging.getLogger("pyrl_sb3")
@@ -129,6 +130,7 @@ class Checkpoints(BaseCallback):
         keep_last: how many remain.
         exact: reset the environments at checkpoints.
         save: writes the model; `save_model` unless said.
+        logs_of: the folder of a run whose logs are kept with each checkpoint.
     """
 
     model: OffPolicyAlgorithm
@@ -141,6 +143,7 @@ class Checkpoints(BaseCallback):
         keep_last: int = 2,
         exact: bool = True,
         save: Save = save_model,
+        logs_of: Path | None = None,
     ) -> None:
         super().__init__()
         self.folder = CheckpointFolder(folder)
@@ -148,13 +151,18 @@ class Checkpoints(BaseCallback):
         self.keep_last = keep_last
         self.exact = exact
         self.save = save
+        self.logs_of = logs_of
         self.begin_with: Checkpoint | None = None
         self._due: int | None = None
         self._wanted = False
 
-    def resume(self, model: OffPolicyAlgorithm) -> bool:
+    def resume(self, model: OffPolicyAlgorithm, checkpoint: Checkpoint | None = None) -> bool:
         """
-        Let the next `learn(..., reset_num_timesteps=False)` go on from the latest checkpoint.
+        Let the next `learn(..., reset_num_timesteps=False)` go on from a checkpoint.
+
+        Args:
+            model: of the same build as the one it was taken from.
+            checkpoint: which; by default the latest.
 
         Returns:
             whether there is one.
@@ -162,11 +170,13 @@ class Checkpoints(BaseCallback):
         Raises:
             StateError: it is damaged; `learn` raises it where it does not fit the model.
         """
-        latest = self.folder.latest()
-        if latest is None:
-            return False
-        self.begin_with = Checkpoint(latest)
-        model.num_timesteps = self.begin_with.moment.timesteps
+        if checkpoint is None:
+            latest = self.folder.latest()
+            if latest is None:
+                return False
+            checkpoint = Checkpoint(latest)
+        self.begin_with = checkpoint
+        model.num_timesteps = checkpoint.moment.timesteps
         return True
 
     def _on_step(self) -> bool:
@@ -204,7 +214,8 @@ class Checkpoints(BaseCallback):
             self._restart(moment)
 
         def write(folder: Path, before: Path | None) -> None:
-            write_checkpoint(folder, self.model, others, moment, self.save, before)
+            logs = keep_logs(self.logs_of, folder) if self.logs_of else {}
+            write_checkpoint(folder, self.model, others, moment, self.save, before, logs)
 
         path = self.folder.add(moment.timesteps, write, self.keep_last)
         if reset:

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class RunStoppedError(RuntimeError):
+    """A run that could not go on, through no fault of what was asked; the message is one line."""
+
+
 def require_package(name: str, extra: str) -> None:
     """Raise InputError, naming the extra that brings it, when a package is not installed."""
     if find_spec(name) is None:

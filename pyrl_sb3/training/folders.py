@@ -1,5 +1,6 @@
 """Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pyrl_sb3.training.errors import InputError
 
 MODEL = "model.zip"
 BEST_MODEL = "best_model.zip"
+CHECKPOINTS = "checkpoints"
 
 
 def _file_name(env_id: str) -> str:
@@ -44,6 +46,21 @@ def new_run_folder(root: Path, env_id: str) -> Path:
             with suppress(FileExistsError):  # another run has just taken the number
                 folder.mkdir()
                 return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a run's folder; raise InputError where one does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            # The lock goes with the process, however that ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder} is in use: another process is training there") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:

@@ -39,6 +39,9 @@ class TrainingRequest:
         eval_episodes: episodes of each evaluation.
         threads: of PyTorch.
         stock: run SB3's algorithm instead of ours, with our policy and buffer.
+        save_freq: environment steps between checkpoints; 0 takes one only when the run is stopped.
+        keep_last: checkpoints that remain.
+        exact: reset the environments at checkpoints, so that a run that is resumed does the same.
 
     Raises:
         InputError: a number is too small.
@@ -60,11 +63,14 @@ class TrainingRequest:
     eval_episodes: int = 10
     threads: int | None = None
     stock: bool = False
+    save_freq: int | None = None
+    keep_last: int = 2
+    exact: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("timesteps", "n_envs", "eval_episodes", "threads"):
+        for name in ("timesteps", "n_envs", "eval_episodes", "threads", "keep_last"):
             require_at_least(1, name, getattr(self, name))
-        for name in ("seed", "eval_freq"):
+        for name in ("seed", "eval_freq", "save_freq"):
             require_at_least(0, name, getattr(self, name))
 
 
@@ -74,6 +80,7 @@ class TrainingResult:
     What became of a run.
 
     Attributes:
+        env_id: where it learned.
         folder: everything it wrote.
         model: the trained model's file.
         timesteps: environment steps it took.
@@ -81,6 +88,7 @@ class TrainingResult:
         stopped_by: the signal that ended it early.
     """
 
+    env_id: str
     folder: Path
     model: Path
     timesteps: int

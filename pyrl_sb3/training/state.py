@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from pyrl_sb3.training.errors import InputError
+
 Tree = Any  # what JSON holds, with arrays as leaves
 
 _NOTHING = object()  # stands for what cannot be captured
@@ -24,7 +26,7 @@ _PLAIN = (bool, int, float, str, type(None))
 _OPAQUE = (type, FunctionType, MethodType, ModuleType, th.nn.Module, th.optim.Optimizer, th.Tensor)
 
 
-class StateError(ValueError):
+class StateError(InputError):
     """Captured state does not fit the object it is to be put into."""
 
 

@@ -1,0 +1,163 @@
+"""What a run was: `run.yml` and `config.yml` in its folder."""
+
+import dataclasses
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyrl_sb3 import __version__
+from pyrl_sb3.config import Experiment
+from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.request import TrainingRequest
+
+FACTS = "run.yml"
+
+# What the numbers of a run may depend on.
+_PACKAGES = (
+    *("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium"),
+    *("gymnasium-robotics", "mujoco", "Box2D"),
+)
+
+
+def write_facts(
+    folder: Path, request: TrainingRequest, experiment: Experiment, uses: Sequence[Record]
+) -> None:
+    """
+    Write what a run is, before it begins.
+
+    Args:
+        folder: of the run.
+        request: with everything that was left open filled in.
+        experiment: the hyperparameters.
+        uses: the components, by their names in the registry and with their versions.
+    """
+    asked = {name: _written(value) for name, value in vars(request).items()}
+    asked["save"] = str(folder.parent)
+    facts = {
+        "pyrl_sb3": __version__,
+        **_circumstances(),
+        "request": asked,
+        "source": experiment.source,
+        "components": list(uses),
+        "resumed": [],
+    }
+    _write(folder / FACTS, facts)
+    write_whole(folder / CONFIG, lambda part: part.write_text(experiment.as_yaml(), "utf-8"))
+
+
+def _written(value: Any) -> Any:
+    """As YAML has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "command": list(sys.argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "git": git_state(Path.cwd()),
+    }
+
+
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(facts), sort_keys=False)
+    write_whole(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results may depend on."""
+    there = {}
+    for name in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            there[name] = metadata.version(name)
+    return {"python": platform.python_version(), **there}
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return commit and cleanliness of the repository around a folder; None outside of one."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+
+    def ask(*arguments: str) -> str | None:
+        done = subprocess.run(
+            [git, "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "changed": bool(ask("status", "--porcelain", "-uno"))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """
+    What `run.yml` says.
+
+    Attributes:
+        request: as it was completed when the run began.
+        timesteps: that the run is to have in the end; resuming may have raised them.
+        components: the components, see `write_facts`.
+        versions: of the packages then.
+    """
+
+    request: TrainingRequest
+    timesteps: int
+    components: list[Record]
+    versions: dict[str, str]
+
+
+def read_facts(folder: Path) -> Facts:
+    """
+    Read what a run was.
+
+    Raises:
+        InputError: it is not there, or not as it was written.
+    """
+    path = folder / FACTS
+    try:
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        request = TrainingRequest(**{k: _read(k, v) for k, v in facts["request"].items()})
+        totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
+        return Facts(request, int(totals[-1]), list(facts["components"]), dict(facts["versions"]))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as a run's: {first_line(error)}") from error
+
+
+def _read(name: str, value: Any) -> Any:
+    """A field of `TrainingRequest` as YAML has it; paths are among its annotations."""
+    if isinstance(value, list):
+        return tuple(value)
+    is_path = "Path" in str(TrainingRequest.__annotations__.get(name))
+    return Path(value) if is_path and value is not None else value
+
+
+def add_resumption(folder: Path, after: int, timesteps: int) -> None:
+    """
+    Note in `run.yml` that a run goes on.
+
+    Args:
+        folder: of the run.
+        after: so many environment steps.
+        timesteps: that it is to have in the end.
+    """
+    path = folder / FACTS
+    facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    facts["resumed"].append({"after": after, "timesteps": timesteps, **_circumstances()})
+    _write(path, facts)

@@ -1,0 +1,134 @@
+"""The training itself, from a model that is set up to its last evaluation."""
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+
+from pyrl_sb3.training.checkpoint import Save
+from pyrl_sb3.training.checkpoints import CheckpointFolder, Checkpoints
+from pyrl_sb3.training.errors import RunStoppedError
+from pyrl_sb3.training.evaluation import Evaluation, PeriodicEvaluation, evaluate
+from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL
+from pyrl_sb3.training.models import save_model
+from pyrl_sb3.training.request import TrainingRequest, TrainingResult
+from pyrl_sb3.training.setup import Run
+from pyrl_sb3.training.signals import StopAskedError, StopCallback, StopSignals
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def learn(
+    run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv, callbacks: Sequence[BaseCallback]
+) -> TrainingResult:
+    """
+    Train, evaluate, save.
+
+    Args:
+        run: what to do, and from which checkpoint on.
+        model: set up; the weights of the checkpoint are loaded here.
+        eval_env: for evaluations.
+        callbacks: besides those of the experiment.
+    """
+    request, path = run.request, run.folder / MODEL
+    assert request.timesteps is not None
+    ours = [each.load()(**each.params) for each in run.experiment.callback]
+    save: Save = partial(save_model, uses=run.uses)
+    with StopSignals() as signals:
+        checkpoints = _checkpoints(run, save)
+        every = [checkpoints, StopCallback(signals), *callbacks, *ours]
+        if request.eval_freq != 0:
+            every.append(_periodic_evaluation(eval_env, run, signals, _SaveBest(run.folder, save)))
+        if run.checkpoint:
+            checkpoints.resume(model, run.checkpoint)
+        left = request.timesteps - model.num_timesteps
+        model.learn(left, callback=every, reset_num_timesteps=not run.checkpoint)
+        if signals.received:
+            checkpoints.take()  # first, since whoever asked to stop may not wait for long
+        save(model, path)
+        evaluation = _final_evaluation(model, eval_env, request, signals)
+        if signals.received or request.save_freq:
+            checkpoints.take()
+    return TrainingResult(
+        request.env_id, run.folder, path, model.num_timesteps, evaluation, signals.received
+    )
+
+
+@contextmanager
+def stops_in_one_line(run: Run) -> Iterator[None]:
+    """Raise RunStoppedError, saying how to go on, where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        what = f"{error.strerror}: {error.filename or run.folder}"
+        latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+        if latest is None:
+            raise RunStoppedError(f"{what}; there is no checkpoint yet to go on from") from error
+        raise RunStoppedError(
+            f"{what}; {latest} is whole: make room, then go on with "
+            f"`pyrl {run.request.agent}-train --resume {run.folder}`"
+        ) from error
+
+
+def _checkpoints(run: Run, save: Save) -> Checkpoints:
+    return Checkpoints(
+        run.folder / CHECKPOINTS,
+        save_freq=run.request.save_freq or None,
+        keep_last=run.request.keep_last,
+        exact=run.request.exact,
+        save=save,
+        logs_of=run.folder,
+    )
+
+
+class _SaveBest(BaseCallback):
+    """Saves model and statistics together: SB3's evaluation saves the model alone."""
+
+    model: OffPolicyAlgorithm
+
+    def __init__(self, folder: Path, save: Save) -> None:
+        super().__init__()
+        self.path = folder / BEST_MODEL
+        self.save = save
+
+    def _on_step(self) -> bool:
+        self.save(self.model, self.path)
+        return True
+
+
+def _periodic_evaluation(
+    eval_env: VecEnv, run: Run, signals: StopSignals, on_new_best: BaseCallback
+) -> BaseCallback:
+    request = run.request
+    assert request.timesteps is not None
+    assert request.n_envs is not None
+    every = request.eval_freq or max(request.timesteps // 20, 500)
+    return PeriodicEvaluation(
+        eval_env,
+        verbose=0,
+        signals=signals,
+        callback_on_new_best=on_new_best,
+        n_eval_episodes=request.eval_episodes,
+        eval_freq=max(every // request.n_envs, 1),
+        log_path=str(run.folder),
+    )
+
+
+def _final_evaluation(
+    model: OffPolicyAlgorithm, eval_env: VecEnv, request: TrainingRequest, signals: StopSignals
+) -> Evaluation | None:
+    env = model.get_env()
+    assert env is not None
+    sync_envs_normalization(env, eval_env)
+    try:
+        signals.check()
+        return evaluate(model, eval_env, request.eval_episodes, signals.check)
+    except StopAskedError:
+        return None

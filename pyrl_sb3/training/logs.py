@@ -1,0 +1,116 @@
+"""The files a run logs to, continued where a checkpoint left them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from stable_baselines3.common.logger import (
+    CSVOutputFormat,
+    KVWriter,
+    Logger,
+    TensorBoardOutputFormat,
+    configure,
+)
+from stable_baselines3.common.monitor import Monitor
+
+from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, write_whole
+
+PROGRESS = "progress.csv"
+EVALUATIONS = "evaluations.npz"
+_BEST = (BEST_MODEL, statistics_file(Path(BEST_MODEL)).name)
+_KEPT = "run"
+
+
+def log_formats() -> list[str]:
+    """Return what SB3's logger is to write: TensorBoard's file only where that is installed."""
+    return ["csv", "tensorboard"] if find_spec("tensorboard") else ["csv"]
+
+
+def new_logger(run: Path) -> Logger:
+    """Return a logger for a new run."""
+    return configure(str(run), log_formats())
+
+
+def keep_logs(run: Path, checkpoint: Path) -> dict[str, int]:
+    """
+    Keep what a run has logged with a checkpoint.
+
+    Files that are only added to stay where they are; of these the sizes are returned.
+    """
+    kept = checkpoint / _KEPT
+    kept.mkdir()
+    for name in (PROGRESS, EVALUATIONS):
+        if (run / name).is_file():
+            write_whole(kept / name, partial(shutil.copyfile, run / name))
+    for name in _BEST:  # replaced as a whole when there is a better one, so a link will do
+        if (run / name).is_file():
+            _link_or_copy(run / name, kept / name)
+    return {file.name: file.stat().st_size for file in _monitors(run)}
+
+
+def put_back_logs(run: Path, checkpoint: Path, sizes: dict[str, int]) -> None:
+    """Make a run's logs what they were at a checkpoint; what was logged later is dropped."""
+    kept = checkpoint / _KEPT
+    for name in (PROGRESS, EVALUATIONS, *_BEST):
+        if (kept / name).is_file():
+            write_whole(run / name, partial(shutil.copyfile, kept / name))
+        else:
+            (run / name).unlink(missing_ok=True)
+    for file in _monitors(run):
+        size = sizes.get(file.name, 0)
+        if file.stat().st_size > size:
+            os.truncate(file, size)
+
+
+def continued_logger(run: Path, timesteps: int) -> Logger:
+    """
+    Return a logger that adds to the logs of a run.
+
+    Args:
+        run: with the logs as they were at a checkpoint.
+        timesteps: of that checkpoint. TensorBoard shows nothing that was logged later before.
+    """
+    formats: list[KVWriter] = [_continued_csv(run / PROGRESS)]
+    if "tensorboard" in log_formats():
+        formats.append(_continued_tensorboard(run, timesteps))
+    return Logger(str(run), formats)
+
+
+def _continued_csv(path: Path) -> CSVOutputFormat:
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    # SB3's writer empties the file it opens, so it gets another one, which then takes its place.
+    part = path.with_name(f".{path.name}.part")
+    writer = CSVOutputFormat(str(part))
+    writer.file.write(text)
+    writer.file.flush()
+    writer.keys = text.partition("\n")[0].split(writer.separator) if text else []
+    part.replace(path)
+    return writer
+
+
+def _continued_tensorboard(run: Path, timesteps: int) -> TensorBoardOutputFormat:
+    from tensorboard.compat.proto.event_pb2 import (  # type: ignore[import-untyped]
+        Event,
+        SessionLog,
+    )
+
+    writer = TensorBoardOutputFormat(str(run))
+    # What SummaryWriter(purge_step=) does; SB3 does not pass that on.
+    start = Event(step=timesteps + 1, session_log=SessionLog(status=SessionLog.START))
+    writer.writer._get_file_writer().add_event(start)  # type: ignore[no-untyped-call]
+    return writer
+
+
+def _monitors(run: Path) -> Iterator[Path]:
+    yield from sorted(run.glob(f"*.{Monitor.EXT}"))
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    with suppress(OSError):  # no links on this file system
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)

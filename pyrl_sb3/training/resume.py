@@ -1,0 +1,190 @@
+"""Going on with a run that was killed, stopped, or is to be longer."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.environments import env_spec
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.facts import FACTS, Facts, add_resumption, read_facts, versions
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held
+from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.learning import learn, stops_in_one_line
+from pyrl_sb3.training.logs import put_back_logs
+from pyrl_sb3.training.models import check_device, set_threads
+from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
+from pyrl_sb3.training.run import checked_experiment, say_what
+from pyrl_sb3.training.setup import Run, set_up
+
+log = logging.getLogger("pyrl_sb3")
+
+# What may be another than when the run began; a device or a number of threads may round otherwise.
+CHANGEABLE = ("timesteps", "device", "threads", "keep_last", "trust")
+
+
+def resume(
+    folder: Path,
+    *,
+    timesteps: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    keep_last: int | None = None,
+    trust: bool = False,
+    callbacks: Sequence[BaseCallback] = (),
+) -> TrainingResult:
+    """
+    Go on with a run from its latest checkpoint; everything else is as in `train`.
+
+    Args:
+        folder: of the run.
+        timesteps: environment steps it is to have in the end, those it has had included.
+        device: as in `TrainingRequest`; by default that which the run began with.
+        threads: likewise.
+        keep_last: likewise.
+        trust: run code that the run's config names.
+        callbacks: those that were there before go on where they were.
+
+    Returns:
+        what became of it; of a run that was finished already, what there is.
+
+    Raises:
+        InputError: there is nothing to go on with, or it is damaged.
+        ConfigError, RunStoppedError: as `train`.
+    """
+    require_at_least(1, "timesteps", timesteps)
+    facts = read_facts(find_run(folder))
+    checkpoint = _latest(folder, facts.request.agent)
+    done = checkpoint.moment.timesteps
+    request = dataclasses.replace(
+        facts.request,
+        env_id=env_spec(facts.request.env_id).id,
+        config=folder / CONFIG,  # with all that was changed on the command line
+        overrides=(),
+        noise=None,
+        buffer=None,
+        trust=trust,
+        timesteps=_total(folder, facts, done, timesteps),
+        device=check_device(device or facts.request.device),
+        keep_last=keep_last or facts.request.keep_last,
+    )
+    assert request.timesteps is not None
+    if done >= request.timesteps:
+        log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
+        log.info("--timesteps N, with more than these, goes on with it")
+        return TrainingResult(request.env_id, folder, folder / MODEL, done, None, None)
+    request = dataclasses.replace(request, threads=set_threads(threads or facts.request.threads))
+    return _go_on(folder, facts, request, checkpoint, callbacks)
+
+
+def _go_on(
+    folder: Path,
+    facts: Facts,
+    request: TrainingRequest,
+    checkpoint: Checkpoint,
+    callbacks: Sequence[BaseCallback],
+) -> TrainingResult:
+    assert request.timesteps is not None
+    agent = AGENTS[request.agent]
+    experiment = checked_experiment(agent.stock() if request.stock else agent, request)
+    _say_versions(facts)
+    run = Run(
+        folder=folder,
+        request=request,
+        experiment=experiment,
+        uses=facts.components,
+        checkpoint=checkpoint,
+    )
+    with stops_in_one_line(run), held(folder), ExitStack() as opened:
+        put_back_logs(folder, checkpoint.folder, checkpoint.log_sizes)
+        add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
+        model, eval_env = set_up(run, opened)
+        say_what(run, model)
+        return learn(run, model, eval_env, callbacks)
+
+
+def _say_versions(facts: Facts) -> None:
+    now = versions()
+    for name, version in facts.versions.items():
+        if now.get(name) != version:
+            log.info("%s was %s and is %s: numbers may differ", name, version, now.get(name))
+
+
+def find_run(path: Path) -> Path:
+    """
+    Return `path` if it is a run's folder.
+
+    Raises:
+        InputError: it is not; names the nearest that is.
+    """
+    if (path / FACTS).is_file():
+        return path
+    within = [parent for parent in path.absolute().parents[:2] if (parent / FACTS).is_file()]
+    if within:
+        raise InputError(f"{path} is a part of a run; did you mean {_short(within[0])}?")
+    if path.is_dir():
+        runs = sorted(entry.parent.name for entry in path.glob(f"*/{FACTS}"))
+        there = f"; in it are {', '.join(runs)}" if runs else ""
+        raise InputError(f"{path} is no run's folder: it has no {FACTS}{there}")
+    near = path.parent
+    runs = [run.parent.name for run in near.glob(f"*/{FACTS}")] if near.is_dir() else []
+    raise InputError(f"no run at {path}{did_you_mean(path.name, runs)}")
+
+
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def refuse_changes(folder: Path, given: Mapping[str, Any]) -> None:
+    """
+    Check options that were given besides the run to resume: they must be the run's.
+
+    Args:
+        folder: of the run.
+        given: attributes of `TrainingRequest`, those that were given only.
+
+    Raises:
+        InputError: naming one that differs.
+    """
+    request = read_facts(find_run(folder)).request
+    if request.agent != given["agent"]:
+        raise InputError(f"{folder} is a run of {request.agent}-train, not {given['agent']}-train")
+    given = {**given, "env_id": env_spec(given.get("env_id", request.env_id)).id}
+    for name, value in given.items():
+        there = getattr(request, name)
+        if name not in CHANGEABLE and _comparable(there) != _comparable(value):
+            option = {"env_id": "ENV", "overrides": "--set"}.get(name, f"--{name}")
+            raise InputError(
+                f"{option.replace('_', '-')} {_shown(value)}: {folder} was begun with "
+                f"{_shown(there)}, and --resume takes that from there; leave it out"
+            )
+
+
+def _comparable(value: Any) -> Any:
+    return value.resolve() if isinstance(value, Path) else value
+
+
+def _shown(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _latest(folder: Path, agent: str) -> Checkpoint:
+    path = CheckpointFolder(folder / CHECKPOINTS).latest()
+    if path is None:
+        raise InputError(f"{folder} has no checkpoint: pyrl {agent}-train must begin again")
+    return Checkpoint(path)
+
+
+def _total(folder: Path, facts: Facts, done: int, wanted: int | None) -> int:
+    if wanted is not None and wanted < done:
+        raise InputError(f"--timesteps {wanted}: {folder} has had {done} steps already")
+    return wanted or facts.timesteps

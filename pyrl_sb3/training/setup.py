@@ -1,0 +1,113 @@
+"""A run's environments, model and logs, opened."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from pyrl_sb3.config import ConfigError, Experiment
+from pyrl_sb3.plugins import PluginError
+from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.environments import vector_env
+from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.logs import continued_logger, new_logger
+from pyrl_sb3.training.models import build_model
+from pyrl_sb3.training.request import TrainingRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """
+    A run that can begin, or go on.
+
+    Attributes:
+        folder: where it writes.
+        request: with everything filled in.
+        experiment: the hyperparameters.
+        uses: the components, by their names in the registry and with their versions.
+        checkpoint: where it goes on from; None for the beginning.
+    """
+
+    folder: Path
+    request: TrainingRequest
+    experiment: Experiment
+    uses: Sequence[Record]
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def agent(self) -> Agent:
+        """The agent, in SB3's algorithm where that was asked for."""
+        agent = AGENTS[self.request.agent]
+        return agent.stock() if self.request.stock else agent
+
+
+def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv]:
+    """
+    Return the untrained model and the environment for evaluations.
+
+    Args:
+        run: what for.
+        opened: gets everything that is to be closed.
+
+    Raises:
+        InputError: an argument that nothing but the constructor of the model or of a wrapper
+            objects to.
+        ConfigError, PluginError: see `build_model`.
+    """
+    try:
+        env, eval_env = _environments(run, opened)
+        request = run.request
+        assert request.seed is not None
+        assert request.timesteps is not None
+        model = build_model(
+            run.agent,
+            env,
+            run.experiment,
+            timesteps=request.timesteps,
+            seed=request.seed,
+            device=request.device,
+        )
+    except (InputError, ConfigError, PluginError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{run.agent.title} cannot be made of {run.experiment.source}: {first_line(error)}; "
+            "check the values there and in --set"
+        ) from error
+    moment = run.checkpoint.moment if run.checkpoint else None
+    logger = continued_logger(run.folder, moment.timesteps) if moment else new_logger(run.folder)
+    opened.callback(logger.close)
+    model.set_logger(logger)
+    return model, eval_env
+
+
+def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
+    """Open the environments to learn in, and the one to be evaluated in."""
+    request, experiment = run.request, run.experiment
+    assert request.seed is not None
+    assert request.n_envs is not None
+    learning = evaluating = None
+    if experiment.normalize is not None:
+        keywords = experiment.normalize
+        learning = partial(VecNormalize, **keywords)
+        evaluating = partial(VecNormalize, **{**keywords, "training": False, "norm_reward": False})
+    env_id, n_envs, seed = request.env_id, request.n_envs, request.seed
+    env = vector_env(
+        env_id,
+        n_envs,
+        seed,
+        experiment,
+        monitor=run.folder,
+        continued=run.checkpoint is not None,
+        normalize=learning,
+    )
+    opened.callback(env.close)
+    eval_env = vector_env(env_id, 1, seed + n_envs, experiment, normalize=evaluating)
+    opened.callback(eval_env.close)
+    return env, eval_env
