@@ -14,8 +14,6 @@ from pyrl_sb3.config.expressions import ExpressionError, read_expression
 
 # Classes of the algorithms that the registry does not name.
 ALGORITHMS = {
-    "tqc": "sb3_contrib:TQC",
-    "crossq": "sb3_contrib:CrossQ",
     "dqn": "stable_baselines3:DQN",
     "qrdqn": "sb3_contrib:QRDQN",
 }

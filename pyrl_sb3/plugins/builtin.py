@@ -38,6 +38,19 @@ def pyrl_noise_processes() -> Iterable[NoiseSpec]:
         summary="random actions now and then; eps_0.2+normal_0.1 has noise on the others",
     )
     yield NoiseSpec(
+        name="param",
+        target="pyrl_sb3.noise.parameter:parameter",
+        aliases=("parameter",),
+        scale="target",
+        summary="adaptive noise on the actor's parameters, as far as changes actions by the target",
+    )
+    yield NoiseSpec(
+        name="policy",
+        target="pyrl_sb3.noise.policy:policy",
+        scale=None,
+        summary="another noise in the place of a stochastic policy's own; policy+pink in short",
+    )
+    yield NoiseSpec(
         name="scheduled",
         target="pyrl_sb3.noise.scheduled:scheduled",
         scale=None,
@@ -84,7 +97,7 @@ def pyrl_callbacks() -> Iterable[CallbackSpec]:
 @hookimpl
 def pyrl_policies() -> Iterable[PolicySpec]:
     """The policies of `pyrl_sb3.policies`."""
-    for name in ("ddpg", "td3", "sac"):
+    for name in ("ddpg", "td3", "sac", "tqc"):
         yield PolicySpec(
             name=name,
             target=f"pyrl_sb3.policies:{name.upper()}Policy",
@@ -107,7 +120,7 @@ def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:
 
 @hookimpl
 def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
-    """The algorithms of `pyrl_sb3.algorithms`."""
+    """The algorithms of `pyrl_sb3.algorithms`, and two of sb3-contrib."""
     for name, summary in (
         ("ddpg", "deep deterministic policy gradient (Lillicrap 2016)"),
         ("td3", "twin delayed DDPG (Fujimoto 2018)"),
@@ -117,5 +130,19 @@ def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
             name=name,
             target=f"pyrl_sb3.algorithms:{name.upper()}",
             serves=frozenset({"env", "priority-updates", "importance-weights"}),
+            summary=summary,
+        )
+    for name, attribute, summary in (
+        ("tqc", "TQC", "truncated quantile critics (Kuznetsov 2020), sb3-contrib's"),
+        (
+            "crossq",
+            "CrossQ",
+            "no target networks, batch renormalisation (Bhatt 2024), sb3-contrib's",
+        ),
+    ):
+        yield AlgorithmSpec(
+            name=name,
+            target=f"sb3_contrib:{attribute}",
+            serves=frozenset({"env"}),
             summary=summary,
         )

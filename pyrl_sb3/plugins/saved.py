@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
 MEMBER = "pyrl_components.json"
+# Bytes it may have; a model's takes some hundred.
+_MOST = 2**20
 
 Record = dict[str, Any]
 
@@ -117,25 +120,58 @@ def read_components(path: str | os.PathLike[str]) -> list[Record]:
 
 def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     """
-    Look for what a saved model names, before any of it is loaded.
+    Look for what a saved model names, before any of it is loaded; nothing is imported.
 
     :return: A line for each missing component that acting can do without; SB3's own models name
         nothing.
     :raises MissingPluginError: naming what to install, where acting needs it.
+    :raises PluginError: when its list of components is none.
     """
-    with zipfile.ZipFile(path) as archive:
-        records = json.loads(archive.read(MEMBER)) if MEMBER in archive.namelist() else []
     dispensable = []
-    for record in records:
-        if _exists(record):
+    for record in _checked_records(path):
+        if _may_exist(record):
             continue
         if not _ATTRIBUTES.get(record["kind"], ("", False))[1]:
             raise MissingPluginError(_missing(path, record))
         line = f"{_what(record)} is not installed; acting does without it"
-        if record["distribution"]:
-            line += f" (pip install {record['distribution']}=={record['version']})"
+        if record.get("distribution"):
+            line += f" (pip install {record['distribution']}=={record.get('version')})"
         dispensable.append(line)
     return dispensable
+
+
+def _checked_records(path: str | os.PathLike[str]) -> list[Record]:
+    """The list in a file that may be anybody's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if MEMBER not in archive.namelist():
+                return []
+            with archive.open(MEMBER) as member:
+                content = member.read(_MOST + 1)
+        records = json.loads(content) if len(content) <= _MOST else None
+    except (zipfile.BadZipFile, ValueError, RecursionError):
+        records = None
+    if not (isinstance(records, list) and all(_is_record(record) for record in records)):
+        raise PluginError(f"{path} is damaged: {MEMBER} in it is no list of components")
+    return records
+
+
+def _is_record(record: Any) -> bool:
+    words = ("kind", "target", "distribution", "version", "name")
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(word), (str, type(None))) for word in words)
+        and bool(record.get("kind") and record.get("target"))
+    )
+
+
+def _may_exist(record: Record) -> bool:
+    """Whether its package is installed: to look further would run code that the file names."""
+    package = record["target"].partition(":")[0].partition(".")[0]
+    try:
+        return package == "__main__" or find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def components_of(model: "BaseAlgorithm") -> list[Record]:
@@ -217,14 +253,14 @@ def _rebuild_noise(model: Any, record: Mapping[str, Any]) -> None:
 
 
 def _what(record: Mapping[str, Any]) -> str:
-    return f"{record['kind']} {record['name'] or record['target']!r}"
+    return f"{record['kind']} {record.get('name') or record['target']!r}"
 
 
 def _missing(path: str | os.PathLike[str], record: Mapping[str, Any]) -> str:
     what = _what(record)
-    if not record["distribution"]:
+    if not record.get("distribution"):
         return f"{path} needs {what}, which cannot be imported here and is in no package"
-    package = f"{record['distribution']}=={record['version']}"
+    package = f"{record['distribution']}=={record.get('version')}"
     droppable = _ATTRIBUTES.get(record["kind"], ("", False))[1]
     rest = '; to act without it: missing="drop"' if droppable else ""
     return f"{path} needs {what}, which is not installed: pip install {package}{rest}"

@@ -1,5 +1,6 @@
 """The agents that can be trained by name, and what each is made of."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pkgutil import resolve_name
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.policies import BasePolicy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named combination of algorithm, policy and replay buffer.
 
@@ -21,11 +22,16 @@ class Agent:
     name: str
     algorithm_target: str
     policy_target: str
-    buffer_target: str | None
-    saved_mark: str  # a key that a saved model of this algorithm has, and the others' have not
+    # Keys of its saved models' data that together no other algorithm's have, and one of others'.
+    marks: frozenset[str]
+    foreign_mark: str | None = None
+    buffer_target: str | None = None
+    takes_dicts: bool = True
 
     def stock(self) -> "Agent":
         """The same policy and buffer inside SB3's own algorithm."""
+        if self.algorithm_target.startswith("sb3_contrib:"):
+            return self
         name = self.algorithm_target.rpartition(":")[2]
         return replace(self, algorithm_target=f"stable_baselines3:{name}")
 
@@ -33,6 +39,10 @@ class Agent:
     def is_stock(self) -> bool:
         """Whether the algorithm is SB3's own."""
         return self.algorithm_target.startswith("stable_baselines3:")
+
+    def made(self, data: Container[str]) -> bool:
+        """Tell from the keys of a saved model's data whether it is of this algorithm."""
+        return all(mark in data for mark in self.marks) and self.foreign_mark not in data
 
     @property
     def registered(self) -> str:
@@ -42,7 +52,8 @@ class Agent:
     @property
     def title(self) -> str:
         """The algorithm as papers write it: `HER + SAC`."""
-        return self.name.upper().replace("HER-", "HER + ")
+        title = self.name.upper().replace("HER-", "HER + ")
+        return title.replace("CROSSQ", "CrossQ")
 
     @property
     def needs_goal(self) -> bool:
@@ -65,18 +76,50 @@ class Agent:
         return resolve_name(self.buffer_target) if self.buffer_target else None
 
 
+_QUANTILES = "top_quantiles_to_drop_per_net"
+_ALGORITHMS = (
+    Agent(
+        name="sac",
+        algorithm_target="pyrl_sb3:SAC",
+        policy_target="pyrl_sb3:SACPolicy",
+        marks=frozenset({"ent_coef", "target_update_interval"}),
+        foreign_mark=_QUANTILES,
+    ),
+    Agent(
+        name="td3",
+        algorithm_target="pyrl_sb3:TD3",
+        policy_target="pyrl_sb3:TD3Policy",
+        marks=frozenset({"target_policy_noise"}),
+    ),
+    Agent(
+        name="ddpg",
+        algorithm_target="pyrl_sb3:DDPG",
+        policy_target="pyrl_sb3:DDPGPolicy",
+        marks=frozenset({"target_policy_noise"}),
+    ),
+    Agent(
+        name="tqc",
+        algorithm_target="sb3_contrib:TQC",
+        policy_target="pyrl_sb3:TQCPolicy",
+        marks=frozenset({_QUANTILES}),
+    ),
+    Agent(
+        name="crossq",
+        algorithm_target="sb3_contrib:CrossQ",
+        policy_target="sb3_contrib.crossq.policies:CrossQPolicy",
+        marks=frozenset({"ent_coef", "policy_delay"}),
+        takes_dicts=False,
+    ),
+)
+
+
 def _agents() -> dict[str, Agent]:
-    algorithms = (
-        ("sac", "pyrl_sb3:SAC", "pyrl_sb3:SACPolicy", "ent_coef"),
-        ("td3", "pyrl_sb3:TD3", "pyrl_sb3:TD3Policy", "policy_delay"),
-        ("ddpg", "pyrl_sb3:DDPG", "pyrl_sb3:DDPGPolicy", "policy_delay"),
-    )
-    buffers = (("", None), ("her-", "pyrl_sb3:HerReplayBuffer"))
-    return {
-        prefix + name: Agent(prefix + name, algorithm, policy, buffer, mark)
-        for prefix, buffer in buffers
-        for name, algorithm, policy, mark in algorithms
-    }
+    with_hindsight = [
+        replace(agent, name=f"her-{agent.name}", buffer_target="pyrl_sb3:HerReplayBuffer")
+        for agent in _ALGORITHMS
+        if agent.takes_dicts
+    ]
+    return {agent.name: agent for agent in (*_ALGORITHMS, *with_hindsight)}
 
 
 AGENTS = _agents()

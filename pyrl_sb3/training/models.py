@@ -1,10 +1,6 @@
-"""Models: built from hyperparameters, written to disk, read back."""
+"""Models: built from hyperparameters, written to disk."""
 
-import json
-import logging
 import os
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.plugins import (
@@ -26,11 +22,9 @@ from pyrl_sb3.plugins import (
     make_noise,
     saved,
 )
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import Agent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import statistics_file, write_whole
-
-log = logging.getLogger("pyrl_sb3")
 
 # Networks of this size gain nothing from more threads; on many cores they lose to the waiting.
 _MOST_THREADS = 4
@@ -148,60 +142,3 @@ def save_model(
     statistics = model.get_vec_normalize_env()
     if statistics is not None:
         write_whole(statistics_file(path), lambda part: statistics.save(str(part)))
-
-
-def _check_saved(path: Path, agent: Agent) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            keys = set(json.loads(archive.read("data")))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is no model, or a truncated one: {first_line(error)}") from error
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is no model of Stable-Baselines3: it has no `data`") from error
-    if damaged:
-        raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
-    if agent.saved_mark not in keys:
-        fitting = [other.name for other in AGENTS.values() if other.saved_mark in keys]
-        advice = f"; try {fitting[0]}-test" if fitting else ""
-        raise InputError(f"{path} is no {agent.title} model{advice}")
-
-
-def load_statistics(path: Path, env: VecEnv) -> VecEnv:
-    """Return `env` normalised as the model at `path` saw it in training, and no longer updated."""
-    statistics = statistics_file(path)
-    if not statistics.is_file():
-        return env
-    try:
-        normalized = VecNormalize.load(str(statistics), env)
-    except Exception as error:  # whatever unpickling a damaged file comes to
-        raise InputError(f"{statistics} cannot be read: {first_line(error)}") from error
-    normalized.training = False
-    normalized.norm_reward = False
-    return normalized
-
-
-def load_model(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyAlgorithm:
-    """
-    Read a model for acting, not for further training: it gets no replay buffer to speak of.
-
-    Raises:
-        InputError: the file is missing, truncated, something else, or of another algorithm or
-            environment.
-        MissingPluginError: its policy is of a plugin that is not installed.
-    """
-    _check_saved(path, agent)
-    for line in saved.check_for_acting(path):
-        log.info("%s", line)
-    only_acting: dict[str, object] = {
-        "action_noise": None,
-        "replay_buffer_class": None,
-        "replay_buffer_kwargs": {},
-        "buffer_size": 1,
-    }
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Could not deserialize object")  # only_acting
-            return agent.algorithm.load(path, env, device=device, custom_objects=only_acting)
-    except Exception as error:  # whatever unpickling a foreign file comes to
-        raise InputError(f"{path} cannot be loaded: {first_line(error)}") from error

@@ -15,7 +15,9 @@ from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
 from pyrl_sb3.training.folders import find_model
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
-from pyrl_sb3.training.models import check_device, load_model, load_statistics, set_threads
+from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.models import check_device, set_threads
+from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
 
 log = logging.getLogger("pyrl_sb3")
@@ -44,7 +46,8 @@ class TrialRequest:
         seed: of the environment.
         device: as in PyTorch, or `auto`.
         render_mode: as in `gymnasium.make`.
-        trust: take wrappers from any package, where the run's config names them.
+        trust: run what model and statistics hold, and take wrappers from any package, where the
+            run's config names them.
     """
 
     agent: str
@@ -87,10 +90,10 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         1,
         request.seed,
         experiment,
-        normalize=partial(load_statistics, path),
+        normalize=partial(load_statistics, path, trust=request.trust),
         render_mode=request.render_mode,
     )
-    model = load_model(path, agent, env, device)
+    model = load_model(path, agent, env, device, trust=request.trust)
     env.seed(request.seed)  # loading has just seeded it as in training
     return model, env
 

@@ -107,7 +107,7 @@ def test_list_components(good):
     assert "good/brown" in output
     assert "pyrl/ou      Ornstein-Uhlenbeck" in output
     names = [each["name"] for each in json.loads(run_list("algos", "--json"))]
-    assert names == ["pyrl/ddpg", "pyrl/sac", "pyrl/td3"]
+    assert names == ["pyrl/crossq", "pyrl/ddpg", "pyrl/sac", "pyrl/td3", "pyrl/tqc"]
     with pytest.raises(UnknownComponentError, match="unknown kind of component 'noisy'"):
         run_list("noisy")
 

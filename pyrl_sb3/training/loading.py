@@ -1,0 +1,174 @@
+"""Saved models and their statistics, read for acting, and as strangers' files unless trusted."""
+
+import base64
+import io
+import json
+import logging
+import textwrap
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from pyrl_sb3.plugins import PluginError, saved
+from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.untrusted import (
+    AllocationLimit,
+    check_archive,
+    check_stored,
+    read_member,
+    read_pickle,
+)
+
+log = logging.getLogger("pyrl_sb3")
+
+_DATA, _POLICY = "data", "policy.pth"
+_MOST_DATA = 64 * 2**20
+_MOST_WEIGHTS = 4 * 2**30
+# Building networks may take so many times what is saved of them, and for scratch so much more.
+_TIMES = 4
+_SPARE_TENSORS, _SPARE_BYTES = 100, 64 * 2**20
+
+
+def load_model(
+    path: Path, agent: Agent, env: VecEnv, device: str, *, trust: bool = False
+) -> OffPolicyAlgorithm:
+    """
+    Read a model for acting, not for further training: it gets no replay buffer to speak of.
+
+    Unless trusted, the file is taken for a stranger's: of all that it holds, the spaces, the
+    policy's class and arguments, and the weights are read, none of it by running code, and a new
+    model gets them.
+
+    Raises:
+        InputError: the file is missing, truncated, something else, of another algorithm or
+            environment, or would run code.
+        MissingPluginError: its policy is of a plugin that is not installed.
+    """
+    check_archive(path)
+    data = _data(path)
+    _check_algorithm(path, agent, data)
+    for line in saved.check_for_acting(path):
+        log.info("%s", line)
+    try:
+        model = (
+            _trusted(path, agent, env, device) if trust else _built(path, agent, env, device, data)
+        )
+    except (InputError, PluginError):
+        raise
+    except Exception as error:  # whatever a foreign file comes to
+        raise InputError(f"{path} cannot be loaded: {_complaint(error)}") from error
+    _check_weights(path, model.policy)
+    return model
+
+
+def _data(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(read_member(path, _DATA, _MOST_DATA))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is no model: its `data` is no JSON") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} is no model: its `data` is no mapping")
+    return data
+
+
+def _check_algorithm(path: Path, agent: Agent, data: Mapping[str, Any]) -> None:
+    if agent.made(data):
+        return
+    fitting = [other.name for other in AGENTS.values() if other.made(data)]
+    advice = f"; try {fitting[0]}-test" if fitting else ""
+    raise InputError(f"{path} is no {agent.title} model{advice}")
+
+
+def _trusted(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyAlgorithm:
+    only_acting: dict[str, object] = {
+        "action_noise": None,
+        "replay_buffer_class": None,
+        "replay_buffer_kwargs": {},
+        "buffer_size": 1,
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Could not deserialize object")  # only_acting
+        return agent.algorithm.load(path, env, device=device, custom_objects=only_acting)
+
+
+def _built(
+    path: Path, agent: Agent, env: VecEnv, device: str, data: Mapping[str, Any]
+) -> OffPolicyAlgorithm:
+    policy = _value(path, data, "policy_class")
+    keywords = _value(path, data, "policy_kwargs")
+    if not (isinstance(policy, type) and issubclass(policy, BasePolicy)):
+        raise InputError(f"{path}: its policy_class is no policy")
+    if not isinstance(keywords, dict):
+        raise InputError(f"{path}: its policy_kwargs are no mapping")
+    env = agent.algorithm._wrap_env(env)
+    observations, actions = (
+        _value(path, data, f"{kind}_space") for kind in ("observation", "action")
+    )
+    _check_spaces(path, observations, actions)
+    check_for_correct_spaces(env, observations, actions)
+    content = read_member(path, _POLICY, _MOST_WEIGHTS)
+    tensors = check_stored(path, _POLICY, content)
+    arguments: dict[str, Any] = {"policy_kwargs": _for_policies(keywords), "buffer_size": 1}
+    if data.get("use_sde") is True:
+        arguments["use_sde"] = True
+    with AllocationLimit(
+        tensors=_TIMES * tensors + _SPARE_TENSORS, size=_TIMES * len(content) + _SPARE_BYTES
+    ):
+        model = agent.algorithm(policy, env, device=device, **arguments)
+    weights = th.load(io.BytesIO(content), map_location=model.device, weights_only=True)
+    model.policy.load_state_dict(weights)
+    steps = data.get("num_timesteps")
+    model.num_timesteps = steps if isinstance(steps, int) else 0
+    return model
+
+
+def _for_policies(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Without what SB3 adds itself, and what it has written in other ways in earlier versions."""
+    kept = {key: value for key, value in keywords.items() if key not in ("use_sde", "device")}
+    match kept.get("net_arch"):
+        case [dict() as only]:  # before SB3 1.8
+            kept["net_arch"] = only
+    return kept
+
+
+def _value(path: Path, data: Mapping[str, Any], key: str) -> Any:
+    """Return what a model was saved with; for `policy_kwargs` that may be missing."""
+    value = data.get(key, {} if key == "policy_kwargs" else None)
+    if not (isinstance(value, dict) and ":serialized:" in value):
+        return value
+    try:
+        content = base64.b64decode(value[":serialized:"], validate=True)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {key} cannot be read: {first_line(error)}") from error
+    return read_pickle(content, f"{path}: {key}")
+
+
+def _check_spaces(path: Path, *found: object) -> None:
+    for space in found:
+        if not isinstance(space, spaces.Space):
+            raise InputError(f"{path} is no model: its spaces are missing")
+
+
+def _complaint(error: Exception) -> str:
+    """Return the line of an error that says what is wrong; PyTorch's has it second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):
+        return textwrap.shorten(f"its weights do not fit: {lines[1].rstrip('.:')}", 200)
+    return textwrap.shorten(first_line(error), 300)
+
+
+def _check_weights(path: Path, policy: BasePolicy) -> None:
+    for name, tensor in policy.state_dict().items():
+        if not bool(th.isfinite(tensor).all()):
+            raise InputError(f"{path}: its weights {name} are not all finite numbers")

@@ -1,0 +1,92 @@
+"""Observation statistics that were saved with a model."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.folders import statistics_file
+from pyrl_sb3.training.untrusted import Captured, read_pickle
+
+_MOST = 64 * 2**20
+
+
+def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
+    """
+    Return `env` normalised as the model at `path` saw it in training, and no longer updated.
+
+    Unless trusted, the file is read without running any of it.
+
+    Raises:
+        InputError: damaged, of other observations, or it would run code.
+    """
+    statistics = statistics_file(path)
+    if not statistics.is_file():
+        return env
+    try:
+        normalized = VecNormalize.load(str(statistics), env) if trust else _read(statistics, env)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file comes to
+        raise InputError(f"{statistics} cannot be read: {first_line(error)}") from error
+    normalized.training = False
+    normalized.norm_reward = False
+    return normalized
+
+
+def _read(statistics: Path, env: VecEnv) -> VecNormalize:
+    if statistics.stat().st_size > _MOST:
+        raise InputError(f"{statistics} is larger than {_MOST} bytes")
+    captured = read_pickle(statistics.read_bytes(), str(statistics))
+    state = _state(captured, "VecNormalize")
+    moments: Any = state.get("obs_rms")
+    norm_obs = state["norm_obs"] is True
+    normalized = VecNormalize(
+        env,
+        norm_obs=norm_obs,
+        norm_obs_keys=list(moments) if isinstance(moments, dict) else None,
+        clip_obs=_positive(state["clip_obs"], "clip_obs"),
+        epsilon=_positive(state["epsilon"], "epsilon"),
+    )
+    if norm_obs and isinstance(normalized.obs_rms, dict):
+        for key, target in normalized.obs_rms.items():
+            _copy(moments[key], target, f"{statistics}: {key}")
+    elif norm_obs:
+        _copy(moments, normalized.obs_rms, str(statistics))
+    return normalized
+
+
+def _state(captured: Any, name: str) -> dict[str, Any]:
+    if not (isinstance(captured, Captured) and captured.name == name):
+        raise ValueError(f"it holds no {name}")
+    return captured.state
+
+
+def _positive(value: Any, name: str) -> float:
+    if isinstance(value, (int, float)) and 0 < value < math.inf:
+        return float(value)
+    raise ValueError(f"its {name} is no positive number")
+
+
+def _copy(captured: Any, target: RunningMeanStd, what: str) -> None:
+    """Copy the moments, `(*observation_shape)` each, where they are sound."""
+    state = _state(captured, "RunningMeanStd")
+    for name in ("mean", "var"):
+        _check(state[name], target.mean.shape, f"{what}: its {name}")
+    if np.min(state["var"], initial=0.0) < 0:
+        raise InputError(f"{what}: its var is negative")
+    target.mean, target.var = state["mean"], state["var"]
+    target.count = _positive(state["count"], "count")
+
+
+def _check(values: Any, shape: tuple[int, ...], what: str) -> None:
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.shape != shape:
+        raise InputError(f"{what} is of shape {array.shape}, observations here of {shape}")
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise InputError(f"{what} is not all finite numbers")

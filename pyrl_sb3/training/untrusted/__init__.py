@@ -1,0 +1,20 @@
+"""Files of strangers: archives with bounds, arrays without pickle, pickles that run nothing."""
+
+from pyrl_sb3.training.untrusted.archives import (
+    check_archive,
+    check_stored,
+    read_arrays,
+    read_member,
+)
+from pyrl_sb3.training.untrusted.memory import AllocationLimit
+from pyrl_sb3.training.untrusted.pickles import Captured, read_pickle
+
+__all__ = [
+    "AllocationLimit",
+    "Captured",
+    "check_archive",
+    "check_stored",
+    "read_arrays",
+    "read_member",
+    "read_pickle",
+]

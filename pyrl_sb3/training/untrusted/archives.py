@@ -1,0 +1,173 @@
+"""Zip archives and `.npz` files: what they claim is checked before anything is allocated."""
+
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyrl_sb3.training.errors import InputError, first_line
+
+# A model of SB3 has ten members, plainly named, its weights stored as they are.
+_MOST_MEMBERS = 100
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_LARGEST = 8 * 2**30
+# Text shrinks tenfold, weights hardly at all; what shrinks more than this is a bomb.
+_SHRINKS = 200
+_SMALL = 2**20
+_ENCRYPTED = 0x1
+_END = 22  # bytes of an archive's last record, comments apart
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what damaged archives raise into an InputError."""
+    try:
+        yield
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is no {what}, or a truncated one: {first_line(error)}") from error
+    except (OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def check_archive(path: Path, what: str = "model") -> None:
+    """
+    Check an archive: its table of contents before anything is unpacked, then its checksums.
+
+    Args:
+        path: the archive.
+        what: it should be, for the message.
+
+    Raises:
+        InputError: no archive, truncated, damaged, encrypted, with names that are paths or stand
+            twice, or larger when unpacked than can be meant.
+    """
+    with reading(path, what), path.open("rb") as file:
+        # Python also finds the table of an archive within a truncated one.
+        file.seek(-min(_END, path.stat().st_size), io.SEEK_END)
+        if not file.read().startswith(b"PK\x05\x06"):
+            raise zipfile.BadZipFile("it does not end as one")
+    with reading(path, what), zipfile.ZipFile(path) as archive:
+        problem = _problem(archive.infolist(), path.stat().st_size)
+        damaged = None if problem else archive.testzip()
+    if problem:
+        raise InputError(f"{path} is no {what} that can be read safely: {problem}")
+    if damaged:
+        raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
+
+
+def _problem(members: list[zipfile.ZipInfo], size: int) -> str | None:
+    names = [member.filename for member in members]
+    if len(names) > _MOST_MEMBERS:
+        return f"it has {len(names)} members"
+    for name in names:
+        if not _NAME.fullmatch(name):
+            return f"{name[:80]!r} in it is no plain file name"
+        if names.count(name) > 1:
+            return f"{name!r} is in it more than once"
+    for member in members:
+        if member.flag_bits & _ENCRYPTED:
+            return f"{member.filename!r} in it is encrypted"
+        if member.file_size > max(_SMALL, _SHRINKS * member.compress_size):
+            return f"{member.filename!r} in it would unpack to {member.file_size} bytes"
+    # Members that share their bytes are how bombs get around the ratio.
+    if sum(member.compress_size for member in members) > size:
+        return "its members overlap"
+    if sum(member.file_size for member in members) > _LARGEST:
+        return "it would unpack to more than 8 GiB"
+    return None
+
+
+def read_member(path: Path, name: str, most: int) -> bytes:
+    """
+    Read one member of an archive that `check_archive` has passed.
+
+    Args:
+        path: the archive.
+        name: the member.
+        most: bytes that it may have.
+
+    Raises:
+        InputError: it is not there, too large, or damaged.
+    """
+    with reading(path, "model"), zipfile.ZipFile(path) as archive:
+        if name not in archive.namelist():
+            raise InputError(f"{path} is no model of Stable-Baselines3: it has no `{name}`")
+        if archive.getinfo(name).file_size > most:
+            raise InputError(f"{path}: {name!r} in it is larger than {most} bytes")
+        try:
+            return archive.read(name)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise InputError(f"{path} is damaged: {name} in it cannot be read") from error
+
+
+def check_stored(path: Path, name: str, content: bytes) -> int:
+    """
+    Check a tensor file of PyTorch, an archive itself: its members must be stored as they are.
+
+    Args:
+        path: the archive that holds it, for messages.
+        name: its name in there.
+        content: its bytes.
+
+    Returns:
+        How many members it has, more than tensors.
+
+    Raises:
+        InputError: it is none, or would unpack to more than its own size.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(f"{path}: {name!r} in it is no tensor file of PyTorch") from error
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > len(content):
+        raise InputError(f"{path}: {name!r} in it would unpack to more than its size")
+    return len(members)
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """
+    Read an `.npz` file: no pickles, and no array whose header claims more bytes than are there.
+
+    Raises:
+        InputError: naming the file and what is wrong with it.
+    """
+    check_archive(path, "file of arrays")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                member.filename.removesuffix(".npy"): _array(archive.read(member))
+                for member in archive.infolist()
+            }
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def _array(content: bytes) -> npt.NDArray[Any]:
+    """Read one array, (whatever its header says), that must fill `content` exactly."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"arrays of version {version} are not read")
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    body = content[file.tell() :]
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if min(shape, default=0) < 0 or size != len(body):
+        raise ValueError(f"an array of shape {shape} is announced, and {len(body)} bytes are there")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,92 @@
+"""NumPy's arrays in pickles, rebuilt by functions that check the sizes they are given."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Numbers and truth values of this machine's byte order: no objects, text, records.
+_DTYPE = re.compile(r"[<|=]?[?biufc]\d{0,2}")
+
+
+def _dtype(code: Any, *_: object) -> np.dtype[Any]:
+    if not (isinstance(code, str) and _DTYPE.fullmatch(code)):
+        raise ValueError(f"arrays of {str(code)[:40]!r} are not read")
+    return np.dtype(code)
+
+
+def is_native(state: Any) -> None:
+    """Raise ValueError unless a dtype's pickled state leaves it as it was made."""
+    if not (isinstance(state, tuple) and len(state) > 4 and state[1] in ("<", "|", "=")):
+        raise ValueError("arrays of another byte order are not read")
+    if any(field is not None for field in state[2:5]):
+        raise ValueError("arrays of records are not read")
+
+
+def _array(
+    content: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: str = "C", *axes: Any
+) -> npt.NDArray[Any]:
+    """What `numpy._core.numeric._frombuffer` makes, protocol 5."""
+    _check(content, dtype, shape)
+    if order not in ("C", "F"):
+        raise ValueError(f"arrays in order {order!r} are not read")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _check(content: Any, dtype: Any, shape: Any) -> None:
+    sound = (
+        isinstance(content, (bytes, bytearray))
+        and isinstance(dtype, np.dtype)
+        and isinstance(shape, tuple)
+        and all(isinstance(length, int) and length >= 0 for length in shape)
+    )
+    if not sound or dtype.itemsize * math.prod(shape) != len(content):
+        raise ValueError("it has an array of other bytes than its shape needs")
+
+
+def _empty_array(*_: object) -> npt.NDArray[Any]:
+    """What `numpy._core.multiarray._reconstruct` makes, to be filled."""
+    return np.empty(0)
+
+
+def fill(array: npt.NDArray[Any], state: Any) -> None:
+    """
+    Do what `array.__setstate__` does.
+
+    Args:
+        array: fresh from `_empty_array`.
+        state: version, shape, dtype, whether in Fortran's order, bytes.
+    """
+    _, shape, dtype, fortran, content = state
+    _check(content, dtype, shape)
+    if array.shape != (0,) or not isinstance(fortran, bool):
+        raise ValueError("it fills an array twice")
+    array.__setstate__((1, shape, dtype, fortran, bytes(content)))  # type: ignore[arg-type]
+
+
+def _scalar(dtype: np.dtype[Any], content: Any) -> Any:
+    _check(content, dtype, ())
+    return np.frombuffer(content, dtype)[0]
+
+
+def _array_type() -> None:
+    raise ValueError("it calls numpy.ndarray")  # named by arrays, never called
+
+
+# Before NumPy 2.0 the package was `numpy.core`.
+ARRAYS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _dtype,
+    ("numpy", "ndarray"): _array_type,
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _empty_array),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _array),
+        )
+    },
+}

@@ -1,0 +1,622 @@
+"""Models, statistics and arrays of strangers: refused in one line, and nothing of them is run."""
+
+import base64
+import io
+import json
+import pickle
+import re
+import sys
+import zipfile
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch as th
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import SAC, TD3
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import pyrl_sb3
+from pyrl_sb3.plugins import PluginError, saved
+from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.normalization import load_statistics
+from pyrl_sb3.training.untrusted import read_arrays, read_pickle
+
+CANARY = "canary"
+CREATE = "open('canary', 'w').close()"
+
+
+def text(value):
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def named(module, name):
+    """The beginning of a pickle that looks up `module.name`."""
+    return b"\x80\x04" + text(module) + text(name) + b"\x93"
+
+
+def calls(module, name, *arguments):
+    """A pickle that calls `module.name(*arguments)`; nothing is looked up here."""
+    return named(module, name) + pickle.dumps(arguments, 2)[2:-1] + b"R."
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working folder, with a module on the path that leaves a canary when imported."""
+    (tmp_path / "planted.py").write_text(f"{CREATE}\nPolicy = 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not list(tmp_path.glob(f"{CANARY}*"))
+    assert "planted" not in sys.modules
+
+
+def pendulum():
+    return DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """The members of a sound model."""
+    path = tmp_path_factory.mktemp("sound") / "model.zip"
+    SAC("MlpPolicy", pendulum(), policy_kwargs={"net_arch": [4]}, buffer_size=1).save(path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write(members, path="model.zip", **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def with_data(members, **changes):
+    data = json.loads(members["data"])
+    for key, value in changes.items():
+        if isinstance(value, bytes):
+            value = {":type:": "", ":serialized:": base64.b64encode(value).decode()}
+        data[key] = value
+    return {**members, "data": json.dumps(data).encode()}
+
+
+def refusal(folder, agent="sac"):
+    """The line with which `model.zip` is refused."""
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises((InputError, PluginError)) as caught:
+        load_model(folder / "model.zip", AGENTS[agent], pendulum(), "cpu")
+    assert before == {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    assert message.startswith(str(folder / "model.zip"))
+    return message
+
+
+RUN = {
+    "os.system": calls("os", "system", f"echo > {CANARY}"),
+    "posix.system": calls("posix", "system", f"echo > {CANARY}"),
+    "builtins.eval": calls("builtins", "eval", f"({CREATE})"),
+    "builtins.exec": calls("builtins", "exec", CREATE),
+    "builtins.open": calls("builtins", "open", CANARY, "w"),
+    "builtins.getattr": calls("builtins", "getattr", "", "join"),
+    "subprocess.Popen": calls("subprocess", "Popen", ["touch", CANARY]),
+    "runpy.run_path": calls("runpy", "run_path", "planted.py"),
+    "importlib.import_module": calls("importlib", "import_module", "planted"),
+    "planted.Policy": named("planted", "Policy") + b".",
+    "functools.partial": calls("functools", "partial", print),
+    "operator.attrgetter": calls("operator", "attrgetter", "system"),
+    "pickle.loads": calls("pickle", "loads", calls("os", "system", f"echo > {CANARY}")),
+    # Callables of packages whose classes may be named.
+    "numpy.testing._private.utils.runstring": calls(
+        "numpy.testing._private.utils", "runstring", CREATE, {}
+    ),
+    "numpy.load": calls("numpy", "load", "planted.py"),
+    "numpy.save": calls("numpy", "save", CANARY, 0),
+    "torch.load": calls("torch", "load", "planted.py"),
+    "torch.save": calls("torch", "save", 0, CANARY),
+    "torch.utils.collect_env.run": calls("torch.utils.collect_env", "run", f"echo > {CANARY}"),
+    "torch.optim.optimizer.defaultdict": calls("torch.optim.optimizer", "defaultdict", print),
+    "stable_baselines3.common.save_util.json_to_data": calls(
+        "stable_baselines3.common.save_util", "json_to_data", "{}"
+    ),
+    "stable_baselines3.common.save_util.open_path": calls(
+        "stable_baselines3.common.save_util", "open_path", CANARY, "w"
+    ),
+    "stable_baselines3.common.save_util.pickle.loads": calls(
+        "stable_baselines3.common.save_util", "pickle.loads", b"."
+    ),
+    "stable_baselines3.sac.sac.SACPolicy": named("stable_baselines3.sac.sac", "SACPolicy") + b".",
+    "pyrl_sb3.plugins.lookup.import_module": calls(
+        "pyrl_sb3.plugins.lookup", "import_module", "planted"
+    ),
+    "pyrl_sb3.__main__.main": named("pyrl_sb3.__main__", "main") + b".",
+    "cloudpickle.cloudpickle._make_function": cloudpickle.dumps(lambda *_: None),
+    "cloudpickle.cloudpickle._make_skeleton_class": cloudpickle.dumps(
+        type("Policy", (stable_baselines3.sac.MlpPolicy,), {"__module__": "__main__"})
+    ),
+    # Older operations.
+    "nt.system": b"(X\x04\x00\x00\x00echoint\nsystem\n.",
+    "commands.getoutput": b"(ccommands\ngetoutput\nX\x04\x00\x00\x00echoo.",
+    # A class that may be named, but not called, made or changed.
+    "calls stable_baselines3.sac.policies.SACPolicy": calls(
+        "stable_baselines3.sac.policies", "SACPolicy"
+    ),
+    "makes stable_baselines3.sac.policies.SACPolicy": (
+        named("stable_baselines3.sac.policies", "SACPolicy") + b")\x81."
+    ),
+    "makes torch.nn.modules.linear.Linear": named("torch.nn.modules.linear", "Linear") + b")\x81.",
+    "changes stable_baselines3.sac.policies.SACPolicy": (
+        named("stable_baselines3.sac.policies", "SACPolicy")
+        + b"N}"
+        + text("predict")
+        + named("torch.nn.modules.activation", "ReLU")[2:]
+        + b"s\x86b."
+    ),
+    "calls gymnasium.spaces.box.Box": calls("gymnasium.spaces.box", "Box", 0, 1, (10**12,)),
+    "operation EXT1": b"\x80\x02\x82\x01.",
+    "operation BINPERSID": b"\x80\x02NQ.",
+    "operation NEWOBJ_EX": named("stable_baselines3.sac.policies", "SACPolicy") + b")}\x92.",
+    "operation FROZENSET": b"\x80\x04(\x91.",
+}
+
+
+PLACES = ("policy_class", "policy_kwargs", "observation_space", "action_space")
+
+
+@pytest.mark.parametrize(
+    ("key", "what"), [(PLACES[i % 4], what) for i, what in enumerate(RUN)], ids=lambda each: each
+)
+def test_a_model_that_would_run_code(folder, members, key, what):
+    write(with_data(members, **{key: RUN[what]}))
+    line = refusal(folder)
+    assert what.rpartition(" ")[2] in line
+    assert f": {key}: it" in line
+    assert line.endswith("; pass --trust if you trust the file")
+
+
+@pytest.mark.parametrize("what", ["os.system", "builtins.eval", "numpy.save", "torch.save"])
+def test_they_run_when_trusted(folder, members, what):
+    write(with_data(members, policy_class=RUN[what]))
+    with pytest.raises(InputError):
+        load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu", trust=True)
+    (found,) = folder.glob(f"{CANARY}*")
+    found.unlink()
+
+
+@pytest.mark.parametrize(
+    "key", ["lr_schedule", "replay_buffer_class", "_last_obs", "ep_info_buffer"]
+)
+def test_what_acting_does_not_need_is_not_read(folder, members, key):
+    payload = RUN["os.system"]
+    evil = {**with_data(members, **{key: payload}), "critic.optimizer.pth": payload}
+    write(evil)
+    load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu")
+
+
+def filled(shape, content):
+    """A pickled array of any shape and any bytes."""
+    kind = named("numpy", "dtype")[2:] + b"X\x02\x00\x00\x00f4\x85R"
+    head = named("numpy._core.multiarray", "_reconstruct") + named("numpy", "ndarray")[2:]
+    made = head + b"K\x00\x85C\x01b\x87R"
+    state = b"(K\x01" + pickle.dumps(shape, 2)[2:-1] + kind + b"\x89"
+    return made + state + pickle.dumps(content, 3)[2:-1] + b"tb."
+
+
+BROKEN = {
+    "truncated": (pickle.dumps([1, 2, 3])[:-4], "cannot be read"),
+    "empty": (b"", "cannot be read"),
+    "no pickle": (b"\x80\x04 what", "cannot be read|operation"),
+    "protocol 9": (b"\x80\x09.", "unsupported pickle protocol: 9"),
+    "array without its bytes": (filled((10**12,), b"1234"), "other bytes than its shape needs"),
+    "array with negative shape": (filled((-4,), b"1234"), "other bytes than its shape needs"),
+    "text announced": (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f", "cannot be read"),
+    "bytes announced": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "cannot be read"),
+    "array of objects": (pickle.dumps(np.array([None])), "arrays of 'O8' are not read"),
+    "array of records": (pickle.dumps(np.zeros(1, "f4,i4")), "arrays of 'V8' are not read"),
+    "array of text": (pickle.dumps(np.array(["a"])), "arrays of 'U1' are not read"),
+    "array called": (calls("numpy", "ndarray"), "calls numpy.ndarray"),
+    "key that is a tuple": (pickle.dumps({(1,): 1}), "a key that is a tuple"),
+    "memory never written": (b"\x80\x04h\x07.", "cannot be read"),
+    "nothing on the stack": (b"\x80\x04R.", "cannot be read"),
+    "items of an array": (pickle.dumps(np.zeros(1), 4)[:-1] + b"K\x00K\x00s.", "sets items of"),
+    "extends a space": (pickle.dumps(gym.spaces.Discrete(2))[:-1] + b"K\x00a.", "appends to"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_pickles(content, message):
+    with pytest.raises(InputError, match=f"^here.*({message})") as caught:
+        read_pickle(content, "here")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"net_arch": {"pi": [400, 300], "qf": [8]}, "activation_fn": th.nn.ELU, "n": -(2**70)},
+        {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"eps": 1e-5}, "x": None},
+        [True, False, 1.5, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), "ä" * 300, b"b" * 300],
+        {"features_extractor_class": stable_baselines3.common.torch_layers.NatureCNN},
+        pyrl_sb3.TQCPolicy,
+    ],
+    ids=["networks", "optimizer", "plain", "extractor", "policy"],
+)
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_what_models_hold_is_read(value, protocol):
+    assert read_pickle(cloudpickle.dumps(value, protocol), "here") == value
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1", "?"])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_arrays_are_read(dtype, protocol):
+    array = np.arange(12).reshape(3, 4).astype(dtype)
+    for each in (array, array.T, array[::2, 1:], array[0, 0], np.zeros((0, 3), dtype)):
+        found = read_pickle(pickle.dumps(each, protocol), "here")
+        assert found.dtype == each.dtype
+        assert np.array_equal(found, each)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Box(-1, np.arange(6, dtype=np.float32).reshape(2, 3), seed=1),
+        gym.spaces.Discrete(5, start=2, seed=1),
+        gym.spaces.MultiDiscrete([3, 4]),
+        gym.spaces.MultiBinary(4),
+        gym.spaces.Dict(a=gym.spaces.Box(0, 255, (3, 4), np.uint8), b=gym.spaces.Discrete(2)),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_spaces_are_read(space):
+    space.sample()
+    found = read_pickle(cloudpickle.dumps(space), "here")
+    assert found == space
+    assert found.contains(found.sample())
+
+
+def tensors(**values):
+    file = io.BytesIO()
+    th.save(values, file)
+    return file.getvalue()
+
+
+def weights(members):
+    return th.load(io.BytesIO(members["policy.pth"]), weights_only=True)
+
+
+def changed_weights(members, change):
+    found = weights(members)
+    change(found)
+    return {**members, "policy.pth": tensors(**found)}
+
+
+def repacked(content, compression):
+    """A tensor file with its members compressed."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as old,
+        zipfile.ZipFile(file, "w", compression) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return file.getvalue()
+
+
+def with_payload(content):
+    """A tensor file with a call in its pickle."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            evil = name.endswith("data.pkl")
+            new.writestr(name, RUN["os.system"] if evil else old.read(name))
+    return file.getvalue()
+
+
+LAYER = "actor.latent_pi.0.weight"
+WRONG = {
+    "data no JSON": (lambda m: {**m, "data": b"{"}, "its `data` is no JSON"),
+    "data deep": (lambda m: {**m, "data": b"[" * 100_000}, "its `data` is no JSON"),
+    "data a list": (lambda m: {**m, "data": b"[]"}, "its `data` is no mapping"),
+    "data lacking": (lambda m: {"policy.pth": m["policy.pth"]}, "it has no `data`"),
+    "weights lacking": (lambda m: {"data": m["data"]}, "it has no `policy.pth`"),
+    "no base64": (
+        lambda m: {**m, "data": m["data"].replace(b'":serialized:": "', b'":serialized:": "%')},
+        "policy_class cannot be read",
+    ),
+    "policy a layer": (
+        lambda m: with_data(m, policy_class=pickle.dumps(th.nn.ReLU)),
+        "policy_class is no policy",
+    ),
+    "policy a word": (
+        lambda m: with_data(m, policy_class="MlpPolicy"),
+        "policy_class is no policy",
+    ),
+    "arguments a list": (lambda m: with_data(m, policy_kwargs=[1]), "policy_kwargs are no mapping"),
+    "arguments unknown": (
+        lambda m: with_data(m, policy_kwargs={"x": 1}),
+        "unexpected keyword.*'x'",
+    ),
+    "space a number": (lambda m: with_data(m, action_space=3), "its spaces are missing"),
+    "networks too wide": (
+        lambda m: with_data(m, policy_kwargs={"net_arch": [10**9]}),
+        "larger than the weights in it",
+    ),
+    "networks too deep": (
+        lambda m: with_data(m, policy_kwargs={"net_arch": [4] * 10**5}),
+        "larger than the weights in it",
+    ),
+    "critics too many": (
+        lambda m: with_data(m, policy_kwargs={"net_arch": [4], "n_critics": 10**9}),
+        "larger than the weights in it",
+    ),
+    "layers of another size": (
+        lambda m: with_data(m, policy_kwargs={"net_arch": [5]}),
+        "weights do not fit: size mismatch for actor",
+    ),
+    "weights of another shape": (
+        lambda m: changed_weights(m, lambda w: w.update({LAYER: w[LAYER].T})),
+        f"weights do not fit: size mismatch for {LAYER}",
+    ),
+    "a weight lacking": (
+        lambda m: changed_weights(m, lambda w: w.pop(LAYER)),
+        f"weights do not fit: Missing key.*{LAYER}",
+    ),
+    "not a number": (
+        lambda m: changed_weights(m, lambda w: w[LAYER].fill_(float("nan"))),
+        f"its weights {LAYER} are not all finite",
+    ),
+    "infinite": (
+        lambda m: changed_weights(m, lambda w: w[LAYER][0].fill_(float("inf"))),
+        f"its weights {LAYER} are not all finite",
+    ),
+    "tensors with a call": (
+        lambda m: {**m, "policy.pth": with_payload(m["policy.pth"])},
+        "cannot be loaded",
+    ),
+    "tensors a pickle": (
+        lambda m: {**m, "policy.pth": RUN["os.system"]},
+        "'policy.pth' in it is no tensor file",
+    ),
+    "tensors compressed": (
+        lambda m: {**m, "policy.pth": repacked(m["policy.pth"], zipfile.ZIP_DEFLATED)},
+        "'policy.pth' in it would unpack to more than its size",
+    ),
+    "tensors a list": (lambda m: {**m, "policy.pth": tensors(a=[1])}, "weights do not fit"),
+    "path upwards": (lambda m: {**m, "../canary": b""}, "'../canary' in it is no plain file name"),
+    "path from the root": (lambda m: {**m, "/tmp/canary": b""}, "is no plain file name"),
+    "path of Windows": (lambda m: {**m, "c:\\canary": b""}, "is no plain file name"),
+    "path within": (lambda m: {**m, "a/canary.pth": b""}, "is no plain file name"),
+    "hidden file": (lambda m: {**m, ".bashrc": b""}, "is no plain file name"),
+    "many members": (lambda m: {**m, **{f"a{i}": b"" for i in range(100)}}, "it has 10. members"),
+    "components no JSON": (lambda m: {**m, saved.MEMBER: b"]"}, "no list of components"),
+    "components a mapping": (lambda m: {**m, saved.MEMBER: b"{}"}, "no list of components"),
+    "components numbers": (lambda m: {**m, saved.MEMBER: b"[1]"}, "no list of components"),
+    "components large": (lambda m: {**m, saved.MEMBER: b" " * 2**21}, "no list of components"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
+def test_archives_that_are_no_models(folder, members, change, message):
+    write(change(members))
+    assert re.search(message, refusal(folder))
+
+
+def test_components_are_not_imported(folder, members):
+    record = {"kind": "noise", "name": None, "target": "planted:Policy", "distribution": None}
+    write({**members, saved.MEMBER: json.dumps([record])})
+    load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu")
+    record |= {"kind": "policy", "target": "not_there:Policy"}
+    write({**members, saved.MEMBER: json.dumps([record])})
+    assert "policy 'not_there:Policy', which cannot be imported here" in refusal(folder)
+
+
+def test_a_bomb(folder, members):
+    write({**members, "data": b" " * 2**25}, compression=zipfile.ZIP_DEFLATED)
+    assert "'data' in it would unpack to 33554432 bytes" in refusal(folder)
+
+
+def test_a_member_twice(folder, members):
+    write(members)
+    with zipfile.ZipFile("model.zip", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("data", members["data"])
+    assert "'data' is in it more than once" in refusal(folder)
+
+
+def patched(folder, offset, value):
+    """Overwrite bytes in the entry of `data` in the table of contents."""
+    path = folder / "model.zip"
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir  # `data` is the first
+    content = bytearray(path.read_bytes())
+    content[start + offset : start + offset + len(value)] = value
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (8, b"\x01", "'data' in it is encrypted"),
+        (10, b"\x63", "compression"),
+        (16, b"\0\0\0\0", "is damaged: data"),
+        (20, (2**31).to_bytes(4, "little"), "overlap"),
+        (24, (2**31).to_bytes(4, "little"), "would unpack to 2147483648"),
+        (24, (20).to_bytes(4, "little"), "damaged|no JSON"),
+        (42, (2**31).to_bytes(4, "little"), "truncated|cannot be read|damaged"),
+    ],
+    ids=["encrypted", "packed oddly", "checksum", "overlap", "larger", "smaller", "elsewhere"],
+)
+def test_a_table_of_contents_that_lies(folder, members, offset, value, message):
+    write(members)
+    patched(folder, offset, value)
+    assert re.search(message, refusal(folder))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_truncated_models(folder, members, keep):
+    write(members)
+    path = folder / "model.zip"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
+    assert "no model, or a truncated one" in refusal(folder)
+
+
+MODELS = {
+    "sac": lambda env, **small: SAC("MlpPolicy", env, use_sde=True, **small),
+    "tqc": lambda env, **small: TQC(pyrl_sb3.TQCPolicy, env, learning_rate=lambda _: 1e-3, **small),
+    "crossq": lambda env, **small: CrossQ("MlpPolicy", env, **small),
+    "td3": lambda env, **small: TD3(
+        "MlpPolicy", env, action_noise=NormalActionNoise(0, 1), **small
+    ),
+    "ddpg": lambda env, **small: pyrl_sb3.DDPG(pyrl_sb3.DDPGPolicy, env, **small),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request, folder):
+    """A model saved as `model.zip`."""
+    policy_kwargs = {"net_arch": [4], "activation_fn": th.nn.ELU}
+    model = MODELS[request.param](pendulum(), policy_kwargs=policy_kwargs, buffer_size=1)
+    model.num_timesteps = 7
+    model.save("model.zip")
+    return request.param, model
+
+
+def test_it_acts_as_when_trusted(folder, model):
+    agent, saved_model = model
+    loaded = load_model(folder / "model.zip", AGENTS[agent], pendulum(), "cpu")
+    assert loaded.num_timesteps == 7
+    observations = np.random.default_rng(0).uniform(-1, 1, (5, 3)).astype(np.float32)
+    expected, _ = saved_model.predict(observations, deterministic=True)
+    assert np.array_equal(loaded.predict(observations, deterministic=True)[0], expected)
+
+
+def test_whose_model_it_is_is_seen(folder, model):
+    agent = {"ddpg": "td3"}.get(model[0], model[0])
+    alike = {"td3", "ddpg"} if agent == "td3" else {agent}
+    for other in AGENTS:
+        if other.removeprefix("her-") not in alike:
+            assert f"try {agent}-test" in refusal(folder, other)
+
+
+# Statistics -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def statistics(folder):
+    """Sound statistics, written when called, with changes; its model is never read."""
+    normalized = VecNormalize(pendulum(), clip_obs=3.0, gamma=0.9)
+    for _ in range(3):
+        normalized.reset()
+
+    def write(change=None):
+        if change:
+            change(normalized)
+        normalized.save("vecnormalize.pkl")
+        return normalized
+
+    return write
+
+
+def test_statistics_are_read(folder, statistics):
+    written = statistics()
+    env = load_statistics(folder / "model.zip", pendulum())
+    observation = np.ones((1, 3), np.float32)
+    assert np.array_equal(env.normalize_obs(observation), written.normalize_obs(observation))
+    assert (env.training, env.norm_reward, env.clip_obs) == (False, False, 3.0)
+
+
+def set_moment(name, value):
+    return lambda normalized: setattr(normalized.obs_rms, name, value)
+
+
+MOMENTS = {
+    "another environment": (set_moment("mean", np.zeros(5)), r"shape \(5,\), observations here of"),
+    "not a number": (set_moment("var", np.array([1, np.nan, 1])), "var is not all finite"),
+    "infinite": (set_moment("mean", np.array([1, np.inf, 1])), "mean is not all finite"),
+    "negative": (set_moment("var", np.array([1.0, -1, 1])), "var is negative"),
+    "whole words": (set_moment("mean", ["a", "b", "c"]), "mean is not all finite numbers"),
+    "no count": (set_moment("count", 0.0), "count is no positive number"),
+    "no clipping": (lambda n: setattr(n, "clip_obs", float("nan")), "clip_obs is no positive"),
+    "a class": (lambda n: setattr(n, "epsilon", th.nn.ReLU), "epsilon is no positive"),
+    "no moments": (lambda n: setattr(n, "obs_rms", None), "it holds no RunningMeanStd"),
+    "a call": (
+        lambda n: setattr(n, "clip_obs", pickle.loads),
+        r"names _pickle.loads, which may run code; pass --trust",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MOMENTS.values(), ids=MOMENTS)
+def test_statistics_that_are_not(folder, statistics, change, message):
+    statistics(change)
+    with pytest.raises(InputError, match=message) as caught:
+        load_statistics(folder / "model.zip", pendulum())
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(folder / "vecnormalize.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (RUN["os.system"], "names os.system"),
+        (RUN["planted.Policy"], "names planted.Policy"),
+        (b"junk", "cannot be read|operation"),
+        (pickle.dumps({"obs_rms": 1}), "it holds no VecNormalize"),
+        (b"", "cannot be read"),
+    ],
+    ids=["call", "import", "junk", "mapping", "empty"],
+)
+def test_files_that_are_no_statistics(folder, content, message):
+    (folder / "vecnormalize.pkl").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_statistics(folder / "model.zip", pendulum())
+
+
+# Arrays ---------------------------------------------------------------------------------------
+
+
+def npy(shape, content=b"", kind="<f8"):
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+def test_arrays_of_files_are_read(folder):
+    np.savez("a.npz", a=np.arange(6.0).reshape(2, 3), b=np.asfortranarray(np.eye(3)), c=3)
+    found = read_arrays(folder / "a.npz")
+    with np.load("a.npz") as expected:
+        assert found.keys() == set(expected)
+        assert all(np.array_equal(found[key], expected[key]) for key in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy("(10**12,)"), "cannot be read"),
+        (npy("(1000000000000,)"), "an array of shape .1000000000000,. is announced, and 0 bytes"),
+        (npy("(-8,)", b"12345678"), "is announced"),
+        (npy("(1,)", b"\0" * 8, "|O"), "it holds Python objects"),
+        (npy("(__import__('planted'),)"), "cannot be read"),
+        (npy("(1,)", b"\0" * 8).replace(b"NUMPY\x01", b"NUMPY\x07"), "of version .7, 0. are not"),
+        (b"junk", "cannot be read"),
+    ],
+    ids=["expression", "large", "negative", "objects", "import", "version", "junk"],
+)
+def test_arrays_that_are_not(folder, content, message):
+    write({"results.npy": content}, "a.npz")
+    with pytest.raises(InputError, match=message) as caught:
+        read_arrays(folder / "a.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_hold_no_arrays(folder):
+    (folder / "a.npz").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"a\.npz is no file of arrays, or a truncated one"):
+        read_arrays(folder / "a.npz")
+    write({"../results.npy": npy("()", b"\0" * 8)}, "a.npz")
+    with pytest.raises(InputError, match="no plain file name"):
+        read_arrays(folder / "a.npz")
