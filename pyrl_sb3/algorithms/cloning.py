@@ -1,6 +1,7 @@
 """Learning from demonstrations: their share of each batch, and behaviour cloning."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class CloningSettings:
 
     share: float = 0.125
     bc_weight: float = 1.0
-    rl_weight: float = 1.0
+    rl_weight: float = 0.001
     bc_steps: int | None = None
     q_filter: bool = True
     warm_start: int = 0
@@ -84,7 +85,7 @@ class Cloning(_Base):
     ) -> None:
         self.demonstrations = demonstrations
         self.demonstration_kwargs = demonstration_kwargs
-        self._cloning = CloningSettings(**(demonstration_kwargs or {}))
+        self._cloning = _settings(demonstration_kwargs)
         self._demo_buffer: ReplayBuffer | None = None
         super().__init__(*args, **kwargs)
 
@@ -97,7 +98,7 @@ class Cloning(_Base):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._cloning = CloningSettings(**(self.demonstration_kwargs or {}))
+        self._cloning = _settings(self.demonstration_kwargs)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._setup_learn(*args, **kwargs)
@@ -142,8 +143,6 @@ class Cloning(_Base):
             keywords["env"] = self.env
         spaces = self.observation_space, self.action_space
         buffer: ReplayBuffer = kind(steps, *spaces, device=self.device, n_envs=1, **keywords)
-        # One stream of random numbers, so that a buffer that is resumed resumes both.
-        buffer.rng = own.rng
         return buffer
 
     def _goal_rewards(self) -> Any:
@@ -181,6 +180,8 @@ class Cloning(_Base):
 
     def _demo_batch(self, size: int) -> Batch:
         assert self._demo_buffer is not None
+        # The agent's stream of random numbers, so that resuming its buffer resumes both.
+        self._demo_buffer.rng = self.replay_buffer.rng  # type: ignore[union-attr]
         return self._batch(self._demo_buffer.sample(size, env=self._vec_normalize_env))
 
     def _hand_back(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
@@ -217,6 +218,14 @@ class Cloning(_Base):
         return gradients
 
 
+def _settings(given: Mapping[str, Any] | None) -> CloningSettings:
+    known = [each.name for each in fields(CloningSettings)]
+    for name in given or {}:
+        if name not in known:
+            raise ValueError(f"demonstration_kwargs has no {name!r}: choose {', '.join(known)}")
+    return CloningSettings(**(given or {}))
+
+
 def _show(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
     """Let the statistics of observations begin with the demonstrations."""
     if not (normalize.norm_obs and normalize.training):
@@ -239,7 +248,7 @@ def _rows(observations: Any, rows: slice) -> Any:
 def _joined(own: Batch, demos: Batch) -> Batch:
     """The rows of both; the weights of the demonstrations are 1."""
     n = len(demos.actions)
-    both = {}
+    both: dict[str, Any] = {}
     for name in ("observations", "actions", "next_observations", "dones", "rewards"):
         a, b = getattr(own, name), getattr(demos, name)
         both[name] = (

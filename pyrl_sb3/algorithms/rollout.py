@@ -12,12 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.algorithms.acting import Array, features_of
 from pyrl_sb3.algorithms.cloning import Cloning
+from pyrl_sb3.algorithms.exploration import Exploration
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.sparse import SparseTargets
 from pyrl_sb3.algorithms.step import GradientSteps
 
 
-class Rollouts(ReplayFiles, Cloning, SparseTargets, GradientSteps):
+class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
     """
     Collecting experience for an SB3 off-policy algorithm; mixed in before it.
 
@@ -90,9 +91,7 @@ class Rollouts(ReplayFiles, Cloning, SparseTargets, GradientSteps):
         if self.num_timesteps < learning_starts and not sde_warmup:
             actions = np.array([self.action_space.sample() for _ in range(n_envs)])
             return actions, self.policy.scale_action(actions)
-        scaled = self._explore()
-        if action_noise is not None:
-            scaled = np.clip(scaled + action_noise(), -1, 1)
+        scaled = self._explore_with(action_noise)
         return self.policy.unscale_action(scaled), scaled
 
     def _explore(self) -> Array:

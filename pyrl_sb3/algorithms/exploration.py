@@ -1,0 +1,176 @@
+"""How noise makes actions: added, in place of the policy's own, or on the actor's parameters."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from pyrl_sb3.algorithms.acting import Array
+from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+from pyrl_sb3.noise.parameter import ParameterNoise
+from pyrl_sb3.noise.policy import PolicyNoise
+from pyrl_sb3.noise.several import for_envs
+
+if TYPE_CHECKING:
+    _Base = GradientSteps
+else:
+    _Base = object
+
+
+class Exploration(_Base):
+    """
+    Noise for an SB3 off-policy algorithm; mixed in before it.
+
+    Differences from SB3:
+
+    - noise for another number of environments than the model's is taken over: processes go on or
+      are begun, none is a copy that draws the same;
+    - `PolicyNoise` and `ParameterNoise` work.
+    """
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_explorers"]
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._explorers: list[_Explorer] = []
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        if self.action_noise is not None:
+            self.action_noise = for_envs(self.action_noise, self.n_envs)
+            driven = isinstance(_processes(self.action_noise)[0], PolicyNoise)
+            if driven and (self.use_sde or not hasattr(self.actor, "log_std")):
+                own = "explores with gSDE" if self.use_sde else "has a deterministic policy"
+                raise ValueError(
+                    f"{self.action_noise} is for a policy that draws its actions, "
+                    f"this {type(self).__name__} {own}"
+                )
+        return super()._setup_learn(*args, **kwargs)
+
+    def _explore(self) -> Array:
+        """Actions of the policy, ``(n_envs, *action_shape)``, in [-1, 1]."""
+        raise NotImplementedError
+
+    def _explore_with(self, noise: ActionNoise | None) -> Array:
+        """Actions of policy and noise, ``(n_envs, *action_shape)``, in [-1, 1]."""
+        if noise is None:
+            return self._explore()
+        processes = _processes(noise)
+        if isinstance(processes[0], PolicyNoise):
+            return self._explore_driven(cast("list[PolicyNoise]", processes))
+        if isinstance(processes[0], ParameterNoise):
+            return self._explore_perturbed(cast("list[ParameterNoise]", processes))
+        return np.clip(self._explore() + noise(), -1, 1)
+
+    def _explore_driven(self, noises: Sequence[PolicyNoise]) -> Array:
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        with th.no_grad():
+            mean, log_std, _ = self.actor.get_action_dist_params(observations)
+            drawn = np.stack([noise.draw() for noise in noises]).reshape(mean.shape)
+            actions = th.tanh(mean + log_std.exp() * th.as_tensor(drawn).to(mean))
+        return self._shaped(actions)
+
+    def _explore_perturbed(self, noises: Sequence[ParameterNoise]) -> Array:
+        """Each environment explored by an actor of its own, which stays the same for an episode."""
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        actions = []
+        for i, noise in enumerate(noises):
+            if len(self._explorers) <= i:
+                self._explorers.append(self._new_explorer())
+            explorer = self._explorers[i]
+            if noise.parameters is None:
+                noise.parameters = self._perturbed(noise)
+            explorer.take(noise.parameters)
+            actions.append(explorer.act(_row(observations, i), deterministic=False))
+        return self._shaped(th.cat(actions))
+
+    def _shaped(self, actions: th.Tensor) -> Array:
+        shape = self.action_space.shape
+        assert shape is not None
+        return actions.cpu().numpy().reshape(-1, *shape)
+
+    def _new_explorer(self) -> "_Explorer":
+        policy: Any = self.policy
+        with th.random.fork_rng(devices=[]):  # the weights it begins with are not kept
+            return _Explorer(policy.make_actor().to(self.device))
+
+    def _perturbed(self, noise: ParameterNoise) -> Array:
+        own = parameters_to_vector(self.actor.parameters()).detach().cpu().numpy()
+        return noise.perturb(own, _outside_layer_norm(self.actor))
+
+    def _record(self, metrics: Metrics) -> None:
+        super()._record(metrics)
+        if self.action_noise is None:
+            return
+        noises = _processes(self.action_noise)
+        if isinstance(noises[0], ParameterNoise):
+            self._adapt(cast("list[ParameterNoise]", noises))
+
+    def _adapt(self, noises: Sequence[ParameterNoise]) -> None:
+        """Measure, on replayed observations, what sigma makes of the actions, and adapt it."""
+        first = noises[0]
+        if not first.due(self._n_updates):
+            return
+        distance = self._distance(first)
+        first.adapt(distance)
+        for noise in noises[1:]:
+            noise.sigma = first.sigma
+        self.logger.record("rollout/parameter_noise_sigma", first.sigma)
+        self.logger.record("rollout/parameter_noise_distance", distance)
+
+    def _distance(self, noise: ParameterNoise) -> float:
+        """Root mean square of the difference between the actions of the actor and of a copy."""
+        assert self.replay_buffer is not None
+        batch = self.replay_buffer.sample(self.batch_size, env=self._vec_normalize_env)
+        copy, own = self._new_explorer(), _Explorer(self.actor)
+        copy.take(self._perturbed(noise))
+        actions = [each.act(batch.observations, deterministic=True) for each in (copy, own)]
+        return float((actions[0] - actions[1]).square().mean().sqrt())
+
+
+class _Explorer:
+    """An actor and where its parameters are from."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self._taken: Array | None = None
+        if actor.training:
+            actor.set_training_mode(False)
+
+    def take(self, parameters: Array) -> None:
+        """:param parameters: ``(size,)``, not to be changed later"""
+        if parameters is not self._taken:
+            flat = th.as_tensor(parameters, device=next(self.actor.parameters()).device)
+            vector_to_parameters(flat.clone(), self.actor.parameters())
+            self._taken = parameters
+
+    def act(self, observations: Any, *, deterministic: bool) -> th.Tensor:
+        """Actions, ``(batch, action_dim)``."""
+        with th.no_grad():
+            return self.actor._predict(observations, deterministic=deterministic)
+
+
+def _processes(noise: ActionNoise) -> list[ActionNoise]:
+    return noise.noises if isinstance(noise, VectorizedActionNoise) else [noise]
+
+
+def _row(observations: Any, i: int) -> Any:
+    if isinstance(observations, dict):
+        return {key: values[i : i + 1] for key, values in observations.items()}
+    return observations[i : i + 1]
+
+
+def _outside_layer_norm(actor: nn.Module) -> Array:
+    """1 for each parameter that is perturbed, 0 for those of layer normalisation."""
+    inside = {
+        id(parameter)
+        for module in actor.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters()
+    }
+    parts = [np.full(p.numel(), id(p) not in inside, np.float32) for p in actor.parameters()]
+    return np.concatenate(parts)

@@ -1,0 +1,98 @@
+"""Noise on the parameters of the actor instead of its actions."""
+
+from typing import NoReturn
+
+import numpy as np
+from stable_baselines3.common.noise import ActionNoise
+
+from pyrl_sb3.noise.action import Array, Context
+
+
+class ParameterNoise(ActionNoise):
+    """
+    Adaptive parameter noise (Plappert 2017, https://arxiv.org/abs/1706.01905): in each episode an
+    environment is explored by a copy of the actor with Gaussian noise on its parameters, whose
+    standard deviation sigma is adapted until the actions differ by `target` from the actor's own.
+
+    Here are sigma, the generator and the parameters of the running episode; the algorithms of
+    `pyrl_sb3` do the rest.
+
+    :param target: Root mean square of the difference of the actions, which are in [-1, 1].
+    :param rng: Generator to draw from.
+    :param adapt_every: Gradient steps between adaptations.
+    :param factor: By which an adaptation divides or multiplies sigma.
+    :param sigma: In the beginning; None takes the target.
+    """
+
+    def __init__(
+        self,
+        target: float,
+        rng: np.random.Generator,
+        adapt_every: int = 50,
+        factor: float = 1.01,
+        sigma: float | None = None,
+    ) -> None:
+        super().__init__()
+        sigma = target if sigma is None else sigma
+        for name, value in (("target", target), ("sigma", sigma), ("factor", factor - 1)):
+            if not 0 < value < float("inf"):
+                least = "above 1" if name == "factor" else "positive"
+                raise ValueError(f"{name} must be {least}, not {locals()[name]!r}")
+        if adapt_every < 1:
+            raise ValueError(f"adapt_every must be at least 1, not {adapt_every!r}")
+        self.target = target
+        self.rng = rng
+        self.adapt_every = adapt_every
+        self.factor = factor
+        self.sigma = sigma
+        self.parameters: Array | None = None
+        self.adaptations = 0
+
+    def reset(self) -> None:
+        """Start an episode: the actor is to be perturbed anew."""
+        self.parameters = None
+
+    def perturb(self, parameters: Array, where: Array) -> Array:
+        """
+        Parameters of a perturbed actor.
+
+        :param parameters: ``(size,)``, the actor's own; :param where: ``(size,)``, 1 or 0
+        """
+        noise = self.rng.standard_normal(len(parameters), dtype=np.float32)
+        return parameters + np.float32(self.sigma) * noise * where
+
+    def due(self, gradient_steps: int) -> bool:
+        """Whether it is time for an adaptation, after so many gradient steps."""
+        last, self.adaptations = self.adaptations, gradient_steps // self.adapt_every
+        return self.adaptations > last
+
+    def adapt(self, distance: float) -> None:
+        """
+        Move sigma towards what makes the target.
+
+        :param distance: root mean square of the difference that sigma makes now
+        """
+        self.sigma *= self.factor if distance < self.target else 1 / self.factor
+
+    def __call__(self) -> NoReturn:
+        """:raises TypeError: it is not to be added to actions."""
+        raise TypeError(
+            "parameter noise is for the actor: use it with pyrl_sb3's DDPG, TD3 or SAC, "
+            "which know how to"
+        )
+
+    def __repr__(self) -> str:
+        """The parameters."""
+        return f"ParameterNoise(target={self.target}, sigma={self.sigma})"
+
+
+def parameter(
+    context: Context,
+    *,
+    target: float = 0.2,
+    adapt_every: int = 50,
+    factor: float = 1.01,
+    sigma: float | None = None,
+) -> ParameterNoise:
+    """Parameter noise in one environment; as in `ParameterNoise`."""
+    return ParameterNoise(target, context.rng, adapt_every, factor, sigma)
