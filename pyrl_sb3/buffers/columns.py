@@ -24,7 +24,12 @@ class Where(NamedTuple):
     positions: Ints  # absolute: counted from the first transition ever added
     envs: Ints
     rows: Ints  # of the episode table, up to whole turns around it: take them with mode="wrap"
-    lasts: Ints  # last position of the episode, so far
+    stops: Ints  # one past the last position of the episode, so far
+
+    @property
+    def lasts(self) -> Ints:
+        """Last position of the episode, so far."""
+        return self.stops - 1
 
     def part(self, rows: "slice | Ints") -> "Where":
         """The same for some of the transitions."""
@@ -111,8 +116,9 @@ class StepColumn:
 
     def read_next(self, positions: Ints, where: Where) -> Array:
         """Rows after the steps at `positions` of the episodes of `where`."""
-        out = self.read(positions + 1, where)
-        ends = (positions == where.lasts).nonzero()[0]
+        after = positions + 1
+        out = self.read(after, where)
+        ends = (after == where.stops).nonzero()[0]
         if len(ends):
             out[ends] = self._tails(where.rows[ends])
         return out
@@ -126,12 +132,13 @@ class StepColumn:
         which are steps of the last episodes of `where`; in one go, because memory is slow.
         """
         n, of, n_envs = len(finals), len(finals) - len(chosen), self.table.n_envs
-        after = np.concatenate((finals, chosen))
-        at = np.concatenate((where.positions, after + 1))
+        at = np.concatenate((where.positions, finals, chosen))
+        at[n:] += 1
+        ends = (at[n:] == np.concatenate((where.stops, where.stops[of:]))).nonzero()[0]
         if n_envs > 1:
             at = at * n_envs + np.concatenate((where.envs, where.envs, where.envs[of:]))
-        out = self.ring.take(at - self._turn, axis=0, mode="wrap")
-        ends = (after == np.concatenate((where.lasts, where.lasts[of:]))).nonzero()[0]
+        at -= self._turn
+        out = self.ring.take(at, axis=0, mode="wrap")
         if len(ends):
             rows = np.concatenate((where.rows, where.rows[of:]))
             out[n + ends] = self._tails(rows[ends])

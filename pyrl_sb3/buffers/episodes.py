@@ -191,9 +191,8 @@ class EpisodeStore:
         """The episodes of transitions inside the window; O(batch)."""
         self.sync()
         table = self.table
-        numbers = self.bits.numbers(positions, envs)
-        rows = table.near(numbers, envs)
-        return Where(positions, envs, rows, table.starts(rows + self.n_envs) - 1)
+        following = table.near(self.bits.following(positions, envs), envs)
+        return Where(positions, envs, following - self.n_envs, table.starts(following))
 
     def slot(self, positions: Ints, envs: Ints) -> Ints:
         """Where actions and rewards of these transitions are; stable while they are stored."""

@@ -155,21 +155,23 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """Positions of steps later in the episode, at its end, or anywhere in it: what they
         achieved are the new goals.
         """
-        n, done, share = len(where.positions), 0, 0.0
-        starts = where.positions
-        if self._mix.keys() - {"future"}:
-            starts = starts.copy()
+        starts = where.positions if self._mix.keys() == {"future"} else self._starts(where)
+        drawn = self.rng.random(len(starts))
+        drawn *= where.stops - starts
+        return starts + drawn.astype(np.int64)
+
+    def _starts(self, where: Where) -> Ints:
+        """The first steps that may be chosen: each strategy has its share of the rows."""
+        starts, done, share = where.positions.copy(), 0, 0.0
         for strategy, fraction in self._mix.items():
             share += fraction
-            rows = slice(done, done := round(share * n))
+            rows = slice(done, done := round(share * len(starts)))
             if strategy == "final":
                 starts[rows] = where.lasts[rows]
             elif strategy == "episode":
-                starts[rows] = np.maximum(
-                    self.store.table.starts(where.rows[rows]), self.store.first
-                )
-        length = where.lasts - starts + 1
-        return starts + (self.rng.random(n) * length).astype(np.int64)
+                first = self.store.table.starts(where.rows[rows])
+                starts[rows] = np.maximum(first, self.store.first)
+        return starts
 
     def _relabel(
         self, where: Where, segment: Segment, goals: Array, achieved: Array | None = None

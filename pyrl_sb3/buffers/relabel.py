@@ -32,7 +32,8 @@ class GoalOracle:
 
         :raises AttributeError: the environment has no `compute_reward`
         """
-        return self._ask("compute_reward", achieved, desired, infos, envs).astype(np.float32)
+        asked = self._ask("compute_reward", achieved, desired, infos, envs)
+        return asked.astype(np.float32, copy=False)
 
     def terminates(self, achieved: Array) -> bool:
         """Whether reaching a goal may end an episode; `achieved` are some goals, `(n, goal_dim)`.

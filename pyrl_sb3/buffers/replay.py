@@ -230,10 +230,12 @@ class ReplayBuffer(sb3.ReplayBuffer):
             raise RuntimeError("the replay buffer is empty: add a transition before sampling")
         store = self._store
         # A quarter of the time of integers(); the bias is below one in 2**53 / size.
-        scaled = self.rng.random(batch_size) * ((store.now - store.first) * self.n_envs)
+        scaled = self.rng.random(batch_size)
+        scaled *= (store.now - store.first) * self.n_envs
         every = scaled.astype(np.int64)
         if self.n_envs == 1:
-            return every + store.first, np.zeros(batch_size, np.int64)
+            every += store.first
+            return every, np.zeros(batch_size, np.int64)
         return every // self.n_envs + store.first, every % self.n_envs
 
     def sample_at(self, positions: Ints, envs: Ints, env: VecNormalize | None = None) -> Any:

@@ -20,13 +20,15 @@ class Segment(NamedTuple):
 
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
     """Steps as they were stored; `final` says by end code whether nothing comes after an end."""
-    positions = where.positions[:, None]
-    valid = np.ones(positions.shape, bool)
-    if n_steps > 1:
-        positions, valid = steps_from(where, n_steps)
+    ended = final.take(store.ends(where))
+    if n_steps == 1:
+        rewards = store.take(store.rewards, where.positions, where.envs)
+        ended &= where.positions + 1 == where.stops
+        valid = np.ones((len(rewards), 1), bool)
+        return Segment(where.positions[:, None], valid, rewards[:, None], ended[:, None])
+    positions, valid = steps_from(where, n_steps)
     rewards = store.take(store.rewards, positions, where.envs[:, None])
-    ended = final.take(store.ends(where))[:, None]
-    return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
+    return Segment(positions, valid, rewards, ended[:, None] & (positions == where.lasts[:, None]))
 
 
 def steps_from(where: Where, n_steps: int) -> tuple[Ints, Array]:

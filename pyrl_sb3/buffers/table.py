@@ -51,12 +51,17 @@ class StartBits:
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
-        words = (positions >> 6) - self._turn
+        return self.following(positions, envs) - 1
+
+    def following(self, positions: Ints, envs: Ints) -> Ints:
+        """The number of the episode after the one at each position."""
+        words = positions >> 6
+        words -= self._turn
         words = words if self.n_envs == 1 else words * self.n_envs + envs
         # Wrapping is quicker than taking remainders, when it is not far around.
         bits, before = self._pairs.reshape(-1, 2).take(words, axis=0, mode="wrap").T
         before += np.bitwise_count(bits & _UP_TO.take(positions & 63))
-        return before.view(np.int64) - 1
+        return before.view(np.int64)
 
     @property
     def nbytes(self) -> int:
@@ -96,7 +101,7 @@ class EpisodeTable:
 
         Take them with `mode="wrap"`.
         """
-        rows = numbers - int(self.counts[0]) // self.rows * self.rows
+        rows = numbers - self.counts.item(0) // self.rows * self.rows
         return rows if self.n_envs == 1 else rows * self.n_envs + envs
 
     def starts(self, rows: Ints) -> Ints:
