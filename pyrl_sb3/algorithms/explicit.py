@@ -144,11 +144,9 @@ class GaussianActor:
         batch = len(observations)
         both = self._both(observations, next_observations)
         head = self._mlp.forward(both)[0]
-        noise = head.new_empty(2 * batch, self._action_dim)
         # Two draws, as SB3 makes them: one of both may be another sequence.
-        for half in noise.chunk(2):
-            half.normal_()
-        actions, log_prob = self._gaussian.forward(head, noise)
+        draws = [th.randn(batch, self._action_dim, dtype=head.dtype).T for _ in range(2)]
+        actions, log_prob = self._gaussian.forward(head, th.cat(draws, dim=1).T)
         (a, a_next), (log_pi, log_pi_next) = actions.chunk(2), log_prob.chunk(2)
         return a, log_pi, a_next, log_pi_next
 

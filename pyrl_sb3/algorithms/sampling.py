@@ -22,8 +22,9 @@ def sample(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None) -> A
     if type(buffer) is not ReplayBuffer or saves_memory or env or buffer.device.type != "cpu":
         return buffer.sample(batch_size, env=env)
     size = buffer.buffer_size if buffer.full else buffer.pos
-    rows = np.random.randint(0, size, batch_size) * buffer.n_envs
-    rows += np.random.randint(0, buffer.n_envs, batch_size)
+    rows = np.random.randint(0, size, batch_size)
+    if buffer.n_envs > 1:
+        rows = rows * buffer.n_envs + np.random.randint(0, buffer.n_envs, batch_size)
     end_for_good = _rows(buffer.dones, rows) * (1 - _rows(buffer.timeouts, rows))
     return ReplayBufferSamples(
         observations=_tensor(buffer.observations, rows),
