@@ -7,21 +7,24 @@ from typing import Annotated
 import typer
 
 from pyrl_sb3 import __version__
-from pyrl_sb3.cli import demo, demos, plugins, test, train
+from pyrl_sb3.cli import demo, demos, evaluate, plot, plugins, record, test, train
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
     name="pyrl",
-    help="Train and test DDPG, TD3 and SAC, with and without hindsight experience replay.",
+    help="Train and test DDPG, TD3, SAC, TQC and CrossQ, with and without hindsight experience "
+    "replay.",
     epilog="Start with: pyrl demo",
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 train.add_commands(app)
 test.add_commands(app)
+evaluate.add_command(app)
+plot.add_command(app)
+record.add_command(app)
 demo.add_command(app)
 app.add_typer(demos.app)
 app.add_typer(plugins.app)

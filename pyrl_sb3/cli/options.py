@@ -1,6 +1,7 @@
 """What the commands share: their options, each written once, and their output."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,27 @@ if TYPE_CHECKING:
 
     from pyrl_sb3.training.request import TrainingResult
 
+
+def _env_ids(incomplete: str) -> list[str]:
+    """What Tab offers; Gymnasium's registry is only loaded for that."""
+    from pyrl_sb3.training.environments import newest_ids, register_installed
+
+    register_installed()
+    return [env_id for env_id in newest_ids() if env_id.startswith(incomplete)]
+
+
 EnvId = Annotated[
-    str, typer.Argument(metavar="ENV", help="Gymnasium id, such as BipedalWalker-v3.")
+    str,
+    typer.Argument(
+        metavar="ENV", help="Gymnasium id, such as BipedalWalker-v3.", autocompletion=_env_ids
+    ),
 ]
 EnvIdOrResume = Annotated[
     str | None,
     typer.Argument(
-        metavar="ENV", help="Gymnasium id, such as BipedalWalker-v3; not needed with --resume."
+        metavar="ENV",
+        help="Gymnasium id, such as BipedalWalker-v3; not needed with --resume.",
+        autocompletion=_env_ids,
     ),
 ]
 Timesteps = Annotated[
@@ -127,6 +142,17 @@ Resume = Annotated[
 Stock = Annotated[
     bool, typer.Option("--stock", help="Run SB3's algorithm, with the policy and buffer from here.")
 ]
+TrustFiles = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Run code that the model, its statistics or the config hold or name."
+    ),
+]
+Best = Annotated[
+    bool, typer.Option("--best", help="Take the best model of the evaluations, not the last.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model in it.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error comes from.")]
 ModelPath = Annotated[
     Path | None,
@@ -142,11 +168,11 @@ Gif = Annotated[
 ]
 
 
-def console_for_log() -> "Console":
+def console_for_log(*, stderr: bool = False) -> "Console":
     """Return the console to print on; the package's log goes there too, above any live bar."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, stderr=stderr)
 
     class ConsoleHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -156,6 +182,16 @@ def console_for_log() -> "Console":
     log.handlers = [ConsoleHandler()]
     log.setLevel(logging.INFO)
     return console
+
+
+def check_picture(path: Path) -> None:
+    """Raise InputError if no picture could be written to `path`."""
+    from pyrl_sb3.training.errors import InputError
+
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--out {path}: must end in .png, .svg or .pdf")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--out {path}: cannot write to {path.parent}")
 
 
 def say_stopped(console: "Console", result: "TrainingResult") -> int:

@@ -173,8 +173,15 @@ def check(name: Annotated[str, typer.Argument(help="A plugin.")], as_json: Json 
         raise typer.Exit(1)
 
 
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
 def list_components(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=_kinds),
+    ],
     as_json: Json = False,
 ) -> None:
     """

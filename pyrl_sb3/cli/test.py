@@ -35,7 +35,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         device: options.Device = "auto",
         render: options.Render = False,
         gif: options.Gif = None,
-        trust: options.Trust = False,
+        trust: options.TrustFiles = False,
         verbose: options.Verbose = False,
     ) -> None:
         from pyrl_sb3.report.video import check_film, has_display, prepare_offscreen

@@ -1,15 +1,18 @@
-"""Learning curves."""
+"""Pictures of learning curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from pyrl_sb3.report.curves import Curve, read_curve
 from pyrl_sb3.training.folders import write_whole
 
-_COLOUR = "#1f5fa8"
+_COLOURS = ("#1f5fa8", *colormaps["Dark2"].colors)  # type: ignore[attr-defined]
+_MARKED = 60  # points, beyond which markers would cover the line
 
 
 def plot_learning_curve(
@@ -24,36 +27,70 @@ def plot_learning_curve(
         title: over the picture.
         threshold: the success rate, in [0, 1], from which the task counts as solved.
     """
-    with np.load(evaluations) as saved:
-        steps, returns = saved["timesteps"], saved["results"]
-        successes = saved.get("successes")
-    panels = 1 if successes is None else 2
+    plot_curves([read_curve(evaluations, title)], picture, title, threshold)
+
+
+def plot_curves(
+    curves: Sequence[Curve], picture: Path, title: str, threshold: float | None = None
+) -> None:
+    """
+    Draw curves into one picture: success rates, where there are any, and returns.
+
+    Args:
+        curves: of one run or several.
+        picture: the file to write, of a kind that matplotlib knows.
+        title: over the picture.
+        threshold: the success rate, in [0, 1], from which the task counts as solved.
+    """
+    with_success = [curve for curve in curves if curve.successes is not None]
+    panels = 2 if with_success else 1
     figure = Figure(figsize=(7, 2.2 + 2.2 * panels), layout="constrained")
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     figure.suptitle(title)
-    if successes is not None:
-        _draw_success(axes[0], steps, successes.mean(axis=1), threshold)
-    mean, deviation = returns.mean(axis=1), returns.std(axis=1)
-    axes[-1].fill_between(
-        steps, mean - deviation, mean + deviation, color=_COLOUR, alpha=0.2, linewidth=0
-    )
-    axes[-1].plot(steps, mean, "o-", color=_COLOUR, markersize=4)
-    axes[-1].set_ylabel(f"return, mean ± std\nof {returns.shape[1]} episodes")
+    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(curves))]
+    if with_success:
+        _draw_successes(axes[0], curves, colours, threshold)
+    _draw_returns(axes[-1], curves, colours)
     axes[-1].set_xlabel("environment steps")
     axes[-1].set_xlim(left=0)
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1:
+        axes[-1].legend([curve.label for curve in curves], fontsize="small", frameon=False)
     write_whole(picture, lambda part: figure.savefig(part, dpi=120))
 
 
-def _draw_success(
-    axis: Axes, steps: np.ndarray, rates: np.ndarray, threshold: float | None
+def _style(curve: Curve, colour: object) -> dict[str, object]:
+    marker = "o" if len(curve.steps) <= _MARKED else None
+    return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.5}
+
+
+def _draw_returns(axis: Axes, curves: Sequence[Curve], colours: Sequence[object]) -> None:
+    for curve, colour in zip(curves, colours, strict=True):
+        axis.plot(curve.steps, curve.returns, **_style(curve, colour))  # type: ignore[arg-type]
+    for curve, colour in zip(curves, colours, strict=True):
+        if curve.spread is not None:
+            low, high = curve.returns - curve.spread, curve.returns + curve.spread
+            axis.fill_between(curve.steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    episodes = {curve.episodes for curve in curves}
+    of_evaluations = all(curve.spread is not None for curve in curves)
+    if of_evaluations and len(episodes) == 1:
+        axis.set_ylabel(f"return, mean ± std\nof {episodes.pop()} episodes")
+    else:
+        axis.set_ylabel("return, mean ± std" if of_evaluations else "return")
+
+
+def _draw_successes(
+    axis: Axes, curves: Sequence[Curve], colours: Sequence[object], threshold: float | None
 ) -> None:
-    axis.plot(steps, rates, "o-", color=_COLOUR, markersize=4, clip_on=False, zorder=3)
+    for curve, colour in zip(curves, colours, strict=True):
+        if curve.successes is not None:
+            style = _style(curve, colour)
+            axis.plot(curve.steps, curve.successes, clip_on=False, zorder=3, **style)  # type: ignore[arg-type]
     axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.set_ylabel("success rate\nin evaluation")
+    axis.set_ylabel("success rate")
     if threshold is not None:
         axis.axhline(threshold, color="#b03a2e", linestyle="--", linewidth=1.2)
         axis.annotate(

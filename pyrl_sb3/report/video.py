@@ -3,6 +3,7 @@
 import ctypes.util
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
 from io import StringIO
@@ -42,23 +43,26 @@ def prepare_offscreen() -> None:
             return
 
 
-def check_film(path: Path) -> None:
-    """Raise InputError if no film could be written to `path`."""
+def check_film(path: Path, option: str = "--gif", kinds: Sequence[str] = (".gif",)) -> None:
+    """Raise InputError, naming the option, if no film of these kinds could be written to `path`."""
     require_package("imageio", "report")
-    if path.suffix != ".gif":
-        raise InputError(f"--gif {path}: must end in .gif, such as {path.with_suffix('.gif')}")
+    if path.suffix not in kinds:
+        likely = path.with_suffix(kinds[0])
+        raise InputError(f"{option} {path}: must end in {' or '.join(kinds)}, such as {likely}")
+    if path.suffix == ".mp4":
+        require_package("imageio_ffmpeg", "report")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--gif {path}: cannot write to {path.parent}")
+        raise InputError(f"{option} {path}: cannot write to {path.parent}")
 
 
 def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
     """
-    Film whole episodes of one environment into a GIF that plays in real time.
+    Film whole episodes of one environment, to play in real time.
 
     Args:
         model: whose deterministic policy acts.
         env: one environment, opened with `render_mode="rgb_array"`.
-        path: the GIF.
+        path: a GIF or MP4.
         episodes: how many.
 
     Raises:
@@ -71,7 +75,8 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         observation, _, dones, _ = env.step(actions)
         episodes -= int(dones[0])
         frames.append(_checked(env.render()))
-    write_gif(frames, path, env.get_attr("metadata")[0].get("render_fps", 30))
+    write = write_mp4 if path.suffix == ".mp4" else write_gif
+    write(frames, path, env.get_attr("metadata")[0].get("render_fps", 30))
 
 
 def _first_frame(env: VecEnv) -> Frame:
@@ -97,3 +102,12 @@ def write_gif(frames: list[Frame], path: Path, fps: float) -> None:
     step = max(1, round(fps / 25))
     duration = 1000 * step / fps
     write_whole(path, lambda part: imageio.imwrite(part, frames[::step], duration=duration, loop=0))
+
+
+def write_mp4(frames: list[Frame], path: Path, fps: float) -> None:
+    """Write frames into an MP4 that any player takes: H.264, an even number of rows and columns."""
+    imageio = import_module("imageio.v3")
+    height, width = (length // 2 * 2 for length in frames[0].shape[:2])
+    even = [frame[:height, :width] for frame in frames]
+    options = {"fps": fps, "codec": "libx264", "macro_block_size": 2}
+    write_whole(path, lambda part: imageio.imwrite(part, even, plugin="FFMPEG", **options))

@@ -136,7 +136,7 @@ def read_facts(folder: Path) -> Facts:
         request = TrainingRequest(**{k: _read(k, v) for k, v in facts["request"].items()})
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
         return Facts(request, int(totals[-1]), list(facts["components"]), dict(facts["versions"]))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as a run's: {first_line(error)}") from error
 
 

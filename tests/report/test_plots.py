@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pyrl_sb3.report.plots import plot_learning_curve
+from pyrl_sb3.report.curves import Curve
+from pyrl_sb3.report.plots import plot_curves, plot_learning_curve
 
+FIGURES = []
 STEPS, RETURNS = np.array([10, 20, 30]), np.array([[0.0, 2.0], [3.0, 3.0], [8.0, 4.0]])
 
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
     """Draw evaluations; return the figure that was saved."""
-    figures = []
     save = Figure.savefig
 
     def keep(figure, *args, **kwargs):
-        figures.append(figure)
+        FIGURES.append(figure)
         save(figure, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", keep)
@@ -26,7 +27,7 @@ def drawn(tmp_path, monkeypatch):
         picture = tmp_path / "curve.png"
         plot_learning_curve(tmp_path / "evaluations.npz", picture, "a title", threshold=0.95)
         assert picture.read_bytes().startswith(b"\x89PNG")
-        return figures[-1]
+        return FIGURES[-1]
 
     return draw
 
@@ -46,3 +47,24 @@ def test_with_success_rate_and_threshold(drawn):
     assert "95%" in success.texts[0].get_text()
     assert len(returns.lines) == 1
     assert figure.get_suptitle() == "a title"
+
+
+def test_several_runs(drawn, tmp_path):
+    drawn()
+    one = Curve(
+        label="one",
+        steps=np.array([1.0, 2.0]),
+        returns=np.array([3.0, 4.0]),
+        spread=None,
+        successes=None,
+        episodes=1,
+    )
+    other = Curve(**{**vars(one), "label": "other", "successes": np.array([0.0, 1.0])})
+    plot_curves([one, other], tmp_path / "both.svg", "both")
+    figure = FIGURES[-1]
+    success, returns = figure.axes
+    assert [len(success.lines), len(returns.lines)] == [1, 2]
+    assert [text.get_text() for text in returns.get_legend().texts] == ["one", "other"]
+    first, second = (line.get_color() for line in returns.lines)
+    assert first != second == success.lines[0].get_color()
+    assert returns.get_ylabel() == "return"

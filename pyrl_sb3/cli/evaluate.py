@@ -1,0 +1,73 @@
+"""`pyrl evaluate RUN...`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyrl_sb3.cli import options
+
+if TYPE_CHECKING:
+    from pyrl_sb3.training.evaluation import Evaluation
+    from pyrl_sb3.training.trial import TrialRequest
+
+
+def add_command(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "evaluate",
+        help="Run the agents of runs in the environments they were trained in; print returns and "
+        "success rates.",
+        short_help="Evaluate the agents of runs.",
+        epilog="Examples:  pyrl evaluate sac/Pendulum-v1_1   |   "
+        "pyrl evaluate sac td3 --best --episodes 100 --json",
+    )(_evaluate)
+
+
+def _evaluate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders of runs, or of several each, or models."),
+    ],
+    episodes: options.Episodes = 20,
+    seed: options.TestSeed = 0,
+    best: options.Best = False,
+    device: options.Device = "auto",
+    trust: options.TrustFiles = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    from pyrl_sb3.training.recorded import runs_within, trial_of_run
+    from pyrl_sb3.training.trial import TrialRequest, try_out
+
+    console = options.console_for_log(stderr=as_json)
+    wanted = TrialRequest(
+        agent="", env_id="", episodes=episodes, seed=seed, device=device, trust=trust
+    )
+    each = [one for run in runs for one in ([run] if run.is_file() else runs_within(run))]
+    requests = [trial_of_run(run, wanted, best=best) for run in each]
+    found = []
+    for request in requests:
+        evaluation = try_out(request)
+        found.append(_as_dict(request, evaluation))
+        if not as_json:
+            console.print(f"{request.path}: {episodes} episodes: {evaluation}", markup=False)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+
+
+def _as_dict(request: "TrialRequest", evaluation: "Evaluation") -> dict[str, Any]:
+    return {
+        "model": str(request.path),
+        "algorithm": request.agent,
+        "env": request.env_id,
+        "seed": request.seed,
+        "episodes": request.episodes,
+        "mean_return": float(evaluation.returns.mean()),
+        "std_return": float(evaluation.returns.std()),
+        "success_rate": evaluation.success_rate,
+        "mean_length": float(evaluation.lengths.mean()),
+        "returns": evaluation.returns.tolist(),
+        "lengths": evaluation.lengths.tolist(),
+    }

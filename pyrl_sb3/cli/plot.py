@@ -1,0 +1,71 @@
+"""`pyrl plot RUN...`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyrl_sb3.cli import options
+
+_PICTURE = Path("learning_curve.png")
+
+
+def add_command(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "plot",
+        help="Draw the learning curves of runs into one picture: success rates, where there are "
+        "any, and returns.",
+        short_help="Draw learning curves.",
+        epilog="Examples:  pyrl plot sac/Pendulum-v1_1   |   pyrl plot sac td3 --training "
+        "--smooth 50 --out both.png   |   pyrl plot sac --json",
+    )(_plot)
+
+
+def _plot(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or of several each.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=f"The picture [default: {_PICTURE}; none with --json]."),
+    ] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Plot training episodes, not evaluations.")
+    ] = False,
+    smooth: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Mean over the last N points [default: 1; 20 with --training].",
+        ),
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Over the picture.")] = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    from pyrl_sb3.report.curves import read_evaluations, read_training
+    from pyrl_sb3.training.errors import require_package
+    from pyrl_sb3.training.recorded import runs_within
+    from pyrl_sb3.training.request import require_at_least
+
+    require_at_least(1, "smooth", smooth)
+    window = smooth or (20 if training else 1)
+    if not as_json:
+        out = out or _PICTURE
+    if out:
+        require_package("matplotlib", "report")
+        options.check_picture(out)
+    read = read_training if training else read_evaluations
+    folders = [folder for run in runs for folder in runs_within(run)]
+    curves = [read(folder).smoothed(window) for folder in folders]
+    if out:
+        from pyrl_sb3.report.plots import plot_curves
+
+        about = "training episodes" if training else "evaluations"
+        plot_curves(curves, out, title or (str(folders[0]) if len(folders) == 1 else about))
+    if as_json:
+        typer.echo(json.dumps([curve.as_dict() for curve in curves], indent=2))
+    else:
+        typer.echo(f"learning curves of {len(curves)} run{'s'[: len(curves) > 1]}: {out}")

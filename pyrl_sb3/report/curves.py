@@ -1,0 +1,150 @@
+"""Learning curves as numbers, read from what a run has logged."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.monitor import Monitor
+
+from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.untrusted import read_arrays
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """
+    How a run went.
+
+    Attributes:
+        label: the run.
+        steps: `(points,)`, environment steps, over all environments.
+        returns: `(points,)`, undiscounted.
+        spread: `(points,)`, the standard deviation over the episodes of each evaluation; None for
+            single episodes.
+        successes: `(points,)`, in [0, 1]; None where nothing says so.
+        episodes: of each point.
+    """
+
+    label: str
+    steps: Values
+    returns: Values
+    spread: Values | None
+    successes: Values | None
+    episodes: int
+
+    def smoothed(self, window: int) -> "Curve":
+        """Return the curve of means over the last `window` points, fewer at its beginning."""
+        if window == 1:
+            return self
+        return replace(
+            self,
+            returns=_trailing_mean(self.returns, window),
+            spread=None,
+            successes=None if self.successes is None else _trailing_mean(self.successes, window),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; a number that is not finite becomes null."""
+        return {
+            "run": self.label,
+            "steps": [int(step) for step in self.steps],
+            "returns": _finite(self.returns),
+            "spread": None if self.spread is None else _finite(self.spread),
+            "successes": None if self.successes is None else _finite(self.successes),
+            "episodes": self.episodes,
+        }
+
+
+def _trailing_mean(values: Values, window: int) -> Values:
+    starts = [max(end - window, 0) for end in range(1, len(values) + 1)]
+    # Differences of running sums would be quicker, and spread one infinite return over the rest.
+    return np.array([values[start : i + 1].mean() for i, start in enumerate(starts)])
+
+
+def _finite(values: Values) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def read_evaluations(run: Path) -> Curve:
+    """
+    Read the evaluations of a run.
+
+    Raises:
+        InputError: there are none, or the file is damaged.
+    """
+    path = run / EVALUATIONS
+    if not path.is_file():
+        raise InputError(f"{run} has no {EVALUATIONS} yet; --training plots the training episodes")
+    return read_curve(path, str(run))
+
+
+def read_curve(path: Path, label: str) -> Curve:
+    """Read one `evaluations.npz`; raises what `read_evaluations` raises."""
+    saved = read_arrays(path)
+    steps, returns = saved.get("timesteps"), saved.get("results")
+    successes = saved.get("successes")
+    tables = [returns] if successes is None else [returns, successes]
+    if steps is None or any(
+        table is None or table.ndim != 2 or len(table) != len(steps) or not table.shape[1]
+        for table in tables
+    ):
+        raise InputError(f"{path} holds no evaluations: timesteps and results do not fit together")
+    assert returns is not None
+    with np.errstate(invalid="ignore"):  # returns that are not finite
+        spread = returns.std(axis=1)
+    return Curve(
+        label=label,
+        steps=steps.astype(float),
+        returns=returns.mean(axis=1),
+        spread=spread,
+        successes=None if successes is None else successes.mean(axis=1),
+        episodes=returns.shape[1],
+    )
+
+
+def read_training(run: Path) -> Curve:
+    """
+    Read the training episodes of a run, those of all its environments in the order of their ends.
+
+    Raises:
+        InputError: there are none, or a file is damaged.
+    """
+    files = sorted(run.glob(f"*.{Monitor.EXT}"))
+    rows = [row for file in files for row in _episodes(file, len(files))]
+    if not rows:
+        raise InputError(f"{run} has no finished training episodes")
+    steps, returns, successes = np.array(sorted(rows)).T
+    return Curve(
+        label=str(run),
+        steps=steps,
+        returns=returns,
+        spread=None,
+        successes=None if np.isnan(successes).all() else successes,
+        episodes=1,
+    )
+
+
+def _episodes(file: Path, n_envs: int) -> Iterator[tuple[float, float, float]]:
+    """Step at which each episode ended (environments step together), its return, its success."""
+    done = 0
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            next(lines, None)  # a comment with the date
+            for row in csv.DictReader(lines):
+                done += int(row["l"]) * n_envs
+                yield done, float(row["r"]), _truth(row.get("is_success"))
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{file} cannot be read: {first_line(error)}") from error
+
+
+def _truth(text: str | None) -> float:
+    return {"True": 1.0, "1.0": 1.0, "1": 1.0, "False": 0.0, "0.0": 0.0, "0": 0.0}.get(
+        text or "", float("nan")
+    )

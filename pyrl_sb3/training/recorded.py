@@ -1,0 +1,63 @@
+"""Runs by their folders: which algorithm and environment a saved model belongs to."""
+
+import dataclasses
+from pathlib import Path
+
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.facts import FACTS, read_facts
+from pyrl_sb3.training.folders import BEST_MODEL, MODEL
+from pyrl_sb3.training.trial import TrialRequest
+
+
+def trial_of_run(run: Path, wanted: TrialRequest, *, best: bool = False) -> TrialRequest:
+    """
+    Return what is wanted, with algorithm, environment and model of a run.
+
+    Args:
+        run: its folder, or a model in it.
+        wanted: all but `agent`, `env_id` and `path`.
+        best: take the best model of the evaluations in the place of the last one.
+
+    Raises:
+        InputError: no run, or none that has a model.
+    """
+    folder, model = (run.parent, run) if run.is_file() else (run, run / MODEL)
+    if best:
+        model = folder / BEST_MODEL
+    check_run(folder)
+    request = read_facts(folder).request
+    if request.agent not in AGENTS:
+        advice = did_you_mean(request.agent, AGENTS)
+        raise InputError(f"{folder / FACTS}: no algorithm {request.agent!r}{advice}")
+    if not model.is_file():
+        there = " and ".join(name for name in (MODEL, BEST_MODEL) if (folder / name).is_file())
+        raise InputError(f"no {model.name} in {folder}" + (f"; there is {there}" if there else ""))
+    return dataclasses.replace(wanted, agent=request.agent, env_id=request.env_id, path=model)
+
+
+def check_run(folder: Path) -> None:
+    """Raise InputError, with advice, where a folder is no run's."""
+    if (folder / FACTS).is_file():
+        return
+    if not folder.is_dir():
+        near = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise InputError(f"no run {folder}{did_you_mean(folder.name, near)}")
+    within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
+    there = f"; in it there are {', '.join(within[:5])}" if within else ""
+    raise InputError(f"{folder} is no run's folder: it has no {FACTS}{there}")
+
+
+def runs_within(folder: Path) -> list[Path]:
+    """
+    Return a run's folder itself, or the runs in a folder, sorted.
+
+    Raises:
+        InputError: neither.
+    """
+    within = sorted(path.parent for path in folder.glob(f"*/{FACTS}"))
+    if within and not (folder / FACTS).is_file():
+        return within
+    check_run(folder)
+    return [folder]

@@ -1,0 +1,152 @@
+"""`pyrl evaluate`, `plot` and `record`: what they say of a run is what the run was."""
+
+import json
+import shutil
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from pyrl_sb3.cli.app import run as run_pyrl
+
+TRAIN = "--timesteps 400 --eval-freq 200 --eval-episodes 2 --seed 3 --threads 1 --set gamma=0.9"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders `td3` and `sac`, a run in each, with hardly any training."""
+    folder = tmp_path_factory.mktemp("runs")
+    for agent in ("td3", "sac"):
+        options = [*TRAIN.split(), "--set", "learning_starts=390", "--save", str(folder / agent)]
+        assert run_pyrl([f"{agent}-train", "Pendulum-v1", *options]) == 0
+    return folder
+
+
+@pytest.fixture
+def runs(trained, folder):
+    """The same in the working folder."""
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    return folder
+
+
+def test_evaluate_says_what_the_test_command_says(pyrl, runs):
+    evaluated = pyrl("evaluate", "td3/Pendulum-v1_1", "--episodes", 3, "--seed", 5)
+    tested = pyrl("td3-test", "Pendulum-v1", "--episodes", 3, "--seed", 5)
+    assert evaluated.code == tested.code == 0
+    said = tested.out.splitlines()[-1]
+    assert evaluated.out.splitlines()[-1] == f"td3/Pendulum-v1_1/model.zip: {said}"
+
+
+def test_evaluate_in_json(pyrl, runs):
+    outcome = pyrl("evaluate", "sac", "td3/Pendulum-v1_1/best_model.zip", "--episodes", 2, "--json")
+    assert outcome.code == 0
+    first, second = json.loads(outcome.out)
+    assert (first["algorithm"], first["env"]) == ("sac", "Pendulum-v1")
+    assert first["model"] == "sac/Pendulum-v1_1/model.zip"
+    assert second["model"] == "td3/Pendulum-v1_1/best_model.zip"
+    assert first["mean_return"] == pytest.approx(np.mean(first["returns"]))
+    assert first["std_return"] == pytest.approx(np.std(first["returns"]))
+    assert first["lengths"] == [200, 200]
+    assert first["success_rate"] is None
+    best = pyrl("evaluate", "td3", "--best", "--episodes", 2, "--json")
+    assert json.loads(best.out) == [second]
+
+
+def test_plot(pyrl, runs):
+    outcome = pyrl("plot", "sac", "td3/Pendulum-v1_1")
+    assert (outcome.code, outcome.out) == (0, "learning curves of 2 runs: learning_curve.png\n")
+    assert iio.imread("learning_curve.png").std() > 0
+    assert pyrl("plot", "sac", "--training", "--out", "a.svg").code == 0
+    assert "<svg" in (runs / "a.svg").read_text()
+
+
+def test_plot_in_json(pyrl, runs):
+    outcome = pyrl("plot", "sac", "--json")
+    assert outcome.code == 0
+    (curve,) = json.loads(outcome.out)
+    with np.load(runs / "sac/Pendulum-v1_1/evaluations.npz") as saved:
+        assert curve["steps"] == saved["timesteps"].tolist() == [200, 400]
+        assert curve["returns"] == pytest.approx(saved["results"].mean(axis=1))
+    assert curve["run"] == "sac/Pendulum-v1_1"
+    assert not (runs / "learning_curve.png").exists()
+    (curve,) = json.loads(pyrl("plot", "sac", "--json", "--training", "--smooth", 2).out)
+    lines = (runs / "sac/Pendulum-v1_1/0.monitor.csv").read_text().splitlines()[2:]
+    first, second = (float(line.split(",")[0]) for line in lines)
+    assert curve["returns"] == pytest.approx([first, (first + second) / 2])
+
+
+def test_record(pyrl, runs):
+    outcome = pyrl("record", "td3/Pendulum-v1_1", "--episodes", 1)
+    assert outcome.code == 0
+    assert "td3/Pendulum-v1_1/agent.gif" in outcome.out
+    film = iio.imread(runs / "td3/Pendulum-v1_1/agent.gif")
+    assert len(film) > 100  # of 201: what does not move is shown longer
+    assert film.std(axis=0).max() > 0
+
+
+MISTAKES = {
+    "evaluate sad": "no run sad; did you mean sac?",
+    "evaluate nothing": "is no run's folder: it has no run.yml",
+    "plot sac/Pendulum-v1_2": "no run sac/Pendulum-v1_2; did you mean Pendulum-v1_1?",
+    "plot sac --smooth 0": "--smooth 0: must be at least 1",
+    "plot sac --out a.jpg": "--out a.jpg: must end in .png, .svg or .pdf",
+    "plot sac --out no/a.png": "cannot write to no",
+    "record sac": "sac is no run's folder: it has no run.yml; in it there are Pendulum-v1_1",
+    "record sac/Pendulum-v1_1 --out a.avi": "must end in .gif or .mp4, such as a.gif",
+    "record empty --best": "no best_model.zip in empty; there is model.zip",
+    "evaluate odd": "odd/run.yml: no algorithm 'sacc'; did you mean sac?",
+    "evaluate broken": "broken/run.yml cannot be read as a run's",
+    "plot damaged": "damaged/evaluations.npz is no file of arrays, or a truncated one",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_mistakes(pyrl, runs, line):
+    for name in ("empty", "odd", "broken", "damaged"):
+        shutil.copytree(runs / "sac/Pendulum-v1_1", runs / name)
+    (runs / "nothing").mkdir()
+    (runs / "empty/best_model.zip").unlink()
+    facts = runs / "odd/run.yml"
+    facts.write_text(facts.read_text().replace("agent: sac", "agent: sacc"))
+    (runs / "broken/run.yml").write_text("request: [1]")
+    (runs / "damaged/evaluations.npz").write_bytes(b"junk")
+    before = sorted(runs.rglob("*"))
+    outcome = pyrl(*line.split())
+    assert outcome.code == 2
+    assert outcome.err.startswith("pyrl: ")
+    assert outcome.err.count("\n") == 1
+    assert MISTAKES[line] in outcome.err
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_a_model_of_a_stranger(pyrl, runs):
+    """What would run code is refused by every command that reads models, and run with --trust."""
+    path = runs / "sac/Pendulum-v1_1"
+    (path / "vecnormalize.pkl").write_bytes(b"cos\nsystem\n(X\x0d\x00\x00\x00echo > canarytR.")
+    for command in (["sac-test", "Pendulum-v1"], ["evaluate", "sac"], ["record", path]):
+        outcome = pyrl(*command)
+        assert outcome.code == 2
+        assert "it names os.system, which may run code; pass --trust" in outcome.err
+        assert not (runs / "canary").exists()
+    pyrl("evaluate", "sac", "--trust")
+    assert (runs / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["pyrl", "crossq"], ["crossq-train", "crossq-test"]),
+        (["pyrl", "sac-train", "BipedalWalkerH"], ["BipedalWalkerHardcore-v3"]),
+        (["pyrl", "plot", "--tr"], ["--training"]),
+        (["pyrl", "list", "no"], ["noises"]),
+    ],
+)
+def test_completion(fresh_pyrl, words, expected):
+    environment = {
+        "_PYRL_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    assert (
+        fresh_pyrl(before="import sys; sys.argv[0] = 'pyrl'", **environment).out.split() == expected
+    )
