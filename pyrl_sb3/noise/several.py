@@ -18,8 +18,11 @@ class PerEnvNoise(VectorizedActionNoise):
     """
 
     def __init__(self, noises: Sequence[ActionNoise]) -> None:
-        super().__init__(noises[0], len(noises))
-        self.noises = list(noises)
+        # Not SB3's constructor and setter, which copy the processes and reset them.
+        ActionNoise.__init__(self)
+        self.n_envs = len(noises)
+        self.base_noise = noises[0]
+        self._noises = list(noises)
 
     def __call__(self) -> Array:
         """The noise of one step."""

@@ -1,11 +1,15 @@
 import re
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from pyrl_colored_noise import ColoredNoise
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from pyrl_sb3.plugins import get_plugin_manager, parse_noise
+from pyrl_sb3 import SAC
+from pyrl_sb3.plugins import NoiseContext, get_plugin_manager, noise_from_config, parse_noise
 from pyrl_sb3.testing import NoiseSuite
 
 
@@ -85,3 +89,52 @@ def test_readme_example_runs():
     names = {}
     exec(example, names)
     assert isinstance(names["model"].action_noise, ColoredNoise)
+
+
+class Endless(gym.Env):
+    """Shows the same observation for ever, and notes the actions."""
+
+    def __init__(self):
+        self.observation_space = gym.spaces.Box(-1, 1, (2,))
+        self.action_space = gym.spaces.Box(-1, 1, (4,))
+        self.actions = []
+
+    def reset(self, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.actions.append(action)
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("n_envs", [1, 8])
+def test_policy_noise_of_sac_is_pink_in_every_environment(n_envs):
+    envs = [Endless() for _ in range(n_envs)]
+    context = NoiseContext(
+        action_space=envs[0].action_space, n_envs=n_envs, rng=np.random.default_rng(0)
+    )
+    noise = noise_from_config(get_plugin_manager(), "policy+pink", context)
+    steps = 1024 * (6 if n_envs == 1 else 2)
+    model = SAC(
+        "MlpPolicy",
+        DummyVecEnv([lambda env=env: env for env in envs]),
+        action_noise=noise,
+        policy_kwargs={"net_arch": [4]},
+        learning_starts=0,
+        gradient_steps=0,
+        buffer_size=1000,
+        seed=0,
+    )
+    model.learn(steps * n_envs)
+    with th.no_grad():
+        mean, log_std, _ = model.actor.get_action_dist_params(th.zeros(1, 2))
+    actions = np.stack([env.actions for env in envs])  # (n_envs, steps, 4)
+    drawn = (np.arctanh(actions.astype(float)) - mean.numpy()) / log_std.exp().numpy()
+    drawn = np.moveaxis(drawn, -1, 1).reshape(n_envs * 4, -1)
+    power = np.abs(np.fft.rfft(drawn.reshape(-1, 1024))) ** 2
+    power = power.mean(axis=0)[1:-1]
+    slope = np.polyfit(np.log(np.arange(1, len(power) + 1)), np.log(power), 1)[0]
+    assert slope == pytest.approx(-1, abs=0.1)
+    assert drawn.std() == pytest.approx(1, rel=0.1)
+    between = np.corrcoef(drawn.reshape(n_envs * 4, -1)) - np.eye(n_envs * 4)
+    assert np.abs(between).max() < 0.5

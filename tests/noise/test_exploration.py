@@ -1,0 +1,180 @@
+"""Noise at work in the algorithms."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+
+from pyrl_sb3 import DDPG, SAC, TD3
+from pyrl_sb3.noise.parameter import ParameterNoise
+from pyrl_sb3.noise.policy import PolicyNoise
+from pyrl_sb3.plugins import NoiseContext, get_plugin_manager, noise_from_config
+
+
+class Steady(gym.Env):
+    """Shows the same observation for ever, unless it is random, and notes the actions."""
+
+    def __init__(self, length=10_000, random=False):
+        self.observation_space = gym.spaces.Box(-1, 1, (4,))
+        self.action_space = gym.spaces.Box(-2, 2, (2,))
+        self.length, self.random, self.actions = length, random, []
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.full(4, 0.3, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.actions.append(np.array(action))
+        observation = self.np_random.uniform(-1, 1, 4) if self.random else np.full(4, 0.3)
+        return observation.astype(np.float32), 0.0, False, self.steps == self.length, {}
+
+
+def noise_of(config, n_envs=1, seed=0):
+    context = NoiseContext(
+        action_space=Steady().action_space, rng=np.random.default_rng(seed), n_envs=n_envs
+    )
+    return noise_from_config(get_plugin_manager(), config, context)
+
+
+def model_of(kind, noise, n_envs=1, length=10_000, random=False, **keywords):
+    env = make_vec_env(lambda: Steady(length, random), n_envs, seed=0)
+    settings = {
+        "learning_starts": 0,
+        "gradient_steps": 0,
+        "buffer_size": 2000,
+        "seed": 0,
+        "policy_kwargs": {"net_arch": [16]},
+        **keywords,
+    }
+    return kind("MlpPolicy", env, action_noise=noise, **settings)
+
+
+def actions_of(model):
+    """``(steps, n_envs, action_dim)``, in [-1, 1]."""
+    return np.stack([env.unwrapped.actions for env in model.env.envs], axis=1) / 2
+
+
+def test_the_warm_up_is_not_perturbed():
+    model = model_of(TD3, noise_of("eps_0.5+normal_0.5", 2), 2, learning_starts=100)
+    plain = model_of(TD3, None, 2, learning_starts=100)
+    for each in (model, plain):
+        each.learn(140)
+    assert np.array_equal(actions_of(model)[:50], actions_of(plain)[:50])
+    assert not np.array_equal(actions_of(model)[50:], actions_of(plain)[50:])
+
+
+@pytest.mark.parametrize("autograd", [False, True])
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_policy_noise_is_the_noise_of_the_policy(n_envs, autograd):
+    keywords = {"policy_kwargs": {"net_arch": [16], "optimizer_class": th.optim.AdamW}}
+    model = model_of(SAC, noise_of("policy+ou", n_envs), n_envs, **keywords if autograd else {})
+    assert (model.gradients == "explicit") != autograd
+    model.learn(60 * n_envs)
+    with th.no_grad():
+        mean, log_std, _ = model.actor.get_action_dist_params(th.full((1, 4), 0.3))
+    noise = noise_of("policy+ou", n_envs)
+    noise.reset()  # as learn() does
+    noises = getattr(noise, "noises", [noise])
+    drawn = np.stack([[each.draw() for each in noises] for _ in range(60)])
+    actions = np.tanh(mean.numpy() + log_std.exp().numpy() * drawn)
+    assert actions_of(model) == pytest.approx(actions, abs=1e-5)
+
+
+def test_training_draws_independently_and_leaves_the_process_alone():
+    model = model_of(SAC, noise_of("policy+ou"), batch_size=256)
+    model.learn(50)
+    before = repr(model.action_noise.noise.rng.bit_generator.state)
+    observations = th.full((256, 4), 0.3)
+    sampled, *_ = model._learners[0].sample(observations, observations)
+    assert len(sampled.unique(dim=0)) == 256
+    correlation = np.corrcoef(np.arctanh(sampled.numpy().astype(float)).T)[0, 1]
+    assert abs(correlation) < 0.25
+    model.train(3, 256)
+    assert repr(model.action_noise.noise.rng.bit_generator.state) == before
+
+
+def test_policy_noise_is_refused_where_it_has_no_place():
+    with pytest.raises(ValueError, match="this TD3 has a deterministic policy"):
+        model_of(TD3, noise_of("policy+ou")).learn(1)
+    with pytest.raises(ValueError, match="this SAC explores with gSDE"):
+        model_of(SAC, noise_of("policy+ou"), use_sde=True).learn(1)
+    with pytest.raises(TypeError, match=r"use it with pyrl_sb3\.SAC"):
+        PolicyNoise(noise_of("ou_1.0"))()
+    with pytest.raises(TypeError, match="parameter noise is for the actor"):
+        noise_of("param_0.2")()
+
+
+@pytest.mark.parametrize("kind", [DDPG, TD3, SAC])
+def test_each_episode_and_environment_has_an_actor_of_its_own(kind):
+    keywords = {"policy_kwargs": {"net_arch": [16], "layer_norm": "actor"}}
+    model = model_of(kind, noise_of("param_0.2", 2), 2, length=1001, **keywords)
+    model.env.envs[0].unwrapped.length = 30  # the first environment has two episodes, of 30 steps
+    own = {name: value.clone() for name, value in model.actor.state_dict().items()}
+    model.learn(2 * 60)
+    first, second = actions_of(model).swapaxes(0, 1)
+    if kind is not SAC:  # which draws besides
+        assert np.ptp(first[:30], axis=0).max() == np.ptp(second, axis=0).max() == 0
+        assert np.ptp(first[30:], axis=0).max() == 0
+        assert len({tuple(row) for row in (first[0], first[30], second[0])}) == 3
+        assert not np.allclose(first[0], model.predict(np.full((1, 4), 0.3))[0][0] / 2)
+    for name, value in model.actor.state_dict().items():
+        assert th.equal(value, own[name]), "the actor itself stays as it is"
+    perturbed = model._explorers[1].actor.state_dict()
+    for name, value in own.items():
+        assert th.equal(value, perturbed[name]) == (".1." in name), name  # its layer norm
+
+
+@pytest.mark.parametrize("kind", [TD3, SAC])
+def test_sigma_is_adapted_until_the_actions_differ_by_the_target(kind):
+    # From far too much noise; a factor that is quick, to keep the test so.
+    config = {
+        "name": "param",
+        "params": {"target": 0.1, "sigma": 0.8, "factor": 1.03, "adapt_every": 1},
+    }
+    model = model_of(
+        kind, noise_of(config, 2), 2, length=50, random=True, gradient_steps=1, batch_size=32
+    )
+    model.learn(2 * 250)
+    noises = model.action_noise.noises
+    measured = np.mean([model._distance(noises[0]) for _ in range(40)])
+    assert measured == pytest.approx(0.1, rel=0.2)
+    assert noises[0].sigma == noises[1].sigma != 0.8
+    assert model.logger.name_to_value["rollout/parameter_noise_sigma"] == noises[0].sigma
+
+
+def test_parameter_noise_goes_on_after_saving(tmp_path):
+    model = model_of(TD3, noise_of("param_0.2"), gradient_steps=1, length=30)
+    model.learn(45)
+    model.save(tmp_path / "model")
+    noise = model.action_noise
+    again = TD3.load(tmp_path / "model", env=model.get_env())
+    assert again.action_noise.sigma == noise.sigma
+    assert np.array_equal(again.action_noise.parameters, noise.parameters)
+    assert np.array_equal(*(each.rng.random(3) for each in (noise, again.action_noise)))
+
+
+def test_models_take_their_noise_to_more_environments():
+    model = model_of(TD3, noise_of("ou_0.3"))
+    model.learn(20)
+    model.set_env(make_vec_env(Steady, 1))
+    again = model_of(TD3, model.action_noise, 4)
+    again.learn(40)
+    actions = actions_of(again)
+    assert all(not np.allclose(actions[:, 0], actions[:, i]) for i in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"target": 0}, "target must be positive, not 0"),
+        ({"target": 0.1, "factor": 1.0}, "factor must be above 1, not 1.0"),
+        ({"target": 0.1, "sigma": -1}, "sigma must be positive, not -1"),
+        ({"target": 0.1, "adapt_every": 0}, "adapt_every must be at least 1, not 0"),
+    ],
+)
+def test_bad_parameters(changed, message):
+    with pytest.raises(ValueError, match=message):
+        ParameterNoise(rng=np.random.default_rng(0), **changed)
