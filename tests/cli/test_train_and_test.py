@@ -68,9 +68,9 @@ def test_evaluations_in_between_are_kept_with_the_best_model(pyrl, folder):
 def test_a_second_run_leaves_the_first_alone_and_is_the_one_tested(pyrl, folder):
     pyrl("td3-train", "Pendulum-v1", *QUICK)
     first = folder / "td3" / "Pendulum-v1_1"
-    before = {path: path.read_bytes() for path in first.iterdir()}
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     pyrl("td3-train", "Pendulum-v1", *QUICK[:-1], 2)
-    assert {path: path.read_bytes() for path in first.iterdir()} == before
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
     latest, older = pyrl("td3-test", "Pendulum-v1"), pyrl("td3-test", "Pendulum-v1", first)
     assert latest.out == pyrl("td3-test", "Pendulum-v1", "td3/Pendulum-v1_2").out != older.out
 
@@ -133,7 +133,7 @@ def test_logs_for_programs(pyrl, folder):
 
 
 def test_without_tensorboard_the_log_says_so(pyrl, folder, monkeypatch):
-    monkeypatch.setattr("pyrl_sb3.training.run.find_spec", lambda name: None)
+    monkeypatch.setattr("pyrl_sb3.training.logs.find_spec", lambda name: None)
     outcome = pyrl("td3-train", "Pendulum-v1", *QUICK)
     assert outcome.code == 0
     assert "no TensorBoard log: pip install 'pyrl-sb3[tensorboard]'" in outcome.out
