@@ -13,6 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.vec_env import VecEnv
 
+from pyrl_sb3.buffers import DictReplayBuffer, ReplayBuffer
 from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.plugins import (
     NoiseContext,
@@ -86,8 +87,14 @@ def build_model(
         keywords["action_noise"] = _registered_noise(experiment.noise, context)
     if isinstance(keywords["policy"], str):
         keywords["policy"] = agent.policy  # one class for all kinds of observations
-    keywords.setdefault("replay_buffer_class", agent.buffer)
+    if keywords.get("n_steps", 1) == 1 or agent.buffer:
+        keywords.setdefault("replay_buffer_class", agent.buffer or _buffer(env.observation_space))
     return agent.algorithm(env=env, seed=seed, device=device, **keywords)
+
+
+def _buffer(observations: spaces.Space[Any]) -> type[ReplayBuffer]:
+    """Ours rather than SB3's: checkpoints of it are as large as what is new."""
+    return DictReplayBuffer if isinstance(observations, spaces.Dict) else ReplayBuffer
 
 
 def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
