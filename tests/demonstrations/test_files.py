@@ -1,0 +1,221 @@
+"""Files of demonstrations: what is read comes back, and what is wrong is named."""
+
+import dataclasses
+import pickle
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+
+from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
+from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
+
+
+def baselines_file(path, demos, **changed):
+    """As OpenAI baselines writes them: object arrays of dicts."""
+    obs, acs, info = [], [], []
+    for episode in demos.episodes:
+        keys = episode.observations
+        n = len(episode) + 1
+        obs.append([{key: keys[key][t] for key in keys} for t in range(n)])
+        acs.append([list(action) for action in episode.actions])
+        info.append([{"is_success": 1.0} for _ in episode.actions])
+    content = {"acs": acs, "obs": np.array(obs, dtype=object), "info": np.array(info, dtype=object)}
+    np.savez_compressed(path, **{**content, **changed})
+    return path
+
+
+def same(a, b):
+    assert len(a) == len(b)
+    for one, other in zip(a.episodes, b.episodes, strict=True):
+        assert one.actions == pytest.approx(other.actions)
+        assert one.observations.keys() == other.observations.keys()
+        for key in one.observations:
+            assert one.observations[key] == pytest.approx(other.observations[key])
+
+
+def test_our_own_files_come_back(tmp_path, line, demonstrations):
+    for kind in ("goal", "box", "image"):
+        demos = dataclasses.replace(demonstrations(kind), env_id="Line-v0")
+        save_demonstrations(demos, tmp_path / "demos.npz")
+        back = load_demonstrations(tmp_path / "demos.npz")
+        same(demos, back)
+        assert back.env_id == "Line-v0"
+        for one, other in zip(demos.episodes, back.episodes, strict=True):
+            assert np.array_equal(one.rewards, other.rewards)
+            assert (one.terminated, one.success) == (other.terminated, other.success)
+        back.check(line(kind).observation_space, line(kind).action_space, "Line-v3")
+    assert not any(np.load(tmp_path / "demos.npz")[k].dtype.hasobject for k in ("actions",))
+
+
+def test_files_of_baselines_are_read(tmp_path, line, demonstrations):
+    demos = demonstrations("goal")
+    back = load_demonstrations(baselines_file(tmp_path / "demo.npz", demos))
+    same(demos, back)
+    assert all(episode.success for episode in back.episodes)
+    env = line()
+    back.check(env.observation_space, env.action_space)
+    rewarded = back.with_rewards(
+        lambda achieved, desired, infos: env.compute_reward(achieved, desired, infos)
+    )
+    for one, other in zip(demos.episodes, rewarded.episodes, strict=True):
+        assert np.array_equal(one.rewards, other.rewards)
+    with pytest.raises(DemonstrationError, match=r"episode 0: rewards: missing, and .* no goal"):
+        back.with_rewards(None)
+
+
+class Canary:
+    def __reduce__(self):
+        return print, ("the canary sings",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, demonstrations, capsys):
+    info = np.array([[Canary()] * 5] * 4, dtype=object)
+    path = baselines_file(tmp_path / "demo.npz", demonstrations("goal"), info=info)
+    with pytest.raises(DemonstrationError, match=r"asks for builtins\.print, refused"):
+        load_demonstrations(path)
+    assert not capsys.readouterr().out
+    pickle.dumps(Canary())  # it could have been written otherwise
+
+
+def test_data_sets_of_minari(monkeypatch, line, demonstrations):
+    demos = demonstrations("goal")
+    with pytest.raises(DemonstrationError, match="minari is not installed: pip install minari"):
+        load_demonstrations("minari:line/walk-v0")
+
+    def load_dataset(name):
+        if name != "line/walk-v0":
+            raise FileNotFoundError(name)
+        episodes = [
+            types.SimpleNamespace(
+                observations=dict(each.observations),
+                actions=each.actions,
+                rewards=each.rewards,
+                terminations=np.zeros(5, bool),
+            )
+            for each in demos.episodes
+        ]
+        spec = types.SimpleNamespace(env_spec=types.SimpleNamespace(id="Line-v0"))
+        return types.SimpleNamespace(iterate_episodes=lambda: iter(episodes), spec=spec)
+
+    minari = types.ModuleType("minari")
+    minari.load_dataset = load_dataset
+    minari.__spec__ = types.SimpleNamespace(name="minari")
+    monkeypatch.setitem(sys.modules, "minari", minari)
+    back = load_demonstrations("minari:line/walk-v0")
+    same(demos, back)
+    assert back.env_id == "Line-v0"
+    with pytest.raises(DemonstrationError, match="not on this machine: minari download none"):
+        load_demonstrations("minari:none")
+
+
+def changed(demos, **fields):
+    """The second episode is changed."""
+    first, second, *rest = demos.episodes
+    second = dataclasses.replace(second, **fields)
+    return dataclasses.replace(demos, episodes=[first, second, *rest])
+
+
+def nan_at(values, step):
+    values = values.copy()
+    values[step] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: {"actions": e.actions[:0]}, "episode 1: actions: empty"),
+        (
+            lambda e: {"actions": np.vstack([e.actions, e.actions[:1]])},
+            "episode 1: observations: 6 of 'achieved_goal' for 6 actions, there must be 7",
+        ),
+        (
+            lambda e: {"actions": e.actions * 100},
+            r"episode 1: actions: .* outside the bounds \[-2, 2",
+        ),
+        (lambda e: {"actions": nan_at(e.actions, 3)}, "episode 1: actions: not finite at step 3"),
+        (lambda e: {"actions": np.zeros((5, 2))}, r"episode 1: actions: shape \(2,\), .* \(1,\)"),
+        (lambda e: {"rewards": nan_at(e.rewards, 2)}, "episode 1: rewards: not finite at step 2"),
+        (lambda e: {"rewards": e.rewards[1:]}, r"episode 1: rewards: shape \(4,\)"),
+        (lambda e: {"infos": [{}]}, "episode 1: infos: 1 for 5 actions"),
+        (
+            lambda e: {
+                "observations": {
+                    **e.observations,
+                    "desired_goal": nan_at(e.observations["desired_goal"], 5),
+                }
+            },
+            "episode 1: observations: not finite of 'desired_goal' at step 5",
+        ),
+        (
+            lambda e: {"observations": {"observation": e.observations["observation"]}},
+            "episode 1: observations: key 'achieved_goal' is missing",
+        ),
+        (
+            lambda e: {"observations": {**e.observations, "sound": np.zeros((6, 1))}},
+            "episode 1: observations: key 'sound' is unknown to the environment; it has achieved_",
+        ),
+        (
+            lambda e: {"observations": {**e.observations, "observation": np.zeros((6, 7))}},
+            r"observations: shape \(7,\) of 'observation', the environment has \(1,\)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(line, demonstrations, change, message):
+    demos = demonstrations("goal")
+    demos = changed(demos, **change(demos.episodes[1]))
+    with pytest.raises(DemonstrationError, match=f"^test.npz: .*{message}"):
+        demos.check(line().observation_space, line().action_space)
+
+
+def test_other_environments_and_nothing_at_all(line, demonstrations):
+    env, demos = line(), dataclasses.replace(demonstrations("goal"), env_id="FetchPush-v4")
+    with pytest.raises(DemonstrationError, match="recorded in FetchPush-v4, not in FetchSlide-v4"):
+        demos.check(env.observation_space, env.action_space, "FetchSlide-v4")
+    demos.check(env.observation_space, env.action_space, "FetchPush-v5")
+    with pytest.raises(DemonstrationError, match="holds no episode"):
+        Demonstrations(episodes=[], source="x").check(env.observation_space, env.action_space)
+
+
+def test_baselines_files_are_complained_about_in_their_words(tmp_path, line, demonstrations):
+    demos = demonstrations("goal")
+    demos = changed(demos, actions=demos.episodes[1].actions * 100)
+    back = load_demonstrations(baselines_file(tmp_path / "demo.npz", demos))
+    with pytest.raises(DemonstrationError, match=r"episode 1: acs: .* outside the bounds"):
+        back.check(line().observation_space, line().action_space)
+    ragged = np.empty(4, dtype=object)
+    ragged[:] = [[{"observation": [0.0]}, {"observation": [0.0, 1.0]}]] * 4
+    path = baselines_file(tmp_path / "demo.npz", demos, obs=ragged)
+    with pytest.raises(DemonstrationError, match="episode 0: obs: "):
+        load_demonstrations(path)
+    path = baselines_file(tmp_path / "demo.npz", demos, obs=ragged[:3])
+    with pytest.raises(DemonstrationError, match="3 obs for 4 acs"):
+        load_demonstrations(path)
+
+
+def test_files_that_are_something_else(tmp_path, demonstrations):
+    with pytest.raises(DemonstrationError, match="no such file"):
+        load_demonstrations(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("no zip")
+    with pytest.raises(DemonstrationError, match=r"text\.npz: cannot be read: File is not a zip"):
+        load_demonstrations(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", weights=np.zeros(3))
+    with pytest.raises(DemonstrationError, match="holds weights: no demonstrations of"):
+        load_demonstrations(tmp_path / "other.npz")
+    save_demonstrations(demonstrations("goal"), tmp_path / "demos.npz")
+    content = (tmp_path / "demos.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DemonstrationError, match="cannot be read"):
+        load_demonstrations(tmp_path / "half.npz")
+    with (
+        zipfile.ZipFile(tmp_path / "demos.npz") as old,
+        zipfile.ZipFile(tmp_path / "less.npz", "w") as new,
+    ):
+        for name in old.namelist():
+            if name != "rewards.npy":
+                new.writestr(name, old.read(name))
+    with pytest.raises(DemonstrationError, match="rewards is missing"):
+        load_demonstrations(tmp_path / "less.npz")
