@@ -5,14 +5,14 @@ least 90 of 100 evaluation episodes succeed.
     python benchmarks/demonstrations.py --seeds 0 1 2 --out runs/demonstrations
     python benchmarks/demonstrations.py --seeds 0 1 2 --without --out runs/demonstrations
 
-Runs one seed after the other. A run that is interrupted goes on from its last checkpoint; one that
-is complete is not repeated. `<out>/results.json` holds what came out.
+Runs one seed after the other, until it succeeds or has had its steps. A run that is interrupted
+goes on from its last checkpoint, one that failed does when it is given more steps.
+`<out>/results.json` holds what came out.
 """
 
 import argparse
 import json
 import os
-import shutil
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -27,9 +27,9 @@ from pyrl_sb3.training.demos import record
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.hyperparams import packaged_config
 
-ENV, LIMIT, SOLVED, EPISODES = "FetchPickAndPlace-v4", 150_000, 0.9, 100
+ENV, SOLVED, EPISODES = "FetchPickAndPlace-v4", 0.9, 100
 IN_THE_AIR = 0.46  # metres; goals on the table are at 0.42
-EVERY, CHECKPOINT = 5_000, 20_000
+EVERY = 5_000
 
 
 def main() -> None:
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--agent", default="her-sac", choices=["her-sac", "her-td3"])
     parser.add_argument("--without", action="store_true", help="no demonstrations")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=150_000, help="environment steps")
     parser.add_argument("--set", action="append", default=[], help="as for the commands")
     args = parser.parse_args()
     th.set_num_threads(1)
@@ -53,25 +54,30 @@ def main() -> None:
 def run(args: Any, seed: int, demos: Path | None) -> None:
     name = f"{args.agent}-{'without' if demos is None else 'with'}-{seed}"
     results = args.out / "results.json"
-    done = json.loads(results.read_text()) if results.exists() else {}
-    if done.get(name, {}).get("complete"):
-        return
     overrides = [*args.set, *([f"demonstrations={demos}"] if demos else [])]
     experiment = read_experiment(packaged_config(args.agent), args.agent, ENV, overrides=overrides)
-    model, record_ = started(args, name, seed, experiment)
+    outcome = read(results).get(name, {"curve": [], "seconds": 0.0})
+    if over(outcome, args.limit):
+        return
+    model, outcome = started(args, name, seed, experiment)
     test = VecNormalize(vector_env(ENV, 1, 1000 + seed, experiment), training=False)
-    while not record_["complete"]:
+    while not over(outcome, args.limit):
         begin = process_time()
         model.learn(EVERY, reset_num_timesteps=model.num_timesteps == 0, log_interval=None)
-        record_["seconds"] += process_time() - begin
-        assess(model, test, record_)
-        record_["complete"] |= model.num_timesteps >= LIMIT
-        done = json.loads(results.read_text()) if results.exists() else {}
-        done[name] = record_
-        results.write_text(json.dumps(done, indent=1))
-        if model.num_timesteps % CHECKPOINT == 0 and not record_["complete"]:
-            checkpoint(model, args.out / name, record_)
-    shutil.rmtree(args.out / name, ignore_errors=True)
+        outcome["seconds"] += process_time() - begin
+        assess(model, test, outcome, args.limit)
+        results.write_text(json.dumps({**read(results), name: outcome}, indent=1))
+        if model.num_timesteps % (4 * EVERY) == 0 or over(outcome, args.limit):
+            checkpoint(model, args.out / name, outcome)
+
+
+def read(results: Path) -> dict[str, Any]:
+    return json.loads(results.read_text()) if results.exists() else {}
+
+
+def over(outcome: dict[str, Any], limit: int) -> bool:
+    steps = outcome["curve"][-1][0] if outcome["curve"] else 0
+    return outcome.get("success", 0.0) >= SOLVED or steps >= limit
 
 
 def started(args: Any, name: str, seed: int, experiment: Any) -> tuple[Any, dict[str, Any]]:
@@ -87,29 +93,21 @@ def started(args: Any, name: str, seed: int, experiment: Any) -> tuple[Any, dict
     normalize = experiment.normalize or {"norm_reward": False, "clip_obs": 5.0}
     env = VecNormalize(env, **normalize)
     keywords = {**experiment.model_arguments(4), "replay_buffer_class": HerReplayBuffer}
-    if kind is TD3:
-        from pyrl_sb3.plugins import NoiseContext, get_plugin_manager, noise_from_config
-
-        context = NoiseContext(action_space=env.action_space, rng=np.random.default_rng(seed))
-        noise = experiment.noise
-        given = {"name": noise.name, "params": noise.params} if noise else "normal_0.2"
-        keywords["action_noise"] = noise_from_config(get_plugin_manager(), given, context)
     model = kind(env=env, seed=seed, **keywords)
-    return model, {"curve": [], "seconds": 0.0, "complete": False}
+    return model, {"curve": [], "seconds": 0.0}
 
 
-def assess(model: Any, test: VecNormalize, record_: dict[str, Any]) -> None:
+def assess(model: Any, test: VecNormalize, outcome: dict[str, Any], limit: int) -> None:
     """A quick look; 100 episodes where that is promising, or when time is up."""
     test.obs_rms = model.get_vec_normalize_env().obs_rms
     test.clip_obs = model.get_vec_normalize_env().clip_obs
     quick, _ = success(model, test, 20)
-    record_["curve"].append([model.num_timesteps, quick])
-    print(model.num_timesteps, quick, f"{record_['seconds']:.0f} s", flush=True)
-    if quick >= SOLVED or model.num_timesteps >= LIMIT:
+    outcome["curve"].append([model.num_timesteps, round(quick, 3)])
+    print(model.num_timesteps, f"{quick:.2f}, {outcome['seconds']:.0f} s", flush=True)
+    if quick >= SOLVED or model.num_timesteps >= limit:
         overall, air = success(model, test, EPISODES)
-        print("  over", EPISODES, "episodes:", overall, "goals in the air:", air, flush=True)
-        record_.update(steps=model.num_timesteps, success=overall, in_the_air=air)
-        record_["complete"] = overall >= SOLVED
+        print(f"  over {EPISODES} episodes: {overall:.2f}, in the air {air:.2f}", flush=True)
+        outcome.update(steps=model.num_timesteps, success=overall, in_the_air=air)
 
 
 def success(model: Any, test: VecNormalize, episodes: int) -> tuple[float, float]:
@@ -125,13 +123,13 @@ def success(model: Any, test: VecNormalize, episodes: int) -> tuple[float, float
     return float(np.mean(ends)), float(np.mean(np.array(ends)[np.array(air)]))
 
 
-def checkpoint(model: Any, folder: Path, record_: dict[str, Any]) -> None:
+def checkpoint(model: Any, folder: Path, outcome: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)
     model.save(folder / "model.zip")
     model.save_replay_buffer(folder / "buffer")
     model.get_vec_normalize_env().save(str(folder / "statistics.pkl"))
     part = folder / "progress.json.part"
-    part.write_text(json.dumps(record_))
+    part.write_text(json.dumps(outcome))
     os.replace(part, folder / "progress.json")
 
 
