@@ -124,6 +124,9 @@ class Checkpoints(BaseCallback):
     from here, bit for bit. With `exact=False` nothing is reset: a resumed training is then a fair
     continuation, not the same one.
 
+    The attributes of the other callbacks that hold numbers, arrays, generators or containers of
+    these go on too, but for callbacks with `keeps_state = False`.
+
     Args:
         folder: for the checkpoints.
         save_freq: environment steps between checkpoints; None takes none but those asked for.
@@ -240,7 +243,8 @@ class Checkpoints(BaseCallback):
             self.model.actor.reset_noise(self.model.n_envs)  # type: ignore[operator]
 
     def _others(self) -> list[BaseCallback]:
-        return [each for each in _flat(self.locals["callback"]) if each is not self]
+        others = (each for each in _flat(self.locals["callback"]) if each is not self)
+        return [each for each in others if getattr(each, "keeps_state", True)]
 
 
 def _flat(callback: BaseCallback) -> Iterator[BaseCallback]:

@@ -239,9 +239,13 @@ def vector_env(
     logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
     venv: VecEnv = RenewableVecEnv(makers, logs, experiment.monitor_kwargs, continued)
     venv.seed(seed)
-    wrap = wrapping(experiment.vec_env_wrapper)
-    venv = wrap(venv) if wrap else venv
-    if experiment.frame_stack:
-        # Before normalisation: the buffer keeps what VecNormalize was given.
-        venv = VecFrameStack(venv, experiment.frame_stack)
-    return normalize(venv) if normalize else venv
+    try:
+        wrap = wrapping(experiment.vec_env_wrapper)
+        venv = wrap(venv) if wrap else venv
+        if experiment.frame_stack:
+            # Before normalisation: the buffer keeps what VecNormalize was given.
+            venv = VecFrameStack(venv, experiment.frame_stack)
+        return normalize(venv) if normalize else venv
+    except Exception:
+        venv.close()
+        raise

@@ -16,6 +16,8 @@ class ProgressReport(BaseCallback):
     run.
     """
 
+    keeps_state = False  # it shows what the model knows
+
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
@@ -33,7 +35,7 @@ class ProgressReport(BaseCallback):
 
     def _on_training_start(self) -> None:
         self.total = self.model._total_timesteps
-        self.lines = 0
+        self.lines = self.num_timesteps * _LINES // self.total
         self.bar.start()
         self.task = self.bar.add_task("", total=self.total, latest="")
 

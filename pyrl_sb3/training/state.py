@@ -22,6 +22,7 @@ Tree = Any  # what JSON holds, with arrays as leaves
 
 _NOTHING = object()  # stands for what cannot be captured
 _PLAIN = (bool, int, float, str, type(None))
+_GENERATORS = (np.random.Generator, np.random.RandomState, th.Generator, random.Random)
 # What is code, or is kept in other ways, whatever else is descended into.
 _OPAQUE = (type, FunctionType, MethodType, ModuleType, th.nn.Module, th.optim.Optimizer, th.Tensor)
 
@@ -177,6 +178,8 @@ def _restore_dict(pairs: list[Any], old: Any) -> dict[Any, Any]:
 
 
 def _restore_generator(state: Any, old: Any) -> Any:
+    if not isinstance(old, _GENERATORS):
+        raise StateError(f"no generator to put a state into, but {type(old).__name__}")
     try:
         if isinstance(old, np.random.Generator):
             old.bit_generator.state = state
@@ -184,11 +187,9 @@ def _restore_generator(state: Any, old: Any) -> Any:
             old.set_state(state)
         elif isinstance(old, th.Generator):
             old.set_state(th.from_numpy(np.array(state)))
-        elif isinstance(old, random.Random):
-            old.setstate(state)
         else:
-            raise StateError(f"no generator to put a state into, but {type(old).__name__}")
-    except (TypeError, KeyError, RuntimeError) as error:
+            old.setstate(state)
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise StateError(f"not a state for {type(old).__name__}: {error}") from error
     return old
 
@@ -218,7 +219,9 @@ def read_tree(folder: Path, name: str) -> Tree:
     Raises:
         OSError, ValueError, KeyError: a file is missing or damaged.
     """
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+    # Opened here, since numpy leaves a file that is damaged open.
+    path = folder / f"{name}.npz"
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
 
         def leaf(value: dict[str, Any]) -> Any:
             match value:

@@ -15,6 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch as th
+import torch.utils.tensorboard
 
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.environments import register_installed
@@ -36,7 +37,7 @@ CASES = {
         "agent": "td3",
         "env_id": "MountainCarContinuous-v0",
         "overrides": (*SMALL, SHORT, "replay_buffer_class=uniform", "buffer_size=150"),
-        "noise": "ou_0.3",
+        "noise": "ou_0.3..0.1",
     },
     "her-sac with VecNormalize": {
         "agent": "her-sac",
@@ -48,7 +49,7 @@ CASES = {
         "env_id": "FetchReach-v4",
         "overrides": (*SMALL, SHORT, "learning_starts=50"),
         "n_envs": 2,
-        "noise": "ou_0.3",
+        "noise": "param_0.2",
     },
 }
 PATIENCE = 120  # seconds

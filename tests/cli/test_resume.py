@@ -1,0 +1,233 @@
+"""`--resume`: what goes on, what is said, what is refused."""
+
+import csv
+import errno
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch as th
+import yaml
+from stable_baselines3.common.callbacks import BaseCallback
+
+from pyrl_sb3.training.folders import held
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.run import train
+
+SMALL = ("policy_kwargs.net_arch=[8]", "learning_starts=10", "env_kwargs={max_episode_steps: 10}")
+
+
+class Stop(BaseCallback):
+    """Sends a signal at a step."""
+
+    def __init__(self, timesteps):
+        super().__init__()
+        self.timesteps = timesteps
+        self.calls = 0  # goes on counting when resumed
+
+    def _on_step(self):
+        self.calls += 1
+        if self.num_timesteps == self.timesteps:
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run of 90 steps, with checkpoints every 30, that SIGTERM stopped after 45."""
+    before = th.get_num_threads()
+    request = TrainingRequest(
+        agent="td3",
+        env_id="Pendulum-v1",
+        timesteps=90,
+        seed=1,
+        eval_episodes=1,
+        eval_freq=20,
+        threads=1,
+        overrides=SMALL,
+        save=tmp_path_factory.mktemp("runs"),
+        save_freq=30,
+    )
+    result = train(request, [Stop(44)])  # it is noticed in the step after
+    yield result
+    th.set_num_threads(before)
+
+
+@pytest.fixture
+def run(stopped, folder):
+    """A copy of that run, to go on with: `run`."""
+    shutil.copytree(stopped.folder, folder / "run")
+    return Path("run")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def steps(run):
+    with (run / "progress.csv").open() as file:
+        return [int(row["time/total_timesteps"]) for row in csv.DictReader(file)]
+
+
+def test_a_stopped_run_is_resumed_where_it_was_stopped(pyrl, stopped, run):
+    assert (stopped.stopped_by, stopped.timesteps) == (signal.SIGTERM, 45)
+    assert names(run / "checkpoints") == ["step_30", "step_45"]
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "going on after 45 steps" in outcome.out
+    assert "evaluation after 60 steps" in outcome.out
+    assert re.search(r"final evaluation: .*\nmodel saved: run/model.zip\n", outcome.out)
+    assert names(run / "checkpoints") == ["step_65", "step_90"]
+    assert "trained for 90 steps" in pyrl("td3-test", "Pendulum-v1", run, "--episodes", 1).out
+
+
+def test_logs_are_continued(pyrl, run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with (run / "0.monitor.csv").open("a") as file:
+        file.write("-1.0,10,9.9\n")  # logged after the checkpoint, before the process was killed
+    before = steps(run)
+    assert pyrl("td3-train", "--resume", run).code == 0
+    after = steps(run)
+    assert after[: len(before)] == before
+    assert after == sorted(after)
+    assert after.count(60) == 1
+    with (run / "0.monitor.csv").open() as file:
+        rows = file.read().splitlines()[2:]
+    assert [row.split(",")[1] for row in rows] == ["10"] * 8  # but for the one that was cut short
+    times = [float(row.split(",")[2]) for row in rows]
+    assert times == sorted(times)
+    events = EventAccumulator(str(run)).Reload()
+    seen = [event.step for event in events.Scalars("train/critic_loss")]
+    assert seen == sorted(set(after))  # and none of what was logged before from the checkpoint on
+
+
+def test_callbacks_of_the_caller_go_on(run):
+    stop = Stop(0)
+    assert resume(run, callbacks=[stop]).timesteps == 90
+    assert stop.calls == 90
+
+
+def test_a_finished_run_says_so_and_can_be_longer(pyrl, run):
+    assert pyrl("td3-train", "--resume", run).code == 0
+    finished = pyrl("td3-train", "--resume", run)
+    assert (finished.code, finished.err) == (0, "")
+    assert "run is finished: it has had all of its 90 steps" in finished.out
+    assert pyrl("td3-train", "--resume", run, "--timesteps", 80).err == (
+        "pyrl: --timesteps 80: run has had 90 steps already\n"
+    )
+    longer = pyrl("td3-train", "--resume", run, "--timesteps", 120, "--keep-last", 1)
+    assert "120/120 steps" in longer.out
+    assert names(run / "checkpoints") == ["step_120"]
+    resumed = yaml.safe_load((run / "run.yml").read_text())["resumed"]
+    assert [(each["after"], each["timesteps"]) for each in resumed] == [(45, 90), (90, 120)]
+    assert "all of its 120 steps" in pyrl("td3-train", "--resume", run).out
+
+
+def test_the_whole_line_may_be_said_again(pyrl, run):
+    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--eval-freq", 20, "--save-freq", 30)
+    assert pyrl(*line, "--resume", run, "--threads", "auto").code == 0
+
+
+REFUSED = {
+    "another environment": (
+        "td3-train MountainCarContinuous-v0 --resume run",
+        "ENV MountainCarContinuous-v0: run was begun with Pendulum-v1, and --resume takes that",
+    ),
+    "another seed": ("td3-train --resume run --seed 2", "--seed 2: run was begun with 1, .*leave"),
+    "another value": ("td3-train --resume run --set tau=0.1", "--set tau=0.1: run was begun with"),
+    "another algorithm": ("sac-train --resume run", "run is a run of td3-train, not sac-train"),
+    "a misspelt run": ("td3-train --resume rum", "no run at rum; did you mean run?"),
+    "nothing there": ("td3-train --resume no/where", "no run at no/where"),
+    "a checkpoint": (
+        "td3-train --resume run/checkpoints/step_30",
+        "run/checkpoints/step_30 is a part of a run; did you mean run?",
+    ),
+    "a model": ("td3-train --resume run/model.zip", "is a part of a run; did you mean run?"),
+    "a folder of runs": (
+        "td3-train --resume .",
+        "run's folder: it has no run.yml; in it are run",
+    ),
+    "too few steps": ("td3-train --resume run --timesteps 40", "run has had 45 steps already"),
+    "no steps": ("td3-train --resume run --timesteps 0", "--timesteps 0: must be at least 1"),
+    "no threads": ("td3-train Pendulum-v1 --threads x", "'x' is not a valid integer, nor auto"),
+    "no layer": (
+        "td3-train Pendulum-v1 --set policy_kwargs.net_arch=[-3]",
+        "TD3 cannot be made of .*td3.yml: Pendulum-v1: Trying to create tensor with negative",
+    ),
+    "no such normalisation": (
+        "her-td3-train FetchReach-v4 --set normalize={norm_obs_keys:[nothing]}",
+        "HER . TD3 cannot be made of .*'nothing'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_in_one_line_and_nothing_changed(pyrl, run, line, message):
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    outcome = pyrl(*line.split())
+    assert outcome.code == 2
+    assert re.fullmatch(f"pyrl: .*{message}.*\n", outcome.err)
+    after = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert after == before
+    assert names(Path()) == ["run"]
+
+
+def test_one_process_at_a_time(pyrl, run):
+    with held(run):
+        outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err) == (
+        2,
+        "pyrl: run is in use: another process is training there\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "damaged", ["state.json", "state.npz", "model.zip", "replay_buffer/header.json"]
+)
+def test_a_damaged_checkpoint_is_named(pyrl, run, damaged):
+    file = run / "checkpoints" / "step_45" / damaged
+    data = file.read_bytes()
+    file.unlink()  # it may be linked with another checkpoint's
+    file.write_bytes(data[: len(data) // 2])
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "step_45" in outcome.err
+    assert "deleting that folder makes way" in outcome.err
+    shutil.rmtree(run / "checkpoints" / "step_45")
+    assert "going on after 30 steps" in pyrl("td3-train", "--resume", run).out
+
+
+def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pyrl_sb3.training.checkpoint.sync_file", full)
+        outcome = pyrl("td3-train", "--resume", run)
+    assert outcome.code == 1
+    assert re.fullmatch(
+        r"pyrl: No space left on device: .*; run/checkpoints/step_45 is whole: make room, then "
+        r"go on with `pyrl td3-train --resume run`\n",
+        outcome.err,
+    )
+    assert names(run / "checkpoints") == ["step_30", "step_45"]
+    assert pyrl("td3-train", "--resume", run).code == 0
+
+
+def test_without_resets_a_checkpoint_changes_nothing(pyrl, folder):
+    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--timesteps", 60, "--eval-episodes", 1)
+    line += ("--eval-freq", 0, "--set", SMALL[0], "--set", SMALL[1], "--set", SMALL[2])
+    assert pyrl(*line, "--save", "a", "--save-freq", 20, "--no-exact").code == 0
+    assert names(folder / "a" / "Pendulum-v1_1" / "checkpoints") == ["step_40", "step_60"]
+    assert pyrl(*line, "--save", "b", "--save-freq", 0).code == 0
+    assert not (folder / "b" / "Pendulum-v1_1" / "checkpoints").exists()
+    rows = [
+        [line.split(",")[:2] for line in (folder / name).read_text().splitlines()[1:]]
+        for name in ("a/Pendulum-v1_1/0.monitor.csv", "b/Pendulum-v1_1/0.monitor.csv")
+    ]
+    assert rows[0] == rows[1]
+    assert "has no checkpoint" in pyrl("td3-train", "--resume", "b/Pendulum-v1_1").err

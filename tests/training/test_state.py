@@ -1,0 +1,128 @@
+"""State as plain data, into objects of the same build and no others."""
+
+import json
+import random
+from collections import defaultdict, deque
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+
+from pyrl_sb3.noise.action import OrnsteinUhlenbeckNoise
+from pyrl_sb3.noise.several import PerEnvNoise
+from pyrl_sb3.training.state import (
+    StateError,
+    capture,
+    capture_attributes,
+    read_tree,
+    restore,
+    restore_attributes,
+    write_tree,
+)
+
+
+def through_files(tree, folder):
+    write_tree(tree, folder, "state")
+    return read_tree(folder, "state")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        3,
+        -np.inf,
+        0.1 + 0.2,
+        "text",
+        (1, [2.0, (3,)], {"$array": "no array", 5: (6,)}),
+        deque([{"r": 1.5}], maxlen=3),
+    ],
+    ids=str,
+)
+def test_values_come_back_as_they_were(tmp_path, value):
+    again = restore(through_files(capture(value), tmp_path), None)
+    assert (again, type(again)) == (value, type(value))
+    if isinstance(value, deque):
+        assert again.maxlen == value.maxlen
+
+
+def test_numbers_of_numpy_keep_their_type(tmp_path):
+    values = [np.float32(0.1), np.int8(-3), np.bool_(True), np.arange(6, dtype="i2").reshape(2, 3)]
+    again = restore(through_files(capture(values), tmp_path), None)
+    for value, other in zip(values, again, strict=True):
+        assert type(value) is type(other)
+        assert value.dtype == other.dtype
+        assert np.array_equal(value, other)
+
+
+@pytest.mark.parametrize(
+    ("make", "draw"),
+    [
+        (np.random.default_rng, lambda rng: rng.random()),
+        (np.random.RandomState, lambda rng: rng.rand()),
+        (random.Random, lambda rng: rng.random()),
+        (lambda seed: th.Generator().manual_seed(seed), lambda rng: th.rand(1, generator=rng)),
+    ],
+)
+def test_generators_go_on_where_they_were(tmp_path, make, draw):
+    first, second = make(1), make(2)
+    draw(first)
+    tree = through_files(capture(first), tmp_path)
+    assert restore(tree, second) is second
+    assert draw(first) == draw(second)
+
+
+def test_noise_goes_on_in_every_environment(tmp_path):
+    def make(seed):
+        rngs = np.random.default_rng(seed).spawn(2)
+        return PerEnvNoise([OrnsteinUhlenbeckNoise((3,), 0.3, 0.15, rng) for rng in rngs])
+
+    first, second = make(1), make(2)
+    first()
+    tree = through_files(capture(first, (object,)), tmp_path)
+    restore(tree, second)
+    assert all(np.array_equal(first(), second()) for _ in range(5))
+
+
+def test_what_is_shared_or_mapped_is_changed_in_place():
+    values = defaultdict(float, a=1.0)
+    tree = capture(values)
+    values["b"] = 2.0
+    assert restore(tree, values) is values
+    assert dict(values) == {"a": 1.0}
+    assert values["c"] == 0.0
+
+
+class Owner:
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+
+def test_only_state_is_taken():
+    owner = Owner(n=1, path="a path", code=print, nested=Owner(n=2), items=[Owner()], skipped=3)
+    assert capture_attributes(owner, skip=("skipped",)) == {"n": 1}
+    assert capture_attributes(owner, (Owner,), ("skipped",)) == {
+        "n": 1,
+        "nested": {"$object": {"n": 2}},
+        "items": [{"$object": {}}],
+    }
+    owner.itself = owner
+    assert json.dumps(capture_attributes(owner, (Owner,)))  # and no end of it
+
+
+def test_another_build_is_refused():
+    tree = capture(np.random.default_rng(0))
+    with pytest.raises(StateError, match="no generator to put a state into, but NoneType"):
+        restore(tree, None)
+    mt = np.random.Generator(np.random.MT19937(0))
+    with pytest.raises(StateError, match="not a state for Generator"):
+        restore(tree, mt)
+    noise = VectorizedActionNoise(NormalActionNoise(np.zeros(1), np.ones(1)), 2)
+    with pytest.raises(StateError, match="NoneType is not what was captured"):
+        restore(capture(noise, (object,)), None)
+    with pytest.raises(StateError, match="unknown kind of state: what"):
+        restore_attributes({"a": {"what": 1}}, Owner())
+    with pytest.raises(StateError, match="type has no state"):
+        capture(int)
