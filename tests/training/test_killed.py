@@ -1,5 +1,6 @@
 """A run that is killed at any moment and resumed ends as it would have otherwise, bit for bit."""
 
+import contextlib
 import csv
 import io
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 import traceback
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,8 +76,23 @@ def go_on(case, folder):
         train(request(case, folder))
 
 
-def in_a_child(case, folder, seconds=None):
-    """Go on in another process; whether it ended by itself rather than being killed."""
+def unfinished(folder):
+    """Checkpoints that are being written, or that were when their process was killed."""
+    return {path.stat().st_ino for path in folder.glob(f"*/{CHECKPOINTS}/.step_*")}
+
+
+def saves(folder, before):
+    """Whether there is a checkpoint unfinished that was not there before."""
+    with contextlib.suppress(FileNotFoundError):  # it has just been finished
+        return bool(unfinished(folder) - before)
+    return False
+
+
+def in_a_child(case, folder, seconds=None, until=None):
+    """Go on in another process; whether it ended by itself rather than being killed.
+
+    It is killed after so many seconds, those after `until()` holds where that is given.
+    """
     child = os.fork()
     if not child:
         code = 1
@@ -89,13 +106,15 @@ def in_a_child(case, folder, seconds=None):
         finally:
             os._exit(code)
     give_up = time.monotonic() + PATIENCE
-    kill = time.monotonic() + seconds if seconds is not None else give_up
+    kill = give_up if seconds is None or until else time.monotonic() + seconds
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         assert time.monotonic() < give_up
+        if until and until():
+            until, kill = None, time.monotonic() + seconds
         if time.monotonic() > kill:
             os.kill(child, signal.SIGKILL)
             kill = give_up
-        time.sleep(0.002)
+        time.sleep(0.001)
     code = os.waitstatus_to_exitcode(ended[1])
     assert code in (0, -signal.SIGKILL), (folder.parent / f"{folder.name}.out").read_text()
     return code == 0
@@ -132,7 +151,10 @@ def outcome(run):
 
 
 def check(case, folder, kills, rng):
-    """Kill a run so many times, and compare; how many kills came while a checkpoint was saved."""
+    """Kill a run so many times, and compare; how many kills came while a checkpoint was saved.
+
+    Every third kill waits for that.
+    """
     register_installed()
     begin = time.monotonic()
     go_on(case, folder / "whole")  # here, so that the children find everything imported
@@ -141,11 +163,15 @@ def check(case, folder, kills, rng):
     count = in_saving = 0
     while count < kills:
         # Mostly far enough to get somewhere, so that not only the beginning is killed.
-        if in_a_child(case, killed, rng.uniform(0.05, 0.7) * duration):
+        when, before = {"seconds": rng.uniform(0.05, 0.7) * duration}, unfinished(killed)
+        if count % 3 == 2:
+            until = partial(saves, killed, before)
+            when = {"seconds": rng.uniform(0, 0.05), "until": until}
+        if in_a_child(case, killed, **when):
             shutil.rmtree(killed)
             continue
         count += 1
-        in_saving += any(killed.glob(f"*/{CHECKPOINTS}/.step_*"))
+        in_saving += saves(killed, before)
     assert in_a_child(case, killed)
     (whole,), (resumed,) = (
         runs_of(folder / "whole", case["env_id"]),
