@@ -112,7 +112,8 @@ def check_components(
         InputError: the noise does not.
     """
     if experiment.noise is not None:
-        context = NoiseContext(action_space=actions, rng=np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        context = NoiseContext(action_space=actions, rng=rng, total_timesteps=1)
         try:
             _registered_noise(experiment.noise, context)
         except (TypeError, ValueError) as error:

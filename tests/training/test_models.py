@@ -10,7 +10,7 @@ from pyrl_sb3.config import read_experiment
 from pyrl_sb3.noise.several import PerEnvNoise
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.models import build_model, check_device, set_threads
+from pyrl_sb3.training.models import build_model, check_components, check_device, set_threads
 
 
 @pytest.fixture
@@ -70,3 +70,11 @@ def test_the_config_may_name_policy_and_buffer(tmp_path):
     assert f"{type(model.policy).__module__}.TD3Policy" == theirs
     assert type(model.replay_buffer).__module__ == "pyrl_sb3.buffers.replay"
     assert model.tau == 0.1
+
+
+def test_scheduled_noise_passes_the_check(tmp_path):
+    path = tmp_path / "my.yml"
+    path.write_text("default: {noise: normal_0.3..0.1}")
+    env = gym.make("Pendulum-v1")
+    experiment = read_experiment(path, "td3", "Pendulum-v1")
+    check_components(AGENTS["td3"], experiment, env.observation_space, env.action_space)
