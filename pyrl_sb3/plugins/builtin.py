@@ -6,6 +6,7 @@ from pyrl_sb3.plugins.hookspecs import hookimpl
 from pyrl_sb3.plugins.types import (
     AlgorithmSpec,
     CallbackSpec,
+    EnvWrapperSpec,
     FeaturesExtractorSpec,
     NoiseSpec,
     PolicySpec,
@@ -116,6 +117,26 @@ def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:
     ):
         target = f"{_SB3}.common.torch_layers:{attribute}"
         yield FeaturesExtractorSpec(name=name, target=target, summary=summary)
+    yield FeaturesExtractorSpec(
+        name="normalized-goals",
+        target="pyrl_sb3.algorithms.normalized:NormalizedGoals",
+        summary="goals normalised together, the rest on its own, by statistics in the policy",
+    )
+
+
+@hookimpl
+def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
+    """When episodes are over for good."""
+    yield EnvWrapperSpec(
+        name="terminate-on-success",
+        target="pyrl_sb3.training.wrappers:TerminateOnSuccess",
+        summary="reaching a goal, rewarded by 0 and all else by -1, ends the episode for good",
+    )
+    yield EnvWrapperSpec(
+        name="never-done",
+        target="pyrl_sb3.training.wrappers:NeverDone",
+        summary="no end is for good: learning assumes that all goes on",
+    )
 
 
 @hookimpl
