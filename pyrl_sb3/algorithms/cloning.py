@@ -10,7 +10,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from pyrl_sb3 import losses
-from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics
+from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
 from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.demofiles import load_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
@@ -154,6 +154,7 @@ class Cloning(_Base):
             achieved, desired, infos, np.zeros(len(infos), np.int64)
         )
 
+    @takes_gradient_steps
     def _warm_start(self) -> None:
         """Clone the demonstrations without regard to rewards."""
         actor, metrics = self._begin_training()[0], Metrics()
@@ -185,8 +186,9 @@ class Cloning(_Base):
         return self._batch(self._demo_buffer.sample(size, env=self._vec_normalize_env))
 
     def _hand_back(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
-        own = len(y) - batch.demos
-        super()._hand_back(batch, q[:, :own], y[:own])
+        if batch.demos:
+            q, y = q[:, : -batch.demos], y[: -batch.demos]
+        super()._hand_back(batch, q, y)
 
     def _cloned(
         self,

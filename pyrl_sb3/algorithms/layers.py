@@ -17,7 +17,6 @@ from typing import Protocol
 
 import torch as th
 
-
 NARROW = 32
 
 

@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.rollout import Rollouts
-from pyrl_sb3.algorithms.step import Metrics
+from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps
 from pyrl_sb3.policies import SACPolicy
 
 
@@ -30,6 +30,7 @@ class SAC(Rollouts, stable_baselines3.SAC):
             return pi, critics, None
         return pi, critics, kind.Temperature(self.log_ent_coef, self.ent_coef_optimizer)
 
+    @takes_gradient_steps
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         pi, critics, temperature = self._begin_training()
         metrics = Metrics()

@@ -1,7 +1,10 @@
 """What the gradient steps of DDPG, TD3 and SAC share."""
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -61,6 +64,27 @@ class Metrics:
         return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
+P = ParamSpec("P")
+Self = TypeVar("Self", bound="GradientSteps")
+
+
+def takes_gradient_steps(
+    method: Callable[Concatenate[Self, P], None],
+) -> Callable[Concatenate[Self, P], None]:
+    """
+    A method that may use the learners: the parameters are where these want them, and torch keeps
+    no record of operations where no graph is needed, which is a twentieth of the time.
+    """
+
+    @wraps(method)
+    def prepared(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self._ensure_bound()
+        with nullcontext() if self._obstacle else th.inference_mode():
+            method(self, *args, **kwargs)
+
+    return prepared
+
+
 class GradientSteps(_Base):
     """
     Training for an SB3 off-policy algorithm; mixed in before it.
@@ -105,7 +129,6 @@ class GradientSteps(_Base):
 
     def _begin_training(self) -> tuple[Any, ...]:
         """Update the learning rates; the learners, as :meth:`_make_learners` returned them."""
-        self._ensure_bound()
         if self._obstacle:
             self.policy.set_training_mode(True)
         self._update_learning_rate([learner.optimizer for learner in self._learners if learner])
@@ -114,7 +137,10 @@ class GradientSteps(_Base):
     def _sample(self, batch_size: int) -> Batch:
         """A batch from the replay buffer, prepared for the networks."""
         assert self.replay_buffer is not None
-        return self._batch(sample(self.replay_buffer, batch_size, self._vec_normalize_env))
+        # A buffer may keep tensors it makes, and change them later.
+        with th.inference_mode(False):
+            data = sample(self.replay_buffer, batch_size, self._vec_normalize_env)
+        return self._batch(data)
 
     def _batch(self, data: Any) -> Batch:
         """What a replay buffer drew, prepared for the networks."""

@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.rollout import Rollouts
-from pyrl_sb3.algorithms.step import Metrics
+from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps
 from pyrl_sb3.policies import TD3Policy
 
 
@@ -29,6 +29,7 @@ class TD3(Rollouts, stable_baselines3.TD3):
         mu = kind.DeterministicActor(self.actor, self.actor_target)
         return mu, kind.Critics(self.critic, self.critic_target)
 
+    @takes_gradient_steps
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         mu, critics = self._begin_training()
         metrics = Metrics()
