@@ -52,8 +52,8 @@ def test_policies_normalise_saved_and_loaded_alike(kind, line, tmp_path):
     assert "features extractor" in model.gradients
     model.learn(40)
     norm = model.actor.features_extractor.norms["goal"]
-    # Of 35 batches of 32 at least, both goals in each row.
-    assert norm.running_count >= 35 * 32 * 2
+    # Of 35 batches of 32, of which TD3 shows its actor every other, both goals in each row.
+    assert norm.running_count >= 17 * 32 * 2
     assert norm.running_var.item() != 1
     online, target = (
         net.features_extractor.norms["goal"] for net in (model.critic, model.critic_target)
