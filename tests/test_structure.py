@@ -23,7 +23,7 @@ LAYERS = [
     {"config", "hyperparams"},
     {"training"},
     {"report"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "zoo"},
 ]
 # `testing` checks components of every kind; `__init__` only names what is loaded on use.
 EXEMPT = {"testing", "__init__"}

@@ -158,6 +158,8 @@ class EntryReader:
             return value  # needs the discount factor
         if key == "noise":
             return self._noise(value)
+        if key == "monitor_kwargs":
+            return zoo.monitoring(value)
         if key in zoo.MAPPINGS:
             return zoo.mapping(value)
         if key == "replay_buffer_class":

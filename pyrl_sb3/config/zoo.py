@@ -69,6 +69,19 @@ def normalization(value: Any, gamma: float | None) -> dict[str, Any] | None:
     return keywords
 
 
+def monitoring(value: Any) -> dict[str, Any] | None:
+    """Keyword arguments of ``Monitor``, which adds its lists of names to tuples."""
+    keywords = mapping(value)
+    for key in {"info_keywords", "reset_keywords"} & (keywords or {}).keys():
+        names = keywords[key]  # type: ignore[index]
+        if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+            raise ValueError(f"{key} must be a list of names, not {short(names)}")
+        keywords[key] = tuple(names)  # type: ignore[index]
+    if "filename" in (keywords or {}):
+        raise ValueError("filename: what is monitored is written to the run's folder; leave it out")
+    return keywords
+
+
 def schedule(value: Any) -> float | Callable[[float], float]:
     """A learning rate: a number, or ``lin_7.3e-4``, which falls to zero over the training."""
     if callable(value):

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import yaml
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 from torch import nn, optim
 
@@ -96,6 +98,9 @@ Pendulum-v1:
         ("sac", "{policy_kwargs: {net_arch: [64], activation_fn: nn.Rleu}}", "mean nn.ReLU?"),
         ("sac", "{policy_kwargs: {optimizer_class: nn.ReLU}}", "must be a subclass of Optimizer"),
         ("sac", "{env_kwargs: [1]}", "env_kwargs: must be a mapping"),
+        ("sac", "{monitor_kwargs: {filename: a.csv}}", "filename: what is monitored is written to"),
+        ("sac", "{monitor_kwargs: {info_keywords: a}}", "info_keywords must be a list of names"),
+        ("sac", "{monitor_kwargs: {info_keywords: [1]}}", "must be a list of names, not [1]"),
         ("sac", "{callback: [{a.B: 3}]}", "the arguments of 'a.B' must be a mapping, not 3"),
         ("sac", "{env: 3}", "is set by the command line"),
         ("sac", "{_init_setup_model: false}", "has no such setting"),
@@ -135,6 +140,17 @@ def test_values_take_the_type_that_is_declared(tmp_path: Path) -> None:
     }
     assert type(arguments["buffer_size"]) is int
     assert read(tmp_path, "default: {ent_coef: 1e-2}").arguments == {"ent_coef": 0.01}
+
+
+@pytest.mark.parametrize(
+    "text", ["{info_keywords: [height]}", "\"dict(info_keywords=('height',))\"", "dict()", "null"]
+)
+def test_the_monitor_takes_its_arguments(text: str, tmp_path: Path) -> None:
+    keywords = read(tmp_path, f"default: {{monitor_kwargs: {text}}}").monitor_kwargs
+    monitor = Monitor(gymnasium.make("Pendulum-v1"), str(tmp_path / "0"), **keywords)
+    monitor.close()
+    header = (tmp_path / "0.monitor.csv").read_text().splitlines()[1]
+    assert header == ("r,l,t,height" if "height" in text else "r,l,t")
 
 
 def test_overrides(tmp_path: Path) -> None:
