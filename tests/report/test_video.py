@@ -1,12 +1,15 @@
 """Films and where they can be made."""
 
 import os
+import sys
+from importlib.util import find_spec
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from pyrl_sb3.report.video import prepare_offscreen, write_gif
+from pyrl_sb3.report.video import check_film, prepare_offscreen, write_gif, write_mp4
+from pyrl_sb3.training.errors import InputError
 
 BACKENDS = [({"EGL", "OSMesa"}, "egl"), ({"OSMesa"}, "osmesa"), (set(), None)]
 
@@ -41,3 +44,26 @@ def test_films_play_in_real_time(tmp_path, fps, frames, duration):
     write_gif(pictures, tmp_path / "a.gif", fps)
     assert iio.improps(tmp_path / "a.gif", index=None).n_images == frames
     assert iio.immeta(tmp_path / "a.gif")["duration"] == duration
+
+
+def test_an_mp4_needs_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    check_film(tmp_path / "a.gif", "--out", kinds=(".gif", ".mp4"))
+    with pytest.raises(InputError, match=r"imageio_ffmpeg is not installed.*pyrl-sb3\[report\]"):
+        check_film(tmp_path / "a.mp4", "--out", kinds=(".gif", ".mp4"))
+
+
+@pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="needs imageio-ffmpeg")
+def test_an_mp4_is_the_film(tmp_path):
+    """Of an odd size, with a bright half that moves from left to right."""
+    pictures = [np.zeros((65, 97, 3), dtype=np.uint8) for _ in range(20)]
+    for picture in pictures[:10]:
+        picture[:, :48] = 255
+    for picture in pictures[10:]:
+        picture[:, 48:] = 255
+    write_mp4(pictures, tmp_path / "a.mp4", 10)
+    film = iio.imread(tmp_path / "a.mp4", plugin="FFMPEG")
+    assert film.shape == (20, 64, 96, 3)
+    assert film[4, :, :40].mean() > 240 > 10 > film[4, :, 56:].mean()
+    assert film[15, :, 56:].mean() > 240 > 10 > film[15, :, :40].mean()
+    assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["fps"] == 10
