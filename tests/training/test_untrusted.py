@@ -1,6 +1,7 @@
 """Models, statistics and arrays of strangers: refused in one line, and nothing of them is run."""
 
 import base64
+import importlib
 import io
 import json
 import pickle
@@ -20,7 +21,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
-from pyrl_sb3.plugins import PluginError, saved
+from pyrl_sb3.plugins import PluginError, get_plugin_manager, saved
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.loading import load_model
@@ -277,6 +278,44 @@ def test_spaces_are_read(space):
     found = read_pickle(cloudpickle.dumps(space), "here")
     assert found == space
     assert found.contains(found.sample())
+
+
+def test_spaces_of_gym_are_read_as_gymnasiums():
+    space = gym.spaces.Dict(a=gym.spaces.Box(-1, 1, (3,)), b=gym.spaces.Discrete(2))
+    content = pickle.dumps(space, 3)
+    assert content.count(b"cgymnasium.spaces") == 3
+    assert read_pickle(content.replace(b"cgymnasium.spaces", b"cgym.spaces"), "here") == space
+
+
+PLUGIN = """
+from pyrl_sb3.plugins import PolicySpec, hookimpl
+from pyrl_sb3.policies import SACPolicy
+
+class Mine(SACPolicy):
+    pass
+
+@hookimpl
+def pyrl_policies():
+    yield PolicySpec(name="mine", target="acme_policies:Mine", algorithms=frozenset({"sac"}))
+"""
+
+
+def test_policies_of_plugins(folder, members, monkeypatch):
+    (folder / "acme_policies.py").write_text(PLUGIN)
+    write(with_data(members, policy_class=named("acme_policies", "Mine") + b"."))
+    assert "it names acme_policies.Mine" in refusal(folder)
+    assert "acme_policies" not in sys.modules
+    manager = get_plugin_manager()
+    plugin = importlib.import_module("acme_policies")
+    monkeypatch.delitem(sys.modules, "acme_policies")
+    monkeypatch.setitem(sys.modules, "acme_policies", plugin)
+    assert "it names acme_policies.Mine" in refusal(folder)
+    manager.register(plugin, "acme")
+    try:
+        model = load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu")
+    finally:
+        manager.unregister("acme")
+    assert type(model.policy) is plugin.Mine
 
 
 def tensors(**values):

@@ -74,8 +74,10 @@ _CAPTURED: dict[tuple[str, str], type] = {
     (f"{_SB3}.vec_env.vec_normalize", "VecNormalize"): _CapturedStatistics,
     (f"{_SB3}.running_mean_std", "RunningMeanStd"): _CapturedMoments,
 }
+# Before SB3 2.0 they were Gym's, with the same states or such as Gymnasium understands.
 _SPACES: dict[tuple[str, str], type] = {
-    (space.__module__, space.__name__): space
+    (space.__module__.replace("gymnasium", package), space.__name__): space
+    for package in ("gymnasium", "gym")
     for space in (
         *(spaces.Box, spaces.Dict, spaces.Discrete),
         *(spaces.MultiBinary, spaces.MultiDiscrete),
