@@ -56,7 +56,10 @@ def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
         if state is not None:
             buffer.set_extra_state(restore(state, None))  # type: ignore[attr-defined]
         return
-    allocated = dict(vars(buffer))
+    allocated = {
+        name: dict(value) if isinstance(value, dict) else value
+        for name, value in vars(buffer).items()
+    }
     restore_attributes(state, buffer)
     for name in state:
         vars(buffer)[name] = _refilled(vars(buffer)[name], allocated.get(name))

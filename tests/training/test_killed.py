@@ -146,7 +146,8 @@ def outcome(run):
         found[file.name] = [{k: v for k, v in row.items() if k not in skip} for row in rows]
     if (run / "vecnormalize.pkl").exists():
         statistics = pickle.loads((run / "vecnormalize.pkl").read_bytes()).obs_rms
-        found["obs_rms"] = {k: (v.mean.tolist(), v.var.tolist()) for k, v in statistics.items()}
+        each = statistics.values() if isinstance(statistics, dict) else [statistics]
+        found["obs_rms"] = [(one.mean.tolist(), one.var.tolist()) for one in each]
     return found
 
 
