@@ -3,7 +3,8 @@ Whole ``learn()`` calls, environment, replay buffer and logging included: SB3 ag
 
     python benchmarks/learn.py [--threads 1] [--blocks 7] [--steps 200] [--slots 1000000]
 
-All runs in one process, in turn, a block of steps each; benchmarks/train_step.py says why.
+All runs in one process, in turn, a block of steps each; benchmarks/train_step.py says why, and how
+ratios are taken and with which clock.
 On FetchPush each uses its own HerReplayBuffer, filled to all of its slots before the clock starts.
 """
 
@@ -63,7 +64,7 @@ def fill(model: Any, slots: int) -> None:
 
 
 def measure(env_id: str, rounds: int, steps: int, slots: int) -> dict[str, Any]:
-    """Milliseconds per step of ``learn()``: quartiles of each contestant."""
+    """Milliseconds per step of ``learn()`` and times SB3's speed: quartiles of each contestant."""
     models = {
         "SB3": model_of(sb3, env_id, slots),
         "SB3 with our policy": model_of(sb3, env_id, slots, SACPolicy),
@@ -75,12 +76,21 @@ def measure(env_id: str, rounds: int, steps: int, slots: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
         model.learn(150)
+    clock = time.process_time if th.get_num_threads() == 1 else time.perf_counter
     for _ in range(rounds):
         for name, model in models.items():
-            start = time.perf_counter()
+            start = clock()
             model.learn(steps, reset_num_timesteps=False)
-            times[name].append((time.perf_counter() - start) / steps * 1000)
-    return {name: statistics.quantiles(values, n=4) for name, values in times.items()}
+            times[name].append((clock() - start) / steps * 1000)
+    return {
+        name: {
+            "ms": statistics.quantiles(values, n=4),
+            "speedup": statistics.quantiles(
+                [a / b for a, b in zip(times["SB3"], values, strict=True)], n=4
+            ),
+        }
+        for name, values in times.items()
+    }
 
 
 def main() -> None:
@@ -95,21 +105,20 @@ def main() -> None:
     th.set_num_threads(arguments.threads)
     results = {}
     print(f"SAC, {arguments.threads} thread(s), torch {th.__version__}, SB3 {sb3.__version__}\n")
-    print("| environment | who | ms a step, median | quartiles | SB3's median / this |")
-    print("|---|---|---|---|---|")
+    print("| environment | who | ms a step, median | quartiles | times SB3's speed | quartiles |")
+    print("|---|---|---|---|---|---|")
     for env_id in arguments.envs:
         slots = arguments.slots if env_id.startswith("Fetch") else 100_000
         result = measure(env_id, arguments.blocks, arguments.steps, slots)
         results[env_id] = result
-        for name, (low, median, high) in result.items():
-            ratio = result["SB3"][1] / median
-            print(
-                f"| {env_id} | {name} | {median:.2f} | {low:.2f}-{high:.2f} | {ratio:.2f} |",
-                flush=True,
-            )
+        for name, quartiles in result.items():
+            low, median, high = quartiles["ms"]
+            slow, usual, fast = quartiles["speedup"]
+            numbers = f"{median:.2f} | {low:.2f}-{high:.2f} | {usual:.2f} | {slow:.2f}-{fast:.2f}"
+            print(f"| {env_id} | {name} | {numbers} |", flush=True)
     if arguments.json:
         with open(arguments.json, "w") as file:
-            json.dump({"threads": arguments.threads, "ms": results}, file, indent=1)
+            json.dump({"threads": arguments.threads, "results": results}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@ Gradient steps and rollouts of SB3, of this package and, where it is installed, 
     python benchmarks/train_step.py [--threads 1 2] [--blocks 13] [--json results.json]
 
 All are measured in one run, in turn, a block of steps each: a machine that is shared or changes its
-clock does so for all of them, and only the ratios of their medians mean something. For each number
-of threads a process of its own is started, since switching slows later products down.
+clock does so for all of them, and only ratios mean something. They are taken round by round, SB3's
+block by the other, and their quartiles given. For each number of threads a process of its own is
+started, since switching slows later products down. With one thread it is processor time that is
+taken, to which other processes add less.
 
 The floor is the time of the 16 products of a (256, 256) with a (256, 256) matrix that a step of SAC
 cannot do without.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -60,7 +63,7 @@ def trainer(module: Any, name: str, fused: int = 1) -> Callable[[], None]:
             model.train(fused, BATCH)
         if module.__name__ == "sbx":
             # jax returns before it is done
-            model.qf_state.step.block_until_ready()
+            importlib.import_module("jax").block_until_ready(model.policy.qf_state.params)
 
     return block
 
@@ -111,33 +114,45 @@ def measure(threads: int, rounds: int) -> dict[str, Any]:
 
     th.set_num_threads(threads)
     blocks = contestants()
+    clock = time.process_time if threads == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in blocks}
     for _ in range(rounds + 1):
         for name, (block, steps) in blocks.items():
-            start = time.perf_counter()
+            start = clock()
             block()
-            times[name].append((time.perf_counter() - start) / steps * 1000)
-    quartiles = {name: statistics.quantiles(values[1:], n=4) for name, values in times.items()}
+            times[name].append((clock() - start) / steps * 1000)
+    times = {name: values[1:] for name, values in times.items()}
     return {
         "threads": threads,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "load": os.getloadavg()[0],
         "versions": {p: version(p) for p in ("torch", "stable-baselines3", "numpy", "gymnasium")},
-        "ms": quartiles,
+        "ms": {name: statistics.quantiles(values, n=4) for name, values in times.items()},
+        "speedup": {name: ratios(times, name) for name in times},
     }
+
+
+def ratios(times: dict[str, list[float]], name: str) -> list[float]:
+    """Quartiles over the rounds of the time of SB3's block by that of this one."""
+    what = name.split(",")[0]
+    reference = times.get(f"{what}, SB3", times["SAC step, SB3"])
+    return statistics.quantiles([a / b for a, b in zip(reference, times[name], strict=True)], n=4)
 
 
 def table(result: dict[str, Any]) -> str:
     lines = [
-        f"{result['threads']} thread(s), {result['machine']}, torch {result['versions']['torch']}, "
-        f"SB3 {result['versions']['stable-baselines3']}",
+        f"{result['threads']} thread(s), {result['machine']}, load {result['load']:.1f}, "
+        f"torch {result['versions']['torch']}, SB3 {result['versions']['stable-baselines3']}",
         "",
-        "| what | ms, median | quartiles | SB3's median / this |",
-        "|---|---|---|---|",
+        "| what | ms, median | quartiles | times SB3's speed, median | quartiles |",
+        "|---|---|---|---|---|",
     ]
     for name, (low, median, high) in result["ms"].items():
-        what = name.split(",")[0]
-        reference = result["ms"].get(f"{what}, SB3", result["ms"]["SAC step, SB3"])[1]
-        lines.append(f"| {name} | {median:.2f} | {low:.2f}-{high:.2f} | {reference / median:.2f} |")
+        slow, usual, fast = result["speedup"][name]
+        lines.append(
+            f"| {name} | {median:.2f} | {low:.2f}-{high:.2f} "
+            f"| {usual:.2f} | {slow:.2f}-{fast:.2f} |"
+        )
     return "\n".join(lines)
 
 
