@@ -15,9 +15,12 @@ AGENTS = {
     "sac": ("Pendulum-v1", 110),
     "td3": ("Pendulum-v1", 60),
     "ddpg": ("Pendulum-v1", 60),
+    "tqc": ("Pendulum-v1", 110),
+    "crossq": ("Pendulum-v1", 110),
     "her-sac": ("FetchReach-v4", 310),
     "her-td3": ("FetchReach-v4", 310),
     "her-ddpg": ("FetchReach-v4", 310),
+    "her-tqc": ("FetchReach-v4", 310),
 }
 QUICK = ("--timesteps", 60, "--eval-episodes", 1, "--seed", 1)
 
