@@ -77,11 +77,33 @@ def test_input_gradient_is_autograds(n, activation, layer_norm, hidden, squash):
     assert not flat.grad.any()
 
 
-def test_another_batch_size_takes_other_workspaces() -> None:
-    nets, _, mlp = ensemble(2, "relu", True, [6, 5], False)
-    for rows in (3, 8, 3):
-        x = th.randn(rows, INPUTS, dtype=th.float64)
-        th.testing.assert_close(mlp.forward(x[None]), th.stack([net(x) for net in nets]), **CLOSE)
+def assert_reads(nets: list[nn.Sequential], flat: FlatParameters, mlp: Mlp, x: th.Tensor) -> None:
+    """A forward pass and one back from the first rows, against autograd."""
+    for rows in (len(x), len(x) // 2):
+        expected = th.stack([net(x) for net in nets])
+        g = th.randn(len(nets), rows, OUTPUTS, dtype=th.float64)
+        gradients = th.autograd.grad(expected[:, :rows], [*flat.parameters], g)
+        th.testing.assert_close(mlp.forward(x.unsqueeze(0)), expected, **CLOSE)
+        mlp.backward(g)
+        for actual, wanted in zip(flat.views(flat.grad), gradients, strict=True):
+            th.testing.assert_close(actual, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu"])
+def test_batches_may_change_their_size(activation: str) -> None:
+    nets, flat, mlp = ensemble(2, activation, True, [6, 5], False)
+    for rows in (4, 8, 4):
+        assert_reads(nets, flat, mlp, th.randn(rows, INPUTS, dtype=th.float64))
+
+
+def test_a_tensor_may_change_its_numbers() -> None:
+    """What was seen of a tensor is not looked up again when the same one comes."""
+    nets, _, mlp = ensemble(2, "relu", False, [6, 5], False)
+    x = th.zeros(1, 4, INPUTS, dtype=th.float64)
+    for _ in range(2):
+        x.normal_()
+        expected = th.stack([net(x[0]) for net in nets])
+        th.testing.assert_close(mlp.forward(x), expected, **CLOSE)
 
 
 def test_parallel_linear_layers_become_one() -> None:

@@ -8,6 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
+from pyrl_sb3 import algorithms
 from pyrl_sb3.algorithms.sampling import sample
 
 SPACES = {
@@ -51,3 +52,48 @@ def test_batches_are_sb3s(space: str, kind: Any, arguments: dict[str, Any], step
     np.random.seed(0)
     actual = [sample(buffer, 16, None) for _ in range(2)]
     th.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+class KeepsTensors(ReplayBuffer):
+    """Makes a tensor while sampling, and writes into it when a transition is added."""
+
+    drawn: th.Tensor | None = None
+
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        if self.drawn is None:
+            self.drawn = th.zeros(1)
+        self.drawn += 1
+        return super().sample(*args, **kwargs)
+
+    def add(self, *args: Any) -> None:
+        if self.drawn is not None:
+            self.drawn += 0
+        super().add(*args)
+
+
+def test_a_buffer_may_change_tensors_it_made_in_training(make_env: Any) -> None:
+    """Torch forbids it for tensors that are made in inference mode."""
+    model = algorithms.SAC(
+        "MlpPolicy",
+        make_env(),
+        replay_buffer_class=KeepsTensors,
+        policy_kwargs={"net_arch": [4]},
+        learning_starts=5,
+        batch_size=4,
+        buffer_size=50,
+        device="cpu",
+    )
+    model.learn(10)
+    assert model.gradients == "explicit"
+    assert model.replay_buffer.drawn == 5
+
+
+def test_parameters_trained_without_a_graph_can_have_one(make_env: Any) -> None:
+    model = algorithms.TD3("MlpPolicy", make_env(), buffer_size=50, device="cpu")
+    model.learn(110)
+    model.policy.double()
+    model.policy.float()
+    model.learn(110)  # lays the parameters out again
+    loss = model.actor(th.zeros(2, 5)).sum()
+    loss.backward()
+    assert model.actor.mu[0].weight.grad is not None
