@@ -11,11 +11,12 @@ from stable_baselines3.her.goal_selection_strategy import (
     KEY_TO_GOAL_STRATEGY,
 )
 
+from pyrl_sb3.buffers.batches import put_goals
 from pyrl_sb3.buffers.columns import Where
 from pyrl_sb3.buffers.fields import check_same_spaces, known_keys
 from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.replay import ReplayBuffer
-from pyrl_sb3.buffers.returns import Segment
+from pyrl_sb3.buffers.returns import Segment, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals
 
@@ -134,22 +135,26 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """As in `ReplayBuffer`; the last `int(her_ratio * batch)` rows get new goals."""
         if env is not None and env is not self._normalize and env.venv is not None:
             self.set_env(env)  # the model has been given another environment
-        where = self.store.locate(positions, envs)
-        segment = self._segment(where)
-        virtual = slice(len(positions) - int(self.her_ratio * len(positions)), None)
-        some = where.part(virtual)
-        if not len(some.positions):
-            return self._samples(where, segment, env)
+        store, n = self.store, len(positions)
+        n_new = int(self.her_ratio * n)
+        if not n_new:
+            return super().sample_at(positions, envs, env)
+        where = store.locate(positions, envs)
+        new = slice(n - n_new, None)
+        some = where.part(new)
         chosen = self._choose(some)
-        part = Segment(*[field[virtual] for field in segment])
         if self.n_steps > 1:
-            goals = self.store.read_next("achieved_goal", chosen, some)
-            self._relabel(some, part, goals)
-            return self._samples(where, segment, env, None, goals)
-        both, achieved = self.store.read_both_and(where, positions, "achieved_goal", chosen)
-        goals = achieved[2 * len(positions) :]
-        self._relabel(some, part, goals, achieved[-2 * len(goals) : -len(goals)])
-        return self._samples(where, segment, env, both, goals)
+            goals = store.read_next("achieved_goal", chosen, some)
+            segment = segment_from(store, where, self.n_steps, self._final)
+            self._relabel_segment(some, Segment(*[field[new] for field in segment]), goals)
+            return self._folded(where, segment, env, goals)
+        rewards, dones = one_step(store, where, self._final)
+        both, achieved = store.read_both_and(where, positions, "achieved_goal", chosen)
+        goals = achieved[2 * n :]
+        put_goals(both, goals)
+        there = achieved[2 * n - n_new : 2 * n]
+        self._relabel(some, some.positions, there, goals, rewards[new], dones[new])
+        return self._batch(where, both, rewards, dones, env)
 
     def _choose(self, where: Where) -> Ints:
         """Positions of steps later in the episode, at its end, or anywhere in it: what they
@@ -173,32 +178,33 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
                 starts[rows] = np.maximum(first, self.store.first)
         return starts
 
-    def _relabel(
-        self, where: Where, segment: Segment, goals: Array, achieved: Array | None = None
-    ) -> None:
-        """Write the rewards and dones that `goals` would have given into `segment`.
+    def _relabel_segment(self, where: Where, segment: Segment, goals: Array) -> None:
+        at = np.nonzero(segment.valid)
+        where, steps = where.part(at[0]), segment.positions[at]
+        achieved = self.store.read_next("achieved_goal", steps, where)
+        rewards, dones = segment.rewards[at], segment.dones[at]
+        self._relabel(where, steps, achieved, goals[at[0]], rewards, dones)
+        segment.rewards[at], segment.dones[at] = rewards, dones
 
-        :param achieved: what the steps achieved, where it has been read already
+    def _relabel(
+        self, where: Where, steps: Ints, achieved: Array, goals: Array, rewards: Array, dones: Array
+    ) -> None:
+        """Write what `goals` would have given into `rewards` and `dones`.
+
+        :param steps: positions in the episodes of `where`; all arrays have as many entries
+        :param achieved: goals achieved by these steps
         """
         if self._oracle is None:
             raise RuntimeError(
                 "the buffer has no environment to compute rewards for new goals: call set_env(env)"
             )
-        at: Any = (slice(None), 0)
-        if self.n_steps > 1:
-            at = np.nonzero(segment.valid)
-            where, goals = where.part(at[0]), goals[at[0]]
-        steps = segment.positions[at]
-        if achieved is None:
-            achieved = self.store.read_next("achieved_goal", steps, where)
         dtype = self.observation_space["desired_goal"].dtype
         achieved = achieved.astype(dtype)
         asked = achieved, goals.astype(dtype), self._infos_at(steps, where), where.envs
-        segment.rewards[at] = self._oracle.rewards(*asked)
+        rewards[:] = self._oracle.rewards(*asked)
         if not self._oracle.terminates(achieved):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
-        dones = segment.dones[at].copy()
         real = self.store.read_next("desired_goal", steps, where).astype(dtype)
         dones[dones] = ~self._oracle.terminated(
             achieved[dones],
@@ -206,7 +212,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             [info for info, done in zip(asked[2], dones, strict=True) if done],
             where.envs[dones],
         )
-        segment.dones[at] = dones | self._oracle.terminated(*asked)
+        dones |= self._oracle.terminated(*asked)
 
     def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
         if not self._infos:

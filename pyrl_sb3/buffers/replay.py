@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
 from gymnasium import spaces
 from stable_baselines3.common import buffers as sb3
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.buffers import files
+from pyrl_sb3.buffers.batches import put_goals, samples
 from pyrl_sb3.buffers.columns import Field, Obs, Where
 from pyrl_sb3.buffers.episodes import (
     TERMINATED,
@@ -23,7 +22,7 @@ from pyrl_sb3.buffers.episodes import (
 )
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
-from pyrl_sb3.buffers.returns import Segment, fold, segment_from
+from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals, with_raw_terminals
 from pyrl_sb3.buffers.transfer import transfer
@@ -245,55 +244,41 @@ class ReplayBuffer(sb3.ReplayBuffer):
         index in `[0, buffer_size * n_envs)` that stays the same while a transition is stored.
         """
         where = self.store.locate(positions, envs)
-        return self._samples(where, self._segment(where), env)
+        if self.n_steps > 1:
+            return self._folded(
+                where, segment_from(self.store, where, self.n_steps, self._final), env
+            )
+        rewards, dones = one_step(self.store, where, self._final)
+        return self._batch(where, self.store.read_both(where, positions), rewards, dones, env)
 
-    def _segment(self, where: Where) -> Segment:
-        return segment_from(self.store, where, self.n_steps, self._final)
+    def _folded(
+        self, where: Where, segment: Segment, env: VecNormalize | None, goals: Array | None = None
+    ) -> Any:
+        """Transitions over the steps of a segment; `goals` are those of the last of them."""
+        if env is not None:
+            segment = segment._replace(rewards=self._normalize_reward(segment.rewards, env))
+        rewards, dones, finals, discounts = fold(segment, self.gamma)
+        both = self.store.read_both(where, finals)
+        if goals is not None:
+            put_goals(both, goals)
+        return self._batch(where, both, rewards, dones, env, discounts)
 
-    def _samples(
+    def _batch(
         self,
         where: Where,
-        segment: Segment,
+        both: dict[str, Array],
+        rewards: Array,
+        dones: Array,
         env: VecNormalize | None,
-        both: dict[str, Array] | None = None,
-        goals: Array | None = None,
+        discounts: Array | None = None,
     ) -> Any:
-        rewards = self._normalize_reward(segment.rewards, env) if env else segment.rewards
-        dones, discounts = segment.dones, None
-        if self.n_steps > 1:
-            segment = segment._replace(rewards=rewards)
-            rewards, dones, finals, discounts = fold(segment, self.gamma)
-            both = self.store.read_both(where, finals)
-        elif both is None:
-            both = self.store.read_both(where, where.positions)
-        if goals is not None:
-            n = len(where.positions)
-            both["desired_goal"].reshape(2, n, *goals.shape[1:])[:, n - len(goals) :] = goals
-        kind = DictReplayBufferSamples if self.keyed else ReplayBufferSamples
-        observations, next_observations = self._tensors(both, env)
+        observations: Any = both if self.keyed else both[WHOLE]
+        if env is not None:
+            observations = self._normalize_obs(observations, env)
+            if discounts is None:  # those of several steps are sums of normalised rewards
+                rewards = self._normalize_reward(rewards, env)
         actions = self.store.take(self.store.actions, where.positions, where.envs)
-        return kind(
-            observations=observations,
-            actions=self._tensor(actions),
-            next_observations=next_observations,
-            dones=self._tensor(dones.astype(np.float32)),
-            rewards=self._tensor(rewards),
-            discounts=None if discounts is None else self._tensor(discounts),
-        )
-
-    def _tensor(self, array: Array) -> th.Tensor:
-        tensor = th.from_numpy(array)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
-
-    def _tensors(self, both: dict[str, Array], env: VecNormalize | None) -> Any:
-        normal: Any = both if self.keyed else both[WHOLE]
-        normal = normal if env is None else self._normalize_obs(normal, env)
-        tensor = self._tensor  # and no tensor is split: PyTorch takes longer than numpy
-        n = len(next(iter(both.values()))) // 2
-        if not self.keyed:
-            return tensor(normal[:n]), tensor(normal[n:])
-        before = {key: tensor(value[:n]) for key, value in normal.items()}
-        return before, {key: tensor(value[n:]) for key, value in normal.items()}
+        return samples(observations, actions, rewards, dones, self.device, discounts)
 
 
 class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):

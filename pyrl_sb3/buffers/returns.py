@@ -20,15 +20,18 @@ class Segment(NamedTuple):
 
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
     """Steps as they were stored; `final` says by end code whether nothing comes after an end."""
-    ended = final.take(store.ends(where))
-    if n_steps == 1:
-        rewards = store.take(store.rewards, where.positions, where.envs)
-        ended &= where.positions + 1 == where.stops
-        valid = np.ones((len(rewards), 1), bool)
-        return Segment(where.positions[:, None], valid, rewards[:, None], ended[:, None])
     positions, valid = steps_from(where, n_steps)
     rewards = store.take(store.rewards, positions, where.envs[:, None])
-    return Segment(positions, valid, rewards, ended[:, None] & (positions == where.lasts[:, None]))
+    ended = final.take(store.ends(where))[:, None]
+    return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
+
+
+def one_step(store: EpisodeStore, where: Where, final: Array) -> tuple[Array, Array]:
+    """The same of one step: rewards and dones `(batch,)`."""
+    rewards = store.take(store.rewards, where.positions, where.envs)
+    ended = final.take(store.ends(where))
+    ended &= where.positions + 1 == where.stops
+    return rewards, ended
 
 
 def steps_from(where: Where, n_steps: int) -> tuple[Ints, Array]:

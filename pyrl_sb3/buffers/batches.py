@@ -1,0 +1,57 @@
+"""What was read, as the tensors of a batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+
+from pyrl_sb3.buffers.table import Array
+
+
+def put_goals(both: Mapping[str, Array], goals: Array) -> None:
+    """Give the last transitions of `EpisodeStore.read_both` these goals, `(n, *goal_shape)`."""
+    desired = both["desired_goal"]
+    n = len(desired) // 2
+    desired.reshape(2, n, *goals.shape[1:])[:, n - len(goals) :] = goals
+
+
+def samples(
+    both: Any,
+    actions: Array,
+    rewards: Array,
+    dones: Array,
+    device: th.device,
+    discounts: Array | None = None,
+) -> Any:
+    """SB3's samples.
+
+    :param both: observations, then next observations: `(2 * batch, ...)`, or such arrays by key
+    :param rewards, dones: one for each transition, of any shape; like `discounts`
+    """
+    n = len(actions)
+    # No tensor is split: PyTorch takes longer than numpy.
+    kind: Any = DictReplayBufferSamples if isinstance(both, dict) else ReplayBufferSamples
+    before: Any
+    after: Any
+    if isinstance(both, dict):
+        before = {key: th.from_numpy(value[:n]) for key, value in both.items()}
+        after = {key: th.from_numpy(value[n:]) for key, value in both.items()}
+    else:
+        before, after = th.from_numpy(both[:n]), th.from_numpy(both[n:])
+    batch = kind(
+        observations=before,
+        actions=th.from_numpy(actions),
+        next_observations=after,
+        dones=th.from_numpy(dones.astype(np.float32).reshape(n, 1)),
+        rewards=th.from_numpy(rewards.reshape(n, 1)),
+        discounts=None if discounts is None else th.from_numpy(discounts),
+    )
+    return batch if device.type == "cpu" else kind(*(_moved(field, device) for field in batch))
+
+
+def _moved(field: Any, device: th.device) -> Any:
+    if isinstance(field, dict):
+        return {key: value.to(device) for key, value in field.items()}
+    return field if field is None else field.to(device)
