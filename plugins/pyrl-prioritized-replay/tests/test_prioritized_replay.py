@@ -126,6 +126,23 @@ def test_a_loaded_buffer_draws_what_was_loaded(tmp_path):
     assert np.bincount(drawn).tolist() == [100, 100, 100]
 
 
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_checkpoint_keeps_priorities(tmp_path, n_envs):
+    (first, steps), (second, _) = counting(8 * n_envs, n_envs), counting(8 * n_envs, n_envs)
+    steps.add(11)  # the ring has gone round
+    batch = first.sample(16)
+    first.update_priorities(batch.indices, np.arange(16.0))
+    first.save(tmp_path)
+    second.load(tmp_path)
+    second.set_extra_state(first.get_extra_state())
+    for _ in range(3):
+        one, two = first.sample(16), second.sample(16)
+        assert all(np.array_equal(one[part], two[part]) for part in (0, 3, 6, 7))
+    steps.add(1)
+    with pytest.raises(ValueError, match=f"of {8 * n_envs} transitions"):
+        counting(8 * n_envs, n_envs)[0].set_extra_state(first.get_extra_state())
+
+
 def test_beta_rises_to_one():
     buffer, steps = counting(2, beta=0.0, beta_batches=2, alpha=1.0)
     steps.add(2)

@@ -117,7 +117,31 @@ class Prioritized:
         beta = self.beta + (1 - self.beta) * progress
         weights = self._priorities.get(indices) ** -beta
         column = (weights / weights.max()).astype(np.float32)[:, None]
-        return PrioritizedSamples(*data, self._tensor(column), indices)
+        return PrioritizedSamples(*data, self.to_torch(column), indices)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides the transitions; priorities as `(steps, n_envs)`."""
+        return {
+            "batches": self._batches,
+            "largest": self._largest,
+            "priorities": self._priorities.get(self._slots()),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on with it, when the transitions are back.
+
+        :raises ValueError: there are others
+        """
+        slots, priorities = self._slots(), state["priorities"]
+        if priorities.shape != slots.shape:
+            raise ValueError(f"priorities of {priorities.size} transitions, not {slots.size}")
+        self._batches, self._largest = state["batches"], state["largest"]
+        self._tree = None
+        self._priorities.set(slots.ravel(), priorities.ravel())
+
+    def _slots(self) -> Array:
+        steps = np.arange(self.store.first, self.store.now)[:, None]
+        return self.store.slot(steps, np.arange(self.n_envs))
 
     def update_priorities(self, indices: Array, td_errors: Array) -> None:
         """Set the priorities of sampled transitions.
