@@ -138,7 +138,7 @@ class Cloning(_Base):
                 f"demonstrations need a replay buffer of pyrl_sb3, not {kind.__module__}."
                 f"{kind.__name__}: set replay_buffer_class=pyrl_sb3.ReplayBuffer or the like"
             )
-        keywords = {**self.replay_buffer_kwargs}
+        keywords = {**self.replay_buffer_kwargs, "seed": 0}  # it draws with the agent's generator
         if issubclass(kind, HerReplayBuffer):
             keywords["env"] = self.env
         spaces = self.observation_space, self.action_space
