@@ -118,7 +118,7 @@ def success(model: Any, test: VecNormalize, episodes: int) -> tuple[float, float
         high = test.get_original_obs()["desired_goal"][0, 2] > IN_THE_AIR
         obs, _, dones, infos = test.step(model.predict(obs, deterministic=True)[0])
         if dones[0]:
-            ends.append(infos[0]["is_success"])
+            ends.append(bool(infos[0]["is_success"]))
             air.append(high)
     return float(np.mean(ends)), float(np.mean(np.array(ends)[np.array(air)]))
 

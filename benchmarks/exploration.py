@@ -23,7 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 from pyrl_sb3 import DDPG, DDPGPolicy
 from pyrl_sb3.plugins import NoiseContext, get_plugin_manager, noise_from_config
 
-ENV, STEPS, SOLVED = "MountainCarContinuous-v0", 20_000, 90.0
+ENV, STEPS, SOLVED = "MountainCarContinuous-v0", 10_000, 90.0
 NOISES = ("param_0.2", "normal_0.2", "ou_0.5")
 
 
@@ -31,17 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--noises", nargs="+", default=list(NOISES))
     args = parser.parse_args()
     th.set_num_threads(1)
     results: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
     for seed in range(args.seeds):
-        for noise in NOISES:
+        for noise in args.noises:
             key = f"{noise} {seed}"
             if key not in results:
                 results[key] = trained(noise, seed)
                 args.out.write_text(json.dumps(results, indent=1))
                 print(key, results[key], flush=True)
-    for noise in NOISES:
+    for noise in args.noises:
         report(noise, [results[f"{noise} {seed}"] for seed in range(args.seeds)])
 
 
