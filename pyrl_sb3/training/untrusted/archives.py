@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from pyrl_sb3.training.errors import InputError, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
-_MOST_MEMBERS = 100
+_MOST_MEMBERS, _MOST_ARRAYS = 100, 10_000
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _LARGEST = 8 * 2**30
 # Text shrinks tenfold, weights hardly at all; what shrinks more than this is a bomb.
@@ -36,13 +37,14 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def check_archive(path: Path, what: str = "model") -> None:
+def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS) -> None:
     """
     Check an archive: its table of contents before anything is unpacked, then its checksums.
 
     Args:
         path: the archive.
         what: it should be, for the message.
+        members: it may have.
 
     Raises:
         InputError: no archive, truncated, damaged, encrypted, with names that are paths or stand
@@ -54,7 +56,7 @@ def check_archive(path: Path, what: str = "model") -> None:
         if not file.read().startswith(b"PK\x05\x06"):
             raise zipfile.BadZipFile("it does not end as one")
     with reading(path, what), zipfile.ZipFile(path) as archive:
-        problem = _problem(archive.infolist(), path.stat().st_size)
+        problem = _problem(archive.infolist(), path.stat().st_size, members)
         damaged = None if problem else archive.testzip()
     if problem:
         raise InputError(f"{path} is no {what} that can be read safely: {problem}")
@@ -62,14 +64,14 @@ def check_archive(path: Path, what: str = "model") -> None:
         raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
 
 
-def _problem(members: list[zipfile.ZipInfo], size: int) -> str | None:
-    names = [member.filename for member in members]
-    if len(names) > _MOST_MEMBERS:
-        return f"it has {len(names)} members"
-    for name in names:
+def _problem(members: list[zipfile.ZipInfo], size: int, most: int) -> str | None:
+    names = Counter(member.filename for member in members)
+    if len(members) > most:
+        return f"it has {len(members)} members"
+    for name, count in names.items():
         if not _NAME.fullmatch(name):
             return f"{name[:80]!r} in it is no plain file name"
-        if names.count(name) > 1:
+        if count > 1:
             return f"{name!r} is in it more than once"
     for member in members:
         if member.flag_bits & _ENCRYPTED:
@@ -140,7 +142,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         InputError: naming the file and what is wrong with it.
     """
-    check_archive(path, "file of arrays")
+    check_archive(path, "file of arrays", _MOST_ARRAYS)
     try:
         with zipfile.ZipFile(path) as archive:
             return {
@@ -152,7 +154,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _array(content: bytes) -> npt.NDArray[Any]:
-    """Read one array, (whatever its header says), that must fill `content` exactly."""
+    """Read one array, which must fill `content` exactly."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read = {
@@ -170,4 +172,4 @@ def _array(content: bytes) -> npt.NDArray[Any]:
         size *= length
     if min(shape, default=0) < 0 or size != len(body):
         raise ValueError(f"an array of shape {shape} is announced, and {len(body)} bytes are there")
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()
