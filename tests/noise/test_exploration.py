@@ -132,14 +132,14 @@ def test_sigma_is_adapted_until_the_actions_differ_by_the_target(kind):
     # From far too much noise; a factor that is quick, to keep the test so.
     config = {
         "name": "param",
-        "params": {"target": 0.1, "sigma": 0.8, "factor": 1.03, "adapt_every": 1},
+        "params": {"target": 0.1, "sigma": 0.8, "factor": 1.05, "adapt_every": 1},
     }
     model = model_of(
         kind, noise_of(config, 2), 2, length=50, random=True, gradient_steps=1, batch_size=32
     )
-    model.learn(2 * 250)
+    model.learn(2 * 150)
     noises = model.action_noise.noises
-    measured = np.mean([model._distance(noises[0]) for _ in range(40)])
+    measured = np.mean([model._distance(noises[0]) for _ in range(20)])
     assert measured == pytest.approx(0.1, rel=0.2)
     assert noises[0].sigma == noises[1].sigma != 0.8
     assert model.logger.name_to_value["rollout/parameter_noise_sigma"] == noises[0].sigma
