@@ -16,6 +16,7 @@ from pyrl_sb3.buffers.table import Array
 
 VERSION = 1
 MINARI = "minari:"
+_MOST = 2**33  # bytes, far more than demonstrations take
 _BASELINES = {"observations": "obs", "actions": "acs", "infos": "info"}
 
 
@@ -38,6 +39,9 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
         raise DemonstrationError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > _MOST:
+                raise DemonstrationError(f"{path}: {size} bytes unpacked, at most {_MOST} are read")
             names = {name.removesuffix(".npy") for name in archive.namelist()}
             if "pyrl_demonstrations" in names:
                 return _own(path, archive, names)

@@ -19,6 +19,7 @@ from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.training.agents import Agent
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import read_facts
@@ -186,13 +187,18 @@ def _episode(
 
 
 def check_demonstrations(
-    experiment: Experiment, observations: spaces.Space[Any], actions: spaces.Box, env_id: str
+    agent: Agent,
+    experiment: Experiment,
+    observations: spaces.Space[Any],
+    actions: spaces.Box,
+    env_id: str,
 ) -> None:
     """
     Check the demonstrations that an experiment names, if it names any.
 
     Args:
-        experiment: whose.
+        agent: that is to learn from them.
+        experiment: of its training.
         observations: of its environment.
         actions: likewise.
         env_id: likewise.
@@ -203,6 +209,8 @@ def check_demonstrations(
     source = experiment.arguments.get("demonstrations")
     if source is None:
         return
+    if agent.is_stock:
+        raise InputError("SB3's algorithms do not learn from demonstrations: leave out --stock")
     try:
         load_demonstrations(source).check(observations, actions, env_id)
     except DemonstrationError as error:

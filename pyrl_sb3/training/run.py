@@ -88,7 +88,7 @@ def checked_experiment(agent: Agent, request: TrainingRequest) -> Experiment:
         assert isinstance(probe.action_space, Box)
         spaces = probe.observation_space, probe.action_space
         check_components(agent, experiment, *spaces)
-        check_demonstrations(experiment, *spaces, request.env_id)
+        check_demonstrations(agent, experiment, *spaces, request.env_id)
         goal = has_goal(probe.observation_space)
     finally:
         probe.close()

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from pyrl_sb3.buffers import demofiles
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
 
@@ -194,6 +195,13 @@ def test_baselines_files_are_complained_about_in_their_words(tmp_path, line, dem
     path = baselines_file(tmp_path / "demo.npz", demos, obs=ragged[:3])
     with pytest.raises(DemonstrationError, match="3 obs for 4 acs"):
         load_demonstrations(path)
+
+
+def test_files_that_would_fill_the_memory(tmp_path, demonstrations, monkeypatch):
+    save_demonstrations(demonstrations("goal"), tmp_path / "demos.npz")
+    monkeypatch.setattr(demofiles, "_MOST", 500)
+    with pytest.raises(DemonstrationError, match="bytes unpacked, at most 500 are read"):
+        load_demonstrations(tmp_path / "demos.npz")
 
 
 def test_files_that_are_something_else(tmp_path, demonstrations):

@@ -86,6 +86,8 @@ def test_commands_from_recording_to_training(
             "recorded in FetchReach-v4, not in",
         ),
         (["sac-train", "Pendulum-v1", "--demos", "REACH"], "recorded in FetchReach-v4, not in"),
+        (["her-td3-train", "FetchReach-v4", "--demos", "REACH", "--stock"], "leave out --stock"),
+        (["her-tqc-train", "FetchReach-v4", "--demos", "REACH"], "no such setting"),
     ],
 )
 def test_bad_input(
