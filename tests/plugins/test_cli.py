@@ -1,6 +1,7 @@
 """`pyrl plugins` and `pyrl list`."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_check(good, fake_dist):
 def test_list_components(good):
     output = run_list("noises")
     assert "good/brown" in output
-    assert "pyrl/ou      Ornstein-Uhlenbeck" in output
+    assert re.search("^pyrl/ou  +Ornstein-Uhlenbeck", output, re.MULTILINE)
     names = [each["name"] for each in json.loads(run_list("algos", "--json"))]
     assert names == ["pyrl/crossq", "pyrl/ddpg", "pyrl/sac", "pyrl/td3", "pyrl/tqc"]
     with pytest.raises(UnknownComponentError, match="unknown kind of component 'noisy'"):
