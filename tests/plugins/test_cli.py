@@ -1,8 +1,8 @@
 """`pyrl plugins` and `pyrl list`."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 import warnings
