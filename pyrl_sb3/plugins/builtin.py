@@ -49,7 +49,7 @@ def pyrl_noise_processes() -> Iterable[NoiseSpec]:
         name="policy",
         target="pyrl_sb3.noise.policy:policy",
         scale=None,
-        summary="another noise in the place of a stochastic policy's own; policy+pink in short",
+        summary="another noise in the place of a stochastic policy's own; policy+ou in short",
     )
     yield NoiseSpec(
         name="scheduled",
