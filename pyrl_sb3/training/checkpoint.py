@@ -26,6 +26,7 @@ from pyrl_sb3.training.state import (
     restore_attributes,
     write_tree,
 )
+from pyrl_sb3.training.untrusted import check_archive
 
 FORMAT = 1
 BUFFER = "replay_buffer"
@@ -180,6 +181,7 @@ class Checkpoint:
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL
+        check_archive(path)
         _, parameters, variables = load_from_zip_file(path, load_data=False, device=model.device)
         model.set_parameters(dict(parameters), device=model.device)
         for name, value in (variables or {}).items():

@@ -17,6 +17,7 @@ import numpy as np
 import torch as th
 
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.untrusted import read_arrays
 
 Tree = Any  # what JSON holds, with arrays as leaves
 
@@ -217,19 +218,18 @@ def read_tree(folder: Path, name: str) -> Tree:
     Read what `write_tree` wrote.
 
     Raises:
-        OSError, ValueError, KeyError: a file is missing or damaged.
+        OSError, ValueError, KeyError, InputError: a file is missing or damaged, or claims more
+            memory than it has bytes for.
     """
-    # Opened here, since numpy leaves a file that is damaged open.
-    path = folder / f"{name}.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    arrays = read_arrays(folder / f"{name}.npz")
 
-        def leaf(value: dict[str, Any]) -> Any:
-            match value:
-                case {"$scalar": [dtype, number]}:
-                    return np.dtype(dtype).type(number)
-                case {"$array": key}:
-                    return arrays[key]
-            return value
+    def leaf(value: dict[str, Any]) -> Any:
+        match value:
+            case {"$scalar": [dtype, number]}:
+                return np.dtype(dtype).type(number)
+            case {"$array": key}:
+                return arrays[key]
+        return value
 
-        text = (folder / f"{name}.json").read_text(encoding="utf-8")
-        return json.loads(text, object_hook=leaf)
+    text = (folder / f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(text, object_hook=leaf)
