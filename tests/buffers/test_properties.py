@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyrl_sb3.buffers import HerReplayBuffer
@@ -238,7 +238,12 @@ def no_waiting_for_the_disk():
         yield
 
 
-@settings(max_examples=EXAMPLES, deadline=None, database=None)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # which is about the machine
+)
 @given(
     n_envs=st.integers(1, 3),
     size=SIZES,

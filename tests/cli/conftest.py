@@ -46,7 +46,7 @@ def fresh_pyrl():
             capture_output=True,
             text=True,
             env={**os.environ, **environment},
-            timeout=300,
+            timeout=1200,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 

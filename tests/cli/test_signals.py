@@ -45,7 +45,7 @@ def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     try:
         wait_for(process, moment)
         process.send_signal(number)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=900)
     finally:
         process.kill()
     assert (process.returncode, err) == (128 + number, "")

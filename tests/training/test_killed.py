@@ -54,7 +54,7 @@ CASES = {
         "noise": "param_0.2",
     },
 }
-PATIENCE = 120  # seconds
+PATIENCE = 1200  # seconds; a shared machine may stand still for minutes
 
 
 def request(case, folder):
@@ -195,7 +195,9 @@ def threads():
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # torch has threads
 
 
-@pytest.mark.parametrize("name", ["sac", "two environments"])
+@pytest.mark.parametrize(
+    "name", ["sac", pytest.param("two environments", marks=pytest.mark.learning)]
+)
 def test_killed_once(tmp_path, name):
     case = {**CASES[name], "timesteps": 120, "eval_episodes": 1}
     check(case, tmp_path, kills=1, rng=random.Random(name))
