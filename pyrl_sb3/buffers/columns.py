@@ -25,6 +25,7 @@ class Where(NamedTuple):
     envs: Ints
     rows: Ints  # of the episode table, up to whole turns around it: take them with mode="wrap"
     stops: Ints  # one past the last position of the episode, so far
+    steps: Ints  # rows of what is stored per step, up to whole turns around it
 
     @property
     def lasts(self) -> Ints:
@@ -145,8 +146,8 @@ class StepColumn:
         return out
 
     def pick(self, rows: Array, key: str) -> Array:
-        """One key of rows: a contiguous array `(batch, *shape)`."""
-        part = np.ascontiguousarray(rows[:, self.spans[key]], self._read_dtype)
+        """One key of rows: an array `(batch, *shape)`, a view where it can be one."""
+        part = rows[:, self.spans[key]].astype(self._read_dtype, copy=False)
         return part.reshape(-1, *self.fields[key].shape)
 
     @property
@@ -196,4 +197,5 @@ class EpisodeColumn(StepColumn):
     def read_all(self, where: Where, finals: Ints, chosen: Ints) -> Array:
         """The same rows, twice, and again those of the last episodes."""
         rows = self.read(finals, where)
-        return np.concatenate((rows, rows, rows[len(rows) - len(chosen) :]))
+        every = (rows, rows, rows[len(rows) - len(chosen) :]) if len(chosen) else (rows, rows)
+        return np.concatenate(every)

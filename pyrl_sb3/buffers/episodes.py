@@ -192,18 +192,30 @@ class EpisodeStore:
         self.sync()
         table = self.table
         following = table.near(self.bits.following(positions, envs), envs)
-        return Where(positions, envs, following - self.n_envs, table.starts(following))
+        rows, stops = following - self.n_envs, table.starts(following)
+        return Where(positions, envs, rows, stops, self._near(positions, envs))
 
     def slot(self, positions: Ints, envs: Ints) -> Ints:
         """Where actions and rewards of these transitions are; stable while they are stored."""
         slots = positions % self.slots
         return slots if self.n_envs == 1 else slots * self.n_envs + envs
 
-    def take(self, steps: Array, positions: Ints, envs: Ints) -> Array:
-        """Rows of `actions` or `rewards`: what belongs to these transitions."""
+    def _near(self, positions: Ints, envs: Ints) -> Ints:
+        """The same, up to whole turns, which is quicker: to be taken with `mode="wrap"`."""
         at = positions - (self.now - self.now % self.slots)
-        at = at if self.n_envs == 1 else at * self.n_envs + envs
-        return steps.take(at, axis=0, mode="wrap")
+        return at if self.n_envs == 1 else at * self.n_envs + envs
+
+    def actions_at(self, where: Where) -> Array:
+        """Actions of these transitions, `(batch, action_dim)`."""
+        return self.actions.take(where.steps, axis=0, mode="wrap")
+
+    def rewards_at(self, where: Where) -> Array:
+        """Rewards of these transitions, `(batch,)`."""
+        return self.rewards.take(where.steps, mode="wrap")
+
+    def rewards_of(self, positions: Ints, envs: Ints) -> Array:
+        """Rewards of the transitions at these positions, of any shape."""
+        return self.rewards.take(self._near(positions, envs), mode="wrap")
 
     def ends(self, where: Where) -> Array:
         """How the episodes of `where` ended."""

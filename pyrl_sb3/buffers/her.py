@@ -64,6 +64,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             )
         for name in ("infos", "ep_start", "ep_length", "_current_ep_start"):
             del self.__dict__[name]
+        self._goal_dtype = self.observation_space["desired_goal"].dtype
         self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
         if goal_mix is not None:
             self.her_ratio, self._mix = _shares(goal_mix)
@@ -152,8 +153,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         both, achieved = store.read_both_and(where, positions, "achieved_goal", chosen)
         goals = achieved[2 * n :]
         put_goals(both, goals)
-        there = achieved[2 * n - n_new : 2 * n]
-        self._relabel(some, some.positions, there, goals, rewards[new], dones[new])
+        # What was achieved and what is desired now lie side by side.
+        asked = achieved[2 * n - n_new :].astype(self._goal_dtype)
+        two = asked[:n_new], asked[n_new:]
+        self._relabel(some, some.positions, *two, rewards[new], dones[new])
         return self._batch(where, both, rewards, dones, env)
 
     def _choose(self, where: Where) -> Ints:
@@ -181,9 +184,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
     def _relabel_segment(self, where: Where, segment: Segment, goals: Array) -> None:
         at = np.nonzero(segment.valid)
         where, steps = where.part(at[0]), segment.positions[at]
-        achieved = self.store.read_next("achieved_goal", steps, where)
+        achieved = self.store.read_next("achieved_goal", steps, where).astype(self._goal_dtype)
+        desired = goals[at[0]].astype(self._goal_dtype)
         rewards, dones = segment.rewards[at], segment.dones[at]
-        self._relabel(where, steps, achieved, goals[at[0]], rewards, dones)
+        self._relabel(where, steps, achieved, desired, rewards, dones)
         segment.rewards[at], segment.dones[at] = rewards, dones
 
     def _relabel(
@@ -192,20 +196,18 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """Write what `goals` would have given into `rewards` and `dones`.
 
         :param steps: positions in the episodes of `where`; all arrays have as many entries
-        :param achieved: goals achieved by these steps
+        :param achieved: goals achieved by these steps; like `goals` in the environment's dtype
         """
         if self._oracle is None:
             raise RuntimeError(
                 "the buffer has no environment to compute rewards for new goals: call set_env(env)"
             )
-        dtype = self.observation_space["desired_goal"].dtype
-        achieved = achieved.astype(dtype)
-        asked = achieved, goals.astype(dtype), self._infos_at(steps, where), where.envs
+        asked = achieved, goals, self._infos_at(steps, where), where.envs
         rewards[:] = self._oracle.rewards(*asked)
         if not self._oracle.terminates(achieved):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
-        real = self.store.read_next("desired_goal", steps, where).astype(dtype)
+        real = self.store.read_next("desired_goal", steps, where).astype(self._goal_dtype)
         dones[dones] = ~self._oracle.terminated(
             achieved[dones],
             real[dones],

@@ -277,7 +277,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
             observations = self._normalize_obs(observations, env)
             if discounts is None:  # those of several steps are sums of normalised rewards
                 rewards = self._normalize_reward(rewards, env)
-        actions = self.store.take(self.store.actions, where.positions, where.envs)
+        actions = self.store.actions_at(where)
         return samples(observations, actions, rewards, dones, self.device, discounts)
 
 

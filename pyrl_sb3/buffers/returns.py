@@ -21,14 +21,14 @@ class Segment(NamedTuple):
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
     """Steps as they were stored; `final` says by end code whether nothing comes after an end."""
     positions, valid = steps_from(where, n_steps)
-    rewards = store.take(store.rewards, positions, where.envs[:, None])
+    rewards = store.rewards_of(positions, where.envs[:, None])
     ended = final.take(store.ends(where))[:, None]
     return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
 
 
 def one_step(store: EpisodeStore, where: Where, final: Array) -> tuple[Array, Array]:
     """The same of one step: rewards and dones `(batch,)`."""
-    rewards = store.take(store.rewards, where.positions, where.envs)
+    rewards = store.rewards_at(where)
     ended = final.take(store.ends(where))
     ended &= where.positions + 1 == where.stops
     return rewards, ended

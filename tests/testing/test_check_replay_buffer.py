@@ -80,8 +80,8 @@ class FirstEnvOnly(ReplayBuffer):
 class ForeignGoals(HerReplayBuffer):
     """Relabels with a goal of any episode."""
 
-    def _new_goals(self, where):
-        return self.rng.permutation(super()._new_goals(where))
+    def _choose(self, where):
+        return self.rng.permutation(super()._choose(where))
 
 
 class TimeoutsAreDones(ReplayBuffer):
@@ -179,8 +179,9 @@ class NormalisesObservationsOnly(ReplayBuffer):
 
 
 class StaysOnTheProcessor(ReplayBuffer):
-    def _tensor(self, array):
-        return th.from_numpy(array)
+    def _batch(self, *args):
+        self.device = th.device("cpu")
+        return super()._batch(*args)
 
 
 class RemembersAfterReset(ReplayBuffer):
