@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 .PHONY: help demo test test-learning test-plugins check bench clean
 help:
 	@echo "make demo           train HER+SAC on FetchReach, draw its learning curve, film the agent (about a minute of training)"
-	@echo "make test           lint, types and the test suite (under 5 min)"
+	@echo "make test           lint, types and the test suite (some minutes)"
 	@echo "make test-learning  train until tasks are solved, several seeds (about 20 min)"
 	@echo "make test-plugins   build the wheels, install them into a new environment and use every plugin (about 5 min)"
 	@echo "make check          lint and types only"
