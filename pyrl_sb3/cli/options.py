@@ -51,6 +51,12 @@ Save = Annotated[
         metavar="FOLDER", help="Where the run's folder is made [default: named for the algorithm]."
     ),
 ]
+LogDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Where folders for algorithms, with folders for runs, are made."
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Hyperparameters in RL Zoo's YAML [default: our own]."),

@@ -46,6 +46,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         timesteps: options.Timesteps = None,
         seed: options.Seed = None,
         save: options.Save = None,
+        log_dir: options.LogDir = None,
         config: options.Config = None,
         overrides: options.Overrides = None,
         noise: options.Noise = None,
@@ -69,7 +70,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             "env_id": env,
             "timesteps": timesteps,
             "seed": seed,
-            "save": save,
+            "save": _place(agent, save, log_dir),
             "config": config,
             "overrides": (*(overrides or ()), *_demonstrations(demos)) or None,
             "noise": noise,
@@ -89,6 +90,12 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         return _run(agent, given, resume)
 
     return train
+
+
+def _place(agent: Agent, save: Path | None, log_dir: Path | None) -> Path | None:
+    if save and log_dir:
+        raise typer.BadParameter("--save and --log-dir both say where; give one of them")
+    return log_dir / agent.name if log_dir else save
 
 
 def _demonstrations(source: str | None) -> tuple[str, ...]:

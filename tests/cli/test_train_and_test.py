@@ -78,6 +78,16 @@ def test_a_second_run_leaves_the_first_alone_and_is_the_one_tested(pyrl, folder)
     assert latest.out == pyrl("td3-test", "Pendulum-v1", "td3/Pendulum-v1_2").out != older.out
 
 
+def test_log_dir_has_a_folder_for_each_algorithm(pyrl, folder):
+    done = pyrl("td3-train", "Pendulum-v1", *QUICK, "--log-dir", "logs")
+    assert done.code == 0
+    assert (folder / "logs/td3/Pendulum-v1_1/model.zip").is_file()
+    refused = pyrl("td3-train", "Pendulum-v1", *QUICK, "--log-dir", "logs", "--save", "there")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "give one of them" in refused.err
+    assert not (folder / "there").exists()
+
+
 @pytest.mark.parametrize("path", ["there", "there/Pendulum-v1_1", "there/Pendulum-v1_1/model"])
 def test_save_names_the_folder_and_test_finds_it(pyrl, folder, path):
     trained = pyrl("td3-train", "Pendulum-v1", *QUICK, "--save", "there")
