@@ -1,5 +1,6 @@
 """Films and where they can be made."""
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
@@ -54,6 +55,7 @@ def test_an_mp4_needs_ffmpeg(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="needs imageio-ffmpeg")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio's pipes to ffmpeg
 def test_an_mp4_is_the_film(tmp_path):
     """Of an odd size, with a bright half that moves from left to right."""
     pictures = [np.zeros((65, 97, 3), dtype=np.uint8) for _ in range(20)]
@@ -67,3 +69,4 @@ def test_an_mp4_is_the_film(tmp_path):
     assert film[4, :, :40].mean() > 240 > 10 > film[4, :, 56:].mean()
     assert film[15, :, 56:].mean() > 240 > 10 > film[15, :, :40].mean()
     assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["fps"] == 10
+    gc.collect()  # while that is ignored
