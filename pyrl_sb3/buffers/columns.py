@@ -197,5 +197,4 @@ class EpisodeColumn(StepColumn):
     def read_all(self, where: Where, finals: Ints, chosen: Ints) -> Array:
         """The same rows, twice, and again those of the last episodes."""
         rows = self.read(finals, where)
-        every = (rows, rows, rows[len(rows) - len(chosen) :]) if len(chosen) else (rows, rows)
-        return np.concatenate(every)
+        return np.concatenate((rows, rows, rows[len(rows) - len(chosen) :]))
