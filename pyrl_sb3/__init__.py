@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pyrl_sb3.buffers import DictReplayBuffer as DictReplayBuffer
     from pyrl_sb3.buffers import HerReplayBuffer as HerReplayBuffer
     from pyrl_sb3.buffers import ReplayBuffer as ReplayBuffer
+    from pyrl_sb3.policies import CrossQPolicy as CrossQPolicy
     from pyrl_sb3.policies import DDPGPolicy as DDPGPolicy
     from pyrl_sb3.policies import SACPolicy as SACPolicy
     from pyrl_sb3.policies import TD3Policy as TD3Policy
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use (PEP 562), so that importing the package loads neither torch nor SB3.
 _LAZY = {
+    "CrossQPolicy": "pyrl_sb3.policies",
     "DDPG": "pyrl_sb3.algorithms",
     "DDPGPolicy": "pyrl_sb3.policies",
     "DictReplayBuffer": "pyrl_sb3.buffers",
@@ -35,6 +37,7 @@ __all__ = [
     "DDPG",
     "SAC",
     "TD3",
+    "CrossQPolicy",
     "DDPGPolicy",
     "DictReplayBuffer",
     "HerReplayBuffer",

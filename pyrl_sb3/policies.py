@@ -1,5 +1,5 @@
 """
-DDPG, TD3, SAC and TQC policies: SB3's, with cheaper acting and layer normalisation.
+DDPG, TD3, SAC, TQC and CrossQ policies: SB3's, with cheaper acting and layer normalisation.
 
 They are passed to stock algorithms, ``SAC(pyrl_sb3.SACPolicy, env).learn(...)``, take every keyword
 of the SB3 policy they extend, and compute the same actions and losses from the same weights.
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.torch_layers import BatchRenorm1d
+from sb3_contrib.crossq import policies as crossq
 from sb3_contrib.tqc import policies as tqc
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
@@ -145,7 +147,7 @@ class LeanPolicy(_Base):
 
 
 def _gaussian_action(
-    actor: sac.Actor | tqc.Actor, features: th.Tensor, deterministic: bool
+    actor: sac.Actor | tqc.Actor | crossq.Actor, features: th.Tensor, deterministic: bool
 ) -> th.Tensor:
     """
     A squashed Gaussian action (Haarnoja 2018, https://arxiv.org/abs/1801.01290, appendix C),
@@ -174,6 +176,34 @@ class SACPolicy(LeanPolicy, sac.SACPolicy):
 
 class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
     __doc__ = LeanPolicy.__doc__
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return _gaussian_action(self.actor, features, deterministic)
+
+
+class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
+    """
+    sb3-contrib's CrossQ policy, for vectors, images and dicts; see `LeanPolicy`.
+
+    ``layer_norm`` is refused: batch renormalisation has its place. For dicts, the replay buffer
+    must be one from here, whose observations CrossQ can join into one batch.
+    """
+
+    def __init__(self, *args: Any, layer_norm: LayerNorm = False, **kwargs: Any) -> None:
+        if layer_norm:
+            raise ValueError(
+                f"layer_norm={layer_norm!r}: CrossQ's layers are normalised by batch "
+                "renormalisation already; leave layer_norm out"
+            )
+        super().__init__(*args, **kwargs)
+        # CrossQ's training changes the mode of these alone.
+        self._renorms = tuple(each for each in self.modules() if isinstance(each, BatchRenorm1d))
+
+    def set_training_mode(self, mode: bool) -> None:
+        if any(each.training != mode for each in self._renorms):
+            crossq.CrossQPolicy.set_training_mode(self, mode)
+        else:
+            super().set_training_mode(mode)
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         return _gaussian_action(self.actor, features, deterministic)

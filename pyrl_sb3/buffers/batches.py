@@ -17,6 +17,25 @@ def put_goals(both: Mapping[str, Array], goals: Array) -> None:
     desired.reshape(2, n, *goals.shape[1:])[:, n - len(goals) :] = goals
 
 
+class Observations(dict[str, th.Tensor]):
+    """Observations by key that ``torch.cat`` joins key by key, as CrossQ asks of it."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """PyTorch asks this of whatever is not a tensor and knows how to be treated like one."""
+        if func is not th.cat:
+            return NotImplemented
+        batches, *rest = args
+        return cls(
+            {
+                key: th.cat([batch[key] for batch in batches], *rest, **(kwargs or {}))
+                for key in batches[0]
+            }
+        )
+
+
 def samples(
     both: Any,
     actions: Array,
@@ -36,8 +55,8 @@ def samples(
     before: Any
     after: Any
     if isinstance(both, dict):
-        before = {key: th.from_numpy(value[:n]) for key, value in both.items()}
-        after = {key: th.from_numpy(value[n:]) for key, value in both.items()}
+        before = Observations({key: th.from_numpy(value[:n]) for key, value in both.items()})
+        after = Observations({key: th.from_numpy(value[n:]) for key, value in both.items()})
     else:
         before, after = th.from_numpy(both[:n]), th.from_numpy(both[n:])
     batch = kind(
@@ -53,5 +72,5 @@ def samples(
 
 def _moved(field: Any, device: th.device) -> Any:
     if isinstance(field, dict):
-        return {key: value.to(device) for key, value in field.items()}
+        return Observations({key: value.to(device) for key, value in field.items()})
     return field if field is None else field.to(device)

@@ -9,6 +9,7 @@ deleted by the next save.
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def commit(folder: Path, header: Header) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names of a folder's files through to the disk."""
+    """Write the names of a folder's files through to the disk, where the system lets one."""
+    if sys.platform == "win32":  # folders cannot be opened there
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -202,7 +202,7 @@ class EntryReader:
         return Reference(kind="noise", name=name, params=params, where=self._where(("noise",)))
 
     def _policy(self, value: Any) -> Any:
-        aliases = self.cls.policy_aliases
+        aliases = _aliases(self.cls)
         if value is None or value in aliases:
             return value
         if not isinstance(value, str) or "." in value or "/" in value or ":" in value:
@@ -260,7 +260,7 @@ class EntryReader:
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
         policy = values["policy"]
-        policy = self.cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+        policy = _aliases(self.cls).get(policy, policy) if isinstance(policy, str) else policy
         self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
 
     def _policy_class(self, key: str, value: Any) -> Any:
@@ -279,3 +279,9 @@ class EntryReader:
             if name not in choices and not anything:
                 advice = did_you_mean(name, choices)
                 self._fail((key, name), f"{target.__name__} has no such argument{advice}")
+
+
+def _aliases(cls: Any) -> dict[str, Any]:
+    """The names of policies; CrossQ has one of them, and a policy here that is all three."""
+    mlp = cls.policy_aliases["MlpPolicy"]
+    return {**dict.fromkeys(("CnnPolicy", "MultiInputPolicy"), mlp), **cls.policy_aliases}

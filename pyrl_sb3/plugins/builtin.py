@@ -98,12 +98,12 @@ def pyrl_callbacks() -> Iterable[CallbackSpec]:
 @hookimpl
 def pyrl_policies() -> Iterable[PolicySpec]:
     """The policies of `pyrl_sb3.policies`."""
-    for name in ("ddpg", "td3", "sac", "tqc"):
+    for title in ("DDPG", "TD3", "SAC", "TQC", "CrossQ"):
         yield PolicySpec(
-            name=name,
-            target=f"pyrl_sb3.policies:{name.upper()}Policy",
-            algorithms=frozenset({name}),
-            summary=f"policy for {name.upper()} that acts and trains faster than SB3's",
+            name=title.lower(),
+            target=f"pyrl_sb3.policies:{title}Policy",
+            algorithms=frozenset({title.lower()}),
+            summary=f"policy for {title} that acts and trains faster than SB3's",
         )
 
 

@@ -26,7 +26,6 @@ class Agent:
     marks: frozenset[str]
     foreign_mark: str | None = None
     buffer_target: str | None = None
-    takes_dicts: bool = True
 
     def stock(self) -> "Agent":
         """The same policy and buffer inside SB3's own algorithm."""
@@ -106,9 +105,8 @@ _ALGORITHMS = (
     Agent(
         name="crossq",
         algorithm_target="sb3_contrib:CrossQ",
-        policy_target="sb3_contrib.crossq.policies:CrossQPolicy",
+        policy_target="pyrl_sb3:CrossQPolicy",
         marks=frozenset({"ent_coef", "policy_delay"}),
-        takes_dicts=False,
     ),
 )
 
@@ -117,7 +115,6 @@ def _agents() -> dict[str, Agent]:
     with_hindsight = [
         replace(agent, name=f"her-{agent.name}", buffer_target="pyrl_sb3:HerReplayBuffer")
         for agent in _ALGORITHMS
-        if agent.takes_dicts
     ]
     return {agent.name: agent for agent in (*_ALGORITHMS, *with_hindsight)}
 

@@ -123,12 +123,6 @@ def check_fit(agent: Agent, env: Env, env_id: str) -> None:
         )
     if not np.isfinite([action_space.low, action_space.high]).all():
         raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
-    if isinstance(env.observation_space, spaces.Dict) and not agent.takes_dicts:
-        fitting = "her-sac or her-tqc" if has_goal(env.observation_space) else "sac or tqc"
-        raise InputError(
-            f"{env_id} has dictionaries of observations: {agent.title} takes vectors only; "
-            f"use {fitting}"
-        )
     if agent.needs_goal and not has_goal(env.observation_space):
         raise InputError(
             f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "

@@ -1,7 +1,7 @@
 """Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
 
-import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +12,7 @@ from pyrl_sb3.training.errors import InputError
 MODEL = "model.zip"
 BEST_MODEL = "best_model.zip"
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"  # where a folder cannot be locked itself
 
 
 def _file_name(env_id: str) -> str:
@@ -51,16 +52,30 @@ def new_run_folder(root: Path, env_id: str) -> Path:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Keep other processes from training in a run's folder; raise InputError where one does."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    # Folders themselves cannot be opened on Windows.
+    windows = sys.platform == "win32"
+    path, flags = (folder / LOCK, os.O_RDWR | os.O_CREAT) if windows else (folder, os.O_RDONLY)
+    descriptor = os.open(path, flags)
     try:
         try:
-            # The lock goes with the process, however that ends.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            _lock(descriptor)
+        except (BlockingIOError, PermissionError) as error:
             raise InputError(f"{folder} is in use: another process is training there") from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file, or raise OSError; the lock goes with the process, however that ends."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def make_folder(path: Path) -> None:

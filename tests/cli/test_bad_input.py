@@ -17,9 +17,9 @@ MISTAKES = {
     "unknown module": ("sac-train nowhere_at_all:Env-v0", "nowhere_at_all"),
     "no goal": ("her-td3-train Pendulum-v1", "Pendulum-v1 has no goal.*use td3"),
     "discrete actions": ("sac-train CartPole-v1", "Discrete actions.*DQN or QR-DQN"),
-    "no vectors": (
-        "crossq-train FetchReach-v4",
-        "dictionaries of observations: CrossQ takes vectors only; use her-sac or her-tqc",
+    "layers normalised twice": (
+        "her-crossq-train FetchReach-v4 --set policy_kwargs.layer_norm=true",
+        "layer_norm=True: CrossQ's layers are normalised by batch renormalisation already",
     ),
     "no steps": ("sac-train Pendulum-v1 --timesteps 0", "--timesteps 0: must be at least 1"),
     "negative steps": ("sac-train Pendulum-v1 --timesteps -5", "--timesteps -5: must be at least"),

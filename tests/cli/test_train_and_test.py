@@ -21,6 +21,7 @@ AGENTS = {
     "her-td3": ("FetchReach-v4", 310),
     "her-ddpg": ("FetchReach-v4", 310),
     "her-tqc": ("FetchReach-v4", 310),
+    "her-crossq": ("FetchReach-v4", 310),
 }
 QUICK = ("--timesteps", 60, "--eval-episodes", 1, "--seed", 1)
 

@@ -106,7 +106,7 @@ Pendulum-v1:
         ("sac", "{_init_setup_model: false}", "has no such setting"),
         ("sac", "{action_noise: 3}", "must be a ActionNoise, not 3"),
         ("td3", "{use_sde: true}", "TD3 has no such setting"),
-        ("crossq", "{policy: MultiInputPolicy}", "CrossQ has MlpPolicy"),
+        ("crossq", "{policy: MultiPolicy}", "CrossQ has CnnPolicy, MultiInputPolicy, MlpPolicy"),
     ],
 )
 def test_a_mistake_names_the_key_and_the_remedy(
