@@ -1,0 +1,140 @@
+"""The copies in processes of their own; the only module that knows torch.distributed."""
+
+import os
+import zlib
+from collections.abc import Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch as th
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from pyrl_sb3.training.errors import InputError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_HERE, _STOP, _BYTES, _LAYOUT = range(4)
+_PATIENCE = timedelta(hours=1)  # for a copy that takes longer than the others
+
+
+def in_torchrun() -> bool:
+    """Tell whether this process is one of several that torchrun or the like has started."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+class DistributedGroup:
+    """
+    This process and its copies; fulfils `pyrl_sb3.plugins.SeedGroup`.
+
+    A copy that has ended is missing from what the others get. It answers their exchanges in
+    `leave`, which returns when all have ended. A copy that is killed breaks the exchange in all
+    others, whose launcher is to start all of them again.
+
+    Attributes:
+        rank: of this copy, from 0.
+        size: of the group, those that have ended included.
+        stop_asked: what this copy tells the others; 0, or the number of a signal.
+        stop: the greatest `stop_asked` of any copy at the last exchange, the same in all of them.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.stop_asked = 0
+        self.stop = 0
+        self._device = th.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+    @classmethod
+    def of_torchrun(cls) -> "DistributedGroup":
+        """
+        Join the processes that torchrun has started: over gloo on CPUs, nccl where there are GPUs.
+
+        Raises:
+            InputError: this process was not started by torchrun.
+        """
+        if not dist.is_initialized():
+            if not in_torchrun():
+                raise InputError("there are no copies: start with torchrun --nproc-per-node 4 ...")
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            on_gpus = th.cuda.device_count() > local
+            if on_gpus:
+                th.cuda.set_device(local)
+            dist.init_process_group("nccl" if on_gpus else "gloo", timeout=_PATIENCE)
+        return cls()
+
+    def __enter__(self) -> "DistributedGroup":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave, unless through an error, after which the others may not come to exchange."""
+        if error is None:
+            self.leave()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def all_gather(self, value: Arrays) -> dict[int, Arrays]:
+        """
+        Exchange arrays with all copies that have not ended.
+
+        Raises:
+            ValueError: copies exchange arrays of different names, shapes or types.
+            RuntimeError: a copy was killed.
+        """
+        content = b"".join(np.ascontiguousarray(array).tobytes() for array in value.values())
+        layout = repr([(name, np.shape(a), np.asarray(a).dtype.str) for name, a in value.items()])
+        flags = self._flags(1, self.stop_asked, len(content), zlib.crc32(layout.encode()))
+        here = np.flatnonzero(flags[:, _HERE])
+        self.stop = int(flags[:, _STOP].max())
+        sent = self._bytes(np.frombuffer(content, np.uint8), int(flags[:, _BYTES].max()))
+        if len(set(flags[here, _LAYOUT].tolist())) > 1:
+            raise ValueError("the copies exchange different arrays: they were not set up alike")
+        return {int(rank): _unpacked(sent[rank], value) for rank in here}
+
+    def leave(self) -> None:
+        """Take no further part; return when all copies have left."""
+        while True:
+            flags = self._flags(0, self.stop_asked, 0, 0)
+            if not flags[:, _HERE].any():
+                return
+            self._bytes(np.empty(0, np.uint8), int(flags[:, _BYTES].max()))
+
+    def first_says(self, text: str) -> str:
+        """Return the text of the copy of rank 0, at most 4096 bytes in UTF-8."""
+        room = np.zeros(4096, np.uint8)
+        content = np.frombuffer(text.encode(), np.uint8)
+        room[: len(content)] = content
+        said = self.all_gather({"text": room})
+        return bytes(said[min(said)]["text"]).rstrip(b"\0").decode()
+
+    def _flags(self, *flags: int) -> NDArray[np.int64]:
+        """The flags of all copies: ``(size, 4)``."""
+        return self._gathered(th.tensor(flags, dtype=th.int64)).numpy()
+
+    def _bytes(self, content: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+        """The contents of all copies, filled up: ``(size, length)``."""
+        room = th.zeros(length, dtype=th.uint8)
+        room[: len(content)] = th.from_numpy(content.copy())
+        return self._gathered(room).numpy()
+
+    def _gathered(self, tensor: th.Tensor) -> th.Tensor:
+        mine = tensor.to(self._device)
+        everybody = [th.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(everybody, mine)
+        return th.stack(everybody).cpu()
+
+
+def _unpacked(content: NDArray[np.uint8], like: Arrays) -> dict[str, NDArray[Any]]:
+    arrays, start = {}, 0
+    for name, array in like.items():
+        array = np.asarray(array)
+        part = content[start : start + array.nbytes].tobytes()
+        arrays[name] = np.frombuffer(part, array.dtype).reshape(array.shape).copy()
+        start += array.nbytes
+    return arrays
