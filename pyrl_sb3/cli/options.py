@@ -145,6 +145,29 @@ Resume = Annotated[
         help="Go on with the run in this folder; --timesteps is then what it is to have in all.",
     ),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Several seeds: how many, such as 10, or which, such as 3,7,11."
+    ),
+]
+Sync = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Synchronise the seeds, as copies of one agent, such as by mean; "
+        "see `pyrl list syncs`. Parameters: --set sync.params.NAME=VALUE.",
+    ),
+]
+SyncEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Environment steps of a copy between synchronisations [default: 1000]."
+    ),
+]
+ShareReplay = Annotated[
+    bool, typer.Option("--share-replay", help="With --sync: copies also learn from each other's steps.")
+]
 Stock = Annotated[
     bool, typer.Option("--stock", help="Run SB3's algorithm, with the policy and buffer from here.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, synchronised
 from pyrl_sb3.training.agents import AGENTS, Agent
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         keep_last: options.KeepLast = None,
         exact: options.Exact = None,
         resume: options.Resume = None,
+        seeds: options.Seeds = None,
+        sync: options.Sync = None,
+        sync_every: options.SyncEvery = None,
+        share_replay: options.ShareReplay = False,
         threads: options.Threads = None,
         stock: options.Stock = False,
         verbose: options.Verbose = False,
@@ -87,6 +91,10 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             "stock": stock or None,
         }
         given = {name: value for name, value in asked.items() if value is not None}
+        if sync or synchronised.concerns(resume):
+            wanted = synchronised.wanted(sync, sync_every, share_replay, given)
+            return synchronised.run(agent, given, seeds, wanted, resume)
+        synchronised.refuse_without(sync_every, share_replay, given)
         return _run(agent, given, resume)
 
     return train

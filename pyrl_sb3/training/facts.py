@@ -32,7 +32,11 @@ _PACKAGES = (
 
 
 def write_facts(
-    folder: Path, request: TrainingRequest, experiment: Experiment, uses: Sequence[Record]
+    folder: Path,
+    request: TrainingRequest,
+    experiment: Experiment,
+    uses: Sequence[Record],
+    notes: Mapping[str, Any],
 ) -> None:
     """
     Write what a run is, before it begins.
@@ -42,6 +46,7 @@ def write_facts(
         request: with everything that was left open filled in.
         experiment: the hyperparameters.
         uses: the components, by their names in the registry and with their versions.
+        notes: what else there is to say.
     """
     asked = {**request_written(request), "save": str(folder.parent)}
     facts = {
@@ -50,6 +55,7 @@ def write_facts(
         "request": asked,
         "source": experiment.source,
         "components": list(uses),
+        **notes,
         "resumed": [],
     }
     _write(folder / FACTS, facts)

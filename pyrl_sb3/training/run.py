@@ -4,9 +4,10 @@ import dataclasses
 import logging
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from gymnasium.spaces import Box
 from stable_baselines3.common.callbacks import BaseCallback
@@ -28,6 +29,7 @@ from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run, set_up
+from pyrl_sb3.training.signals import StopSignals
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -35,7 +37,13 @@ log = logging.getLogger("pyrl_sb3")
 _CHECKPOINTS, _LEAST_SAVE_FREQ = 10, 10_000
 
 
-def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> TrainingResult:
+def train(
+    request: TrainingRequest,
+    callbacks: Sequence[BaseCallback] = (),
+    *,
+    signals: StopSignals | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> TrainingResult:
     """
     Train as asked; Ctrl-C or SIGTERM ends the training early and still saves.
 
@@ -43,6 +51,12 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
     `*.monitor.csv`, `progress.csv`, TensorBoard's file where it is installed, `run.yml`,
     `config.yml` with the hyperparameters, and `checkpoints/`, from the latest of which `resume`
     goes on.
+
+    Args:
+        request: what to do.
+        callbacks: besides those of the experiment.
+        signals: that stop it.
+        notes: what else `run.yml` is to say.
 
     Raises:
         InputError: what was asked for cannot be done; nothing has been written.
@@ -54,10 +68,16 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
     made = [path for path in (root, *root.parents) if not path.exists()]
     folder = request.folder or new_run_folder(root, request.env_id)
     make_folder(folder)
-    run = Run(folder=folder, request=request, experiment=experiment, uses=_uses(agent, experiment))
+    run = Run(
+        folder=folder,
+        request=request,
+        experiment=experiment,
+        uses=_uses(agent, experiment),
+        signals=signals or StopSignals(),
+    )
     with stops_in_one_line(run), held(folder), ExitStack() as opened:
         try:
-            write_facts(folder, request, experiment, run.uses)
+            write_facts(folder, request, experiment, run.uses, notes or {})
             model, eval_env = set_up(run, opened)
         except BaseException:
             _remove(folder, made)

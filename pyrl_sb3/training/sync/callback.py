@@ -73,6 +73,7 @@ class SeedSyncCallback(BaseCallback):
         self.interval = interval
         self.score = score
         self.rounds = 0
+        self.master: AgentState | None = None  # of the last synchronisation
         self._group = group
         self._replay = SharedReplay() if share_replay else None
         self._next = interval

@@ -17,6 +17,7 @@ from pyrl_sb3.training.errors import InputError
 Arrays = Mapping[str, NDArray[Any]]
 
 _HERE, _STOP, _BYTES, _LAYOUT = range(4)
+_KEY = "pyrl_sb3/folder"
 _PATIENCE = timedelta(hours=1)  # for a copy that takes longer than the others
 
 
@@ -37,6 +38,7 @@ class DistributedGroup:
         rank: of this copy, from 0.
         size: of the group, those that have ended included.
         stop_asked: what this copy tells the others; 0, or the number of a signal.
+        left: whether this copy has ended.
         stop: the greatest `stop_asked` of any copy at the last exchange, the same in all of them.
     """
 
@@ -44,6 +46,7 @@ class DistributedGroup:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.stop_asked = 0
         self.stop = 0
+        self.left = False
         self._device = th.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
     @classmethod
@@ -87,6 +90,7 @@ class DistributedGroup:
             ValueError: copies exchange arrays of different names, shapes or types.
             RuntimeError: a copy was killed.
         """
+        self.left = False
         content = b"".join(np.ascontiguousarray(array).tobytes() for array in value.values())
         layout = repr([(name, np.shape(a), np.asarray(a).dtype.str) for name, a in value.items()])
         flags = self._flags(1, self.stop_asked, len(content), zlib.crc32(layout.encode()))
@@ -99,11 +103,11 @@ class DistributedGroup:
 
     def leave(self) -> None:
         """Take no further part; return when all copies have left."""
-        while True:
+        while not self.left:
             flags = self._flags(0, self.stop_asked, 0, 0)
-            if not flags[:, _HERE].any():
-                return
-            self._bytes(np.empty(0, np.uint8), int(flags[:, _BYTES].max()))
+            self.left = not flags[:, _HERE].any()
+            if not self.left:
+                self._bytes(np.empty(0, np.uint8), int(flags[:, _BYTES].max()))
 
     def first_says(self, text: str) -> str:
         """Return the text of the copy of rank 0, at most 4096 bytes in UTF-8."""
@@ -112,6 +116,25 @@ class DistributedGroup:
         room[: len(content)] = content
         said = self.all_gather({"text": room})
         return bytes(said[min(said)]["text"]).rstrip(b"\0").decode()
+
+    def kept(self) -> str | None:
+        """Return what `keep` was given last, also by an earlier start of this job."""
+        store = self._launchers_store()
+        return store.get(_KEY).decode() if store.check([_KEY]) else None
+
+    def keep(self, text: str) -> None:
+        """Leave a text with the launcher, which outlives the copies."""
+        self._launchers_store().set(_KEY, text)
+
+    def _launchers_store(self) -> dist.TCPStore:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
+
+    @staticmethod
+    def is_broken(error: RuntimeError) -> bool:
+        """Tell whether an error is that of an exchange which a copy did not come to."""
+        text = str(error).lower()
+        return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl"))
 
     def _flags(self, *flags: int) -> NDArray[np.int64]:
         """The flags of all copies: ``(size, 4)``."""
