@@ -64,7 +64,14 @@ class DistributedGroup:
             on_gpus = th.cuda.device_count() > local
             if on_gpus:
                 th.cuda.set_device(local)
-            dist.init_process_group("nccl" if on_gpus else "gloo", timeout=_PATIENCE)
+            store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+            dist.init_process_group(
+                "nccl" if on_gpus else "gloo",
+                store=dist.PrefixStore(f"pyrl_sb3/{_attempt(store, rank)}", store),
+                rank=rank,
+                world_size=size,
+                timeout=_PATIENCE,
+            )
         return cls()
 
     def __enter__(self) -> "DistributedGroup":
@@ -151,6 +158,20 @@ class DistributedGroup:
         everybody = [th.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(everybody, mine)
         return th.stack(everybody).cpu()
+
+
+def _attempt(store: dist.Store, rank: int) -> int:
+    """
+    Return how often these copies were started before; all of them agree.
+
+    The elastic agent's store outlives copies that are started again, and so do the addresses that
+    dead ones have left there. A machine whose copies were stopped for another machine's counts no
+    restart, so each copy's starts are counted in the store as well.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return 0  # a new store for each start
+    starts = store.add(f"pyrl_sb3/starts/{rank}", 1)
+    return max(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")), starts - 1)
 
 
 def _unpacked(content: NDArray[np.uint8], like: Arrays) -> dict[str, NDArray[Any]]:
