@@ -53,9 +53,7 @@ class Task:
 
 
 TASKS = {
-    "Pendulum-v1": Task(
-        12_000, -200.0, "normal_0.1", 5, {"gamma": 0.98, "learning_rate": 3e-3}
-    ),
+    "Pendulum-v1": Task(12_000, -200.0, "normal_0.1", 5, {"gamma": 0.98, "learning_rate": 3e-3}),
     "MountainCarContinuous-v0": Task(
         12_000, 90.0, "ou_0.5", 3, {"learning_rate": 1e-3, "train_freq": 2}
     ),
@@ -120,7 +118,7 @@ def run(task: str, path: str, repetition: int) -> Record:
 
 
 class Judge(BaseCallback):
-    """Evaluates an agent from the same starts each time, and keeps its own time out of the run's."""
+    """Evaluates an agent, always from the same starts, outside of the run's time."""
 
     def __init__(self, task: str, size: int, start: float, record: Record) -> None:
         super().__init__()
@@ -195,7 +193,7 @@ def report(done: dict[tuple[str, str, int], dict[str, Any]]) -> Iterator[str]:
             for path in PATHS
         }
         yield f"\n{task}: {each.steps} steps in all, solved at {each.solved}\n"
-        yield "| | runs | final return | P(improvement) | solved | steps in all | seconds of a copy |"
+        yield "| | runs | final return | P(improvement) | solved | steps in all | seconds each |"
         yield "|---|---|---|---|---|---|---|"
         for path, lines in runs.items():
             if lines:

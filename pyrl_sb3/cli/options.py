@@ -166,7 +166,8 @@ SyncEvery = Annotated[
     ),
 ]
 ShareReplay = Annotated[
-    bool, typer.Option("--share-replay", help="With --sync: copies also learn from each other's steps.")
+    bool,
+    typer.Option("--share-replay", help="With --sync: copies also learn from each other's steps."),
 ]
 Stock = Annotated[
     bool, typer.Option("--stock", help="Run SB3's algorithm, with the policy and buffer from here.")

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch as th
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.rendezvous import rendezvous
 from numpy.typing import NDArray
 
 from pyrl_sb3.training.errors import InputError
@@ -28,7 +30,7 @@ def in_torchrun() -> bool:
 
 class DistributedGroup:
     """
-    This process and its copies; fulfils `pyrl_sb3.plugins.SeedGroup`.
+    The processes of the copies, this one among them; fulfils `pyrl_sb3.plugins.SeedGroup`.
 
     A copy that has ended is missing from what the others get. It answers their exchanges in
     `leave`, which returns when all have ended. A copy that is killed breaks the exchange in all
@@ -64,10 +66,10 @@ class DistributedGroup:
             on_gpus = th.cuda.device_count() > local
             if on_gpus:
                 th.cuda.set_device(local)
-            store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+            store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
             dist.init_process_group(
                 "nccl" if on_gpus else "gloo",
-                store=dist.PrefixStore(f"pyrl_sb3/{_attempt(store, rank)}", store),
+                store=PrefixStore(f"pyrl_sb3/{_attempt(store, rank)}", store),
                 rank=rank,
                 world_size=size,
                 timeout=_PATIENCE,
@@ -133,9 +135,9 @@ class DistributedGroup:
         """Leave a text with the launcher, which outlives the copies."""
         self._launchers_store().set(_KEY, text)
 
-    def _launchers_store(self) -> dist.TCPStore:
+    def _launchers_store(self) -> TCPStore:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
+        return TCPStore(host, port, is_master=False, wait_for_workers=False)
 
     @staticmethod
     def is_broken(error: RuntimeError) -> bool:
@@ -160,7 +162,7 @@ class DistributedGroup:
         return th.stack(everybody).cpu()
 
 
-def _attempt(store: dist.Store, rank: int) -> int:
+def _attempt(store: Store, rank: int) -> int:
     """
     Return how often these copies were started before; all of them agree.
 

@@ -88,7 +88,7 @@ def synchronised(
             "copies that train after each episode are never at the same step: "
             "--set train_freq=64 trains every 64 steps"
         )
-    # A copy is ahead of another by one interval at most, so that two checkpoints have one in common.
+    # No copy is ahead of another by more than an interval: with two checkpoints, one is common.
     save_freq = max(request.save_freq, plan.every) if request.save_freq else 0
     request = replace(request, save_freq=save_freq, keep_last=max(request.keep_last, 2))
     return SeedGroup(
@@ -160,7 +160,9 @@ def _train(
     signals = GroupSignals(group)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt != "0":
-        log.info("start %s: all %s copies go on after %s steps", int(attempt) + 1, group.size, begin)
+        log.info(
+            "start %s: all %s copies go on after %s steps", int(attempt) + 1, group.size, begin
+        )
     if begin:
         return resume(request.folder, **changes, callbacks=callbacks, signals=signals)
     if request.folder.exists():  # from before a copy was lost
@@ -219,12 +221,11 @@ def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Pat
         root: where the first copy is to make it.
         group: of the processes.
     """
+    chosen = ""
     if group.rank == 0:
-        kept = group.kept()
-        if kept is None:
-            kept = str(new_group(root, seeds).folder)
-            group.keep(kept)
-    folder = Path(group.first_says(kept if group.rank == 0 else ""))
+        chosen = group.kept() or str(new_group(root, seeds).folder)
+        group.keep(chosen)
+    folder = Path(group.first_says(chosen))
     make_folder(folder)
     if not is_group(folder):
         write_group(replace(seeds, folder=folder))

@@ -69,7 +69,9 @@ def weighted(
     Copies without a score count as one of mean score; as long as no scores differ, it is `mean`.
 
     Args:
-        reports, own, memory: as of every strategy.
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
         temperature: in standard deviations; greater means more equal weights.
     """
     scores = np.array([report.score for report in reports.values()])
@@ -78,15 +80,15 @@ def weighted(
     return Outcome(everybody, everybody, {})
 
 
-def best(
-    reports: Mapping[int, Report], own: int, memory: Memory, *, patience: int = 2
-) -> Outcome:
+def best(reports: Mapping[int, Report], own: int, memory: Memory, *, patience: int = 2) -> Outcome:
     """
     A copy that stays behind takes over the best one's whole state, Adam's moments included
     (PBT's exploitation, Jaderberg 2017, arXiv:1711.09846).
 
     Args:
-        reports, own, memory: as of every strategy.
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
         patience: in how many synchronisations in a row a copy must have been behind.
     """
     leader = _leader(reports)
@@ -110,7 +112,9 @@ def soft_best(
     arXiv:2001.02907), which draws actions together rather than weights.
 
     Args:
-        reports, own, memory: as of every strategy.
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
         pull: the part of the way, from 0 to 1.
     """
     leader = reports[_leader(reports)].state
@@ -128,7 +132,9 @@ def elastic(
     each copy's own; running statistics are averaged.
 
     Args:
-        reports, own, memory: as of every strategy.
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
         beta: how far the centre goes to the mean of the copies, from 0 to 1.
     """
     states = [report.state for report in reports.values()]
@@ -160,7 +166,9 @@ def outer(
     not be extrapolated, are averaged.
 
     Args:
-        reports, own, memory: as of every strategy.
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
         learning_rate: of the outer SGD; with 1 and no momentum the outcome is the mean.
         momentum: likewise.
     """

@@ -50,9 +50,7 @@ def test_copies_that_have_seen_nothing_change_nothing():
     "space",
     [
         gym.spaces.Box(-1, 1, (3,), np.float32),
-        gym.spaces.Dict(
-            {"a": gym.spaces.Box(-1, 1, (2,)), "b": gym.spaces.Box(-1, 1, (1,))}
-        ),
+        gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,)), "b": gym.spaces.Box(-1, 1, (1,))}),
     ],
 )
 def test_statistics_of_an_environment_are_read_and_written(space):
