@@ -21,7 +21,7 @@ from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import write_facts
-from pyrl_sb3.training.folders import held, new_run_folder
+from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
@@ -49,16 +49,11 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
         ConfigError: the same of the hyperparameters.
         RunStoppedError: there is no space left on the disk, for example.
     """
-    agent = AGENTS[request.agent]
-    if request.stock:
-        agent = agent.stock()
-    check_device(request.device)
-    request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
-    experiment = checked_experiment(agent, request)
-    request = _completed(request, experiment)
-    root = request.save or Path(agent.name)
+    agent, request, experiment = checked(request)
+    root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
-    folder = new_run_folder(root, request.env_id)
+    folder = request.folder or new_run_folder(root, request.env_id)
+    make_folder(folder)
     run = Run(folder=folder, request=request, experiment=experiment, uses=_uses(agent, experiment))
     with stops_in_one_line(run), held(folder), ExitStack() as opened:
         try:
@@ -69,6 +64,17 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
             raise
         say_what(run, model)
         return learn(run, model, eval_env, callbacks)
+
+
+def checked(request: TrainingRequest) -> tuple[Agent, TrainingRequest, Experiment]:
+    """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
+    agent = AGENTS[request.agent]
+    if request.stock:
+        agent = agent.stock()
+    check_device(request.device)
+    request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
+    experiment = checked_experiment(agent, request)
+    return agent, _completed(request, experiment), experiment
 
 
 def _remove(folder: Path, above: Sequence[Path]) -> None:
