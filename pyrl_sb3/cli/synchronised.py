@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from pyrl_sb3.training.sync.group import DistributedGroup
 
 _PARAMS = "sync.params."
-_EVERY = 1000
 
 
 def concerns(resume: Path | None) -> bool:
     """Tell whether a folder is that of a group whose copies are synchronised."""
-    from pyrl_sb3.training.seeds import is_group, read_group
+    if resume is None or not (resume / "seeds.yml").is_file():
+        return False
+    from pyrl_sb3.training.seeds import read_group  # takes seconds to load
 
-    return resume is not None and is_group(resume) and read_group(resume).sync is not None
+    return read_group(resume).sync is not None
 
 
 def wanted(
@@ -102,7 +103,9 @@ def _asked(
     if len(numbers) < 2:
         raise InputError(f"--seeds {seeds}: one copy cannot be synchronised; give at least 2")
     threads = given.get("threads") or _share(len(numbers))
-    request = TrainingRequest(**{**given, "threads": threads})
+    # A resumed copy may be started elsewhere.
+    config = given["config"].absolute() if "config" in given else None
+    request = TrainingRequest(**{**given, "threads": threads, "config": config})
     root = (request.save or Path(agent.name)).absolute()
     return synchronised(request, numbers, SyncPlan(**plan), root), root
 

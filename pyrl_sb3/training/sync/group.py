@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch as th
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store, TCPStore
-from torch.distributed.rendezvous import rendezvous
 from numpy.typing import NDArray
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.rendezvous import rendezvous
 
 from pyrl_sb3.training.errors import InputError
 
