@@ -65,7 +65,6 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         keep_last: options.KeepLast = None,
         exact: options.Exact = None,
         resume: options.Resume = None,
-        seeds: options.Seeds = None,
         sync: options.Sync = None,
         sync_every: options.SyncEvery = None,
         share_replay: options.ShareReplay = False,
