@@ -118,10 +118,13 @@ def _print(summaries: "Sequence[Summary]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in _HEADINGS:
-        table.add_column(heading)
-    for summary in summaries:
-        table.add_row(*_row(summary))
+    rows = [_row(summary) for summary in summaries]
+    # Groups side by side: their intervals in one line would be wider than most terminals.
+    table.add_column(_HEADINGS[0])
+    for row in rows:
+        table.add_column(row[0])
+    for i, heading in enumerate(_HEADINGS[1:], 1):
+        table.add_row(heading, *(row[i] for row in rows))
     console = Console(highlight=False, markup=False)
     console.print(table)
 

@@ -34,10 +34,7 @@ def main() -> None:
         case = {"name": name, "x": x.tolist(), "y": y.tolist()}
         for key, function in statistics.items():
             scores, ends = library.get_interval_estimates(
-                {"x": x},
-                lambda s, f=function: np.array([f(s)]),
-                reps=REPS,
-                random_state=np.random.RandomState(0),
+                {"x": x}, lambda s, f=function: np.array([f(s)]), reps=REPS
             )
             case[key] = [float(scores["x"][0]), *(float(end) for end in ends["x"][:, 0])]
         scores, ends = library.get_interval_estimates(
