@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,10 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
             figure = Figure(figsize=(7, 4.2), layout="constrained")
             axis = figure.subplots()
             axis.set_title(env_id)
-            for i, group in enumerate(group for group in groups if env_id in group.curves):
-                colour = _COLOURS[i % len(_COLOURS)]
+            there = [group for group in groups if env_id in group.curves]
+            if draw is _draw_profile:
+                axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
+            for group, colour in zip(there, cycle(_COLOURS), strict=False):
                 draw(axis, group, env_id, colour, np.random.default_rng(seed))
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
@@ -77,12 +80,17 @@ def _draw_curve(
     axis.set_xlim(left=0)
 
 
+def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
+    scores = np.concatenate([scores_of(group, env_id) for group in groups])
+    margin = 0.05 * max(float(np.ptp(scores)), 1e-6)
+    return float(scores.min()) - margin, float(scores.max()) + margin
+
+
 def _draw_profile(
     axis: Axes, group: Group, env_id: str, colour: object, rng: np.random.Generator
 ) -> None:
     scores = scores_of(group, env_id)
-    margin = 0.05 * max(float(np.ptp(scores)), 1e-6)
-    thresholds = np.linspace(scores.min() - margin, scores.max() + margin, 201)
+    thresholds = np.linspace(*axis.get_xlim(), 401)
     profile = partial(statistics.performance_profile, thresholds=thresholds)
     axis.plot(thresholds, profile(scores), color=colour, label=group.label)
     if len(scores) > 1 and not group.couples_seeds:

@@ -13,7 +13,8 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.seeds import is_finished, parse_seeds
 from pyrl_sb3.training.threads import share_cores
 
-SHORT = [
+SHORT = ["--eval-episodes", "1", "--eval-freq", "200", "--save-freq", "200"]
+SHORT += ["--set", "learning_starts=100000"]
     "--eval-episodes",
     "1",
     "--eval-freq",
