@@ -15,15 +15,6 @@ from pyrl_sb3.training.threads import share_cores
 
 SHORT = ["--eval-episodes", "1", "--eval-freq", "200", "--save-freq", "200"]
 SHORT += ["--set", "learning_starts=100000"]
-    "--eval-episodes",
-    "1",
-    "--eval-freq",
-    "200",
-    "--save-freq",
-    "200",
-    "--set",
-    "learning_starts=100000",
-]
 
 
 def test_what_seeds_mean():

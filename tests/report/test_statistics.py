@@ -25,9 +25,10 @@ def test_aggregates_and_intervals_are_rliables(case, name):
     rng = np.random.default_rng(0)
     found = statistics.estimate(np.array(case["x"]), AGGREGATES[name], rng, reps=20_000)
     assert found.value == pytest.approx(value, abs=1e-12)
-    # Both are drawn: the ends differ by a few hundredths of the interval's width.
-    assert found.low == pytest.approx(low, abs=0.04 * (high - low))
-    assert found.high == pytest.approx(high, abs=0.04 * (high - low))
+    # Both are drawn: the ends differ by a few hundredths of the interval's width. With ties the IQM
+    # has steps of 1/16, and P(IQM <= 0.1875) = 0.0246 lets either of two neighbours be an end.
+    near = 1 / 16 if (case["name"], name) == ("with ties", "iqm") else 0.04 * (high - low)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=near)
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["name"])
