@@ -137,6 +137,10 @@ def _lines(summaries: "Sequence[Summary]", pairs: Sequence[dict[str, Any]]) -> l
         lines.append("(coupled): its copies learned from each other: one sample, no interval.")
     if any(summary.runs < 10 for summary in summaries):
         lines.append("Fewer than 10 runs: intervals are rough.")
+    if any(len(set(summary.last_steps)) > 1 for summary in summaries):
+        lines.append("Not all runs of a group are equally long: scores are of their last steps.")
+    if any(summary.failed for summary in summaries):
+        lines.append("Failed runs are scored by their last evaluation; without one they have none.")
     for pair in pairs:
         ends = "" if pair["low"] is None else f" [{pair['low']:.2f}, {pair['high']:.2f}]"
         lines.append(f"P({pair['x']} > {pair['y']}) in {pair['env_id']}: {pair['value']:.2f}{ends}")

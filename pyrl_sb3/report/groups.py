@@ -10,7 +10,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.report.curves import Curve, Values, read_evaluations
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import read_facts
+from pyrl_sb3.training.facts import FACTS, read_facts
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.recorded import runs_within
@@ -86,7 +86,7 @@ def _distinct(names: list[str]) -> list[str]:
 def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
     curves: dict[str, list[Curve]] = {}
     seconds: dict[str, list[Values]] = {}
-    failed = []
+    failed = _never_begun(runs[0].parent)
     for run in runs:
         if not is_finished(run):
             failed.append(run)
@@ -97,6 +97,14 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
         curves.setdefault(env_id, []).append(curve)
         seconds.setdefault(env_id, []).append(_seconds(run, curve.steps))
     return Group(label=label, curves=curves, seconds=seconds, failed=failed, couples_seeds=coupled)
+
+
+def _never_begun(folder: Path) -> list[Path]:
+    """The seeds of a group that left nothing that `runs_within` could find."""
+    if not is_group(folder):
+        return []
+    group = read_group(folder)
+    return [run for seed in group.seeds if not ((run := group.run(seed)) / FACTS).is_file()]
 
 
 def _seconds(run: Path, steps: Values) -> Values:

@@ -27,6 +27,7 @@ class Summary:
         failed: runs of the group, in all environments, that did not end well.
         couples_seeds: see `Group`.
         scores: of the runs.
+        last_steps: of each run, when it was evaluated last.
         iqm: interquartile mean.
         median: over the runs.
         mean: over the runs.
@@ -43,6 +44,7 @@ class Summary:
     failed: int
     couples_seeds: bool
     scores: list[float]
+    last_steps: list[int]
     iqm: Estimate
     median: Estimate
     mean: Estimate
@@ -117,6 +119,7 @@ def _summary(
         failed=len(group.failed),
         couples_seeds=group.couples_seeds,
         scores=[float(score) for score in scores[:, 0]],
+        last_steps=[int(curve.steps[-1]) for curve in curves],
         iqm=estimate(statistics.iqm),
         median=estimate(statistics.run_median),
         mean=estimate(statistics.mean),
