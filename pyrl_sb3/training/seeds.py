@@ -6,6 +6,7 @@ each printed in `seed_<s>.log`.
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ import yaml
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, new_run_folder, write_whole
+from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.untrusted import read_arrays
 
 SEEDS = "seeds.yml"
 PROCESSES = "processes"
@@ -170,6 +173,26 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
     if latest is None:  # --save-freq 0, and nobody stopped it
         return timesteps is None or timesteps <= read_facts(run).timesteps
     return Checkpoint(latest).moment.timesteps >= wanted
+
+
+def best_seed(group: SeedGroup) -> Path:
+    """
+    Return the run whose last evaluation had the highest mean return.
+
+    Raises:
+        InputError: none of its runs has a model.
+    """
+    runs = [run for seed in group.seeds if ((run := group.run(seed)) / MODEL).is_file()]
+    if not runs:
+        raise InputError(f"no seed of {group.folder} has a {MODEL} yet")
+    return max(runs, key=_last_return)
+
+
+def _last_return(run: Path) -> float:
+    if not (run / EVALUATIONS).is_file():
+        return -math.inf
+    results = read_arrays(run / EVALUATIONS).get("results")
+    return -math.inf if results is None or not results.size else float(results[-1].mean())
 
 
 def has_checkpoint(run: Path) -> bool:
