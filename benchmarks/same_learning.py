@@ -23,6 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 
 from pyrl_sb3 import algorithms
+from pyrl_sb3.report import statistics
 
 PACKAGES = {"SB3": sb3, "ours": algorithms}
 SETTINGS: dict[str, Any] = {
@@ -45,24 +46,6 @@ def run(package: str, name: str, seed: int, steps: int) -> float:
     model.learn(steps)
     env.reset(seed=1000 + seed)
     return float(evaluate_policy(model, env, n_eval_episodes=20)[0])
-
-
-def iqm(returns: Any) -> Any:
-    """
-    The mean of the middle half of the runs (Agarwal 2021, https://arxiv.org/abs/2108.13264).
-
-    :param returns: ``(..., runs)``; a run that the half contains in part counts in part
-    """
-    runs = returns.shape[-1]
-    edges = np.arange(runs + 1).clip(runs / 4, 3 * runs / 4)
-    return np.sort(returns, axis=-1) @ np.diff(edges) / (runs / 2)
-
-
-def interval(returns: Any, resamples: int = 10_000) -> tuple[float, float]:
-    """The 95% interval of :func:`iqm`, by the percentile bootstrap."""
-    rng = np.random.default_rng(0)
-    low, high = np.quantile(iqm(rng.choice(returns, (resamples, len(returns)))), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def main() -> None:
@@ -89,10 +72,10 @@ def main() -> None:
     print("| algorithm | package | runs | IQM of returns | 95% interval |\n|---|---|---|---|---|")
     for (name, package), runs in sorted(done.items()):
         returns = np.array([runs[seed] for seed in sorted(runs)[: arguments.seeds]])
-        low, high = interval(returns)
-        print(
-            f"| {name} | {package} | {len(returns)} | {iqm(returns):.1f} | {low:.1f}, {high:.1f} |"
-        )
+        rng = np.random.default_rng(0)
+        found = statistics.estimate(returns[:, None], statistics.iqm, rng)
+        ends = "-" if found.low is None else f"{found.low:.1f}, {found.high:.1f}"
+        print(f"| {name} | {package} | {len(returns)} | {found.value:.1f} | {ends} |")
 
 
 if __name__ == "__main__":

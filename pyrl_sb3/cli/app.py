@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pyrl_sb3 import __version__
-from pyrl_sb3.cli import demo, demos, evaluate, plot, plugins, record, test, train
+from pyrl_sb3.cli import demo, demos, evaluate, plot, plugins, record, report, test, train
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.errors import InputError
@@ -25,6 +25,7 @@ test.add_commands(app)
 evaluate.add_command(app)
 plot.add_command(app)
 record.add_command(app)
+report.add_command(app)
 demo.add_command(app)
 app.add_typer(demos.app)
 app.add_typer(plugins.app)

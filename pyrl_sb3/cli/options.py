@@ -45,6 +45,23 @@ Seed = Annotated[
 TestSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the environment.")]
 DemoSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 DemoSave = Annotated[Path, typer.Option("--save", metavar="FOLDER", help="Where all is written.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|LIST",
+        help="Train several seeds, each in its own process: 10 for ten of them, counted from "
+        "--seed or from 0, or 3,7,11 for these three.",
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Seeds that train at a time; with --threads each they never exceed the cores "
+        "[default: one on each core].",
+    ),
+]
+RunFolder = Annotated[Path | None, typer.Option(metavar="FOLDER", hidden=True)]
 Save = Annotated[
     Path | None,
     typer.Option(
@@ -118,7 +135,8 @@ Threads = Annotated[
     typer.Option(
         parser=_threads,
         metavar="N",
-        help="PyTorch's threads; auto, the default, takes OMP_NUM_THREADS, or the cores up to 4.",
+        help="PyTorch's threads; auto, the default, takes OMP_NUM_THREADS, or the cores up to 4; "
+        "of --seeds each takes its share of the cores.",
     ),
 ]
 SaveFreq = Annotated[
@@ -142,8 +160,27 @@ Resume = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Go on with the run in this folder; --timesteps is then what it is to have in all.",
+        help="Go on with the run, or with what is unfinished of the seeds, in this folder; "
+        "--timesteps is then what each is to have in all.",
     ),
+]
+Sync = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Synchronise the seeds, as copies of one agent, such as by mean; "
+        "see `pyrl list syncs`. Parameters: --set sync.params.NAME=VALUE.",
+    ),
+]
+SyncEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Environment steps of a copy between synchronisations [default: 1000]."
+    ),
+]
+ShareReplay = Annotated[
+    bool,
+    typer.Option("--share-replay", help="With --sync: copies also learn from each other's steps."),
 ]
 Stock = Annotated[
     bool, typer.Option("--stock", help="Run SB3's algorithm, with the policy and buffer from here.")

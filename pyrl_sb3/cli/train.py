@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, synchronised
 from pyrl_sb3.training.agents import AGENTS, Agent
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from stable_baselines3.common.callbacks import BaseCallback
 
     from pyrl_sb3.training.request import TrainingResult
 
@@ -36,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
             help=f"Train {agent.title} in ENV and save it under {agent.name}/ENV_1, ENV_2, ...",
             short_help=f"Train {agent.title}.",
             epilog=f"Examples:  {example}   |   {example} --timesteps 20000 --seed 1 --n-envs 4"
+            f"   |   {example} --seeds 10 --jobs 2"
             f"   |   pyrl {agent.name}-train --resume {agent.name}/{env}_1",
         )(_command(agent))
 
@@ -45,6 +47,8 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         env: options.EnvIdOrResume = None,
         timesteps: options.Timesteps = None,
         seed: options.Seed = None,
+        seeds: options.Seeds = None,
+        jobs: options.Jobs = None,
         save: options.Save = None,
         log_dir: options.LogDir = None,
         config: options.Config = None,
@@ -61,9 +65,13 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         keep_last: options.KeepLast = None,
         exact: options.Exact = None,
         resume: options.Resume = None,
+        sync: options.Sync = None,
+        sync_every: options.SyncEvery = None,
+        share_replay: options.ShareReplay = False,
         threads: options.Threads = None,
         stock: options.Stock = False,
         verbose: options.Verbose = False,
+        run_folder: options.RunFolder = None,
     ) -> int:
         asked = {
             "agent": agent.name,
@@ -71,6 +79,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             "timesteps": timesteps,
             "seed": seed,
             "save": _place(agent, save, log_dir),
+            "folder": run_folder,
             "config": config,
             "overrides": (*(overrides or ()), *_demonstrations(demos)) or None,
             "noise": noise,
@@ -87,6 +96,14 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             "stock": stock or None,
         }
         given = {name: value for name, value in asked.items() if value is not None}
+        if sync or synchronised.concerns(resume):
+            wanted = synchronised.wanted(sync, sync_every, share_replay, given)
+            return synchronised.run(agent, given, seeds, wanted, resume)
+        synchronised.refuse_without(sync_every, share_replay, given)
+        if seeds is not None or (resume is not None and _is_group(resume)):
+            return _run_seeds(given, resume, seeds, jobs)
+        if jobs is not None:
+            raise typer.BadParameter(f"--jobs {jobs} needs --seeds: a single run is one process")
         return _run(agent, given, resume)
 
     return train
@@ -106,6 +123,23 @@ def _demonstrations(source: str | None) -> tuple[str, ...]:
     return (f"demonstrations={json.dumps(path)}",)
 
 
+def _is_group(folder: Path) -> bool:
+    return (folder / "seeds.yml").is_file()  # without what reads it, which takes seconds to load
+
+
+def _run_seeds(
+    given: Mapping[str, Any], resume: Path | None, seeds: str | None, jobs: int | None
+) -> int:
+    from pyrl_sb3.cli.seeds import go_on_with_seeds, train_seeds
+
+    if resume is None:
+        assert seeds is not None
+        return train_seeds(given, seeds, jobs)
+    if seeds is not None:
+        raise typer.BadParameter(f"--seeds {seeds}: --resume takes the seeds from {resume}")
+    return go_on_with_seeds(resume, given, jobs)
+
+
 def _run(agent: Agent, given: Mapping[str, Any], resume: Path | None) -> int:
     """
     Train, or go on training, and say what came of it.
@@ -117,12 +151,15 @@ def _run(agent: Agent, given: Mapping[str, Any], resume: Path | None) -> int:
     """
     from pyrl_sb3.training import resume as resuming
     from pyrl_sb3.training.errors import InputError, RunStoppedError
-    from pyrl_sb3.training.progress import ProgressReport
+    from pyrl_sb3.training.progress import PROGRESS_FILE, ProgressFile, ProgressReport
     from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.run import train
 
     console = options.console_for_log()
-    callbacks = [ProgressReport(console)]
+    callbacks: list[BaseCallback] = [ProgressReport(console)]
+    folder = resume or given.get("folder")
+    if folder is not None and _is_group(folder.parent):
+        callbacks.append(ProgressFile(folder / PROGRESS_FILE))
     try:
         if resume is not None:
             resuming.refuse_changes(resume, given)

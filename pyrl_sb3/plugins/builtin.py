@@ -11,6 +11,7 @@ from pyrl_sb3.plugins.types import (
     NoiseSpec,
     PolicySpec,
     ReplayBufferSpec,
+    SyncCallbackSpec,
 )
 
 _SB3 = "stable_baselines3"
@@ -80,6 +81,25 @@ def pyrl_replay_buffers() -> Iterable[ReplayBufferSpec]:
         needs=frozenset({"env"}),
         summary="hindsight experience replay",
     )
+
+
+@hookimpl
+def pyrl_sync_callbacks() -> Iterable[SyncCallbackSpec]:
+    """The strategies of `pyrl_sb3.training.sync`."""
+    for name, summary in (
+        ("mean", "all go on from the mean of all (FedAvg, McMahan 2017)"),
+        ("weighted", "all go on from a mean weighted by return"),
+        ("best", "those that stay behind take over the best copy (PBT, Jaderberg 2017)"),
+        ("soft-best", "all go a part of the way to the best copy (after P3S, Jung 2020)"),
+        ("elastic", "copies and a centre draw each other (EASGD, Zhang 2015)"),
+        ("outer", "Nesterov's momentum on the mean change (DiLoCo, Douillard 2023)"),
+    ):
+        yield SyncCallbackSpec(
+            name=name,
+            target=f"pyrl_sb3.training.sync.callback:{name.replace('-', '_')}",
+            couples_seeds=True,
+            summary=summary,
+        )
 
 
 @hookimpl

@@ -132,6 +132,8 @@ class Checkpoints(BaseCallback):
         save_freq: environment steps between checkpoints; None takes none but those asked for.
         keep_last: how many remain.
         exact: reset the environments at checkpoints.
+        by_steps: do not wait for the end of an episode: copies of a training then take theirs at
+            the same steps.
         save: writes the model; `save_model` unless said.
         logs_of: the folder of a run whose logs are kept with each checkpoint.
     """
@@ -145,6 +147,7 @@ class Checkpoints(BaseCallback):
         save_freq: int | None = None,
         keep_last: int = 2,
         exact: bool = True,
+        by_steps: bool = False,
         save: Save = save_model,
         logs_of: Path | None = None,
     ) -> None:
@@ -153,6 +156,7 @@ class Checkpoints(BaseCallback):
         self.save_freq = save_freq
         self.keep_last = keep_last
         self.exact = exact
+        self.by_steps = by_steps
         self.save = save
         self.logs_of = logs_of
         self.begin_with: Checkpoint | None = None
@@ -186,7 +190,8 @@ class Checkpoints(BaseCallback):
         if self._due is not None and self.num_timesteps >= self._due:
             assert self.save_freq is not None
             late = self.num_timesteps >= self._due + self.save_freq
-            self._wanted |= late or not self.exact or bool(self.locals["dones"].any())
+            at_once = late or self.by_steps or not self.exact
+            self._wanted |= at_once or bool(self.locals["dones"].any())
         return True
 
     def _on_rollout_start(self) -> None:

@@ -32,7 +32,11 @@ _PACKAGES = (
 
 
 def write_facts(
-    folder: Path, request: TrainingRequest, experiment: Experiment, uses: Sequence[Record]
+    folder: Path,
+    request: TrainingRequest,
+    experiment: Experiment,
+    uses: Sequence[Record],
+    notes: Mapping[str, Any],
 ) -> None:
     """
     Write what a run is, before it begins.
@@ -42,19 +46,30 @@ def write_facts(
         request: with everything that was left open filled in.
         experiment: the hyperparameters.
         uses: the components, by their names in the registry and with their versions.
+        notes: what else there is to say.
     """
-    asked = {name: _written(value) for name, value in vars(request).items()}
-    asked["save"] = str(folder.parent)
+    asked = {**request_written(request), "save": str(folder.parent)}
     facts = {
         "pyrl_sb3": __version__,
         **_circumstances(),
         "request": asked,
         "source": experiment.source,
         "components": list(uses),
+        **notes,
         "resumed": [],
     }
     _write(folder / FACTS, facts)
     write_whole(folder / CONFIG, lambda part: part.write_text(experiment.as_yaml(), "utf-8"))
+
+
+def request_written(request: TrainingRequest) -> dict[str, Any]:
+    """Return what was asked for as YAML has it; the run's folder is left out, it may be moved."""
+    return {name: _written(value) for name, value in vars(request).items() if name != "folder"}
+
+
+def request_from(written: Mapping[str, Any]) -> TrainingRequest:
+    """Return what was asked for, from what `request_written` returned."""
+    return TrainingRequest(**{name: _read(name, value) for name, value in written.items()})
 
 
 def _written(value: Any) -> Any:
@@ -133,7 +148,7 @@ def read_facts(folder: Path) -> Facts:
     path = folder / FACTS
     try:
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
-        request = TrainingRequest(**{k: _read(k, v) for k, v in facts["request"].items()})
+        request = request_from(facts["request"])
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
         return Facts(request, int(totals[-1]), list(facts["components"]), dict(facts["versions"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:

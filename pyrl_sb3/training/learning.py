@@ -39,7 +39,7 @@ def learn(
     assert request.timesteps is not None
     ours = [each.load()(**each.params) for each in run.experiment.callback]
     save: Save = partial(save_model, uses=run.uses)
-    with StopSignals() as signals:
+    with run.signals as signals:
         checkpoints = _checkpoints(run, save)
         every = [checkpoints, StopCallback(signals), *callbacks, *ours]
         if request.eval_freq != 0:
@@ -83,6 +83,7 @@ def _checkpoints(run: Run, save: Save) -> Checkpoints:
         save_freq=run.request.save_freq or None,
         keep_last=run.request.keep_last,
         exact=run.request.exact,
+        by_steps=run.signals.together,
         save=save,
         logs_of=run.folder,
     )

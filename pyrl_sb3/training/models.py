@@ -26,9 +26,7 @@ from pyrl_sb3.plugins import (
 from pyrl_sb3.training.agents import Agent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import statistics_file, write_whole
-
-# Networks of this size gain nothing from more threads; on many cores they lose to the waiting.
-_MOST_THREADS = 4
+from pyrl_sb3.training.threads import MOST_THREADS, available_cores
 
 
 def set_threads(threads: int | None) -> int:
@@ -39,9 +37,7 @@ def set_threads(threads: int | None) -> int:
     four.
     """
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        threads = min(cores, _MOST_THREADS)
+        threads = min(available_cores(), MOST_THREADS)
     if threads is not None:
         th.set_num_threads(threads)
     return th.get_num_threads()

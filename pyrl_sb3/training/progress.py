@@ -1,11 +1,18 @@
 """How the training is going: a live bar in a terminal, plain lines in a pipe."""
 
+import json
+import time
+from pathlib import Path
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
+PROGRESS_FILE = "status.json"
+
 _LINES = 20
+_SECONDS = 1.0
 
 
 class ProgressReport(BaseCallback):
@@ -57,3 +64,46 @@ class ProgressReport(BaseCallback):
             return "no episode finished yet"
         text = f"return {safe_mean([episode['r'] for episode in episodes]):.2f}"
         return f"{text}  success {safe_mean(successes):.2f}" if successes else text
+
+
+class ProgressFile(BaseCallback):
+    """
+    Writes how far a run is into a file, once a second, for those who watch several.
+
+    The file is JSON: `timesteps`, `total`, `speed` in environment steps per second since this
+    process began, `return` and `success` of the latest training episodes, null before there are
+    any.
+    """
+
+    keeps_state = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_training_start(self) -> None:
+        self.started, self.first = time.monotonic(), self.num_timesteps
+        self._write()
+
+    def _on_step(self) -> bool:
+        if time.monotonic() - self.written >= _SECONDS:
+            self._write()
+        return True
+
+    def _on_training_end(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        self.written = time.monotonic()
+        episodes, successes = self.model.ep_info_buffer, self.model.ep_success_buffer
+        seconds = max(self.written - self.started, 1e-9)
+        latest = {
+            "timesteps": self.num_timesteps,
+            "total": self.model._total_timesteps,
+            "speed": (self.num_timesteps - self.first) / seconds,
+            "return": float(safe_mean([e["r"] for e in episodes])) if episodes else None,
+            "success": float(safe_mean(successes)) if successes else None,
+        }
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(latest), encoding="utf-8")
+        part.replace(self.path)

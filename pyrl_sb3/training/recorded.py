@@ -8,6 +8,7 @@ from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL
+from pyrl_sb3.training.seeds import group_seeds, is_group
 from pyrl_sb3.training.trial import TrialRequest
 
 
@@ -56,7 +57,9 @@ def runs_within(folder: Path) -> list[Path]:
     Raises:
         InputError: neither.
     """
-    within = sorted(path.parent for path in folder.glob(f"*/{FACTS}"))
+    within = [path.parent for path in folder.glob(f"*/{FACTS}")]
+    within += [path.parent for path in folder.glob(f"*/seed_*/{FACTS}")]
+    within = group_seeds([run for run in within if not is_group(run)])
     if within and not (folder / FACTS).is_file():
         return within
     check_run(folder)

@@ -28,6 +28,7 @@ class TrainingRequest:
         timesteps: environment steps, counted over all environments.
         seed: of everything random; None draws one, which the log and `run.yml` tell.
         save: the folder that gets the run's folder; the agent's name by default.
+        folder: of the run itself, in the place of the next one in `save`; made here, or empty.
         config: a file in the zoo's layout in place of the package's own.
         overrides: `key.path=value` each, in place of the config's values.
         noise: the config's `noise` in short, such as `pink_0.3`, or `none`.
@@ -52,6 +53,7 @@ class TrainingRequest:
     timesteps: int | None = None
     seed: int | None = None
     save: Path | None = None
+    folder: Path | None = None
     config: Path | None = None
     overrides: tuple[str, ...] = ()
     noise: str | None = None

@@ -24,6 +24,7 @@ from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Run, set_up
+from pyrl_sb3.training.signals import StopSignals
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -40,6 +41,7 @@ def resume(
     keep_last: int | None = None,
     trust: bool = False,
     callbacks: Sequence[BaseCallback] = (),
+    signals: StopSignals | None = None,
 ) -> TrainingResult:
     """
     Go on with a run from its latest checkpoint; everything else is as in `train`.
@@ -52,6 +54,7 @@ def resume(
         keep_last: likewise.
         trust: run code that the run's config names.
         callbacks: those that were there before go on where they were.
+        signals: that stop it.
 
     Returns:
         what became of it; of a run that was finished already, what there is.
@@ -82,7 +85,7 @@ def resume(
         log.info("--timesteps N, with more than these, goes on with it")
         return TrainingResult(request.env_id, folder, folder / MODEL, done, None, None)
     request = dataclasses.replace(request, threads=set_threads(threads or facts.request.threads))
-    return _go_on(folder, facts, request, checkpoint, callbacks)
+    return _go_on(folder, facts, request, checkpoint, callbacks, signals or StopSignals())
 
 
 def _go_on(
@@ -91,6 +94,7 @@ def _go_on(
     request: TrainingRequest,
     checkpoint: Checkpoint,
     callbacks: Sequence[BaseCallback],
+    signals: StopSignals,
 ) -> TrainingResult:
     assert request.timesteps is not None
     agent = AGENTS[request.agent]
@@ -102,6 +106,7 @@ def _go_on(
         experiment=experiment,
         uses=facts.components,
         checkpoint=checkpoint,
+        signals=signals,
     )
     with stops_in_one_line(run), held(folder), ExitStack() as opened:
         put_back_logs(folder, checkpoint.folder, checkpoint.log_sizes)

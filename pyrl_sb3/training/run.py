@@ -4,9 +4,10 @@ import dataclasses
 import logging
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from gymnasium.spaces import Box
 from stable_baselines3.common.callbacks import BaseCallback
@@ -21,13 +22,14 @@ from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import write_facts
-from pyrl_sb3.training.folders import held, new_run_folder
+from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run, set_up
+from pyrl_sb3.training.signals import StopSignals
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -35,7 +37,13 @@ log = logging.getLogger("pyrl_sb3")
 _CHECKPOINTS, _LEAST_SAVE_FREQ = 10, 10_000
 
 
-def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> TrainingResult:
+def train(
+    request: TrainingRequest,
+    callbacks: Sequence[BaseCallback] = (),
+    *,
+    signals: StopSignals | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> TrainingResult:
     """
     Train as asked; Ctrl-C or SIGTERM ends the training early and still saves.
 
@@ -44,31 +52,49 @@ def train(request: TrainingRequest, callbacks: Sequence[BaseCallback] = ()) -> T
     `config.yml` with the hyperparameters, and `checkpoints/`, from the latest of which `resume`
     goes on.
 
+    Args:
+        request: what to do.
+        callbacks: besides those of the experiment.
+        signals: that stop it.
+        notes: what else `run.yml` is to say.
+
     Raises:
         InputError: what was asked for cannot be done; nothing has been written.
         ConfigError: the same of the hyperparameters.
         RunStoppedError: there is no space left on the disk, for example.
     """
-    agent = AGENTS[request.agent]
-    if request.stock:
-        agent = agent.stock()
-    check_device(request.device)
-    request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
-    experiment = checked_experiment(agent, request)
-    request = _completed(request, experiment)
-    root = request.save or Path(agent.name)
+    agent, request, experiment = checked(request)
+    root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
-    folder = new_run_folder(root, request.env_id)
-    run = Run(folder=folder, request=request, experiment=experiment, uses=_uses(agent, experiment))
+    folder = request.folder or new_run_folder(root, request.env_id)
+    make_folder(folder)
+    run = Run(
+        folder=folder,
+        request=request,
+        experiment=experiment,
+        uses=_uses(agent, experiment),
+        signals=signals or StopSignals(),
+    )
     with stops_in_one_line(run), held(folder), ExitStack() as opened:
         try:
-            write_facts(folder, request, experiment, run.uses)
+            write_facts(folder, request, experiment, run.uses, notes or {})
             model, eval_env = set_up(run, opened)
         except BaseException:
             _remove(folder, made)
             raise
         say_what(run, model)
         return learn(run, model, eval_env, callbacks)
+
+
+def checked(request: TrainingRequest) -> tuple[Agent, TrainingRequest, Experiment]:
+    """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
+    agent = AGENTS[request.agent]
+    if request.stock:
+        agent = agent.stock()
+    check_device(request.device)
+    request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
+    experiment = checked_experiment(agent, request)
+    return agent, _completed(request, experiment), experiment
 
 
 def _remove(folder: Path, above: Sequence[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.logs import continued_logger, new_logger
 from pyrl_sb3.training.models import build_model
 from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.signals import StopSignals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Run:
         experiment: the hyperparameters.
         uses: the components, by their names in the registry and with their versions.
         checkpoint: where it goes on from; None for the beginning.
+        signals: that stop it.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class Run:
     experiment: Experiment
     uses: Sequence[Record]
     checkpoint: Checkpoint | None = None
+    signals: StopSignals = field(default_factory=StopSignals)
 
     @property
     def agent(self) -> Agent:

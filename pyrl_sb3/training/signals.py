@@ -22,6 +22,8 @@ class StopSignals:
     """
 
     received: signal.Signals | None = None
+    # Whether copies of the training, in other processes, stop at the same step.
+    together = False
 
     def __enter__(self) -> "StopSignals":
         in_main_thread = threading.current_thread() is threading.main_thread()

@@ -13,12 +13,13 @@ from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
-from pyrl_sb3.training.folders import find_model
+from pyrl_sb3.training.folders import find_model, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
+from pyrl_sb3.training.seeds import best_seed, is_group, read_group
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -75,7 +76,7 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     agent = AGENTS[request.agent]
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
-    path = find_model(request.path or Path(agent.name), env_id, agent.name)
+    path = find_model(_one_run(request.path or Path(agent.name), env_id), env_id, agent.name)
     config = path.with_name(CONFIG)
     config = config if config.is_file() else packaged_config(agent.name)
     experiment = read_experiment(
@@ -96,6 +97,17 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     model = load_model(path, agent, env, device, trust=request.trust)
     env.seed(request.seed)  # loading has just seeded it as in training
     return model, env
+
+
+def _one_run(path: Path, env_id: str) -> Path:
+    """Return the best seed where a path, or the latest run in it, is a group; else the path."""
+    latest = runs_of(path, env_id)[-1:]
+    for group in (path, *latest):
+        if is_group(group):
+            best = best_seed(read_group(group))
+            log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)
+            return best
+    return path
 
 
 def try_out(request: TrialRequest) -> Evaluation:

@@ -1,0 +1,156 @@
+"""`pyrl sac-train ENV --seeds 10`: several seeds at once, with a table of all of them."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pyrl_sb3.cli import options
+from pyrl_sb3.cli.seed_table import Seed, SeedTable
+from pyrl_sb3.training import seeds as groups
+from pyrl_sb3.training.engines import Engine, Job, LocalProcesses
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.jobs import State, Task, run_jobs
+from pyrl_sb3.training.request import TrainingRequest, require_at_least
+from pyrl_sb3.training.resume import CHANGEABLE
+from pyrl_sb3.training.run import checked
+from pyrl_sb3.training.seeds import SeedGroup
+from pyrl_sb3.training.threads import share_cores
+
+
+def train_seeds(given: Mapping[str, Any], seeds: str, jobs: int | None) -> int:
+    """
+    Train several seeds; return the exit code.
+
+    Args:
+        given: what the command line says of a `TrainingRequest`.
+        seeds: as `parse_seeds` takes them.
+        jobs: processes at a time.
+
+    Raises:
+        InputError, ConfigError: what was asked for cannot be done; nothing has been written.
+    """
+    if "env_id" not in given:
+        raise InputError("Missing argument 'ENV': the environment, or --resume FOLDER")
+    wanted = groups.parse_seeds(seeds, given.get("seed"))
+    require_at_least(1, "jobs", jobs)
+    engine = LocalProcesses()
+    jobs, threads = share_cores(
+        len(wanted), engine.cores(), jobs=jobs, threads=given.get("threads")
+    )
+    config = given["config"].absolute() if "config" in given else None
+    request = TrainingRequest(**{**given, "seed": None, "threads": threads, "config": config})
+    _, complete, _ = checked(request)
+    request = dataclasses.replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
+    group = SeedGroup(folder=Path(), seeds=wanted, request=request, jobs=jobs)
+    group = groups.new_group(request.save or Path(request.agent), group)
+    return _run(group, {seed: _beginning(group, seed) for seed in wanted}, engine)
+
+
+def go_on_with_seeds(folder: Path, given: Mapping[str, Any], jobs: int | None) -> int:
+    """
+    Go on with those seeds of a group that are unfinished; return the exit code.
+
+    Args:
+        folder: of the group.
+        given: what the command line says of a `TrainingRequest`.
+        jobs: processes at a time; by default as many as at first.
+
+    Raises:
+        InputError: the group cannot be read, or an option differs from what it was begun with.
+    """
+    group = groups.read_group(folder)
+    _refuse_changes(group, given)
+    require_at_least(1, "jobs", jobs)
+    engine = LocalProcesses()
+    timesteps = given.get("timesteps")
+    left = [s for s in group.seeds if not groups.is_finished(group.run(s), timesteps)]
+    threads = given.get("threads") or (None if jobs else group.request.threads)
+    cores = engine.cores()
+    jobs, threads = share_cores(max(len(left), 1), cores, jobs=jobs, threads=threads)
+    changes = {name: given[name] for name in CHANGEABLE if name in given}
+    changes["threads"] = threads
+    group = dataclasses.replace(
+        group, request=dataclasses.replace(group.request, **changes), jobs=jobs
+    )
+    groups.write_group(group)
+    return _run(group, {seed: _going_on(group, seed, changes) for seed in left}, engine)
+
+
+def _refuse_changes(group: SeedGroup, given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        there = getattr(group.request, name)
+        if name not in CHANGEABLE and value != there:
+            option = {"agent": "the command", "env_id": "ENV", "overrides": "--set"}.get(
+                name, f"--{name.replace('_', '-')}"
+            )
+            raise InputError(
+                f"{option} {value}: {group.folder} was begun with {there}, and --resume takes that "
+                "from there; leave it out"
+            )
+
+
+def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
+    return tuple(groups.arguments(group.request_of(seed)))
+
+
+def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
+    run = group.run(seed)
+    if not groups.has_checkpoint(run):
+        if run.exists():  # it ended before its first checkpoint, so there is nothing in it to keep
+            shutil.rmtree(run)
+        return _beginning(group, seed)
+    words = [f"{group.request.agent}-train", "--resume", str(run)]
+    for name, value in changes.items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return tuple(words)
+
+
+def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], engine: Engine) -> int:
+    console = options.console_for_log()
+    threads = group.request.threads or 1
+    tasks = {
+        seed: Task(Job(name=f"seed {seed}", arguments=words, log=group.log(seed), threads=threads))
+        for seed, words in commands.items()
+    }
+    _say_what(console, group, len(tasks))
+    seeds = [Seed(seed, group.run(seed), tasks.get(seed)) for seed in group.seeds]
+    with SeedTable(console, seeds) as table:
+        try:
+            stopped = run_jobs(list(tasks.values()), engine, group.jobs, table.update)
+        finally:
+            engine.close()
+    code = _say_failures(console, group, tasks)
+    if stopped:
+        console.print(f"{stopped.name}: stopped; what each seed has learned is saved")
+        code = 128 + stopped
+    if code:
+        line = f"go on: pyrl {group.request.agent}-train --resume {group.folder}"
+        console.print(line, markup=False)
+    else:
+        console.print(f"statistics: pyrl report {group.folder}", markup=False)
+    return code
+
+
+def _say_what(console: Console, group: SeedGroup, left: int) -> None:
+    request = group.request
+    console.print(
+        f"{request.agent} on {request.env_id}: {len(group.seeds)} seeds, {left} to run, "
+        f"{group.jobs} at a time, threads {request.threads} each"
+    )
+    console.print(f"writing to {group.folder}", markup=False)
+
+
+def _say_failures(console: Console, group: SeedGroup, tasks: Mapping[int, Task]) -> int:
+    failed: Sequence[int] = [s for s, task in tasks.items() if task.state is State.FAILED]
+    if not failed:
+        return 0
+    console.print(
+        f"failed: {len(failed)} of {len(group.seeds)} seeds: "
+        + ", ".join(f"{seed} (exit code {tasks[seed].code}, {group.log(seed)})" for seed in failed),
+        markup=False,
+    )
+    return 1

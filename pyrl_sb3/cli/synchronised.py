@@ -1,0 +1,211 @@
+"""`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pyrl_sb3.cli import options
+from pyrl_sb3.training.agents import Agent
+from pyrl_sb3.training.errors import InputError
+
+if TYPE_CHECKING:
+    from pyrl_sb3.training.seeds import SeedGroup
+    from pyrl_sb3.training.sync.group import DistributedGroup
+
+_PARAMS = "sync.params."
+
+
+def concerns(resume: Path | None) -> bool:
+    """Tell whether a folder is that of a group whose copies are synchronised."""
+    if resume is None or not (resume / "seeds.yml").is_file():
+        return False
+    from pyrl_sb3.training.seeds import read_group  # takes seconds to load
+
+    return read_group(resume).sync is not None
+
+
+def wanted(
+    name: str | None, every: int | None, share_replay: bool, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the command line says of a `SyncPlan`."""
+    from pyrl_sb3.config.overrides import parse_override
+
+    params = {}
+    for text in _settings(given):
+        override = parse_override(text)
+        params[override.path[-1]] = override.value
+    if share_replay:
+        params["share_replay"] = True
+    asked = {"name": name, "every": every, "params": params or None}
+    return {key: value for key, value in asked.items() if value is not None}
+
+
+def _settings(given: Mapping[str, Any]) -> list[str]:
+    return [text for text in given.get("overrides", ()) if text.startswith(_PARAMS)]
+
+
+def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
+    """Raise InputError for options that mean nothing without --sync."""
+    asked = {"--sync-every": every is not None, "--share-replay": share_replay}
+    asked[f"--set {_PARAMS}..."] = bool(_settings(given))
+    for option, is_given in asked.items():
+        if is_given:
+            raise InputError(f"{option}: only with --sync NAME, such as --sync mean")
+
+
+def run(
+    agent: Agent,
+    given: Mapping[str, Any],
+    seeds: str | None,
+    plan: Mapping[str, Any],
+    resume: Path | None,
+) -> int:
+    """
+    Train all copies; under torchrun, that which this process is.
+
+    Args:
+        agent: that learns.
+        given: what the command line says of a `TrainingRequest`.
+        seeds: the option.
+        plan: what the command line says of a `SyncPlan`.
+        resume: the group's folder to go on with.
+    """
+    from pyrl_sb3.training.errors import RunStoppedError
+    from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
+
+    rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
+    given = {**given, "overrides": tuple(rest)} if "overrides" in given else given
+    try:
+        if in_torchrun():
+            with DistributedGroup.of_torchrun() as group:
+                return _copy(agent, given, seeds, plan, resume, group)
+        return _all(agent, given, seeds, plan, resume)
+    except RunStoppedError as error:
+        typer.echo(f"pyrl: {error}", err=True)
+        return 1
+
+
+def _asked(
+    agent: Agent, given: Mapping[str, Any], seeds: str | None, plan: Mapping[str, Any], copies: int
+) -> tuple["SeedGroup", Path]:
+    """The group that is asked for, and the folder to make its own in."""
+    from pyrl_sb3.training.request import TrainingRequest
+    from pyrl_sb3.training.seeds import parse_seeds
+    from pyrl_sb3.training.sync.job import SyncPlan, synchronised
+
+    if "env_id" not in given:
+        raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
+    numbers = parse_seeds(seeds or str(copies), given.get("seed"))
+    if copies not in (0, len(numbers)):
+        raise InputError(f"--seeds {seeds}: torchrun has started {copies} processes")
+    if len(numbers) < 2:
+        raise InputError(f"--seeds {seeds}: one copy cannot be synchronised; give at least 2")
+    threads = given.get("threads") or _share(len(numbers))
+    # A resumed copy may be started elsewhere.
+    config = given["config"].absolute() if "config" in given else None
+    request = TrainingRequest(**{**given, "threads": threads, "config": config})
+    root = (request.save or Path(agent.name)).absolute()
+    return synchronised(request, numbers, SyncPlan(**plan), root), root
+
+
+def _share(copies: int) -> int:
+    from pyrl_sb3.training.threads import MOST_THREADS, available_cores
+
+    return max(1, min(available_cores() // copies, MOST_THREADS))
+
+
+def _all(
+    agent: Agent,
+    given: Mapping[str, Any],
+    seeds: str | None,
+    plan: Mapping[str, Any],
+    resume: Path | None,
+) -> int:
+    from pyrl_sb3.training.seeds import new_group, read_group
+    from pyrl_sb3.training.sync.launch import launch
+
+    console = options.console_for_log()
+    if resume is None:
+        if seeds is None:
+            raise InputError("--sync: say how many copies with --seeds, such as --seeds 4")
+        group, root = _asked(agent, given, seeds, plan, copies=0)
+        group = new_group(root, group)
+    else:
+        _refuse_changes(agent, given, seeds, plan, resume)
+        group = read_group(resume)
+    many = len(group.seeds)
+    console.print(f"{many} copies synchronised by {group.sync}: {group.folder}", markup=False)
+    command = ["-m", "pyrl_sb3", f"{agent.name}-train", "--resume", str(group.folder)]
+    for name in ("timesteps", "threads", "device"):
+        if resume is not None and name in given:
+            command += [f"--{name}", str(given[name])]
+    stopped = launch(group, command)
+    if stopped:
+        console.print(f"{stopped.name}: stopped", markup=False)
+        line = f"go on: pyrl {agent.name}-train --resume {group.folder}"
+        console.print(line, markup=False)
+        return 128 + stopped
+    env = group.request.env_id
+    console.print(f"test it: pyrl {agent.name}-test {env} {group.folder}", markup=False)
+    return 0
+
+
+def _refuse_changes(
+    agent: Agent,
+    given: Mapping[str, Any],
+    seeds: str | None,
+    plan: Mapping[str, Any],
+    resume: Path,
+) -> None:
+    """Raise InputError for options that are not to be changed."""
+    from pyrl_sb3.training.resume import CHANGEABLE
+    from pyrl_sb3.training.seeds import read_group
+
+    there = read_group(resume).request.agent
+    if there != agent.name:
+        raise InputError(f"{resume} is a run of {there}-train, not {agent.name}-train")
+    other = [*(name for name in given if name not in (*CHANGEABLE, "agent")), *plan]
+    if seeds is not None:
+        other.append("seeds")
+    if other:
+        names = {"overrides": "--set", "env_id": "ENV", "name": "--sync", "every": "--sync-every"}
+        option = names.get(other[0], f"--{other[0].replace('_', '-')}")
+        raise InputError(f"{option}: --resume takes that from {resume}; leave it out")
+
+
+def _copy(
+    agent: Agent,
+    given: Mapping[str, Any],
+    seeds: str | None,
+    plan: Mapping[str, Any],
+    resume: Path | None,
+    group: "DistributedGroup",
+) -> int:
+    """Train the copy that this process is; the first one says how it is going."""
+    import logging
+
+    from pyrl_sb3.training.progress import ProgressReport
+    from pyrl_sb3.training.resume import CHANGEABLE
+    from pyrl_sb3.training.sync.job import begun_together, train_copy
+
+    console = options.console_for_log()
+    if group.rank:
+        logging.getLogger("pyrl_sb3").setLevel(logging.WARNING)
+    changes = {}
+    if resume is None:
+        asked, root = _asked(agent, given, seeds, plan, copies=group.size)
+        folder = begun_together(asked, root, group)
+    else:
+        _refuse_changes(agent, given, seeds, plan, resume)
+        folder = resume
+        changes = {name: given[name] for name in CHANGEABLE if name in given}
+    callbacks = [] if group.rank else [ProgressReport(console)]
+    result = train_copy(folder, group, callbacks, changes)
+    if group.rank == 0:
+        total = result.timesteps * group.size
+        console.print(f"{group.size} copies, {total} environment steps together")
+        if result.evaluation:
+            console.print(f"final evaluation of the first copy: {result.evaluation}")
+    return 128 + result.stopped_by if result.stopped_by else 0

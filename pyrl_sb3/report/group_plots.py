@@ -1,0 +1,101 @@
+"""Pictures of groups of runs: sample efficiency and performance profiles."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pyrl_sb3.report import statistics
+from pyrl_sb3.report.groups import Group
+from pyrl_sb3.report.plots import _COLOURS
+from pyrl_sb3.report.statistics import Array
+from pyrl_sb3.report.summary import environments, scores_of, values_of
+from pyrl_sb3.training.folders import write_whole
+
+_REPS = 2_000  # as in rliable's pictures
+
+
+def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Path]:
+    """
+    Draw sample-efficiency curves and performance profiles for each environment.
+
+    Args:
+        groups: of runs.
+        folder: that gets the pictures.
+        seed: of the bootstrap.
+
+    Returns:
+        the pictures, `ENV_curves.png` and `ENV_profile.png`.
+    """
+    written = []
+    for env_id in environments(groups):
+        for name, draw in (("curves", _draw_curve), ("profile", _draw_profile)):
+            figure = Figure(figsize=(7, 4.2), layout="constrained")
+            axis = figure.subplots()
+            axis.set_title(env_id)
+            there = [group for group in groups if env_id in group.curves]
+            if draw is _draw_profile:
+                axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
+            for group, colour in zip(there, cycle(_COLOURS), strict=False):
+                draw(axis, group, env_id, colour, np.random.default_rng(seed))
+            axis.grid(alpha=0.3)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.legend(fontsize="small", frameon=False)
+            path = folder / f"{env_id.replace('/', '-')}_{name}.png"
+            write_whole(path, partial(figure.savefig, dpi=120))
+            written.append(path)
+    return written
+
+
+def curve_values(group: Group, env_id: str) -> tuple[Array, Array]:
+    """Return the steps that all runs were evaluated at, and `(runs, points)` scores there."""
+    curves = group.curves[env_id]
+    shared = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
+    rows = [values_of(curve)[np.isin(curve.steps, shared)] for curve in curves]
+    return np.array(shared), np.array(rows).reshape(len(curves), len(shared))
+
+
+def _draw_curve(
+    axis: Axes, group: Group, env_id: str, colour: object, rng: np.random.Generator
+) -> None:
+    steps, values = curve_values(group, env_id)
+
+    def pointwise(scores: Array) -> Array:
+        """Of `(..., runs, points)` to `(..., points)`."""
+        return statistics.iqm(scores.swapaxes(-1, -2)[..., None])
+
+    label = f"{group.label} ({len(values)} runs)"
+    axis.plot(steps, pointwise(values), color=colour, label=label)
+    if len(values) > 1 and not group.couples_seeds:
+        # One draw of whole runs for all points: a run is followed along its curve.
+        chosen = rng.integers(len(values), size=(_REPS, len(values)))
+        low, high = statistics.interval(pointwise(values[chosen]))
+        axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axis.set_xlabel("environment steps")
+    axis.set_ylabel("IQM of the evaluations, 95% interval")
+    axis.set_xlim(left=0)
+
+
+def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
+    scores = np.concatenate([scores_of(group, env_id) for group in groups])
+    margin = 0.05 * max(float(np.ptp(scores)), 1e-6)
+    return float(scores.min()) - margin, float(scores.max()) + margin
+
+
+def _draw_profile(
+    axis: Axes, group: Group, env_id: str, colour: object, rng: np.random.Generator
+) -> None:
+    scores = scores_of(group, env_id)
+    thresholds = np.linspace(*axis.get_xlim(), 401)
+    profile = partial(statistics.performance_profile, thresholds=thresholds)
+    axis.plot(thresholds, profile(scores), color=colour, label=group.label)
+    if len(scores) > 1 and not group.couples_seeds:
+        low, high = statistics.interval(statistics.bootstrap(scores, profile, rng, _REPS))
+        axis.fill_between(thresholds, low, high, color=colour, alpha=0.2, linewidth=0)
+    axis.set_xlabel("score")
+    axis.set_ylabel("share of runs above it")
+    axis.set_ylim(-0.02, 1.02)

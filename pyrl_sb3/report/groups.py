@@ -1,0 +1,121 @@
+"""Groups of runs that are to be compared, and what each run scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from stable_baselines3.common.monitor import Monitor
+
+from pyrl_sb3.report.curves import Curve, Values, read_evaluations
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.facts import FACTS, read_facts
+from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.recorded import runs_within
+from pyrl_sb3.training.seeds import is_finished, is_group, read_group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """
+    Runs of one agent and configuration.
+
+    Attributes:
+        label: for tables.
+        curves: `{environment: one curve for each run}`.
+        seconds: as `curves`, the wall-clock of each point, from the run's start; a run's time at
+            its last finished training episode before that.
+        failed: the runs that ended without having had all of their steps, or without evaluations.
+        couples_seeds: whether the runs learned from each other: then they are one sample.
+    """
+
+    label: str
+    curves: dict[str, list[Curve]]
+    seconds: dict[str, list[Values]]
+    failed: list[Path]
+    couples_seeds: bool
+
+
+def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Group]:
+    """
+    Read groups: a folder of several seeds is one; other runs are put together by configuration.
+
+    Args:
+        folders: of runs, of groups, or of several of these.
+        labels: for the groups, in their order; by default agent and environment.
+
+    Raises:
+        InputError: a folder has no runs, or labels do not fit.
+    """
+    found: dict[str, tuple[str, list[Path], bool]] = {}
+    for run in dict.fromkeys(run for folder in folders for run in runs_within(folder)):
+        request = read_facts(run).request
+        if is_group(run.parent):
+            key, coupled = str(run.parent), read_group(run.parent).couples_seeds
+            name = str(run.parent)
+        else:
+            key, coupled = f"{request.agent} {_config(run)}", False
+            name = request.agent
+        found.setdefault(key, (name, [], coupled))[1].append(run)
+    if labels and len(labels) != len(found):
+        there = ", ".join(name for name, _, _ in found.values())
+        raise InputError(f"--label: {len(labels)} for {len(found)} groups: {there}")
+    names = list(labels) or _distinct([name for name, _, _ in found.values()])
+    groups = [
+        _group(name, runs, coupled)
+        for name, (_, runs, coupled) in zip(names, found.values(), strict=True)
+    ]
+    if not any(group.curves for group in groups):
+        raise InputError(f"no run there has an {EVALUATIONS} yet: nothing to report")
+    return groups
+
+
+def _config(run: Path) -> str:
+    """What a run was configured as; runs of different environments may be of one group."""
+    path = run / CONFIG
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return repr(next(iter(config.values())) if isinstance(config, dict) and config else config)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    return [f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
+
+
+def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
+    curves: dict[str, list[Curve]] = {}
+    seconds: dict[str, list[Values]] = {}
+    failed = _never_begun(runs[0].parent)
+    for run in runs:
+        if not is_finished(run):
+            failed.append(run)
+        if not (run / EVALUATIONS).is_file():
+            continue
+        curve = read_evaluations(run)
+        env_id = read_facts(run).request.env_id
+        curves.setdefault(env_id, []).append(curve)
+        seconds.setdefault(env_id, []).append(_seconds(run, curve.steps))
+    return Group(label=label, curves=curves, seconds=seconds, failed=failed, couples_seeds=coupled)
+
+
+def _never_begun(folder: Path) -> list[Path]:
+    """The seeds of a group that left nothing that `runs_within` could find."""
+    if not is_group(folder):
+        return []
+    group = read_group(folder)
+    return [run for seed in group.seeds if not ((run := group.run(seed)) / FACTS).is_file()]
+
+
+def _seconds(run: Path, steps: Values) -> Values:
+    """Wall-clock at each of these steps, between the ends of training episodes interpolated."""
+    files = sorted(run.glob(f"*.{Monitor.EXT}"))
+    points = [(0.0, 0.0)]
+    for file in files[:1]:  # environments step together
+        done = 0
+        for line in file.read_text(encoding="utf-8").splitlines()[2:]:
+            _, length, seconds = line.split(",")[:3]
+            done += int(length) * len(files)
+            points.append((float(done), float(seconds)))
+    times, at = np.array(points).T[1], np.array(points).T[0]
+    return np.interp(steps, at, times)

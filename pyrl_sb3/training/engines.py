@@ -1,0 +1,99 @@
+"""What runs the processes of several seeds: here, those of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pyrl_sb3.training.threads import available_cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """
+    One process: `python -m pyrl_sb3 ARGUMENTS`.
+
+    Attributes:
+        name: for messages.
+        arguments: after `pyrl`.
+        log: the file that gets what it prints; added to where it is there.
+        threads: that it is to use.
+        environ: variables set besides those of this process.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    log: Path
+    threads: int = 1
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make the process keep to its threads, and its own."""
+        return {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1", **self.environ}
+
+
+class Process(Protocol):
+    """A job that was started."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs; -N if signal N ended it."""
+
+    def stop(self) -> None:
+        """Ask it to save and end, as Ctrl-C does."""
+
+
+class Engine(Protocol):
+    """What runs jobs. Job and log files are in a folder that all of its machines share."""
+
+    def cores(self) -> int:
+        """Return how many threads may run at a time, over all of its machines."""
+
+    def start(self, job: Job) -> Process:
+        """Start a job without waiting for it."""
+
+    def close(self) -> None:
+        """Let go of what the engine holds; nothing runs any more."""
+
+
+class LocalProcess:
+    """A process of this machine, in a session of its own: Ctrl-C reaches it through `stop` only."""
+
+    def __init__(self, job: Job) -> None:
+        with job.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pyrl_sb3", *job.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **job.environment()},
+                start_new_session=True,
+            )
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and end, as Ctrl-C does."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+
+
+class LocalProcesses:
+    """Runs jobs as processes of this machine."""
+
+    def cores(self) -> int:
+        """Return the cores that this process may use."""
+        return available_cores()
+
+    def start(self, job: Job) -> LocalProcess:
+        """Start a job without waiting for it."""
+        return LocalProcess(job)
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,232 @@
+"""One copy of a synchronised training, from what its group is to a folder with a model in it."""
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
+from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, make_folder, write_whole
+from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.models import save_model
+from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
+from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.run import checked, train
+from pyrl_sb3.training.seeds import SeedGroup, is_group, new_group, read_group, write_group
+from pyrl_sb3.training.sync.callback import SeedSyncCallback
+from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.sync.signals import GroupSignals
+from pyrl_sb3.training.sync.state import write_state
+
+log = logging.getLogger("pyrl_sb3")
+
+_LISTED = 64  # checkpoints of a copy that the others hear of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncPlan:
+    """
+    How copies are to be synchronised.
+
+    Attributes:
+        name: of a synchronisation callback in the registry.
+        every: environment steps of one copy between two synchronisations.
+        params: of the callback.
+    """
+
+    name: str
+    every: int = 1000
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "sync-every", self.every)
+        get_plugin_manager().check_params("sync-callback", self.name, self.params)
+
+    @property
+    def couples_seeds(self) -> bool:
+        """Whether the copies are one sample."""
+        spec = get_plugin_manager().find("sync-callback", self.name).spec
+        assert isinstance(spec, SyncCallbackSpec)
+        return spec.couples_seeds
+
+    def callback(self, group: DistributedGroup, seed: int, timesteps: int | None) -> BaseCallback:
+        """Return the callback of one copy; `seed` is the same in all of them."""
+        context = SyncContext(
+            group=group,
+            interval=self.every,
+            rng=np.random.default_rng(seed),
+            total_timesteps=timesteps,
+        )
+        factory = get_plugin_manager().load("sync-callback", self.name)
+        callback: BaseCallback = factory(context, **self.params)
+        return callback
+
+
+def synchronised(
+    request: TrainingRequest, seeds: Sequence[int], plan: SyncPlan, folder: Path
+) -> SeedGroup:
+    """
+    Return the group that is asked for, checked; nothing is written.
+
+    Raises:
+        InputError, ConfigError, PluginError: it cannot be.
+    """
+    _, request, experiment = checked(request)
+    frequency = experiment.arguments.get("train_freq")
+    if isinstance(frequency, (list, tuple)) and frequency[1] == "episode":
+        raise InputError(
+            "copies that train after each episode are never at the same step: "
+            "--set train_freq=64 trains every 64 steps"
+        )
+    # No copy is ahead of another by more than an interval: with two checkpoints, one is common.
+    save_freq = max(request.save_freq, plan.every) if request.save_freq else 0
+    request = replace(request, save_freq=save_freq, keep_last=max(request.keep_last, 2))
+    return SeedGroup(
+        folder=folder,
+        seeds=tuple(seeds),
+        request=replace(request, seed=None, folder=None, save=None),
+        engine="torch.distributed",
+        sync=get_plugin_manager().find("sync-callback", plan.name).name,
+        couples_seeds=plan.couples_seeds,
+        jobs=len(seeds),
+        extra={"sync_every": plan.every, "sync_params": dict(plan.params)},
+    )
+
+
+def plan_of(group: SeedGroup) -> SyncPlan:
+    """Return how the copies of a group are synchronised."""
+    assert group.sync is not None
+    return SyncPlan(
+        name=group.sync, every=group.extra["sync_every"], params=group.extra["sync_params"]
+    )
+
+
+def train_copy(
+    folder: Path,
+    group: DistributedGroup,
+    callbacks: Sequence[BaseCallback] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> TrainingResult:
+    """
+    Train the copy that this process is, from the last checkpoint that all copies have.
+
+    Args:
+        folder: of the group.
+        group: of the processes, as many as the group has seeds.
+        callbacks: besides that which synchronises.
+        changes: what `resume` is to change.
+
+    Raises:
+        InputError: the group is of another size, or cannot be read.
+        RunStoppedError: another copy is gone.
+    """
+    seeds = read_group(folder)
+    if group.size != len(seeds.seeds):
+        raise InputError(f"{folder} has {len(seeds.seeds)} seeds, and here are {group.size} copies")
+    seed, plan = seeds.seeds[group.rank], plan_of(seeds)
+    request = seeds.request_of(seed)
+    sync = plan.callback(group, seeds.seeds[0], request.timesteps)
+    try:
+        result = _train(request, group, seeds, [sync, *callbacks], changes or {})
+        if group.rank == 0:
+            _save_master(seeds, sync)
+        group.leave()
+        return result
+    except RuntimeError as error:
+        if isinstance(error, RunStoppedError) or not group.is_broken(error):
+            raise
+        raise RunStoppedError(f"seed {seed}: another copy is gone") from error
+
+
+def _train(
+    request: TrainingRequest,
+    group: DistributedGroup,
+    seeds: SeedGroup,
+    callbacks: Sequence[BaseCallback],
+    changes: Mapping[str, Any],
+) -> TrainingResult:
+    assert request.folder is not None
+    begin = common_checkpoint(request.folder, group)
+    signals = GroupSignals(group)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt != "0":
+        log.info(
+            "start %s: all %s copies go on after %s steps", int(attempt) + 1, group.size, begin
+        )
+    if begin:
+        return resume(request.folder, **changes, callbacks=callbacks, signals=signals)
+    if request.folder.exists():  # from before a copy was lost
+        shutil.rmtree(request.folder)
+    notes = {
+        "sync": {"name": seeds.sync, **seeds.extra},
+        "couples_seeds": seeds.couples_seeds,
+        "group": list(seeds.seeds),
+    }
+    return train(request, callbacks, signals=signals, notes=notes)
+
+
+def common_checkpoint(run: Path, group: DistributedGroup) -> int:
+    """
+    Return the steps of the last checkpoint that all copies have, 0 without one; this run's later
+    ones, which others do not have, are deleted.
+    """
+    checkpoints = {
+        int(path.name.rpartition("_")[2]): path
+        for path in CheckpointFolder(run / CHECKPOINTS).all()
+    }
+    listed = np.zeros(_LISTED, np.int64)
+    newest = sorted(checkpoints)[-_LISTED:]
+    listed[: len(newest)] = newest
+    everybody = group.all_gather({"checkpoints": listed})
+    common = set.intersection(*(set(each["checkpoints"].tolist()) for each in everybody.values()))
+    last = max(common, default=0)
+    for steps, path in checkpoints.items():
+        if steps > last:
+            shutil.rmtree(path)
+    return last
+
+
+def _save_master(seeds: SeedGroup, sync: BaseCallback) -> None:
+    """Write the one agent that stands for all copies into the group's folder."""
+    model = getattr(sync, "model", None)
+    if not isinstance(model, OffPolicyAlgorithm):
+        return  # the training had ended before
+    if isinstance(sync, SeedSyncCallback) and sync.master:
+        write_state(model, sync.master)
+    save_model(model, seeds.folder / MODEL)
+    config = seeds.run(seeds.seeds[0]) / CONFIG
+    write_whole(seeds.folder / CONFIG, partial(shutil.copyfile, config))
+    log.info("all copies as one: %s", seeds.folder / MODEL)
+
+
+def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Path:
+    """
+    Return the folder of a group that torchrun has started, made where it is not there yet.
+
+    The first copy chooses it. The launcher keeps the choice, so that copies which are started again
+    find it; machines that share no disk get a folder of the same name each.
+
+    Args:
+        seeds: the group, whose folder is not known yet.
+        root: where the first copy is to make it.
+        group: of the processes.
+    """
+    chosen = ""
+    if group.rank == 0:
+        chosen = group.kept() or str(new_group(root, seeds).folder)
+        group.keep(chosen)
+    folder = Path(group.first_says(chosen))
+    make_folder(folder)
+    if not is_group(folder):
+        write_group(replace(seeds, folder=folder))
+    return folder

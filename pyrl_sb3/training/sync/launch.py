@@ -1,0 +1,100 @@
+"""Copies started, watched and started again on this machine, by torch's elastic agent."""
+
+import logging
+import signal
+import sys
+import uuid
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+from pyrl_sb3.training.errors import RunStoppedError
+from pyrl_sb3.training.seeds import SeedGroup
+
+log = logging.getLogger("pyrl_sb3")
+
+RESTARTS = 3
+_WAIT = 600  # seconds for copies to come to an exchange and save when they are stopped
+
+
+class _Agent(LocalElasticAgent):
+    """Says in the package's log what became of a copy."""
+
+    def __init__(self, seeds: SeedGroup, spec: WorkerSpec, **keywords: Any) -> None:
+        super().__init__(spec, **keywords)
+        self._seeds = seeds
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        for rank, failure in result.failures.items():
+            code = failure.exitcode
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            log.warning("seed %s (process %s) ended: %s", self._seeds.seeds[rank], failure.pid, how)
+        if result.is_failed() and self._remaining_restarts:
+            log.warning(
+                "all copies start again from the last checkpoint they have in common; "
+                "%s starts left",
+                self._remaining_restarts,
+            )
+        return result
+
+
+def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
+    """
+    Run the copies of a group in processes of their own, until all have ended.
+
+    When one is killed all are started again; each goes on from the last checkpoint that all have.
+
+    Args:
+        seeds: the group, with its folder.
+        command: arguments of Python that run one copy.
+
+    Returns:
+        the signal that has stopped the copies, if one has.
+
+    Raises:
+        RunStoppedError: copies end too often.
+    """
+    parameters = RendezvousParameters(
+        backend="c10d",
+        endpoint="127.0.0.1:0",
+        run_id=uuid.uuid4().hex,
+        min_nodes=1,
+        max_nodes=1,
+        is_host=True,
+        local_addr="127.0.0.1",
+    )
+    spec = WorkerSpec(
+        role="copies",
+        local_world_size=len(seeds.seeds),
+        entrypoint=sys.executable,
+        args=tuple(command),
+        rdzv_handler=get_rendezvous_handler(parameters),
+        max_restarts=RESTARTS,
+        monitor_interval=0.2,
+        local_addr="127.0.0.1",
+    )
+    for name in ("torch.distributed.elastic", "torch.distributed.run"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the package's log says the same
+    try:
+        with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs
+            logs = DefaultLogsSpecs(log_dir=scratch)
+            agent = _Agent(
+                seeds, spec, logs_specs=logs, start_method="spawn", shutdown_timeout=_WAIT
+            )
+            result = agent.run()
+    except SignalException as error:
+        return signal.Signals(error.sigval)
+    finally:
+        spec.rdzv_handler.shutdown()
+    if result.is_failed():
+        raise RunStoppedError(
+            f"copies ended {RESTARTS + 1} times; go on with "
+            f"`pyrl {seeds.request.agent}-train --resume {seeds.folder}`"
+        )
+    return None

@@ -1,0 +1,31 @@
+"""Stopping all copies at the same step."""
+
+import signal
+from types import FrameType
+
+from pyrl_sb3.training.signals import StopSignals
+from pyrl_sb3.training.sync.group import DistributedGroup
+
+
+class GroupSignals(StopSignals):
+    """
+    A signal that one copy gets stops none before the next exchange, and then all of them: a copy
+    that stopped at once would keep the others waiting.
+
+    Args:
+        group: of the copies.
+    """
+
+    together = True
+
+    def __init__(self, group: DistributedGroup) -> None:
+        self.group = group
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.group.stop_asked = number
+
+    @property
+    def received(self) -> signal.Signals | None:  # type: ignore[override]  # nobody sets it
+        """What all copies know of; in one that has left, what it knows of itself."""
+        number = self.group.stop or (self.group.stop_asked if self.group.left else 0)
+        return signal.Signals(number) if number else None

@@ -1,0 +1,126 @@
+"""What copies of an agent exchange: everything that training changes in a model of SB3's."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import recursive_getattr
+
+Arrays = Mapping[str, NDArray[Any]]
+Kind = Literal["weights", "running", "moments", "counts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentState:
+    """
+    The state of an agent by the rule that each part is aggregated by; arrays by name.
+
+    Attributes:
+        weights: parameters of all networks, targets included, and the logarithm of SAC's
+            temperature.
+        running: statistics of normalising layers, such as CrossQ's.
+        moments: of Adam, m and v of each parameter.
+        counts: steps of optimisers and of normalising layers; only their greatest means anything.
+    """
+
+    weights: Arrays
+    running: Arrays
+    moments: Arrays
+    counts: Arrays
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all as one mapping, names prefixed by the part."""
+        return {
+            f"{part.name}/{name}": array
+            for part in fields(self)
+            for name, array in getattr(self, part.name).items()
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> "AgentState":
+        """Return what `as_arrays` was made of; other names are left out."""
+        parts: dict[str, dict[str, NDArray[Any]]] = {part.name: {} for part in fields(cls)}
+        for name, array in arrays.items():
+            part, _, rest = name.partition("/")
+            if part in parts:
+                parts[part][rest] = array
+        return cls(**parts)
+
+
+def read_state(model: OffPolicyAlgorithm) -> AgentState:
+    """Return a copy of a model's state."""
+    parts: dict[str, dict[str, NDArray[Any]]] = {part.name: {} for part in fields(AgentState)}
+    for kind, name, tensor in _tensors(model):
+        parts[kind][name] = tensor.detach().cpu().numpy().copy()
+    return AgentState(**parts)
+
+
+def write_state(model: OffPolicyAlgorithm, state: AgentState) -> None:
+    """
+    Put a state into a model of the same build.
+
+    Each tensor is changed where it is: the gradient steps of `pyrl_sb3.algorithms` have views of
+    the parameters and of Adam's moments.
+
+    Raises:
+        KeyError, RuntimeError: the state is of another build.
+    """
+    with th.no_grad():
+        for kind, name, tensor in _tensors(model):
+            # From numpy's scalars too, which arithmetic makes of arrays without dimensions.
+            tensor.copy_(th.as_tensor(np.asarray(getattr(state, kind)[name])))
+
+
+def _tensors(model: OffPolicyAlgorithm) -> Iterator[tuple[Kind, str, th.Tensor]]:
+    """All that SB3 saves of a model, by the tensors themselves."""
+    parts, variables = model._get_torch_save_params()
+    for name in parts:
+        part = recursive_getattr(model, name)
+        if isinstance(part, th.optim.Optimizer):
+            yield from _of_optimizer(name, part)
+        else:
+            yield from _of_module(name, part)
+    for name in variables:
+        tensor = recursive_getattr(model, name)
+        if tensor is not None:
+            yield "weights", name, tensor
+
+
+def _of_module(prefix: str, module: th.nn.Module) -> Iterator[tuple[Kind, str, th.Tensor]]:
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for name, tensor in module.state_dict().items():
+        floating: Kind = "weights" if name in parameters else "running"
+        yield floating if tensor.is_floating_point() else "counts", f"{prefix}.{name}", tensor
+
+
+def _of_optimizer(
+    prefix: str, optimizer: th.optim.Optimizer
+) -> Iterator[tuple[Kind, str, th.Tensor]]:
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    if isinstance(optimizer, th.optim.Adam):
+        _begin_adam(optimizer)
+    for index, parameter in enumerate(parameters):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, th.Tensor):
+                yield "counts" if name == "step" else "moments", f"{prefix}.{index}.{name}", value
+
+
+def _begin_adam(optimizer: th.optim.Adam) -> None:
+    """
+    Give Adam the state that its first step would: all copies then exchange the same arrays,
+    whether they have trained yet or not.
+    """
+    for group in optimizer.param_groups:
+        on_device = group["fused"] or group["capturable"]
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if not state:
+                device = parameter.device if on_device else None
+                state["step"] = th.zeros((), device=device)
+                names = ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else []))
+                for name in names:
+                    state[name] = th.zeros_like(parameter, memory_format=th.preserve_format)

@@ -1,0 +1,260 @@
+"""
+What becomes of the copies at a synchronisation: pure functions.
+
+Each takes what all copies report and returns what this one goes on from. All copies call it with
+the same arguments but for `own`, so that they agree without a further exchange. Numbers are added
+in float64 as differences to the first copy's: copies that are equal stay what they are to the bit.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrl_sb3.training.sync.state import AgentState, Arrays
+
+Memory: TypeAlias = Mapping[str, Arrays]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """
+    What a copy brings.
+
+    Attributes:
+        state: its state.
+        score: its mean return; NaN where it has finished no episode yet.
+    """
+
+    state: AgentState
+    score: float
+
+
+class Outcome(NamedTuple):
+    """
+    What comes of a synchronisation.
+
+    Attributes:
+        state: what this copy goes on from.
+        master: the one agent that stands for all copies.
+        memory: what the strategy is given next time; the same in all copies. Before the first
+            synchronisation it holds, as `weights`, the weights that all copies began with.
+    """
+
+    state: AgentState
+    master: AgentState
+    memory: Memory
+
+
+# Reports by rank, in rank order; the rank of the copy that asks; the memory.
+Strategy: TypeAlias = Callable[[Mapping[int, Report], int, Memory], Outcome]
+
+
+def mean(reports: Mapping[int, Report], own: int, memory: Memory) -> Outcome:
+    """The mean of weights and of Adam's moments (FedAvg, McMahan 2017, arXiv:1602.05629)."""
+    states = [report.state for report in reports.values()]
+    everybody = combined(states, [1 / len(states)] * len(states))
+    return Outcome(everybody, everybody, {})
+
+
+def weighted(
+    reports: Mapping[int, Report], own: int, memory: Memory, *, temperature: float = 1.0
+) -> Outcome:
+    """
+    The mean, weighted by return: softmax of the standardised scores.
+
+    Copies without a score count as one of mean score; as long as no scores differ, it is `mean`.
+
+    Args:
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
+        temperature: in standard deviations; greater means more equal weights.
+    """
+    scores = np.array([report.score for report in reports.values()])
+    states = [report.state for report in reports.values()]
+    everybody = combined(states, list(_softmax(_standardised(scores) / temperature)))
+    return Outcome(everybody, everybody, {})
+
+
+def best(reports: Mapping[int, Report], own: int, memory: Memory, *, patience: int = 2) -> Outcome:
+    """
+    A copy that stays behind takes over the best one's whole state, Adam's moments included
+    (PBT's exploitation, Jaderberg 2017, arXiv:1711.09846).
+
+    Args:
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
+        patience: in how many synchronisations in a row a copy must have been behind.
+    """
+    leader = _leader(reports)
+    before = memory.get("behind", {})
+    behind, state = {}, reports[own].state
+    for rank, report in reports.items():
+        is_behind = _known(report.score) < _known(reports[leader].score)
+        streak = int(before.get(str(rank), 0)) + 1 if is_behind else 0
+        if streak >= patience:
+            streak = 0
+            state = reports[leader].state if rank == own else state
+        behind[str(rank)] = np.array(streak)
+    return Outcome(state, reports[leader].state, {"behind": behind})
+
+
+def soft_best(
+    reports: Mapping[int, Report], own: int, memory: Memory, *, pull: float = 0.5
+) -> Outcome:
+    """
+    Each copy goes a part of the way to the best one, Adam's moments too; after P3S (Jung 2020,
+    arXiv:2001.02907), which draws actions together rather than weights.
+
+    Args:
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
+        pull: the part of the way, from 0 to 1.
+    """
+    leader = reports[_leader(reports)].state
+    if not _scored(reports):
+        return Outcome(reports[own].state, leader, {})
+    return Outcome(combined([reports[own].state, leader], [1 - pull, pull]), leader, {})
+
+
+def elastic(
+    reports: Mapping[int, Report], own: int, memory: Memory, *, beta: float = 0.9
+) -> Outcome:
+    """
+    Weights are drawn to a centre, and the centre to them: synchronous elastic averaging
+    (EASGD, Zhang 2015, arXiv:1412.6651, equations 5 and 6, alpha = beta / p). Adam's moments stay
+    each copy's own; running statistics are averaged.
+
+    Args:
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
+        beta: how far the centre goes to the mean of the copies, from 0 to 1.
+    """
+    states = [report.state for report in reports.values()]
+    everybody = combined(states, [1 / len(states)] * len(states))
+    centre = memory["weights"]
+    alpha = beta / len(states)
+    mine = replace(
+        reports[own].state,
+        weights=_towards(reports[own].state.weights, centre, alpha),
+        running=everybody.running,
+        counts=everybody.counts,
+    )
+    centre = _towards(centre, everybody.weights, beta)
+    return Outcome(mine, replace(everybody, weights=centre), {"weights": centre})
+
+
+def outer(
+    reports: Mapping[int, Report],
+    own: int,
+    memory: Memory,
+    *,
+    learning_rate: float = 0.7,
+    momentum: float = 0.9,
+) -> Outcome:
+    """
+    The mean change since the last synchronisation is a gradient for SGD with Nesterov's momentum
+    (DiLoCo, Douillard 2023, arXiv:2311.08105). Target networks get the same treatment, which is
+    linear and keeps their lag. Adam's moments stay each copy's own; running statistics, which must
+    not be extrapolated, are averaged.
+
+    Args:
+        reports: of all copies.
+        own: the rank of this one.
+        memory: as it was left.
+        learning_rate: of the outer SGD; with 1 and no momentum the outcome is the mean.
+        momentum: likewise.
+    """
+    states = [report.state for report in reports.values()]
+    everybody = combined(states, [1 / len(states)] * len(states))
+    velocity, weights = {}, {}
+    for name, start in memory["weights"].items():
+        gradient = start.astype(np.float64) - everybody.weights[name]
+        before = memory.get("velocity", {}).get(name, 0.0)
+        velocity[name] = np.asarray(momentum * before + gradient)
+        step = learning_rate * (gradient + momentum * velocity[name])
+        weights[name] = np.asarray(start - step).astype(start.dtype)
+    master = replace(everybody, weights=weights)
+    mine = replace(master, moments=reports[own].state.moments)
+    return Outcome(mine, master, {"weights": weights, "velocity": velocity})
+
+
+STRATEGIES: Mapping[str, Callable[..., Outcome]] = {
+    "mean": mean,
+    "weighted": weighted,
+    "best": best,
+    "soft-best": soft_best,
+    "elastic": elastic,
+    "outer": outer,
+}
+
+
+def combined(states: Sequence[AgentState], weights: Sequence[float]) -> AgentState:
+    """
+    Return a weighted mean of states.
+
+    Args:
+        states: at least one.
+        weights: one for each; they sum to 1.
+
+    Returns:
+        weights, running statistics and moments averaged, of counts the greatest: Adam's correction
+        of a bias that is gone must not come back.
+    """
+    first = states[0]
+    averaged = {
+        part: {
+            name: _average([getattr(state, part)[name] for state in states], weights)
+            for name in getattr(first, part)
+        }
+        for part in ("weights", "running", "moments")
+    }
+    counts = {
+        name: np.asarray(np.max([state.counts[name] for state in states], axis=0))
+        for name in first.counts
+    }
+    return AgentState(**averaged, counts=counts)
+
+
+def _average(arrays: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[Any]:
+    base = arrays[0].astype(np.float64)
+    change = sum(w * (array - base) for w, array in zip(weights[1:], arrays[1:], strict=True))
+    return np.asarray(base + change).astype(arrays[0].dtype)
+
+
+def _towards(these: Arrays, those: Arrays, part: float) -> dict[str, NDArray[Any]]:
+    return {name: _average([here, those[name]], [1 - part, part]) for name, here in these.items()}
+
+
+def _known(score: float) -> float:
+    """For comparison: a copy that has finished no episode is behind all that have."""
+    return -math.inf if math.isnan(score) else score
+
+
+def _leader(reports: Mapping[int, Report]) -> int:
+    """The rank of the best score, of equals the lowest."""
+    return max(reports, key=lambda rank: (_known(reports[rank].score), -rank))
+
+
+def _scored(reports: Mapping[int, Report]) -> bool:
+    return any(not math.isnan(report.score) for report in reports.values())
+
+
+def _standardised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = scores[~np.isnan(scores)]
+    spread = known.std() if len(known) else 0.0
+    if not spread > 0:
+        return np.zeros_like(scores)
+    return np.nan_to_num((scores - known.mean()) / spread)
+
+
+def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(values - values.max())
+    return np.asarray(powers / powers.sum())

@@ -1,0 +1,97 @@
+"""Several seeds from one command: real processes, one of which may fail, or all be stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.seeds import is_finished, parse_seeds
+from pyrl_sb3.training.threads import share_cores
+
+SHORT = ["--eval-episodes", "1", "--eval-freq", "200", "--save-freq", "200"]
+SHORT += ["--set", "learning_starts=100000"]
+
+
+def test_what_seeds_mean():
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("3", 5) == (5, 6, 7)
+    assert parse_seeds("3,7, 11") == (3, 7, 11)
+    for text, first in (("0", None), ("a", None), ("3,3", None), ("1,2", 4), ("-1", None)):
+        with pytest.raises(InputError, match="--seed"):
+            parse_seeds(text, first)
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "threads", "shared"),
+    [
+        (2, None, None, (2, 1)),
+        (8, 2, None, (2, 4)),
+        (8, None, 3, (2, 3)),
+        (4, None, None, (4, 1)),
+        (1, None, None, (1, 1)),
+    ],
+)
+def test_processes_times_threads_never_exceed_the_cores(cores, jobs, threads, shared):
+    assert share_cores(10, cores, jobs=jobs, threads=threads) == shared
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(3, None), (2, 2), (None, 3)])
+def test_more_than_the_cores_are_refused(jobs, threads):
+    with pytest.raises(InputError, match="threads on 2 cores"):
+        share_cores(10, 2, jobs=jobs, threads=threads)
+
+
+def test_the_failure_of_one_leaves_the_others_and_resume_runs_only_what_is_unfinished(pyrl, folder):
+    # Seed 1's file in the way of its run's folder makes its process fail.
+    group = folder / "runs/Pendulum-v1_1"
+    command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
+    command += ["--jobs", "1", "--timesteps", "400", "--save", "runs", *SHORT]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while not (group / "seeds.yml").is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    (group / "seed_1").touch()
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert "failed: 1 of 2 seeds: 1 (exit code 2, runs/Pendulum-v1_1/seed_1.log)" in out
+    assert "cannot write to" in (group / "seed_1.log").read_text()
+    assert is_finished(group / "seed_0")
+    assert yaml.safe_load((group / "seeds.yml").read_text())["couples_seeds"] is False
+    before = (group / "seed_0/model.zip").read_bytes()
+
+    (group / "seed_1").unlink()
+    outcome = pyrl("td3-train", "--resume", group)
+    assert outcome.code == 0, outcome.out
+    assert "2 seeds, 1 to run" in outcome.out
+    assert is_finished(group / "seed_1")
+    assert (group / "seed_0/model.zip").read_bytes() == before
+
+    outcome = pyrl("report", group, "--json", "--reps", 200)
+    (summary,) = json.loads(outcome.out)["groups"]
+    assert (summary["runs"], summary["failed"]) == (2, 0)
+    assert summary["iqm"]["low"] <= summary["iqm"]["value"] <= summary["iqm"]["high"]
+    assert pyrl("plot", "runs").out.startswith("learning curves of 2 runs")
+    assert "seed_" in pyrl("td3-test", "Pendulum-v1", group, "--episodes", 1).out
+    assert pyrl("td3-train", "--resume", group, "--seed", 3).code == 2
+
+
+def test_ctrl_c_stops_all_and_all_can_go_on(folder):
+    command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "3"]
+    command += ["--jobs", "1", "--timesteps", "1000000", "--save", "runs", *SHORT[:2]]
+    command += SHORT[-2:]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    status = folder / "runs/Pendulum-v1_1/seed_0/status.json"
+    while not status.is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 130
+    assert "SIGINT: stopped" in out
+    assert list((folder / "runs/Pendulum-v1_1/seed_0/checkpoints").glob("step_*"))
+    assert not (folder / "runs/Pendulum-v1_1/seed_1").exists()

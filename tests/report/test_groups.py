@@ -1,0 +1,61 @@
+"""Groups as reports read them: what is scored, what is marked, what counts as failed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pyrl_sb3.report.groups import read_groups
+from pyrl_sb3.report.summary import summarise
+from pyrl_sb3.training.facts import request_written
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup, write_group
+
+REQUEST = TrainingRequest(agent="sac", env_id="Pendulum-v1", timesteps=30)
+
+
+def make_group(folder: Path, *, couples_seeds: bool) -> Path:
+    """Three seeds, of which the third never began; the second reached a return of 5 at once."""
+    group = SeedGroup(folder=folder, seeds=(0, 1, 2), request=REQUEST, couples_seeds=couples_seeds)
+    folder.mkdir()
+    write_group(group)
+    for seed, returns in ((0, [1.0, 2.0, 3.0]), (1, [5.0, 6.0, 7.0])):
+        run = group.run(seed)
+        run.mkdir()
+        (run / "model.zip").touch()
+        facts = {"request": request_written(REQUEST), "components": [], "versions": {}}
+        (run / "run.yml").write_text(yaml.safe_dump({**facts, "resumed": []}))
+        results = np.array(returns)[:, None] + [[-1.0, 1.0]]
+        np.savez(run / "evaluations.npz", timesteps=[10, 20, 30], results=results)
+        (run / "0.monitor.csv").write_text("#{}\nr,l,t\n0,10,2.0\n0,10,4.0\n0,10,6.0\n")
+    return folder
+
+
+def test_scores_times_and_failures(tmp_path):
+    groups = read_groups([make_group(tmp_path / "a", couples_seeds=False)])
+    (summary,) = summarise(groups, threshold=5.0, seed=0, reps=500)
+    assert (summary.scores, summary.runs, summary.failed) == ([3.0, 7.0], 2, 1)
+    assert summary.iqm.value == 5.0
+    assert (summary.iqm.low, summary.iqm.high) == (3.0, 7.0)
+    assert summary.optimality_gap is not None
+    assert summary.optimality_gap.value == 1.0
+    # One of two never got there, so half did: there is no middle between a number and never.
+    assert (summary.reached, summary.steps, summary.seconds) == (1, None, None)
+    (summary,) = summarise(groups, threshold=3.0, seed=0, reps=500)
+    assert (summary.reached, summary.steps, summary.seconds) == (2, 20.0, 4.0)
+
+
+def test_copies_that_learn_from_each_other_have_no_interval(tmp_path):
+    groups = read_groups([make_group(tmp_path / "a", couples_seeds=True)])
+    (summary,) = summarise(groups, threshold=None, seed=0, reps=500)
+    assert summary.couples_seeds
+    for estimate in (summary.iqm, summary.median, summary.mean):
+        assert (estimate.value, estimate.low, estimate.high) == (5.0, None, None)
+
+
+def test_labels_must_fit(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    assert read_groups([folder, folder], ["A"])[0].label == "A"
+    with pytest.raises(ValueError, match="2 for 1 groups"):
+        read_groups([folder], ["A", "B"])

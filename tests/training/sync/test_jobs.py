@@ -1,0 +1,218 @@
+"""Whole jobs, by the commands that a user types: killed, stopped and resumed, on two machines."""
+
+import csv
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.checkpoints import CheckpointFolder
+
+TINY = [
+    *("--sync-every", "100", "--save-freq", "200", "--eval-freq", "0", "--eval-episodes", "1"),
+    *("--set", "policy_kwargs.net_arch=[8]", "--set", "learning_starts=50"),
+]
+
+
+def environment():
+    mine = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**mine, "OMP_NUM_THREADS": "1", "PYRL_LOAD_PLUGINS": ""}
+
+
+def start(folder, *arguments, launcher=()):
+    command = [sys.executable, *launcher, "-m", "pyrl_sb3", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process, code=0):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+def command(env, copies, steps, *more):
+    return ["td3-train", env, "--seeds", str(copies), "--timesteps", str(steps), *TINY, *more]
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "it does not come to that"
+        time.sleep(0.05)
+
+
+def copies_of(group):
+    """The processes of the copies, by seed."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            variables = dict(
+                each.split(b"=", 1)
+                for each in (entry / "environ").read_bytes().split(b"\0")
+                if b"=" in each
+            )
+        except OSError:
+            continue
+        if str(group).encode() in words and b"RANK" in variables:
+            found[int(variables[b"RANK"])] = int(entry.name)
+    return found
+
+
+def steps_of(run):
+    return Checkpoint(CheckpointFolder(run / "checkpoints").latest()).moment.timesteps
+
+
+def steps_in_monitor(run):
+    with (run / "0.monitor.csv").open() as file:
+        return sum(int(row["l"]) for row in csv.DictReader(line for line in file if line[0] != "#"))
+
+
+def weights(run):
+    from stable_baselines3.common.save_util import load_from_zip_file
+
+    policy = load_from_zip_file(run / "model.zip", load_data=False)[1]["policy"]
+    return {name: value.numpy() for name, value in policy.items()}
+
+
+def assert_equal(one, other):
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_copies_are_one_agent_and_runs_are_marked(tmp_path):
+    output = end(start(tmp_path, *command("Pendulum-v1", 2, 400, "--sync", "mean")))
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    assert "2 copies synchronised by pyrl/mean" in output
+    assert "2 copies, 800 environment steps together" in output
+    runs = [group / "seed_0", group / "seed_1"]
+    assert_equal(weights(runs[0]), weights(runs[1]))
+    assert_equal(weights(runs[0]), weights(group))
+    streams = [(run / "0.monitor.csv").read_text().splitlines()[2].split(",")[0] for run in runs]
+    assert streams[0] != streams[1], "the copies saw the same"
+    for file in (group / "seeds.yml", *(run / "run.yml" for run in runs)):
+        assert yaml.safe_load(file.read_text())["couples_seeds"] is True
+    assert {steps_of(run) for run in runs} == {400}
+    tested = start(tmp_path, "td3-test", "Pendulum-v1", str(group), "--episodes", "1")
+    assert "return" in end(tested)
+
+
+@pytest.mark.learning
+def test_a_copy_that_is_killed_comes_back(tmp_path):
+    process = start(tmp_path, *command("Pendulum-v1", 4, 2000, "--sync", "mean"))
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    wait_for((group / "seed_2" / "checkpoints" / "step_400").is_dir, process)
+    os.kill(copies_of(group)[2], signal.SIGKILL)
+    output = end(process)
+    assert re.search(r"seed 2 \(process \d+\) ended: SIGKILL", output)
+    assert re.search(r"start 2: all 4 copies go on after \d+ steps", output)
+    assert "4 copies, 8000 environment steps together" in output
+    for seed in range(4):
+        run = group / f"seed_{seed}"
+        assert steps_of(run) == 2000
+        assert steps_in_monitor(run) == 2000
+    assert_equal(weights(group / "seed_0"), weights(group / "seed_3"))
+
+
+@pytest.mark.learning
+def test_stopped_together_and_resumed(tmp_path):
+    process = start(tmp_path, *command("Pendulum-v1", 2, 100_000, "--sync", "elastic"))
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    wait_for((group / "seed_1" / "checkpoints" / "step_200").is_dir, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output = end(process, 128 + signal.SIGINT)
+    assert f"go on: pyrl td3-train --resume {group}" in output
+    first, second = (steps_of(group / f"seed_{seed}") for seed in range(2))
+    assert first == second
+    arguments = ["td3-train", "--resume", str(group), "--timesteps", str(first + 150)]
+    output = end(start(tmp_path, *arguments))
+    assert {steps_of(group / f"seed_{seed}") for seed in range(2)} == {first + 150}
+
+
+@pytest.mark.learning
+def test_a_master_that_is_killed_resumes_to_the_same_end(tmp_path):
+    """The same job twice, one of them killed with all its copies and resumed: equal to the bit."""
+    arguments = command("Pendulum-v1", 2, 900, "--sync", "outer", "--log-dir")
+    end(start(tmp_path, *arguments, "whole"))
+    process = start(tmp_path, *arguments, "killed")
+    group = tmp_path / "killed" / "td3" / "Pendulum-v1_1"
+    wait_for((group / "seed_1" / "checkpoints" / "step_400").is_dir, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    for copy in copies_of(group).values():
+        os.kill(copy, signal.SIGKILL)
+    process.communicate()
+    end(start(tmp_path, "td3-train", "--resume", str(group)))
+    for seed in range(2):
+        name = Path("td3") / "Pendulum-v1_1" / f"seed_{seed}"
+        assert_equal(weights(tmp_path / "whole" / name), weights(tmp_path / "killed" / name))
+
+
+@pytest.mark.learning
+def test_two_machines_by_torchrun(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    machines = []
+    for node in range(2):
+        folder = tmp_path / f"machine_{node}"
+        folder.mkdir()
+        launcher = ["-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node)]
+        launcher += ["--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
+        launcher += ["--master-port", str(port)]
+        more = ["--timesteps", "250", "--seed", "5", "--save", str(tmp_path / "runs")]
+        arguments = ["td3-train", "Pendulum-v1", "--sync", "mean", *TINY, *more]
+        machines.append(start(folder, *arguments, launcher=launcher))
+    outputs = [end(machine) for machine in machines]
+    assert "2 copies, 500 environment steps together" in outputs[0]
+    group = tmp_path / "runs" / "Pendulum-v1_1"
+    assert_equal(weights(group / "seed_5"), weights(group / "seed_6"))
+    assert not (tmp_path / "runs" / "Pendulum-v1_2").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["Pendulum-v1", "--sync", "mena", "--seeds", "2"], "Did you mean 'mean'"),
+        (["Pendulum-v1", "--sync", "mean"], "say how many copies with --seeds"),
+        (["Pendulum-v1", "--sync", "mean", "--seeds", "1"], "give at least 2"),
+        (["Pendulum-v1", "--sync-every", "10"], "--sync-every: only with --sync"),
+        (["Pendulum-v1", "--share-replay"], "--share-replay: only with --sync"),
+        (["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--sync-every", "0"], "at least 1"),
+        (
+            ["Pendulum-v1", "--sync", "best", "--seeds", "2", "--set", "sync.params.patiense=3"],
+            "patience",
+        ),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--set", "train_freq=[1,episode]"],
+            "train_freq=64",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
+    arguments, problem, tmp_path, monkeypatch, capsys
+):
+    from pyrl_sb3.cli.app import run
+
+    monkeypatch.chdir(tmp_path)
+    assert run(["td3-train", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert problem in error
+    assert not list(tmp_path.iterdir())

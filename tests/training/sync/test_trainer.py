@@ -1,0 +1,122 @@
+"""Rounds in one process."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import pyrl_sb3
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.sync.state import read_state
+from pyrl_sb3.training.sync.trainer import AgentTrainer
+
+SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 50, "batch_size": 16}
+
+
+def short():
+    return Monitor(gym.wrappers.TimeLimit(gym.make("Pendulum-v1").unwrapped, 30))
+
+
+def make(algorithm=pyrl_sb3.TD3, copies=3, env=short, **kwargs):
+    return AgentTrainer(algorithm, env, copies, **{**SMALL, **kwargs})
+
+
+def arrays(model):
+    return read_state(model).as_arrays()
+
+
+def assert_equal(one, other):
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("algorithm", [pyrl_sb3.TD3, stable_baselines3.SAC])
+def test_after_a_round_all_are_the_mean_of_what_they_were(algorithm):
+    trainer = make(algorithm)
+    seen = []
+
+    def noting(reports, own, memory):
+        from pyrl_sb3.training.sync.strategies import mean
+
+        seen.append({rank: each.state.weights for rank, each in reports.items()})
+        return mean(reports, own, memory)
+
+    trainer.strategy = noting
+    trainer.run(2, 5)
+    copies = seen[0]
+    for name in copies[0]:
+        before = [copies[rank][name] for rank in range(3)]
+        expected = np.mean(before, axis=0, dtype=np.float64).astype(before[0].dtype)
+        for model in (*trainer.models, trainer.master):
+            np.testing.assert_array_equal(read_state(model).weights[name], expected)
+    assert trainer.total_timesteps == 3 * 2 * 30
+    name = "policy.critic.qf0.0.weight"
+    assert not np.array_equal(copies[0][name], copies[1][name]), "they have learned the same"
+
+
+def test_copies_begin_alike_and_see_different_things():
+    trainer = make()
+    assert_equal(arrays(trainer.models[0]), arrays(trainer.models[2]))
+    trainer.run(1, 0)
+    first = [model.replay_buffer.observations[:5].copy() for model in trainer.models]
+    assert not np.array_equal(first[0], first[1])
+    assert_equal(arrays(trainer.models[0]), arrays(trainer.models[2]))  # nobody has trained
+
+
+def test_same_seeds_same_weights_whatever_else_draws():
+    ends = []
+    for disturbance in range(2):
+        trainer = make(sync="elastic")
+        for _ in range(3):
+            np.random.random(disturbance)
+            trainer.run(1, 4)
+        ends.append(arrays(trainer.models[1]))
+    assert_equal(*ends)
+    other = make(sync="elastic", seed=9)
+    for _ in range(3):
+        other.run(1, 4)
+    name = "weights/policy.actor.mu.0.weight"
+    assert not np.array_equal(arrays(other.models[1])[name], ends[0][name])
+
+
+def test_a_single_copy_is_a_training_of_its_own():
+    trainer = make(copies=1)
+    assert len(trainer.run(1, 3)) == 1
+    assert_equal(arrays(trainer.models[0]), arrays(trainer.master))
+
+
+def test_statistics_count_each_observation_once():
+    trainer = make(env=lambda: VecNormalize(DummyVecEnv([short])))
+    for round_ in (1, 2, 3):
+        trainer.run(1, 0)
+        # One observation of the first reset, then 30 in each copy's episode.
+        for model in (*trainer.models, trainer.master):
+            count = model.get_vec_normalize_env().obs_rms.count
+            assert count == pytest.approx(1 + 3 * 30 * round_, abs=0.01)
+
+
+def test_each_copy_has_noise_of_its_own():
+    noises = [model.action_noise() for model in make(noise="ou_0.2").models]
+    assert len({float(noise[0]) for noise in noises}) == 3
+
+
+def test_returns_are_those_of_the_copies():
+    scores = make().run(2, 0)
+    assert len(set(scores)) == 3
+    assert all(-600 < score < 0 for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("problem", "call"),
+    [
+        ("no strategy 'mena'; there are mean", lambda: make(sync="mena")),
+        ("n_seeds=0", lambda: make(copies=0)),
+        ("say noise='normal_0.1'", lambda: make(action_noise=None)),
+        ("n_episodes=0", lambda: make().run(0, 1)),
+    ],
+)
+def test_bad_input(problem, call):
+    with pytest.raises(InputError, match=problem):
+        call()
