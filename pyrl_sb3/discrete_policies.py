@@ -146,6 +146,7 @@ class DiscreteCritic(BaseModel):
 
     def forward(self, observations: PyTorchObs) -> th.Tensor:
         """Q-values, ``(N, B, n_actions)``."""
+        assert self.features_extractor is not None
         features = self.extract_features(observations, self.features_extractor)
         if self.share_features_extractor:
             features = features.detach()  # it learns from the policy's loss, as in SB3's SAC

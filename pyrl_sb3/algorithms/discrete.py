@@ -39,7 +39,7 @@ def descend(
     :param clipped: a network the norm of whose gradient is at most ``max_grad_norm``
     """
     optimizer.zero_grad()
-    loss.backward()
+    th.autograd.backward(loss)
     if clipped is not None and max_grad_norm is not None:
         nn.utils.clip_grad_norm_(clipped.parameters(), max_grad_norm)
     optimizer.step()

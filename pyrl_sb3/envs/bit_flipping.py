@@ -33,7 +33,7 @@ class BitFlipping(SparseGoals):
         self.observation_space = spaces.Dict(
             observation=bits, achieved_goal=bits, desired_goal=bits
         )
-        self.action_space: spaces.Discrete = spaces.Discrete(n_bits)  # type: ignore[assignment]  # of Env[Any, Any]
+        self.action_space: spaces.Discrete = spaces.Discrete(n_bits)
         self._bits = np.zeros(n_bits, np.float32)
         self._goal = np.ones(n_bits, np.float32)
         self._steps = 0
@@ -60,12 +60,8 @@ class BitFlipping(SparseGoals):
         return self.np_random.integers(2, size=self.n_bits).astype(np.float32)
 
     def _observe(self) -> Observation:
-        bits = self._bits.copy()
-        return {
-            "observation": bits,
-            "achieved_goal": bits.copy(),
-            "desired_goal": self._goal.copy(),
-        }
+        rows = {"observation": self._bits, "achieved_goal": self._bits, "desired_goal": self._goal}
+        return {name: row.copy() for name, row in rows.items()}
 
     def render(self) -> str | None:
         """With ``render_mode="ansi"``: the bits above the goal."""

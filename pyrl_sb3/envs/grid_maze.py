@@ -43,7 +43,7 @@ class GridMaze(SparseGoals):
         self.observation_space = spaces.Dict(
             observation=cells, achieved_goal=cells, desired_goal=cells
         )
-        self.action_space: spaces.Discrete = spaces.Discrete(4)  # type: ignore[assignment]  # of Env[Any, Any]
+        self.action_space: spaces.Discrete = spaces.Discrete(4)
         self.doors = _dig(size, np.random.default_rng(maze_seed))
         self._cell, self._goal = np.zeros(2, int), np.ones(2, int)
         self._steps = 0
@@ -58,7 +58,7 @@ class GridMaze(SparseGoals):
         return self._observe(), {"is_success": False}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        if self.doors[(*self._cell, action)]:
+        if self.doors[self._cell[0], self._cell[1], action]:
             self._cell = self._cell + _MOVES[action]
         self._steps += 1
         reached = np.array_equal(self._cell, self._goal)
@@ -77,9 +77,8 @@ class GridMaze(SparseGoals):
         for row in range(self.size):
             marks = [self._mark(row, column) for column in range(self.size)]
             doors = self.doors[row]
-            lines.append(
-                "|" + "".join(m + (" " if d[1] else "|") for m, d in zip(marks, doors, strict=True))
-            )
+            cells = zip(marks, doors, strict=True)
+            lines.append("|" + "".join(m + (" " if d[1] else "|") for m, d in cells))
             lines.append("".join("+  " if d[2] else "+--" for d in doors) + "+")
         return "\n".join(lines)
 
@@ -101,10 +100,10 @@ def _dig(size: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
         if not ways:
             path.pop()
             continue
-        move, *cell = ways[rng.integers(len(ways))]
-        doors[row, column, move] = doors[(*cell, (move + 2) % 4)] = True
-        seen[tuple(cell)] = True
-        path.append((cell[0], cell[1]))
+        move, below, beside = ways[rng.integers(len(ways))]
+        doors[row, column, move] = doors[below, beside, (move + 2) % 4] = True
+        seen[below, beside] = True
+        path.append((below, beside))
     return doors
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from gymnasium.spaces import Box
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
@@ -84,10 +85,10 @@ def checked_experiment(agent: Agent, request: TrainingRequest) -> Experiment:
     probe = open_env(request.env_id, experiment)
     try:
         check_fit(agent, probe, request.env_id)
-        spaces = probe.observation_space, probe.action_space
-        check_components(agent, experiment, *spaces)
-        if not agent.discrete:
-            check_demonstrations(agent, experiment, *spaces, request.env_id)
+        observations, actions = probe.observation_space, probe.action_space
+        check_components(agent, experiment, observations, actions)
+        if isinstance(actions, Box):
+            check_demonstrations(agent, experiment, observations, actions, request.env_id)
         goal = has_goal(probe.observation_space)
     finally:
         probe.close()
