@@ -51,7 +51,8 @@ def fill(model: Any) -> None:
     for i in range(40):
         obs, next_obs = rng.uniform(-1, 1, (2, 1, 5)).astype(np.float32)
         action, reward = rng.integers(3, size=(1, 1)), 3 * rng.normal(size=1)
-        model.replay_buffer.add(obs, next_obs, action, reward, np.array([i % 7 == 6]), [{}])
+        ended, info = np.array([i % 7 == 6]), {"TimeLimit.truncated": False}
+        model.replay_buffer.add(obs, next_obs, action, reward, ended, [info])
 
 
 def trained(cls: Any, weights: Any = None, steps: int = 4, **arguments: Any) -> Any:
@@ -99,8 +100,8 @@ def test_steps_of_dqn_are_sb3s(arguments: dict[str, Any]) -> None:
 def test_double_q_learning_values_the_choice_of_the_trained_network() -> None:
     model = trained(DQN, double_q=True, steps=0)
     batch = model._batch(model.replay_buffer.sample(8))
-    for parameter in model.q_net_target.parameters():
-        parameter.data.add_(th.randn_like(parameter))
+    for parameter in model.q_net_target.q_net[-1].parameters():
+        parameter.data.neg_()  # so that what is best for one network is worst for the other
     with th.no_grad():
         choice = model.q_net(batch.next_observations).argmax(1)
         value = model.q_net_target(batch.next_observations)[range(8), choice]
@@ -124,7 +125,7 @@ def test_a_seed_decides_and_epsilon_falls() -> None:
 @pytest.mark.parametrize("cls", [DQN, DiscreteSAC])
 def test_observations_of_any_kind(cls: Any, kind: str, tmp_path: Any) -> None:
     model = cls(
-        *("MlpPolicy", Choices(SPACES[kind])),
+        *("MultiInputPolicy" if kind == "dict" else "MlpPolicy", Choices(SPACES[kind])),
         seed=0,
         buffer_size=50,
         batch_size=8,
@@ -166,8 +167,8 @@ def test_the_target_of_discrete_sac_is_the_expectation(average: bool) -> None:
     batch = model._batch(model.replay_buffer.sample(8))
     critics = model.policy.critic_target.q_networks
     with th.no_grad():
-        q1, q2 = (q(batch.next_observations).numpy() for q in critics)
-        p = model.actor.logits(batch.next_observations).softmax(1).numpy()
+        q1, q2 = (q(batch.next_observations.double()).numpy() for q in critics)
+        p = model.actor.logits(batch.next_observations.double()).softmax(1).numpy()
     y = []
     for b in range(8):
         value = 0.0
@@ -201,7 +202,7 @@ def test_a_step_of_discrete_sac_goes_down_the_gradients() -> None:
     q = critic(batch.observations)
     taken = q[:, rows, batch.actions.flatten().long()]
     (0.5 * (taken - y.flatten()).square().mean(1).sum()).backward()
-    log_pi = actor.logits(batch.observations).log_softmax(1)
+    log_pi = actor.logits(batch.observations.double()).log_softmax(1)
     (log_pi.exp() * (0.3 * log_pi - q.detach().mean(0))).sum(1).mean().backward()
     for old, new in ((actor, model.actor), (critic, model.critic)):
         for before, after in zip(old.parameters(), new.parameters(), strict=True):
@@ -222,7 +223,7 @@ def test_the_temperature_leads_to_the_target_entropy() -> None:
 
 def test_the_entropy_penalty_and_the_clip_change_the_step() -> None:
     plain = trained(DiscreteSAC)
-    for arguments in ({"entropy_penalty": 100.0}, {"q_clip": 0.01}):
+    for arguments in ({"entropy_penalty": 100.0}, {"q_clip": 1e-6}):
         other = trained(DiscreteSAC, **arguments)
         part = "actor" if "entropy_penalty" in arguments else "critic"
         states = [getattr(model, part).state_dict() for model in (plain, other)]
