@@ -51,12 +51,15 @@ def ours(agent: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train, or go on, and try out the last and the best model."""
     earlier = runs_of(folder, env_id) if folder.is_dir() else []
     if earlier and CheckpointFolder(earlier[-1] / CHECKPOINTS).latest():
-        run = resume(earlier[-1]).folder
+        result = resume(earlier[-1])
     else:
         request = TrainingRequest(
             agent=agent, env_id=env_id, seed=seed, threads=1, save=folder, eval_episodes=20
         )
-        run = train(request).folder
+        result = train(request)
+    if result.stopped_by:
+        raise SystemExit(128 + result.stopped_by)
+    run = result.folder
     found = {}
     for name, file in (("last", MODEL), ("best", BEST_MODEL)):
         trial = TrialRequest(
