@@ -217,11 +217,7 @@ def clipped_to_sparse_returns(next_q: th.Tensor, gamma: float) -> th.Tensor:
 
 
 def q_learning_target(
-    rewards: th.Tensor,
-    dones: th.Tensor,
-    gamma: Discount,
-    next_q: th.Tensor,
-    choosing_q: th.Tensor,
+    rewards: th.Tensor, dones: th.Tensor, gamma: Discount, next_q: th.Tensor, choosing_q: th.Tensor
 ) -> th.Tensor:
     """
     The target y = r + gamma (1 - d) Q'(s', argmax_a Q_c(s', a)).
@@ -230,8 +226,7 @@ def q_learning_target(
     with Q_c = Q, the network that is trained, that of double Q-learning (van Hasselt 2016,
     https://arxiv.org/abs/1509.06461, equation 4).
 
-    :param next_q: ``(B, n_actions)``, of the target network
-    :param choosing_q: ``(B, n_actions)``
+    :param next_q: ``(B, n_actions)``, of the target network; :param choosing_q: likewise
     :return: ``(B, 1)``
     """
     if next_q.shape != choosing_q.shape:
@@ -243,8 +238,7 @@ def q_learning_target(
 
 def huber_loss(q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None) -> th.Tensor:
     """
-    mean_b w_b h(Q - y) with h(x) = x^2 / 2 for abs(x) < 1, otherwise abs(x) - 1/2: DQN's clipped
-    errors (Mnih 2015, https://doi.org/10.1038/nature14236).
+    mean_b w_b h(Q - y), h(x) = x^2 / 2 for abs(x) < 1, otherwise abs(x) - 1/2 (Mnih 2015).
 
     :param q: ``(B, 1)``; :param weights: as of :func:`critic_loss`
     """
@@ -258,8 +252,7 @@ def expected_soft_value(q: th.Tensor, alpha: th.Tensor, log_pi: th.Tensor) -> th
     V(s) = sum_a pi(a|s) (Q(s, a) - alpha log pi(a|s)): discrete SAC (Christodoulou 2019,
     https://arxiv.org/abs/1910.07207, equation 10).
 
-    Minus the mean of it, with Q from critics that are not trained by it, is the policy's loss
-    (equation 12).
+    Minus its mean, with the critics held fixed, is the policy's loss (equation 12).
 
     :param q: ``(B, n_actions)``; :param log_pi: likewise
     :return: ``(B, 1)``
@@ -281,9 +274,9 @@ def entropy_penalty(log_pi: th.Tensor, old_log_pi: th.Tensor) -> th.Tensor:
 
     :param log_pi: ``(B, n_actions)``; :param old_log_pi: likewise, of an earlier policy
     """
-    if log_pi.shape != old_log_pi.shape:
-        raise ValueError(f"log_pi {tuple(log_pi.shape)}, old_log_pi {tuple(old_log_pi.shape)}")
-    return (policy_entropy(old_log_pi) - policy_entropy(log_pi)).square().mean() / 2
+    old, new = policy_entropy(old_log_pi), policy_entropy(log_pi)
+    _check(new, old_log_pi=old)
+    return (old - new).square().mean() / 2
 
 
 def clipped_critic_loss(
@@ -299,7 +292,7 @@ def clipped_critic_loss(
     longer draws Q further than c away from the target critic (Zhou 2022,
     https://arxiv.org/abs/2209.10081, equation 12).
 
-    :param q: ``(N, B, 1)``; :param target_q: likewise, of the same states and actions
+    :param q: ``(N, B, 1)``; :param target_q: likewise
     """
     _check(y, q=q, target_q=target_q, weights=weights)
     near = target_q + (q - target_q).clamp(-clip, clip)

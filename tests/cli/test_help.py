@@ -14,7 +14,8 @@ HEAVY = {"torch", "stable_baselines3", "gymnasium", "numpy", "matplotlib", "rich
 
 
 def test_the_commands():
-    agents = [prefix + name for prefix in ("", "her-") for name in ("sac", "td3", "ddpg", "tqc")]
+    names = ("sac", "td3", "ddpg", "tqc", "dqn", "qrdqn", "sac-discrete")
+    agents = [prefix + name for prefix in ("", "her-") for name in names]
     agents.append("crossq")  # takes no dictionaries of observations, so no goals
     expected = {f"{agent}-{verb}" for agent in agents for verb in ("train", "test")}
     assert set(COMMANDS) == expected | {"demo", "evaluate", "list", "plot", "record"}
