@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrl_sb3.algorithms import DDPG as DDPG
+    from pyrl_sb3.algorithms import DQN as DQN
     from pyrl_sb3.algorithms import SAC as SAC
     from pyrl_sb3.algorithms import TD3 as TD3
+    from pyrl_sb3.algorithms import DiscreteSAC as DiscreteSAC
     from pyrl_sb3.buffers import DictReplayBuffer as DictReplayBuffer
     from pyrl_sb3.buffers import HerReplayBuffer as HerReplayBuffer
     from pyrl_sb3.buffers import ReplayBuffer as ReplayBuffer
     from pyrl_sb3.policies import CrossQPolicy as CrossQPolicy
+    from pyrl_sb3.discrete_policies import DiscreteSACPolicy as DiscreteSACPolicy
+    from pyrl_sb3.discrete_policies import DQNPolicy as DQNPolicy
+    from pyrl_sb3.discrete_policies import QRDQNPolicy as QRDQNPolicy
     from pyrl_sb3.policies import DDPGPolicy as DDPGPolicy
     from pyrl_sb3.policies import SACPolicy as SACPolicy
     from pyrl_sb3.policies import TD3Policy as TD3Policy
@@ -23,8 +28,13 @@ _LAZY = {
     "CrossQPolicy": "pyrl_sb3.policies",
     "DDPG": "pyrl_sb3.algorithms",
     "DDPGPolicy": "pyrl_sb3.policies",
+    "DQN": "pyrl_sb3.algorithms",
+    "DQNPolicy": "pyrl_sb3.discrete_policies",
     "DictReplayBuffer": "pyrl_sb3.buffers",
+    "DiscreteSAC": "pyrl_sb3.algorithms",
+    "DiscreteSACPolicy": "pyrl_sb3.discrete_policies",
     "HerReplayBuffer": "pyrl_sb3.buffers",
+    "QRDQNPolicy": "pyrl_sb3.discrete_policies",
     "ReplayBuffer": "pyrl_sb3.buffers",
     "SAC": "pyrl_sb3.algorithms",
     "SACPolicy": "pyrl_sb3.policies",
@@ -35,12 +45,17 @@ _LAZY = {
 
 __all__ = [
     "DDPG",
+    "DQN",
     "SAC",
     "TD3",
     "CrossQPolicy",
     "DDPGPolicy",
+    "DQNPolicy",
     "DictReplayBuffer",
+    "DiscreteSAC",
+    "DiscreteSACPolicy",
     "HerReplayBuffer",
+    "QRDQNPolicy",
     "ReplayBuffer",
     "SACPolicy",
     "TD3Policy",

@@ -42,7 +42,57 @@ else:
     _Base = object
 
 
-class LeanPolicy(_Base):
+class LeanActing(_Base):
+    """
+    Acting with few calls for an SB3 policy; mixed in before it, which has to set up by
+    :meth:`_set_up_acting` and to fill in :meth:`_act` and :meth:`_as_actions`.
+    """
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        # Adam's implementations exclude one another, so a choice of the user's stands.
+        chosen = {"fused", "foreach", "capturable", "differentiable"} & set(self.optimizer_kwargs)
+        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
+            self.optimizer_kwargs["fused"] = True
+        super()._build(lr_schedule)
+
+    def _set_up_acting(self, network: Any) -> None:
+        """:param network: an SB3 network with a features extractor, whose features are acted on"""
+        self._flat_features = FlatFeatures(self.observation_space, network.features_extractor)
+        # A parameter to ask for the device: SB3's property walks the modules to find one. In a
+        # tuple, so that it is not registered a second time.
+        self._anchor = (next(network.parameters()),)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[npt.NDArray[Any], ...] | None = None,
+        episode_start: npt.NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...] | None]:
+        features = self._flat_features(observation, self._anchor[0].device)
+        if features is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        with th.no_grad():
+            acted = self._act(features, deterministic).cpu().numpy()
+        return self._as_actions(acted), state
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        """
+        The action for each row of ``features``.
+
+        :param features: ``(n_envs, features_dim)``
+        :return: ``(n_envs, action_dim)``, in [-1, 1]; of discrete actions ``(n_envs,)``
+        """
+        raise NotImplementedError
+
+    def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What :meth:`_act` returned, as the environments take it."""
+        assert isinstance(self.action_space, spaces.Box)
+        return self.unscale_action(acted.reshape(-1, *self.action_space.shape))
+
+
+class LeanPolicy(LeanActing):
     """
     What the policies here add to SB3's; mixed in before an SB3 actor-critic policy.
 
@@ -74,17 +124,7 @@ class LeanPolicy(_Base):
         self.layer_norm = layer_norm
         kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self._flat_features = FlatFeatures(observation_space, self.actor.features_extractor)
-        # A parameter to ask for the device: SB3's property walks the modules to find one. In a
-        # tuple, so that it is not registered a second time.
-        self._anchor = (next(self.actor.parameters()),)
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        # Adam's implementations exclude one another, so a choice of the user's stands.
-        chosen = {"fused", "foreach", "capturable", "differentiable"} & set(self.optimizer_kwargs)
-        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
-            self.optimizer_kwargs["fused"] = True
-        super()._build(lr_schedule)
+        self._set_up_acting(self.actor)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
@@ -118,32 +158,6 @@ class LeanPolicy(_Base):
     def set_training_mode(self, mode: bool) -> None:
         if not (self.training == self.actor.training == self.critic.training == mode):
             super().set_training_mode(mode)
-
-    def predict(
-        self,
-        observation: Observation,
-        state: tuple[npt.NDArray[Any], ...] | None = None,
-        episode_start: npt.NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...] | None]:
-        features = self._flat_features(observation, self._anchor[0].device)
-        if features is None:
-            return super().predict(observation, state, episode_start, deterministic)
-        self.set_training_mode(False)
-        with th.no_grad():
-            scaled = self._act(features, deterministic).cpu().numpy()
-        assert isinstance(self.action_space, spaces.Box)
-        scaled = scaled.reshape(-1, *self.action_space.shape)
-        return self.unscale_action(scaled), state
-
-    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        """
-        The action for each row of ``features``.
-
-        :param features: ``(n_envs, features_dim)``
-        :return: ``(n_envs, action_dim)``, in [-1, 1]
-        """
-        raise NotImplementedError
 
 
 def _gaussian_action(

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "pyrl_sb3"
 
 # A module imports from its own layer or a lower one, never from a higher one.
 LAYERS = [
-    {"losses", "noise", "buffers"},
-    {"networks", "policies", "agent"},
+    {"losses", "noise", "buffers", "envs"},
+    {"networks", "policies", "discrete_policies", "agent"},
     {"algorithms"},
     {"plugins"},
     {"config", "hyperparams"},

@@ -14,8 +14,8 @@ from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
     name="pyrl",
-    help="Train and test DDPG, TD3, SAC, TQC and CrossQ, with and without hindsight experience "
-    "replay.",
+    help="Train and test DDPG, TD3, SAC, TQC and CrossQ, and with discrete actions DQN, QR-DQN and "
+    "discrete SAC, with and without hindsight experience replay.",
     epilog="Start with: pyrl demo",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

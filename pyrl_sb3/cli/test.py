@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pyrl_sb3.cli import options
+from pyrl_sb3.cli.train import example_env
 from pyrl_sb3.training.agents import AGENTS, Agent
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _FILMED_EPISODES = 5
 def add_commands(app: typer.Typer) -> None:
     """Add one testing command for each agent."""
     for agent in AGENTS.values():
-        example = f"pyrl {agent.name}-test {'FetchReach-v4' if agent.needs_goal else 'Pendulum-v1'}"
+        example = f"pyrl {agent.name}-test {example_env(agent)}"
         app.command(
             f"{agent.name}-test",
             help=f"Run a trained {agent.title} model in ENV; print its return and success rate.",

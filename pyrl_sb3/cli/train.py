@@ -23,14 +23,25 @@ _EXAMPLES = {
     "her-sac": "FetchReach-v4",
     "her-td3": "FetchReach-v4",
     "her-ddpg": "FetchPush-v4",
+    "dqn": "CartPole-v1",
+    "qrdqn": "LunarLander-v3",
+    "sac-discrete": "LunarLander-v3",
 }
-_OTHER_EXAMPLES = {False: "Pendulum-v1", True: "FetchReach-v4"}  # without and with a goal
+
+
+def example_env(agent: Agent) -> str:
+    """An environment that the agent fits."""
+    if agent.discrete:
+        other = "BitFlipping-v0" if agent.needs_goal else "CartPole-v1"
+    else:
+        other = "FetchReach-v4" if agent.needs_goal else "Pendulum-v1"
+    return _EXAMPLES.get(agent.name, other)
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add one training command for each agent."""
     for agent in AGENTS.values():
-        env = _EXAMPLES.get(agent.name, _OTHER_EXAMPLES[agent.needs_goal])
+        env = example_env(agent)
         example = f"pyrl {agent.name}-train {env}"
         app.command(
             f"{agent.name}-train",

@@ -46,10 +46,7 @@ def algorithm_class(name: str) -> Any:
     try:
         return get_plugin_manager().load("algorithm", bare)
     except UnknownComponentError as error:
-        if bare in zoo.ALGORITHMS:
-            return resolve_name(zoo.ALGORITHMS[bare])
-        advice = did_you_mean(bare, zoo.ALGORITHMS)
-        raise ConfigError(f"{error}{advice}") from None
+        raise ConfigError(str(error)) from None
 
 
 def choose_entry(document: Document, env_id: str) -> tuple[str, Mapping[str, Any]]:

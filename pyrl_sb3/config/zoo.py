@@ -12,11 +12,6 @@ from typing import Any
 from pyrl_sb3.config.errors import did_you_mean, short
 from pyrl_sb3.config.expressions import ExpressionError, read_expression
 
-# Classes of the algorithms that the registry does not name.
-ALGORITHMS = {
-    "dqn": "stable_baselines3:DQN",
-    "qrdqn": "sb3_contrib:QRDQN",
-}
 # Keys that are no argument of the algorithm, and the types of those that are plain values.
 RUN_KEYS: dict[str, Any] = {
     "n_timesteps": int | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import ComponentParameterError
+from pyrl_sb3.plugins.lookup import BUILTIN, Found
 from pyrl_sb3.plugins.manager import PluginManager
 from pyrl_sb3.plugins.specs import is_noise, parse_noise
 from pyrl_sb3.plugins.types import AlgorithmSpec, EnvironmentSpec, NoiseSpec, ReplayBufferSpec
@@ -97,6 +98,19 @@ def check_buffer(
         raise ComponentParameterError(message)
 
 
+def environment_id(found: Found) -> str:
+    """
+    What an environment is called where Gymnasium's are: ``acme/corridor-v0`` of a plugin,
+    ``BitFlipping-v0`` of the package itself.
+    """
+    name = found.spec.name
+    if found.plugin is None:
+        return f"{name}-v0"
+    if found.plugin.name == BUILTIN:
+        return "".join(word.capitalize() for word in name.split("-")) + "-v0"
+    return f"{found.plugin.name}/{name}-v0"
+
+
 def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpec":
     """
     The environment as a ``gymnasium.EnvSpec``, for ``gymnasium.make`` in any process.
@@ -110,7 +124,7 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
     params = manager.check_params("environment", ref, {**found.spec.kwargs, **kwargs})
     registration = import_module("gymnasium.envs.registration")
     spec: EnvSpec = registration.EnvSpec(
-        id=f"{found.name if found.plugin else found.spec.name}-v0",
+        id=environment_id(found),
         entry_point=found.spec.target,
         max_episode_steps=found.spec.max_episode_steps,
         kwargs=params,

@@ -6,6 +6,7 @@ from pyrl_sb3.plugins.hookspecs import hookimpl
 from pyrl_sb3.plugins.types import (
     AlgorithmSpec,
     CallbackSpec,
+    EnvironmentSpec,
     EnvWrapperSpec,
     FeaturesExtractorSpec,
     NoiseSpec,
@@ -125,6 +126,13 @@ def pyrl_policies() -> Iterable[PolicySpec]:
             algorithms=frozenset({title.lower()}),
             summary=f"policy for {title} that acts and trains faster than SB3's",
         )
+    for name, attribute in (("dqn", "DQN"), ("qrdqn", "QRDQN"), ("sac-discrete", "DiscreteSAC")):
+        yield PolicySpec(
+            name=name,
+            target=f"pyrl_sb3.discrete_policies:{attribute}Policy",
+            algorithms=frozenset({name}),
+            summary=f"policy of {attribute} for observations of any kind",
+        )
 
 
 @hookimpl
@@ -145,6 +153,21 @@ def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:
 
 
 @hookimpl
+def pyrl_environments() -> Iterable[EnvironmentSpec]:
+    """The environments of `pyrl_sb3.envs`."""
+    yield EnvironmentSpec(
+        name="bit-flipping",
+        target="pyrl_sb3.envs.bit_flipping:BitFlipping",
+        summary="turn a row of 30 bits into another (Andrychowicz 2017); BitFlipping-v0",
+    )
+    yield EnvironmentSpec(
+        name="grid-maze",
+        target="pyrl_sb3.envs.grid_maze:GridMaze",
+        summary="walk from one cell of a maze to another; GridMaze-v0",
+    )
+
+
+@hookimpl
 def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
     """When episodes are over for good."""
     yield EnvWrapperSpec(
@@ -161,7 +184,7 @@ def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
 
 @hookimpl
 def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
-    """The algorithms of `pyrl_sb3.algorithms`, and two of sb3-contrib."""
+    """The algorithms of `pyrl_sb3.algorithms`, and three of sb3-contrib."""
     for name, summary in (
         ("ddpg", "deep deterministic policy gradient (Lillicrap 2016)"),
         ("td3", "twin delayed DDPG (Fujimoto 2018)"),
@@ -187,3 +210,25 @@ def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
             serves=frozenset({"env"}),
             summary=summary,
         )
+    yield from _with_discrete_actions()
+
+
+def _with_discrete_actions() -> Iterable[AlgorithmSpec]:
+    for name, attribute, summary in (
+        ("dqn", "DQN", "deep Q-learning (Mnih 2015), double (van Hasselt 2016) if wanted"),
+        ("sac-discrete", "DiscreteSAC", "soft actor-critic, discrete actions (Christodoulou 2019)"),
+    ):
+        yield AlgorithmSpec(
+            name=name,
+            target=f"pyrl_sb3.algorithms:{attribute}",
+            action_kinds=frozenset({"discrete"}),
+            serves=frozenset({"env", "priority-updates", "importance-weights"}),
+            summary=summary,
+        )
+    yield AlgorithmSpec(
+        name="qrdqn",
+        target="sb3_contrib:QRDQN",
+        action_kinds=frozenset({"discrete"}),
+        serves=frozenset({"env"}),
+        summary="quantile regression DQN (Dabney 2018), sb3-contrib's",
+    )

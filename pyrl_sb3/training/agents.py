@@ -6,6 +6,8 @@ from functools import cached_property
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from pyrl_sb3.training.errors import InputError
+
 if TYPE_CHECKING:
     from stable_baselines3.common.buffers import ReplayBuffer
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -22,15 +24,25 @@ class Agent:
     name: str
     algorithm_target: str
     policy_target: str
-    # Keys of its saved models' data that together no other algorithm's have, and one of others'.
+    # Keys of its saved models' data that together no other algorithm's have, and some of others'.
     marks: frozenset[str]
-    foreign_mark: str | None = None
+    foreign_marks: frozenset[str] = frozenset()
     buffer_target: str | None = None
+    # Whether its actions are numbers of choices; otherwise they are vectors.
+    discrete: bool = False
+    heading: str | None = None
 
     def stock(self) -> "Agent":
-        """The same policy and buffer inside SB3's own algorithm."""
+        """
+        The same policy and buffer inside SB3's own algorithm.
+
+        Raises:
+            InputError: SB3 has none.
+        """
         if self.algorithm_target.startswith("sb3_contrib:"):
             return self
+        if self.algorithm_target not in _ALSO_SB3S:
+            raise InputError(f"--stock: SB3 has no {self.title}; leave it out")
         name = self.algorithm_target.rpartition(":")[2]
         return replace(self, algorithm_target=f"stable_baselines3:{name}")
 
@@ -41,7 +53,9 @@ class Agent:
 
     def made(self, data: Container[str]) -> bool:
         """Tell from the keys of a saved model's data whether it is of this algorithm."""
-        return all(mark in data for mark in self.marks) and self.foreign_mark not in data
+        return all(mark in data for mark in self.marks) and not any(
+            mark in data for mark in self.foreign_marks
+        )
 
     @property
     def registered(self) -> str:
@@ -51,8 +65,8 @@ class Agent:
     @property
     def title(self) -> str:
         """The algorithm as papers write it: `HER + SAC`."""
-        title = self.name.upper().replace("HER-", "HER + ")
-        return title.replace("CROSSQ", "CrossQ")
+        bare = self.name.removeprefix("her-")
+        return ("HER + " if self.needs_goal else "") + (self.heading or bare.upper())
 
     @property
     def needs_goal(self) -> bool:
@@ -75,6 +89,8 @@ class Agent:
         return resolve_name(self.buffer_target) if self.buffer_target else None
 
 
+_ALSO_SB3S = frozenset(f"pyrl_sb3:{name}" for name in ("DDPG", "DQN", "SAC", "TD3"))
+_OF_DISCRETE_SAC = "target_entropy_scale"
 _QUANTILES = "top_quantiles_to_drop_per_net"
 _ALGORITHMS = (
     Agent(
@@ -82,7 +98,7 @@ _ALGORITHMS = (
         algorithm_target="pyrl_sb3:SAC",
         policy_target="pyrl_sb3:SACPolicy",
         marks=frozenset({"ent_coef", "target_update_interval"}),
-        foreign_mark=_QUANTILES,
+        foreign_marks=frozenset({_QUANTILES, _OF_DISCRETE_SAC}),
     ),
     Agent(
         name="td3",
@@ -107,6 +123,31 @@ _ALGORITHMS = (
         algorithm_target="sb3_contrib:CrossQ",
         policy_target="pyrl_sb3:CrossQPolicy",
         marks=frozenset({"ent_coef", "policy_delay"}),
+        heading="CrossQ",
+    ),
+    Agent(
+        name="dqn",
+        algorithm_target="pyrl_sb3:DQN",
+        policy_target="pyrl_sb3:DQNPolicy",
+        marks=frozenset({"exploration_fraction"}),
+        foreign_marks=frozenset({"n_quantiles"}),
+        discrete=True,
+    ),
+    Agent(
+        name="qrdqn",
+        algorithm_target="sb3_contrib:QRDQN",
+        policy_target="pyrl_sb3:QRDQNPolicy",
+        marks=frozenset({"exploration_fraction", "n_quantiles"}),
+        discrete=True,
+        heading="QR-DQN",
+    ),
+    Agent(
+        name="sac-discrete",
+        algorithm_target="pyrl_sb3:DiscreteSAC",
+        policy_target="pyrl_sb3:DiscreteSACPolicy",
+        marks=frozenset({"ent_coef", _OF_DISCRETE_SAC}),
+        discrete=True,
+        heading="discrete SAC",
     ),
 )
 

@@ -20,8 +20,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.agents import Agent
+from pyrl_sb3.training.agents import AGENTS, Agent
 from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
 Env = gym.Env[Any, Any]
 
@@ -62,14 +63,17 @@ def env_spec(env_id: str) -> EnvSpec:
     except ModuleNotFoundError as error:
         raise InputError(f"environment {env_id!r}: {first_line(error)}") from error
     except gym.error.Error as error:
-        raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}") from error
+        own = plugin_spec(env_id)
+        if own is None:
+            raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}") from error
+        return own
     return spec
 
 
 def _what_instead(env_id: str) -> str:
     if env_id.startswith(_ROBOTICS_NAMES) and find_spec("gymnasium_robotics") is None:
         return ": install gymnasium-robotics with pip install 'pyrl-sb3[robotics]'"
-    return did_you_mean(env_id, newest_ids())
+    return did_you_mean(env_id, [*newest_ids(), *plugin_ids()])
 
 
 def newest_ids() -> list[str]:
@@ -114,20 +118,48 @@ def has_goal(space: spaces.Space[Any]) -> bool:
 
 def check_fit(agent: Agent, env: Env, env_id: str) -> None:
     """Raise InputError, naming what would fit, when the agent cannot act in the environment."""
-    action_space = env.action_space
-    if not isinstance(action_space, spaces.Box):
-        fitting = "DQN or QR-DQN" if isinstance(action_space, spaces.Discrete) else "PPO"
-        raise InputError(
-            f"{env_id} has {type(action_space).__name__} actions: {agent.title} needs continuous "
-            f"(Box) ones; {fitting} of stable-baselines3 and sb3-contrib fit"
-        )
-    if not np.isfinite([action_space.low, action_space.high]).all():
-        raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
+    _check_actions(agent, env, env_id)
     if agent.needs_goal and not has_goal(env.observation_space):
         raise InputError(
             f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
             f"without a goal use {agent.name.removeprefix('her-')}"
         )
+
+
+def _check_actions(agent: Agent, env: Env, env_id: str) -> None:
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        if space.start != 0:
+            raise InputError(f"{env_id} counts its actions from {space.start}: SB3 counts from 0")
+        if not agent.discrete:
+            raise InputError(
+                f"{env_id} has Discrete actions: {agent.title} needs continuous (Box) ones; "
+                f"{_fitting(env, discrete=True)} fit"
+            )
+    elif not isinstance(space, spaces.Box):
+        needs = "Discrete" if agent.discrete else "continuous (Box)"
+        raise InputError(
+            f"{env_id} has {type(space).__name__} actions: {agent.title} needs {needs} ones; "
+            "PPO and A2C of stable-baselines3 fit"
+        )
+    elif agent.discrete:
+        raise InputError(
+            f"{env_id} has continuous (Box) actions: {agent.title} needs Discrete ones; "
+            f"{_fitting(env, discrete=False)} fit"
+        )
+    elif not np.isfinite([space.low, space.high]).all():
+        raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
+
+
+def _fitting(env: Env, *, discrete: bool) -> str:
+    """The agents for such actions, with hindsight where there is a goal."""
+    goal = has_goal(env.observation_space)
+    names = [
+        agent.name
+        for agent in AGENTS.values()
+        if agent.discrete == discrete and agent.needs_goal == goal
+    ]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 class SuccessName(gym.Wrapper[Any, Any, Any, Any]):

@@ -98,7 +98,10 @@ def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
 
 
 def check_components(
-    agent: Agent, experiment: Experiment, observations: spaces.Space[Any], actions: spaces.Box
+    agent: Agent,
+    experiment: Experiment,
+    observations: spaces.Space[Any],
+    actions: spaces.Space[Any],
 ) -> None:
     """
     Check that noise and replay buffer fit the algorithm and the environment.
@@ -107,7 +110,10 @@ def check_components(
         ComponentParameterError: the buffer does not.
         InputError: the noise does not.
     """
+    if agent.discrete and (experiment.noise is not None or experiment.noise_type is not None):
+        raise InputError(f"{agent.title} explores without action noise: its actions are discrete")
     if experiment.noise is not None:
+        assert isinstance(actions, spaces.Box)
         rng = np.random.default_rng(0)
         context = NoiseContext(action_space=actions, rng=rng, total_timesteps=1)
         try:

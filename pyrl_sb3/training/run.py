@@ -111,10 +111,10 @@ def checked_experiment(agent: Agent, request: TrainingRequest) -> Experiment:
     probe = open_env(request.env_id, experiment)
     try:
         check_fit(agent, probe, request.env_id)
-        assert isinstance(probe.action_space, Box)
-        spaces = probe.observation_space, probe.action_space
-        check_components(agent, experiment, *spaces)
-        check_demonstrations(agent, experiment, *spaces, request.env_id)
+        observations, actions = probe.observation_space, probe.action_space
+        check_components(agent, experiment, observations, actions)
+        if isinstance(actions, Box):
+            check_demonstrations(agent, experiment, observations, actions, request.env_id)
         goal = has_goal(probe.observation_space)
     finally:
         probe.close()

@@ -16,7 +16,10 @@ MISTAKES = {
     "nothing like it": ("sac-train qqqqqq", "no environment 'qqqqqq'"),
     "unknown module": ("sac-train nowhere_at_all:Env-v0", "nowhere_at_all"),
     "no goal": ("her-td3-train Pendulum-v1", "Pendulum-v1 has no goal.*use td3"),
-    "discrete actions": ("sac-train CartPole-v1", "Discrete actions.*DQN or QR-DQN"),
+    "discrete actions": (
+        "sac-train CartPole-v1",
+        "Discrete actions.*dqn, qrdqn and sac-discrete fit",
+    ),
     "layers normalised twice": (
         "her-crossq-train FetchReach-v4 --set policy_kwargs.layer_norm=true",
         "policy_kwargs.layer_norm: CrossQPolicy has no such argument; did you mean batch_norm",

@@ -10,14 +10,14 @@ import pyrl_sb3
 from pyrl_sb3.cli.app import app
 
 COMMANDS = [command.name for command in app.registered_commands]
-AGENTS = ("sac", "td3", "ddpg", "tqc", "crossq")
+AGENTS = ("sac", "td3", "ddpg", "tqc", "crossq", "dqn", "qrdqn", "sac-discrete")
 HEAVY = {"torch", "stable_baselines3", "gymnasium", "numpy", "matplotlib", "rich"}
 
 
 def test_the_commands():
     agents = [prefix + name for prefix in ("", "her-") for name in AGENTS]
     expected = {f"{agent}-{verb}" for agent in agents for verb in ("train", "test")}
-    assert set(COMMANDS) == expected | {"demo", "evaluate", "list", "plot", "record"}
+    assert set(COMMANDS) == expected | {"demo", "evaluate", "list", "plot", "record", "report"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

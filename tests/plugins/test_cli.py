@@ -108,7 +108,8 @@ def test_list_components(good):
     assert "good/brown" in output
     assert re.search("^pyrl/ou  +Ornstein-Uhlenbeck", output, re.MULTILINE)
     names = [each["name"] for each in json.loads(run_list("algos", "--json"))]
-    assert names == ["pyrl/crossq", "pyrl/ddpg", "pyrl/sac", "pyrl/td3", "pyrl/tqc"]
+    known = ["crossq", "ddpg", "dqn", "qrdqn", "sac", "sac-discrete", "td3", "tqc"]
+    assert names == [f"pyrl/{name}" for name in known]
     with pytest.raises(UnknownComponentError, match="unknown kind of component 'noisy'"):
         run_list("noisy")
 

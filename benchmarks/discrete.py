@@ -1,0 +1,188 @@
+"""
+Discrete actions: hindsight on bit-flipping, and LunarLander and CartPole, from shipped configs.
+
+    python benchmarks/discrete.py [--out discrete] [--only her-dqn/BitFlipping-v0 ...] [--seeds 0 1]
+    python benchmarks/discrete.py --out discrete --plot docs/images/bit_flipping.png
+
+Each run leaves a JSON file in the folder, and is skipped where that is there; a run that was
+stopped goes on from its checkpoint. One thread. `sb3-dqn` is SB3's own DQN, policy and buffer, with
+the values of RL Zoo, which are those of the shipped dqn.yml.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3 as sb3
+import torch as th
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from pyrl_sb3.config import read_experiment
+from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL, runs_of
+from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.run import train
+from pyrl_sb3.training.trial import TrialRequest, try_out
+
+FIVE, THREE = range(5), range(3)
+CASES = {
+    "her-dqn/BitFlipping-v0": FIVE,
+    "dqn/BitFlipping-v0": FIVE,
+    "sac-discrete/CartPole-v1": THREE,
+    "qrdqn/CartPole-v1": THREE,
+    "sb3-dqn/CartPole-v1": THREE,
+    "sac-discrete/LunarLander-v3": THREE,
+    "qrdqn/LunarLander-v3": THREE,
+    "sb3-dqn/LunarLander-v3": THREE,
+}
+EPISODES, EVALUATIONS = 100, 20
+
+
+def ours(agent: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train, or go on, and try out the last and the best model."""
+    earlier = runs_of(folder, env_id) if folder.is_dir() else []
+    if earlier and CheckpointFolder(earlier[-1] / CHECKPOINTS).latest():
+        result = resume(earlier[-1])
+    else:
+        request = TrainingRequest(
+            agent=agent, env_id=env_id, seed=seed, threads=1, save=folder, eval_episodes=20
+        )
+        result = train(request)
+    if result.stopped_by:
+        raise SystemExit(128 + result.stopped_by)
+    run = result.folder
+    found = {}
+    for name, file in (("last", MODEL), ("best", BEST_MODEL)):
+        trial = TrialRequest(
+            agent=agent, env_id=env_id, path=run / file, episodes=EPISODES, seed=10_000
+        )
+        evaluation = try_out(trial)
+        found[name] = {"return": float(evaluation.returns.mean())}
+        found[name]["std"] = float(evaluation.returns.std())
+        if evaluation.success_rate is not None:
+            found[name]["success"] = evaluation.success_rate
+    return {**found, "curve": curve(run / "evaluations.npz")}
+
+
+def stock(env_id: str, seed: int, folder: Path) -> dict[str, Any]:
+    """SB3's DQN, with nothing of this package in it."""
+    experiment = read_experiment(packaged_config("dqn"), "dqn", env_id)
+    timesteps = experiment.n_timesteps
+    assert timesteps is not None
+    env, eval_env = Monitor(gym.make(env_id)), Monitor(gym.make(env_id))
+    eval_env.reset(seed=seed + 1)
+    callback = EvalCallback(
+        eval_env,
+        n_eval_episodes=20,
+        eval_freq=timesteps // EVALUATIONS,
+        best_model_save_path=str(folder),
+        log_path=str(folder),
+        verbose=0,
+    )
+    model = sb3.DQN("MlpPolicy", env, seed=seed, device="cpu", **experiment.arguments)
+    model.learn(timesteps, callback=callback)
+    found = {}
+    for name, each in (("last", model), ("best", sb3.DQN.load(folder / BEST_MODEL, eval_env))):
+        eval_env.reset(seed=10_000)
+        returns, _ = evaluate_policy(each, eval_env, EPISODES, return_episode_rewards=True)
+        found[name] = {"return": float(np.mean(returns)), "std": float(np.std(returns))}
+    return {**found, "curve": curve(folder / "evaluations.npz")}
+
+
+def curve(path: Path) -> list[tuple[int, float]]:
+    """Steps, and the success rate or mean return of the evaluation then."""
+    with np.load(path) as evaluations:
+        name = "successes" if "successes" in evaluations else "results"
+        means = evaluations[name].mean(axis=1)
+        return list(zip(evaluations["timesteps"].tolist(), means.tolist(), strict=True))
+
+
+def run_all(out: Path, cases: list[str], seeds: list[int] | None) -> None:
+    th.set_num_threads(1)
+    for case in cases:
+        agent, env_id = case.split("/")
+        for seed in seeds if seeds is not None else CASES[case]:
+            name = f"{agent}_{env_id}_{seed}"
+            file = out / f"{name}.json"
+            if file.is_file():
+                continue
+            folder = out / "runs" / name
+            found = (ours if agent in AGENTS else lambda _, *rest: stock(*rest))(
+                agent, env_id, seed, folder
+            )
+            file.write_text(json.dumps({"case": case, "seed": seed, **found}, indent=1))
+            print(f"{name}: last {found['last']}, best {found['best']}", flush=True)
+
+
+def results(out: Path) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(out.glob("*_*.json")):
+        one = json.loads(file.read_text())
+        found.setdefault(one["case"], []).append(one)
+    return found
+
+
+def table(out: Path) -> None:
+    print("| case | seeds | last model, mean of each seed | best model |\n|---|---|---|---|")
+    for case, runs in results(out).items():
+        key = "success" if "success" in runs[0]["last"] else "return"
+        each = [[run[name][key] for run in runs] for name in ("last", "best")]
+        cells = [
+            f"{statistics.mean(values):.2f} ({', '.join(f'{v:.4g}' for v in values)})"
+            for values in each
+        ]
+        print(f"| {case} | {len(runs)} | {cells[0]} | {cells[1]} |")
+
+
+def plot(out: Path, picture: Path) -> None:
+    """Bit-flipping: the mean over seeds, and each seed."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3), dpi=110, layout="constrained")
+    for case, colour, label in (
+        ("her-dqn/BitFlipping-v0", "C0", "HER + DQN"),
+        ("dqn/BitFlipping-v0", "C1", "DQN"),
+    ):
+        curves = [np.array(run["curve"]) for run in results(out).get(case, [])]
+        for each in curves:
+            axes.plot(each[:, 0], each[:, 1], color=colour, alpha=0.25, linewidth=1)
+        if curves:
+            shared = min(map(len, curves))
+            mean = np.mean([each[:shared] for each in curves], axis=0)
+            axes.plot(*mean.T, color=colour, label=f"{label}, {len(curves)} seeds")
+    axes.set(xlabel="environment steps", ylabel="success rate", ylim=(-0.03, 1.03))
+    axes.set_title("Bit-flipping, 30 bits")
+    axes.legend(loc="center right")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("discrete"))
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--plot", type=Path, help="draw bit-flipping of what is there")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.plot:
+        plot(arguments.out, arguments.plot)
+    else:
+        run_all(arguments.out, arguments.only, arguments.seeds)
+    table(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

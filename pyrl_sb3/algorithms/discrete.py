@@ -1,0 +1,45 @@
+"""What the gradient steps for discrete actions share."""
+
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from pyrl_sb3.algorithms.replay import ReplayFiles
+from pyrl_sb3.algorithms.step import GradientSteps
+
+
+class DiscreteSteps(ReplayFiles, GradientSteps):
+    """
+    Training with discrete actions for an SB3 off-policy algorithm; mixed in before it.
+
+    The backward pass is left to autograd.
+    """
+
+    def _bind(self) -> None:
+        self._obstacle = "the actions are discrete"
+        self._bound_policy = self.policy
+        self._prepare = _as_they_are
+        self._learners = ()
+
+
+def _as_they_are(observations: Any) -> Any:
+    return observations
+
+
+def descend(
+    optimizer: th.optim.Optimizer,
+    loss: th.Tensor,
+    clipped: nn.Module | None = None,
+    max_grad_norm: float | None = None,
+) -> None:
+    """
+    A step down the gradient of ``loss``.
+
+    :param clipped: a network the norm of whose gradient is at most ``max_grad_norm``
+    """
+    optimizer.zero_grad()
+    th.autograd.backward(loss)
+    if clipped is not None and max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(clipped.parameters(), max_grad_norm)
+    optimizer.step()

@@ -1,0 +1,199 @@
+"""Soft actor-critic for discrete actions."""
+
+import math
+from typing import Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+
+from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.autograd import Temperature
+from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
+from pyrl_sb3.algorithms.step import Batch, Metrics
+from pyrl_sb3.discrete_policies import DiscreteSACPolicy
+
+
+class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
+    """
+    Soft actor-critic with expectations over discrete actions in the place of samples (Christodoulou
+    2019, https://arxiv.org/abs/1910.07207), and remedies of Zhou 2022
+    (https://arxiv.org/abs/2209.10081).
+
+    Deviations: the critics are averaged unless ``average_q=False`` (Zhou 2022, the first paper has
+    their minimum); the earlier policy of the entropy penalty is one that follows the actor by
+    ``tau``, in the place of entropies kept with the transitions; log alpha is learned, as in SB3.
+
+    :param ent_coef: temperature, ``auto`` or ``auto_0.1`` to learn it (from 0.1), as in SB3's SAC
+    :param target_entropy: ``auto`` for ``target_entropy_scale`` * log(number of actions)
+    :param target_entropy_scale: 0.98 in Christodoulou 2019: almost uniform; lower values let the
+        policy decide
+    :param average_q: value actions by the mean of the critics, or by their minimum
+    :param entropy_penalty: beta, weight of the squared change of the policy's entropy; 0.5 in
+        Zhou 2022, 0 for none
+    :param q_clip: how far from the target critics Q-values are drawn, in units of the return; 0.5
+        in Zhou 2022, for rewards in [-1, 1]; None for any distance
+    :param target_update_interval: gradient steps between updates of the targets
+    :param max_grad_norm: of actor and critics; None for any
+
+    Others: see ``stable_baselines3.SAC``.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), DiscreteSACPolicy
+    )
+    policy: DiscreteSACPolicy
+
+    def __init__(
+        self,
+        policy: str | type[DiscreteSACPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        *,
+        ent_coef: str | float = "auto",
+        target_entropy: str | float = "auto",
+        target_entropy_scale: float = 0.98,
+        average_q: bool = True,
+        entropy_penalty: float = 0.0,
+        q_clip: float | None = None,
+        target_update_interval: int = 1,
+        max_grad_norm: float | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.ent_coef = ent_coef
+        self.target_entropy = target_entropy
+        self.target_entropy_scale = target_entropy_scale
+        self.average_q = average_q
+        self.entropy_penalty = entropy_penalty
+        self.q_clip = q_clip
+        self.target_update_interval = target_update_interval
+        self.max_grad_norm = max_grad_norm
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            supported_action_spaces=(spaces.Discrete,),
+            sde_support=False,
+            support_multi_env=True,
+            **kwargs,
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        assert isinstance(self.action_space, spaces.Discrete)
+        self.actor, self.critic = self.policy.actor, self.policy.critic
+        if self.target_entropy == "auto":
+            self.target_entropy = self.target_entropy_scale * math.log(self.action_space.n)
+        self.target_entropy = float(self.target_entropy)
+        self.ent_coef_optimizer: th.optim.Adam | None = None
+        start = 1.0
+        if isinstance(self.ent_coef, str):
+            kind, underscore, number = self.ent_coef.partition("_")
+            start = float(number) if underscore else 1.0
+            if kind != "auto" or not start > 0:
+                raise ValueError(f"ent_coef={self.ent_coef!r}: a number, auto, or such as auto_0.1")
+            self.log_ent_coef = th.tensor([math.log(start)], device=self.device).requires_grad_()
+            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+        else:
+            self.ent_coef_tensor = th.tensor(float(self.ent_coef), device=self.device)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self._optimizers())
+        metrics = Metrics()
+        for step in range(gradient_steps):
+            batch = self._sample(batch_size)
+            log_pi = self.actor.log_prob(batch.observations)
+            alpha = self._update_temperature(log_pi.detach(), metrics)
+
+            y = self._target(batch, alpha)
+            all_q = self.critic(batch.observations)
+            q = _of_actions(all_q, batch.actions)
+            critic_loss = self._critic_loss(batch, q, y)
+            descend(self.critic.optimizer, critic_loss, self.critic, self.max_grad_norm)
+
+            policy_value = losses.expected_soft_value(self._joined(all_q.detach()), alpha, log_pi)
+            actor_loss = self._penalty(batch, log_pi) - policy_value.mean()
+            descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
+
+            if step % self.target_update_interval == 0:
+                _track(self.critic, self.policy.critic_target, self.tau)
+                _track(self.actor, self.policy.actor_target, self.tau)
+            self._hand_back(batch, q.detach(), y)
+            metrics.add(
+                actor_loss=actor_loss.detach(),
+                critic_loss=critic_loss.detach(),
+                entropy=losses.policy_entropy(log_pi.detach()).mean(),
+            )
+        self._n_updates += gradient_steps
+        self._record(metrics)
+
+    def _joined(self, q: th.Tensor) -> th.Tensor:
+        """What the critics say together: ``(N, B, n_actions)`` to ``(B, n_actions)``."""
+        return q.mean(dim=0) if self.average_q else q.amin(dim=0)
+
+    @th.no_grad()
+    def _target(self, batch: Batch, alpha: th.Tensor) -> th.Tensor:
+        """``(B, 1)``"""
+        next_q = self._joined(self.policy.critic_target(batch.next_observations))
+        next_log_pi = self.actor.log_prob(batch.next_observations)
+        value = losses.expected_soft_value(next_q, alpha, next_log_pi)
+        return losses.td_target(batch.rewards, batch.dones, batch.gamma, value.unsqueeze(0))
+
+    def _critic_loss(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> th.Tensor:
+        if self.q_clip is None:
+            return losses.critic_loss(q, y, batch.weights, scale=0.5)
+        with th.no_grad():
+            target_q = _of_actions(self.policy.critic_target(batch.observations), batch.actions)
+        return losses.clipped_critic_loss(q, target_q, y, self.q_clip, batch.weights, scale=0.5)
+
+    def _penalty(self, batch: Batch, log_pi: th.Tensor) -> th.Tensor | float:
+        if self.entropy_penalty == 0:
+            return 0.0
+        with th.no_grad():
+            old_log_pi = self.policy.actor_target.log_prob(batch.observations)
+        return self.entropy_penalty * losses.entropy_penalty(log_pi, old_log_pi)
+
+    def _update_temperature(self, log_pi: th.Tensor, metrics: Metrics) -> th.Tensor:
+        """A step of the temperature, when it is learned; alpha before it, ``(1,)`` or a scalar."""
+        if self.ent_coef_optimizer is None:
+            metrics.add(ent_coef=self.ent_coef_tensor)
+            return self.ent_coef_tensor
+        log_alpha = self.log_ent_coef.detach()
+        alpha = log_alpha.exp()
+        # The expectation of log pi, under pi, in the place of a sample.
+        expected = -losses.policy_entropy(log_pi)
+        dlog_alpha = losses.temperature_gradient(expected, float(self.target_entropy))
+        metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
+        Temperature(self.log_ent_coef, self.ent_coef_optimizer).descend(dlog_alpha)
+        return alpha
+
+    def _optimizers(self) -> list[th.optim.Optimizer]:
+        own = [self.actor.optimizer, self.critic.optimizer]
+        return own if self.ent_coef_optimizer is None else [*own, self.ent_coef_optimizer]
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "actor", "critic"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        modules = ["policy", "actor.optimizer", "critic.optimizer"]
+        if self.ent_coef_optimizer is None:
+            return modules, ["ent_coef_tensor"]
+        return [*modules, "ent_coef_optimizer"], ["log_ent_coef"]
+
+
+def _of_actions(q: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """Of ``(N, B, n_actions)`` those of ``actions``, ``(B, 1)``: ``(N, B, 1)``."""
+    return q.gather(2, actions.long().expand(len(q), -1, -1))
+
+
+def _track(online: th.nn.Module, target: th.nn.Module, tau: float) -> None:
+    polyak_update(online.parameters(), target.parameters(), tau)
+    statistics = get_parameters_by_name(online, ["running_"])
+    polyak_update(statistics, get_parameters_by_name(target, ["running_"]), 1.0)

@@ -1,0 +1,215 @@
+"""Policies for discrete actions: SB3's DQN and QR-DQN with cheaper acting, and discrete SAC's."""
+
+from typing import Any
+
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.qrdqn import policies as qrdqn
+from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.dqn import policies as dqn
+from stable_baselines3.sac import policies as sac
+from torch import nn
+
+from pyrl_sb3.networks import default_features_extractor, lean_forward
+from pyrl_sb3.policies import LeanActing
+
+
+class LeanQPolicy(LeanActing):
+    """
+    What the policies for Q-networks here add to SB3's; mixed in before one of them.
+
+    Differences from SB3's policies:
+
+    - arguments after ``lr_schedule`` are keyword-only;
+    - the features extractor, unless given, is chosen from the observation space, so that one
+      class serves as Mlp-, Cnn- and MultiInputPolicy;
+    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self._set_up_acting(self._acting_network())
+
+    def _acting_network(self) -> Any:
+        raise NotImplementedError
+
+    def set_training_mode(self, mode: bool) -> None:
+        if not (self.training == self._acting_network().training == mode):
+            super().set_training_mode(mode)
+
+    def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return acted
+
+
+class DQNPolicy(LeanQPolicy, dqn.DQNPolicy):
+    __doc__ = LeanQPolicy.__doc__
+
+    def _acting_network(self) -> Any:
+        return self.q_net
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return lean_forward(self.q_net.q_net, features).argmax(dim=1)
+
+
+class QRDQNPolicy(LeanQPolicy, qrdqn.QRDQNPolicy):
+    __doc__ = LeanQPolicy.__doc__
+
+    def _acting_network(self) -> Any:
+        return self.quantile_net
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        quantiles = lean_forward(self.quantile_net.quantile_net, features)
+        return quantiles.view(len(features), self.n_quantiles, -1).mean(dim=1).argmax(dim=1)
+
+
+class CategoricalActor(BasePolicy):
+    """
+    The probabilities of discrete actions.
+
+    :param net_arch: hidden layers; others: see ``stable_baselines3.sac.policies.Actor``
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        net_arch: list[int],
+        features_extractor: Any,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        layers = create_mlp(features_dim, int(action_space.n), net_arch, activation_fn)
+        self.logits = nn.Sequential(*layers)
+
+    def log_prob(self, observations: PyTorchObs) -> th.Tensor:
+        """Log pi(a|s) of all actions: ``(B, n_actions)``."""
+        assert self.features_extractor is not None
+        features = self.extract_features(observations, self.features_extractor)
+        logits: th.Tensor = self.logits(features)
+        return logits.log_softmax(dim=1)
+
+    def forward(self, observations: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return draw(self.log_prob(observations), deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self(observation, deterministic)
+
+
+class DiscreteCritic(BaseModel):
+    """
+    Critics that know the values of all actions in a state.
+
+    :param n_critics: how many; others: see ``stable_baselines3.common.policies.ContinuousCritic``
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        net_arch: list[int],
+        features_extractor: Any,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        n_critics: int = 2,
+        share_features_extractor: bool = False,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        self.share_features_extractor = share_features_extractor
+        n_actions = int(action_space.n)
+        self.q_networks = nn.ModuleList(
+            nn.Sequential(*create_mlp(features_dim, n_actions, net_arch, activation_fn))
+            for _ in range(n_critics)
+        )
+
+    def forward(self, observations: PyTorchObs) -> th.Tensor:
+        """Q-values, ``(N, B, n_actions)``."""
+        assert self.features_extractor is not None
+        features = self.extract_features(observations, self.features_extractor)
+        if self.share_features_extractor:
+            features = features.detach()  # it learns from the policy's loss, as in SB3's SAC
+        return th.stack([q(features) for q in self.q_networks])
+
+
+def draw(logits: th.Tensor, deterministic: bool) -> th.Tensor:
+    """The likeliest action of each row, or one drawn: ``(B, n_actions)`` to ``(B,)``."""
+    if deterministic:
+        return logits.argmax(dim=1)
+    return logits.softmax(dim=1).multinomial(1).squeeze(1)
+
+
+class DiscreteSACPolicy(LeanActing, sac.SACPolicy):
+    """
+    Actor and critics of discrete SAC, for observations of any kind; arguments as of SB3's
+    SACPolicy, of which those of Gaussian exploration (``use_sde``, ``log_std_init``, ``use_expln``,
+    ``clip_mean``) have no meaning here. What follows ``lr_schedule`` is keyword-only.
+
+    ``actor_target`` follows the actor: the earlier policy of the entropy penalty.
+    """
+
+    actor: CategoricalActor  # type: ignore[assignment]  # SB3's is Gaussian
+    critic: DiscreteCritic  # type: ignore[assignment]  # SB3's reads actions
+    critic_target: DiscreteCritic  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)  # type: ignore[arg-type]  # it only passes it on
+        self._set_up_acting(self.actor)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.actor_target = self.make_actor()
+        self.actor_target.load_state_dict(self.actor.state_dict())
+        self.actor_target.set_training_mode(False)
+
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        keywords = self._update_features_extractor(self.net_args, features_extractor)
+        return CategoricalActor(**keywords).to(self.device)
+
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        keywords = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return DiscreteCritic(**keywords).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        # SB3's SACPolicy forgets it.
+        data.update(share_features_extractor=self.share_features_extractor)
+        return data
+
+    def set_training_mode(self, mode: bool) -> None:
+        if not (self.training == self.actor.training == self.critic.training == mode):
+            super().set_training_mode(mode)
+
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return draw(lean_forward(self.actor.logits, features), deterministic)
+
+    def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return acted

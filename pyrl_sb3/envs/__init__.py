@@ -1,0 +1,1 @@
+"""Small goal environments with discrete actions; nothing is imported until one is made."""
