@@ -81,7 +81,7 @@ def build(dist: Path) -> tuple[Path, Path]:
 
 
 def check_contents(sdist: Path, wheel: Path) -> None:
-    """The wheel has the package and nothing else, the archive whatever it is built and tested of."""
+    """The wheel has the package alone, the archive all that it is built and tested from."""
     version = re.search(r'__version__ = "(.+)"', (ROOT / "pyrl_sb3/__init__.py").read_text())
     require(version is not None and f"-{version[1]}-" in wheel.name, f"version of {wheel.name}")
     names = zipfile.ZipFile(wheel).namelist()
@@ -120,7 +120,7 @@ def check_command(python: Path, folder: Path) -> None:
     run(pyrl, *TRAIN, "--eval-freq", "0", cwd=work)
     run(pyrl, "sac-test", "Pendulum-v1", "--episodes", "1", cwd=work)
     run(pyrl, "sac-train", "--resume", "sac/Pendulum-v1_1", "--timesteps", "400", cwd=work)
-    run(pyrl, "plot", "sac/Pendulum-v1_1", cwd=work)
+    run(pyrl, "plot", "sac/Pendulum-v1_1", "--training", cwd=work)
     run(pyrl, "plugins", "doctor", cwd=work)
 
 
