@@ -2,8 +2,8 @@
 Every page is what it says: its Python runs, its commands are understood, its links lead somewhere.
 
 The Python blocks of a page run one after the other, in one namespace and an empty folder, as its
-reader would run them. A block whose first line is a comment with the name of a `.py` file is that
-file: it is written and imported. A comment above a block says what is different here:
+reader would run them. A block whose first line is a comment with the name of a `.py` or `.yml` file
+is that file: it is written, and a `.py` imported. A comment above a block says what is different here:
 `<!-- run with: 100_000 -> 60 -->` runs it with other numbers, `<!-- not run: why -->` not at all.
 """
 
@@ -28,10 +28,10 @@ PAGES = [ROOT / "README.md", *DOCS, *sorted(ROOT.glob("plugins/*/README.md"))]
 LINKED = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 
 # Blocks that are not run, by page. Everything else is.
-NOT_RUN = {"docs/configs.md": 1, "docs/goals.md": 0}
+NOT_RUN = {"docs/configs.md": 1}
 
 BLOCK = re.compile(r"^(?:<!-- (.+?) -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w/]+\.py)\n")
+FILE = re.compile(r"# ([\w/]+\.(?:py|yml))\n")
 
 
 def name_of(page: Path) -> str:
@@ -62,14 +62,15 @@ class Block:
         return code
 
 
-def blocks(page: Path, language: str = "python") -> list[Block]:
+def blocks(page: Path, *languages: str) -> list[Block]:
     found = [Block(*parts) for parts in BLOCK.findall(page.read_text())]
     for block in found:
         assert not block.mark or block.mark.startswith(("run with: ", "not run: ")), block.mark
-    return [block for block in found if block.language == language]
+    return [block for block in found if block.language in languages]
 
 
-WITH_PYTHON = [page for page in PAGES if blocks(page)]
+# The plugins' READMEs are run by the plugins' own tests.
+WITH_PYTHON = [page for page in (ROOT / "README.md", *DOCS) if blocks(page, "python")]
 
 
 @pytest.fixture
@@ -88,6 +89,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         path = tmp_path / file[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.code)
+        if path.suffix == ".yml":
+            return
         importlib.invalidate_caches()
         importlib.import_module(file[1].removesuffix(".py").replace("/", "."))
 
@@ -102,13 +105,13 @@ def test_the_python_of_a_page_runs(page: Path, reader: Any) -> None:
     with warnings.catch_warnings():
         # Importing gymnasium-robotics warns about environments nobody has asked for.
         warnings.filterwarnings("ignore", module=r"gymnasium|gymnasium_robotics")
-        for block in blocks(page):
-            if block.is_run:
+        for block in blocks(page, "python", "yaml"):
+            if block.is_run and (block.language == "python" or FILE.match(block.text)):
                 reader(block)
 
 
 def test_blocks_that_are_not_run_are_counted() -> None:
-    skipped = {name_of(page): [b for b in blocks(page) if not b.is_run] for page in PAGES}
+    skipped = {name_of(page): [b for b in blocks(page, "python") if not b.is_run] for page in PAGES}
     counted = {name: len(found) for name, found in skipped.items() if found}
     assert counted == {name: number for name, number in NOT_RUN.items() if number}
 
@@ -116,7 +119,7 @@ def test_blocks_that_are_not_run_are_counted() -> None:
 def commands(page: Path) -> list[str]:
     """The command lines of a page, from its blocks and its indented lines."""
     text = page.read_text()
-    fenced = [b for lang in ("bash", "sh", "console", "text") for b in blocks(page, lang)]
+    fenced = blocks(page, "bash", "sh", "console", "text")
     lines = [line for block in fenced for line in block.text.splitlines()]
     outside = BLOCK.sub("", text)
     lines += [line[4:] for line in outside.splitlines() if line.startswith("    ")]
@@ -155,7 +158,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_mechanism_notices(tmp_path: Path, reader: Any) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- run with: 9 -> 0 -->\n```python\n1 / 9\n```\n")
-    (block,) = blocks(page)
+    (block,) = blocks(page, "python")
     with pytest.raises(ZeroDivisionError):
         reader(block)
     with pytest.raises(AssertionError, match="nothing to replace"):
