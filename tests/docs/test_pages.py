@@ -2,9 +2,9 @@
 Every page is what it says: its Python runs, its commands are understood, its links lead somewhere.
 
 The Python blocks of a page run one after the other, in one namespace and an empty folder, as its
-reader would run them. A block whose first line is a comment with the name of a `.py` or `.yml` file
-is that file: it is written, and a `.py` imported. A comment above a block says what is different here:
-`<!-- run with: 100_000 -> 60 -->` runs it with other numbers, `<!-- not run: why -->` not at all.
+reader would run them. A block whose first line is a comment with the name of a `.py` or `.yml`
+file is that file: it is written, and a `.py` imported. A comment above a block says what is
+different here: `<!-- run with: 100_000 -> 60 -->` runs it with other numbers, `<!-- not run: why -->` not at all.
 """
 
 import importlib
@@ -136,8 +136,7 @@ COMMANDS = [(page, line) for page in PAGES for line in commands(page)]
 def test_commands_are_understood(page: Path, line: str) -> None:
     words = shlex.split(line.split("   ")[0], comments=True)[1:]
     placeholders = {"NAME": "pyrl", "KIND": "noises"}
-    words = [placeholders.get(word, word) for word in words if not word.startswith("[")]
-    words = [word.split("|")[0].rstrip("]") for word in words]
+    words = [placeholders.get(word, word).strip("[]").split("|")[0] for word in words]
     group: Any = typer.main.get_command(app)
     context = typer.Context(group)
     while words and words[0].startswith("-"):  # of the root: -p MODULE, --no-plugins
