@@ -4,7 +4,8 @@ Every page is what it says: its Python runs, its commands are understood, its li
 The Python blocks of a page run one after the other, in one namespace and an empty folder, as its
 reader would run them. A block whose first line is a comment with the name of a `.py` or `.yml`
 file is that file: it is written, and a `.py` imported. A comment above a block says what is
-different here: `<!-- run with: 100_000 -> 60 -->` runs it with other numbers, `<!-- not run: why -->` not at all.
+different here: `<!-- run with: 100_000 -> 60 -->` runs it with other numbers, and
+`<!-- not run: why -->` not at all.
 """
 
 import importlib
