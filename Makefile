@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What `make test-release` tries the package with: --constraints .ci/oldest.txt, or --latest.
+VERSIONS ?= --constraints constraints.txt
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-learning test-plugins check bench clean
+.PHONY: help demo test test-learning test-plugins test-release check docs bench clean
 help:
 	@echo "make demo           train HER+SAC on FetchReach, draw its learning curve, film the agent (about a minute of training)"
 	@echo "make test           lint, types and the test suite (some minutes)"
 	@echo "make test-learning  train until tasks are solved, several seeds (about 20 min)"
 	@echo "make test-plugins   build the wheels, install them into a new environment and use every plugin (about 5 min)"
+	@echo "make test-release   build the package, install it elsewhere, test it there without this tree (about 5 min)"
+	@echo "make docs           the documentation's site, in build/site; warnings are errors"
 	@echo "make check          lint and types only"
 	@echo "make bench          the benchmarks, against stock Stable-Baselines3"
 
@@ -40,6 +44,15 @@ test-plugins: $(READY)
 	@echo "== the plugins, from wheels, in a new environment"
 	$(BIN)/python tests/plugins/fresh_venv.py
 
+test-release: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt build twine
+	$(BIN)/python tests/release/installed.py --dist dist $(VERSIONS)
+
+docs: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@echo "== the site, in build/site"
+	$(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+
 demo: $(READY)
 	@echo "== HER+SAC on FetchReach-v4, with pyrl-sb3's policy and buffer inside stock Stable-Baselines3"
 	$(BIN)/python -m pyrl_sb3 demo
@@ -52,4 +65,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/learn.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
