@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from pyrl_sb3.buffers import DictReplayBuffer as DictReplayBuffer
     from pyrl_sb3.buffers import HerReplayBuffer as HerReplayBuffer
     from pyrl_sb3.buffers import ReplayBuffer as ReplayBuffer
-    from pyrl_sb3.policies import CrossQPolicy as CrossQPolicy
     from pyrl_sb3.discrete_policies import DiscreteSACPolicy as DiscreteSACPolicy
     from pyrl_sb3.discrete_policies import DQNPolicy as DQNPolicy
     from pyrl_sb3.discrete_policies import QRDQNPolicy as QRDQNPolicy
+    from pyrl_sb3.policies import CrossQPolicy as CrossQPolicy
     from pyrl_sb3.policies import DDPGPolicy as DDPGPolicy
     from pyrl_sb3.policies import SACPolicy as SACPolicy
     from pyrl_sb3.policies import TD3Policy as TD3Policy
