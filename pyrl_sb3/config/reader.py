@@ -281,4 +281,7 @@ class EntryReader:
 def _aliases(cls: Any) -> dict[str, Any]:
     """The names of policies; CrossQ has one of them, and a policy here that is all three."""
     mlp = cls.policy_aliases["MlpPolicy"]
-    return {**dict.fromkeys(("CnnPolicy", "MultiInputPolicy"), mlp), **cls.policy_aliases}
+    return {
+        **dict.fromkeys(("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), mlp),
+        **cls.policy_aliases,
+    }

@@ -84,7 +84,11 @@ Pendulum-v1:
         ("sac", "{learning_rate: lim_1e-3}", "no schedule 'lim'; did you mean lin?"),
         ("sac", "{learning_rate: -0.1}", "must be a number such as 0.001, or lin_0.001, not -0.1"),
         ("sac", "{learning_rate: true}", "not True"),
-        ("sac", "{policy: MlpPolcy}", "CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?"),
+        (
+            "sac",
+            "{policy: MlpPolcy}",
+            "no policy 'MlpPolcy'; SAC has MlpPolicy, CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?",
+        ),
         ("sac", "{policy: 3}", "policy: must be the name of a class, not 3"),
         ("her-sac", "{policy: MlpPolicy}", "HerReplayBuffer needs MultiInputPolicy"),
         ("her-sac", "{frame_stack: 4}", "goals that are not stacked"),

@@ -98,7 +98,7 @@ def test_two_plugins_clash_only_over_the_shared_name(pyrl_plugins):
         ("noise", "pink", "part of pyrl-colored-noise: pip install pyrl-colored-noise"),
         ("noise", "colored-noise/pink", "pip install pyrl-colored-noise"),
         ("replay-buffer", "prioritized-her", "pip install pyrl-prioritized-replay"),
-        ("sync-callback", "population", "available: none. .*pip install pyrl-population-sync"),
+        ("sync-callback", "population", "available: pyrl/best, .*pip install pyrl-population-sync"),
         ("nois", "pink", "unknown kind of component 'nois'.*Did you mean 'noise'"),
     ],
 )

@@ -39,7 +39,7 @@ MISFITS = [
     ("sac", TWO, False, "Discrete actions: SAC needs .*; dqn, qrdqn and sac-discrete fit"),
     ("her-td3", TWO, True, "Discrete .*; her-dqn, her-qrdqn and her-sac-discrete fit"),
     ("dqn", BOX, False, "continuous .*: DQN needs Discrete ones; sac, td3, ddpg, tqc and crossq"),
-    ("her-sac-discrete", BOX, True, "HER \\+ discrete SAC .*; her-sac, .* and her-tqc fit"),
+    ("her-sac-discrete", BOX, True, "HER \\+ discrete SAC .*; her-sac, .* and her-crossq fit"),
     ("qrdqn", spaces.MultiDiscrete([2, 3]), False, "MultiDiscrete .*QR-DQN needs Discrete .*PPO"),
     ("sac", spaces.MultiBinary(3), False, "MultiBinary .*PPO and A2C of stable-baselines3 fit"),
     ("dqn", spaces.Discrete(2, start=1), False, "counts its actions from 1"),
