@@ -87,7 +87,7 @@ Pendulum-v1:
         (
             "sac",
             "{policy: MlpPolcy}",
-            "no policy 'MlpPolcy'; SAC has MlpPolicy, CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?",
+            "SAC has MlpPolicy, CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?",
         ),
         ("sac", "{policy: 3}", "policy: must be the name of a class, not 3"),
         ("her-sac", "{policy: MlpPolicy}", "HerReplayBuffer needs MultiInputPolicy"),
@@ -110,7 +110,7 @@ Pendulum-v1:
         ("sac", "{_init_setup_model: false}", "has no such setting"),
         ("sac", "{action_noise: 3}", "must be a ActionNoise, not 3"),
         ("td3", "{use_sde: true}", "TD3 has no such setting"),
-        ("crossq", "{policy: MultiPolicy}", "CrossQ has CnnPolicy, MultiInputPolicy, MlpPolicy"),
+        ("crossq", "{policy: MultiPolicy}", "CrossQ has MlpPolicy, CnnPolicy, MultiInputPolicy"),
     ],
 )
 def test_a_mistake_names_the_key_and_the_remedy(
