@@ -17,13 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
-# The part of the suite that shows that everything is there and works, in some two minutes.
+# The part of the suite that shows that everything is there and works, in a minute or two. The
+# environments of gymnasium-robotics are not needed: its oldest needs a newer gymnasium than we do.
 ESSENTIAL = (
     *("algorithms/test_steps.py", "algorithms/test_saving.py", "buffers/test_store.py"),
     *("buffers/test_files.py", "buffers/test_sb3_models.py", "cli/test_help.py"),
-    *("cli/test_components.py", "config/test_experiment.py", "config/test_zoo.py"),
+    *("config/test_experiment.py", "config/test_zoo.py"),
     *("noise", "plugins/test_lookup.py", "plugins/test_kit.py", "policies"),
-    *("training/test_hyperparams.py", "training/test_untrusted.py"),
+    "training/test_untrusted.py",
 )
 
 # What a wheel must have besides modules, and what none may have.
