@@ -269,8 +269,7 @@ def policy_entropy(log_pi: th.Tensor) -> th.Tensor:
 
 def entropy_penalty(log_pi: th.Tensor, old_log_pi: th.Tensor) -> th.Tensor:
     """
-    mean_b (H(pi_old(.|s_b)) - H(pi(.|s_b)))^2 / 2 (Zhou 2022, https://arxiv.org/abs/2209.10081,
-    equation 9).
+    mean_b (H(pi_old(.|s_b)) - H(pi(.|s_b)))^2 / 2 (Zhou 2022, https://arxiv.org/abs/2209.10081).
 
     :param log_pi: ``(B, n_actions)``; :param old_log_pi: likewise, of an earlier policy
     """
@@ -290,7 +289,7 @@ def clipped_critic_loss(
     """
     Scale * sum_i mean_b w_b max((Q_i - y)^2, (Q'_i + clip(Q_i - Q'_i, -c, c) - y)^2), which no
     longer draws Q further than c away from the target critic (Zhou 2022,
-    https://arxiv.org/abs/2209.10081, equation 12).
+    https://arxiv.org/abs/2209.10081).
 
     :param q: ``(N, B, 1)``; :param target_q: likewise
     """
