@@ -32,6 +32,9 @@ class ScheduledNoise(ActionNoise):
     :param shape: The way there: ``"linear"``, ``"cosine"`` or ``"exponential"``.
     """
 
+    # Where a longer training goes on from a checkpoint, the steps are those of its new length.
+    not_restored = frozenset({"steps"})
+
     def __init__(self, noise: ActionNoise, steps: int, end: float, shape: str = "linear") -> None:
         super().__init__()
         if shape not in SHAPES:
@@ -86,7 +89,8 @@ def scheduled(
     """
     Scaled noise for one environment; as in `ScheduledNoise`.
 
-    :param over: The share of the training after which the end is reached.
+    :param over: The share of the training after which the end is reached. A run that is resumed
+        with another length follows that one, as SB3's schedules do.
     :param steps: In place of that, after how many steps of the environment.
     :raises ValueError: neither `steps` nor the length of the training is known.
     """

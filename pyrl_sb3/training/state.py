@@ -154,10 +154,17 @@ def restore(tree: Tree, old: Any) -> Any:
 
 
 def restore_attributes(attributes: Mapping[str, Tree], owner: Any) -> None:
-    """Put captured attributes into an object; raises what `restore` raises."""
+    """
+    Put captured attributes into an object; raises what `restore` raises.
+
+    Those that its class names in `not_restored` stay as the object was built with.
+    """
     if not hasattr(owner, "__dict__"):
         raise StateError(f"{type(owner).__name__} is not what was captured")
+    built = getattr(type(owner), "not_restored", ())
     for name, tree in attributes.items():
+        if name in built:
+            continue
         vars(owner)[name] = restore(tree, vars(owner).get(name))
 
 

@@ -127,6 +127,43 @@ def test_a_finished_run_says_so_and_can_be_longer(pyrl, run):
     assert "all of its 120 steps" in pyrl("td3-train", "--resume", run).out
 
 
+class Watch(BaseCallback):
+    """Notes what the noise and the learning rate are at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def _on_step(self):
+        rate = self.model.lr_schedule(self.model._current_progress_remaining)
+        self.seen[self.num_timesteps] = (self.model.action_noise.factor, rate)
+        return True
+
+
+def test_schedules_of_a_longer_run_follow_its_new_length(folder):
+    request = TrainingRequest(
+        agent="td3",
+        env_id="Pendulum-v1",
+        timesteps=40,
+        seed=1,
+        eval_freq=0,
+        threads=1,
+        overrides=(*SMALL, "noise=normal_0.4..0.0", "learning_rate=lin_0.1"),
+        folder=folder / "run",
+    )
+    first, second = Watch(), Watch()
+    train(request, [first])
+    resume(folder / "run", timesteps=80, callbacks=[second])
+    # The first 10 steps, of the warm-up, draw no noise.
+    factors = {step: factor for step, (factor, _) in {**first.seen, **second.seen}.items()}
+    assert factors[20] == pytest.approx(1 - 10 / 40)
+    assert factors[40] == pytest.approx(1 - 30 / 40)
+    assert factors[41] == pytest.approx(1 - 31 / 80)
+    assert factors[80] == pytest.approx(1 - 70 / 80)
+    rates = {step: rate for step, (_, rate) in second.seen.items()}
+    assert rates[60] == pytest.approx(0.1 * (1 - 59 / 80))  # of the step before: as in SB3
+
+
 def test_the_whole_line_may_be_said_again(pyrl, run):
     line = ("td3-train", "Pendulum-v1", "--seed", 1, "--eval-freq", 20, "--save-freq", 30)
     assert pyrl(*line, "--resume", run, "--threads", "auto").code == 0

@@ -10,6 +10,7 @@ import torch as th
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 
 from pyrl_sb3.noise.action import OrnsteinUhlenbeckNoise
+from pyrl_sb3.noise.scheduled import ScheduledNoise
 from pyrl_sb3.noise.several import PerEnvNoise
 from pyrl_sb3.training.state import (
     StateError,
@@ -126,3 +127,17 @@ def test_another_build_is_refused():
         restore_attributes({"a": {"what": 1}}, Owner())
     with pytest.raises(StateError, match="type has no state"):
         capture(int)
+
+
+def test_scheduled_noise_keeps_the_steps_it_was_built_with():
+    def scheduled(steps):
+        rngs = np.random.default_rng(1).spawn(2)
+        noises = [OrnsteinUhlenbeckNoise((1,), 0.2, 0.15, rng) for rng in rngs]
+        return PerEnvNoise([ScheduledNoise(noise, steps, 0.0) for noise in noises])
+
+    old, new = scheduled(100), scheduled(200)
+    for _ in range(50):
+        old()
+    restore(capture(old, (object,)), new)
+    assert [noise.factor for noise in old.noises] == [0.5, 0.5]
+    assert [noise.factor for noise in new.noises] == [0.75, 0.75]
