@@ -127,7 +127,11 @@ def show(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what is wrong with the installed plugins; the exit code is 1 if anything is."""
+    """
+    Say what is wrong with the installed plugins; the exit code is 1 if anything is.
+
+    Examples: pyrl plugins doctor   |   pyrl plugins doctor --json
+    """
     manager = _scanned()
     shadowed = shadowed_names(manager)
     if as_json:
@@ -152,7 +156,11 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def check(name: Annotated[str, typer.Argument(help="A plugin.")], as_json: Json = False) -> None:
-    """Import all that a plugin names and run the test kit on it; the exit code is 1 on failure."""
+    """
+    Import all that a plugin names and run the test kit on it; the exit code is 1 on failure.
+
+    Examples: pyrl plugins check colored-noise   |   pyrl plugins check colored-noise --json
+    """
     manager = _scanned()
     if name not in manager.plugins:
         _raise_unknown(manager, name)

@@ -27,6 +27,15 @@ def test_help_has_an_example(pyrl, command):
     assert f"pyrl {command}" in outcome.out.partition("Example")[2]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [f"plugins {name}" for name in ("list", "show", "check", "doctor")] + ["demos record"],
+)
+def test_help_of_a_group_has_examples(pyrl, command):
+    outcome = pyrl(*command.split(), "--help")
+    assert f"pyrl {command}" in outcome.out.partition("Example")[2]
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import json, sys\n"

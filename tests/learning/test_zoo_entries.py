@@ -8,7 +8,6 @@ import yaml
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.config import ConfigError, read_experiment
-from pyrl_sb3.config.reader import algorithm_class
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import newest_ids, register_installed, vector_env
 from pyrl_sb3.training.models import build_model
@@ -53,12 +52,7 @@ def test_an_entry_of_the_zoo_starts(algorithm, entry, env_id, tmp_path):
     if experiment.normalize is not None:
         normalize = partial(VecNormalize, **experiment.normalize)
     env = vector_env(env_id, experiment.n_envs, 0, experiment, normalize=normalize)
-    if algorithm in AGENTS:
-        model = build_model(
-            AGENTS[algorithm], env, experiment, timesteps=STEPS, seed=0, device="cpu"
-        )
-    else:  # DQN and QR-DQN have configs here, and no commands
-        model = algorithm_class(algorithm)(env=env, seed=0, **experiment.model_arguments(1))
+    model = build_model(AGENTS[algorithm], env, experiment, timesteps=STEPS, seed=0, device="cpu")
     model.learn(STEPS)
     assert model.num_timesteps >= STEPS
     if model.train_freq.unit.value == "step" and model.train_freq.frequency <= 64:
