@@ -39,14 +39,12 @@ def _evaluate(
     verbose: options.Verbose = False,
 ) -> None:
     from pyrl_sb3.training.recorded import runs_within, trial_of_run
-    from pyrl_sb3.training.trial import TrialRequest, try_out
+    from pyrl_sb3.training.trial import try_out
 
     console = options.console_for_log(stderr=as_json)
-    wanted = TrialRequest(
-        agent="", env_id="", episodes=episodes, seed=seed, device=device, trust=trust
-    )
+    wanted = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
     each = [one for run in runs for one in ([run] if run.is_file() else runs_within(run))]
-    requests = [trial_of_run(run, wanted, best=best) for run in each]
+    requests = [trial_of_run(run, best=best, **wanted) for run in each]
     found = []
     for request in requests:
         evaluation = try_out(request)

@@ -37,19 +37,18 @@ def _record(
     from pyrl_sb3.report.video import NoPictureError, check_film, film, prepare_offscreen
     from pyrl_sb3.training.errors import InputError
     from pyrl_sb3.training.recorded import trial_of_run
-    from pyrl_sb3.training.trial import TrialRequest, open_trial
+    from pyrl_sb3.training.trial import open_trial
 
     console = options.console_for_log()
-    wanted = TrialRequest(
-        agent="",
-        env_id="",
+    request = trial_of_run(
+        run,
+        best=best,
         episodes=episodes,
         seed=seed,
         device=device,
         trust=trust,
         render_mode="rgb_array",
     )
-    request = trial_of_run(run, wanted, best=best)
     assert request.path is not None
     out = out or request.path.with_name(_FILM)
     check_film(out, "--out", kinds=(".gif", ".mp4"))

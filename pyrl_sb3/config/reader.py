@@ -256,9 +256,19 @@ class EntryReader:
         keywords = values.get("policy_kwargs") or {}
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
-        policy = values["policy"]
-        policy = _aliases(self.cls).get(policy, policy) if isinstance(policy, str) else policy
-        self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
+        if keywords:
+            policy = self._trained(values["policy"])
+            self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
+
+    def _trained(self, policy: Any) -> Any:
+        """The class of a policy; for the algorithm's names, the one of ours that is trained."""
+        if not isinstance(policy, str):
+            return policy
+        ours = f"pyrl/{self.algorithm.removeprefix('her-')}"
+        try:
+            return get_plugin_manager().load("policy", ours)
+        except UnknownComponentError:
+            return _aliases(self.cls)[policy]
 
     def _policy_class(self, key: str, value: Any) -> Any:
         try:

@@ -106,15 +106,13 @@ def read_components(path: str | os.PathLike[str]) -> list[Record]:
     """
     The components a saved model names.
 
-    :raises PluginError: when it names none, or is no saved model.
+    :raises PluginError: when it names none, or is damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records: list[Record] = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError) as error:
+    records = _checked_records(path)
+    if not records:
         raise PluginError(
             f"{path} does not name its components; load it with the class it was saved from"
-        ) from error
+        )
     return records
 
 

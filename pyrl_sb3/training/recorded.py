@@ -1,7 +1,7 @@
 """Runs by their folders: which algorithm and environment a saved model belongs to."""
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import AGENTS
@@ -12,14 +12,14 @@ from pyrl_sb3.training.seeds import group_seeds, is_group
 from pyrl_sb3.training.trial import TrialRequest
 
 
-def trial_of_run(run: Path, wanted: TrialRequest, *, best: bool = False) -> TrialRequest:
+def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialRequest:
     """
     Return what is wanted, with algorithm, environment and model of a run.
 
     Args:
         run: its folder, or a model in it.
-        wanted: all but `agent`, `env_id` and `path`.
         best: take the best model of the evaluations in the place of the last one.
+        wanted: attributes of `TrialRequest`, but for `agent`, `env_id` and `path`.
 
     Raises:
         InputError: no run, or none that has a model.
@@ -35,7 +35,7 @@ def trial_of_run(run: Path, wanted: TrialRequest, *, best: bool = False) -> Tria
     if not model.is_file():
         there = " and ".join(name for name in (MODEL, BEST_MODEL) if (folder / name).is_file())
         raise InputError(f"no {model.name} in {folder}" + (f"; there is {there}" if there else ""))
-    return dataclasses.replace(wanted, agent=request.agent, env_id=request.env_id, path=model)
+    return TrialRequest(agent=request.agent, env_id=request.env_id, path=model, **wanted)
 
 
 def check_run(folder: Path) -> None:

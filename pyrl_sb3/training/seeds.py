@@ -141,9 +141,12 @@ def read_group(folder: Path) -> SeedGroup:
     try:
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
         sync = facts.pop("sync")
+        seeds = tuple(int(seed) for seed in facts.pop("seeds"))
+        if not seeds:
+            raise ValueError("no seeds")
         return SeedGroup(
             folder=folder,
-            seeds=tuple(int(seed) for seed in facts.pop("seeds")),
+            seeds=seeds,
             request=request_from(facts.pop("request")),
             engine=str(facts.pop("engine")),
             sync=None if sync is None else str(sync),
@@ -151,7 +154,7 @@ def read_group(folder: Path) -> SeedGroup:
             jobs=int(facts.pop("jobs", 1)),
             extra={key: value for key, value in facts.items() if key != "command"},
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a group's: {first_line(error)}") from error
 
 

@@ -22,7 +22,7 @@ MISTAKES = {
     ),
     "layers normalised twice": (
         "her-crossq-train FetchReach-v4 --set policy_kwargs.layer_norm=true",
-        "policy_kwargs.layer_norm: CrossQPolicy has no such argument; did you mean batch_norm",
+        "layer_norm=True: CrossQ's layers are normalised by batch renormalisation already",
     ),
     "no steps": ("sac-train Pendulum-v1 --timesteps 0", "--timesteps 0: must be at least 1"),
     "negative steps": ("sac-train Pendulum-v1 --timesteps -5", "--timesteps -5: must be at least"),

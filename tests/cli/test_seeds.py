@@ -95,3 +95,43 @@ def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     assert "SIGINT: stopped" in out
     assert list((folder / "runs/Pendulum-v1_1/seed_0/checkpoints").glob("step_*"))
     assert not (folder / "runs/Pendulum-v1_1/seed_1").exists()
+
+
+_RUN = """
+request: {agent: td3, env_id: Pendulum-v1, timesteps: 9}
+resumed: []
+components: []
+versions: {}
+"""
+_GROUP = "seeds: [0]\nengine: processes\nsync: null\ncouples_seeds: false\n"
+DAMAGED = {
+    "not YAML": "seeds: [0, 1\nengine: {",
+    "binary": "\x00\x01",
+    "a list": "- 1\n- 2\n",
+    "empty": "",
+    "without a request": _GROUP,
+    "seeds that are no numbers": _GROUP.replace("[0]", "[a]") + "request: {}\n",
+    "a seed for seeds": _GROUP.replace("[0]", "0") + "request: {}\n",
+    "no seeds": _GROUP.replace("[0]", "[]") + "request: {agent: td3, env_id: Pendulum-v1}\n",
+    "an unknown key": _GROUP + "request: {agent: td3, env_id: Pendulum-v1, gama: 1}\n",
+    "a request of text": _GROUP + "request: td3\n",
+    "a Python tag": "!!python/object/apply:os.mkdir [executed]",
+    "nested too deeply": "[" * 3000,
+}
+
+
+@pytest.mark.parametrize("line", ["td3-train --resume group", "report group"])
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_group_gets_one_line(pyrl, folder, content, line):
+    (folder / "group/seed_0").mkdir(parents=True)
+    (folder / "group/seed_0/run.yml").write_text(_RUN)
+    (folder / "group/seeds.yml").write_text(content)
+    before = set(folder.rglob("*"))
+    outcome = pyrl(*line.split())
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("pyrl: group/seeds.yml cannot be read as a group's: ")
+    assert set(folder.rglob("*")) == before
+    # Curves are drawn from the runs; what the group says is of no use there.
+    plot = pyrl("plot", "group").err
+    assert plot.count("\n") == 1
+    assert plot.startswith("pyrl: group/seed_0")

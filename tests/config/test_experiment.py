@@ -208,6 +208,20 @@ def test_wrong_overrides(override: str, expected: str, tmp_path: Path) -> None:
     assert line.startswith(expected)
 
 
+@pytest.mark.parametrize("algorithm", ["tqc", "her-tqc", "sac", "td3"])
+def test_policy_kwargs_are_those_of_the_policy_that_is_trained(
+    algorithm: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "my.yml"
+    path.write_text("default: {}")
+    given = ["policy_kwargs.layer_norm=true"]
+    experiment = read_experiment(path, algorithm, "Pendulum-v1", overrides=given)
+    assert experiment.arguments["policy_kwargs"] == {"layer_norm": True}
+    theirs = [*given, "policy=sb3_contrib.tqc.policies.TQCPolicy"]
+    with pytest.raises(ConfigError, match="TQCPolicy has no such argument"):
+        read_experiment(path, algorithm, "Pendulum-v1", overrides=theirs)
+
+
 def test_names_of_the_registry(tmp_path: Path) -> None:
     text = "default: {noise: ou_0.3, replay_buffer_class: her, callback: [stop-at-episodes: "
     experiment = read(tmp_path, text + "{max_episodes: 2}]}")

@@ -190,5 +190,5 @@ def test_models_without_names_are_refused(tmp_path):
     with pytest.raises(PluginError, match="does not name its components"):
         load(tmp_path / "plain.zip")
     (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(PluginError, match="does not name its components"):
+    with pytest.raises(PluginError, match=r"is damaged: pyrl_components\.json"):
         load(tmp_path / "text.zip")
