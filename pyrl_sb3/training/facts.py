@@ -151,7 +151,9 @@ def read_facts(folder: Path) -> Facts:
         request = request_from(facts["request"])
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
         return Facts(request, int(totals[-1]), list(facts["components"]), dict(facts["versions"]))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {first_line(error)}") from error
 
 

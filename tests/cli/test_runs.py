@@ -96,19 +96,21 @@ MISTAKES = {
     "record empty --best": "no best_model.zip in empty; there is model.zip",
     "evaluate odd": "odd/run.yml: no algorithm 'sacc'; did you mean sac?",
     "evaluate broken": "broken/run.yml cannot be read as a run's",
+    "evaluate deep": "deep/run.yml cannot be read as a run's",
     "plot damaged": "damaged/evaluations.npz is no file of arrays, or a truncated one",
 }
 
 
 @pytest.mark.parametrize("line", MISTAKES)
 def test_mistakes(pyrl, runs, line):
-    for name in ("empty", "odd", "broken", "damaged"):
+    for name in ("empty", "odd", "broken", "deep", "damaged"):
         shutil.copytree(runs / "sac/Pendulum-v1_1", runs / name)
     (runs / "nothing").mkdir()
     (runs / "empty/best_model.zip").unlink()
     facts = runs / "odd/run.yml"
     facts.write_text(facts.read_text().replace("agent: sac", "agent: sacc"))
     (runs / "broken/run.yml").write_text("request: [1]")
+    (runs / "deep/run.yml").write_text("request: " + 3000 * "[")
     (runs / "damaged/evaluations.npz").write_bytes(b"junk")
     before = sorted(runs.rglob("*"))
     outcome = pyrl(*line.split())
