@@ -15,7 +15,7 @@ from pyrl_sb3.training.engines import Engine, Job, LocalProcesses
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import TrainingRequest, require_at_least
-from pyrl_sb3.training.resume import CHANGEABLE
+from pyrl_sb3.training.resume import CHANGEABLE, refuse_differences
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
@@ -63,7 +63,7 @@ def go_on_with_seeds(folder: Path, given: Mapping[str, Any], jobs: int | None) -
         InputError: the group cannot be read, or an option differs from what it was begun with.
     """
     group = groups.read_group(folder)
-    _refuse_changes(group, given)
+    refuse_differences(folder, group.request, given)
     require_at_least(1, "jobs", jobs)
     engine = LocalProcesses()
     timesteps = given.get("timesteps")
@@ -78,19 +78,6 @@ def go_on_with_seeds(folder: Path, given: Mapping[str, Any], jobs: int | None) -
     )
     groups.write_group(group)
     return _run(group, {seed: _going_on(group, seed, changes) for seed in left}, engine)
-
-
-def _refuse_changes(group: SeedGroup, given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        there = getattr(group.request, name)
-        if name not in CHANGEABLE and value != there:
-            option = {"agent": "the command", "env_id": "ENV", "overrides": "--set"}.get(
-                name, f"--{name.replace('_', '-')}"
-            )
-            raise InputError(
-                f"{option} {value}: {group.folder} was begun with {there}, and --resume takes that "
-                "from there; leave it out"
-            )
 
 
 def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:

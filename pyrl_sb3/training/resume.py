@@ -160,7 +160,11 @@ def refuse_changes(folder: Path, given: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming one that differs.
     """
-    request = read_facts(find_run(folder)).request
+    refuse_differences(folder, read_facts(find_run(folder)).request, given)
+
+
+def refuse_differences(folder: Path, request: TrainingRequest, given: Mapping[str, Any]) -> None:
+    """Raise InputError where an option is not as in `request`, by which `folder` was begun."""
     if request.agent != given["agent"]:
         raise InputError(f"{folder} is a run of {request.agent}-train, not {given['agent']}-train")
     given = {**given, "env_id": env_spec(given.get("env_id", request.env_id)).id}
