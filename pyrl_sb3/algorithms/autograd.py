@@ -21,8 +21,12 @@ def preparation(policy: Any) -> Callable[[Any], Any]:
     return lambda observations: observations
 
 
-def _track(online: nn.Module, target: nn.Module, tau: float) -> None:
-    polyak_update(online.parameters(), target.parameters(), tau)
+def track(online: nn.Module, target: nn.Module, tau: float) -> None:
+    """Polyak averaging, all parameters at once: theta' = (1 - tau) theta' + tau theta."""
+    with th.no_grad():
+        th._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
+    if next(online.buffers(), None) is None:  # to look for names takes longer than to average
+        return
     # Statistics of batch normalisation are copied, https://github.com/DLR-RM/stable-baselines3/issues/996
     statistics = get_parameters_by_name(online, ["running_"])
     polyak_update(statistics, get_parameters_by_name(target, ["running_"]), 1.0)
@@ -62,7 +66,7 @@ class Critics:
         return th.autograd.grad(self._q, self._actions, dq)[0]
 
     def track(self, tau: float) -> None:
-        _track(self._online, self._target, tau)
+        track(self._online, self._target, tau)
 
     def attached(self) -> bool:
         return True
@@ -108,7 +112,7 @@ class DeterministicActor:
         _step(self.optimizer, self._actions, da)
 
     def track(self, tau: float) -> None:
-        _track(self._online, self._target, tau)
+        track(self._online, self._target, tau)
 
     def attached(self) -> bool:
         return True

@@ -8,10 +8,9 @@ from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
 from pyrl_sb3 import losses
-from pyrl_sb3.algorithms.autograd import Temperature
+from pyrl_sb3.algorithms.autograd import Temperature, track
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.discrete_policies import DiscreteSACPolicy
@@ -123,8 +122,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
 
             if step % self.target_update_interval == 0:
-                _track(self.critic, self.policy.critic_target, self.tau)
-                _track(self.actor, self.policy.actor_target, self.tau)
+                track(self.critic, self.policy.critic_target, self.tau)
+                track(self.actor, self.policy.actor_target, self.tau)
             self._hand_back(batch, q.detach(), y)
             metrics.add(
                 actor_loss=actor_loss.detach(),
@@ -191,9 +190,3 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
 def _of_actions(q: th.Tensor, actions: th.Tensor) -> th.Tensor:
     """Of ``(N, B, n_actions)`` those of ``actions``, ``(B, 1)``: ``(N, B, 1)``."""
     return q.gather(2, actions.long().expand(len(q), -1, -1))
-
-
-def _track(online: th.nn.Module, target: th.nn.Module, tau: float) -> None:
-    polyak_update(online.parameters(), target.parameters(), tau)
-    statistics = get_parameters_by_name(online, ["running_"])
-    polyak_update(statistics, get_parameters_by_name(target, ["running_"]), 1.0)
