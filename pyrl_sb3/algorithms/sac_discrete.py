@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from pyrl_sb3 import losses
-from pyrl_sb3.algorithms.autograd import Temperature, track
+from pyrl_sb3.algorithms.autograd import Follower, Temperature
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.discrete_policies import DiscreteSACPolicy
@@ -102,7 +102,16 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         else:
             self.ent_coef_tensor = th.tensor(float(self.ent_coef), device=self.device)
 
+    def _bind(self) -> None:
+        super()._bind()
+        policy = self.policy
+        self._followers = (
+            Follower(policy.critic, policy.critic_target),
+            Follower(policy.actor, policy.actor_target),
+        )
+
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        self._ensure_bound()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self._optimizers())
         metrics = Metrics()
@@ -122,8 +131,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
 
             if step % self.target_update_interval == 0:
-                track(self.critic, self.policy.critic_target, self.tau)
-                track(self.actor, self.policy.actor_target, self.tau)
+                for follower in self._followers:
+                    follower.track(self.tau)
             self._hand_back(batch, q.detach(), y)
             metrics.add(
                 actor_loss=actor_loss.detach(),
@@ -178,7 +187,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         return own if self.ent_coef_optimizer is None else [*own, self.ent_coef_optimizer]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic"]
+        return [*super()._excluded_save_params(), "actor", "critic", "_followers"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules = ["policy", "actor.optimizer", "critic.optimizer"]
