@@ -30,6 +30,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
     :param target_entropy: ``auto`` for ``target_entropy_scale`` * log(number of actions)
     :param target_entropy_scale: 0.98 in Christodoulou 2019: almost uniform; lower values let the
         policy decide
+    :param final_entropy_share: what is left of the target entropy at the end of the training, to
+        where it falls linearly; with less than 1 the policy explores before it decides
     :param average_q: value actions by the mean of the critics, or by their minimum
     :param entropy_penalty: beta, weight of the squared change of the policy's entropy; 0.5 in
         Zhou 2022, 0 for none
@@ -55,6 +57,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         ent_coef: str | float = "auto",
         target_entropy: str | float = "auto",
         target_entropy_scale: float = 0.98,
+        final_entropy_share: float = 1.0,
         average_q: bool = True,
         entropy_penalty: float = 0.0,
         q_clip: float | None = None,
@@ -66,6 +69,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
         self.target_entropy_scale = target_entropy_scale
+        self.final_entropy_share = final_entropy_share
         self.average_q = average_q
         self.entropy_penalty = entropy_penalty
         self.q_clip = q_clip
@@ -177,10 +181,15 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         alpha = log_alpha.exp()
         # The expectation of log pi, under pi, in the place of a sample.
         expected = -losses.policy_entropy(log_pi)
-        dlog_alpha = losses.temperature_gradient(expected, float(self.target_entropy))
+        dlog_alpha = losses.temperature_gradient(expected, self._wanted_entropy())
         metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
         Temperature(self.log_ent_coef, self.ent_coef_optimizer).descend(dlog_alpha)
         return alpha
+
+    def _wanted_entropy(self) -> float:
+        """The target entropy now."""
+        left = 1 - (1 - self.final_entropy_share) * (1 - self._current_progress_remaining)
+        return float(self.target_entropy) * left
 
     def _optimizers(self) -> list[th.optim.Optimizer]:
         own = [self.actor.optimizer, self.critic.optimizer]
