@@ -3,7 +3,7 @@ Tasks from the shipped configs until they are solved: steps and seconds, seed by
 
     python benchmarks/solve.py sac/Pendulum-v1 --seeds 10
     python benchmarks/solve.py sac/Pendulum-v1 --seeds 3 --stock
-    python benchmarks/solve.py sac/Pendulum-v1 --seeds 3 --label wide --set policy_kwargs.net_arch=[256,256]
+    python benchmarks/solve.py sac/Pendulum-v1 --seeds 3 --label slow --set learning_rate=0.001
     python benchmarks/solve.py --table
 
 A run ends when the threshold holds over the evaluation episodes of its task, which begin alike each
@@ -29,7 +29,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from pyrl_sb3.config import Experiment, read_experiment
-from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.evaluation import evaluate

@@ -4,7 +4,7 @@ What `benchmarks/solve.py` found, as tables and pictures.
 Each file in docs/results is a seed: its task, the `label` of its settings (`shipped`; `stock` for
 SB3 with the RL Zoo's entry; otherwise a variant, with what was `set`), whether it was solved, the
 score of the solving agent in episodes that begin elsewhere, and a row for each evaluation: steps,
-score, and the seconds of each of `PARTS` so far, first by the wall's clock, then by the processor's.
+score, and the seconds of each of `PARTS` so far, by the clock on the wall, then of the processor.
 """
 
 import json
@@ -94,8 +94,10 @@ def shares(runs: Sequence[Run]) -> str:
 def mean_score(runs: Sequence[Run]) -> str:
     """Of the agents that solved the task, in other episodes."""
     found = [run["on_other_starts"] for run in runs if run["solved"]]
-    return f"{np.mean(found):.1f}" if found and abs(found[0]) > 1 else (
-        f"{np.mean(found):.2f}" if found else "-"
+    return (
+        f"{np.mean(found):.1f}"
+        if found and abs(found[0]) > 1
+        else (f"{np.mean(found):.2f}" if found else "-")
     )
 
 
@@ -117,22 +119,24 @@ def solved_table(groups: Groups) -> str:
 
 
 def unsolved_table(groups: Groups) -> str:
-    lines = ["| task | settings | seed | steps reached | last score | best score |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = ["| task | seed | steps reached | last score | best score |", "|---|---|---|---|---|"]
     for (task, label), runs in groups.items():
         for run in runs:
-            if run["solved"]:
+            if run["solved"] or label != "shipped":
                 continue
             best = max(row[SCORE] for row in run["curve"])
             last = run["curve"][-1]
-            cells = [task, label, run["seed"], f"{last[STEPS]:,}", number(last[SCORE])]
+            cells = [task, run["seed"], f"{last[STEPS]:,}", number(last[SCORE])]
             lines.append(f"| {' | '.join(map(str, cells))} | {number(best)} |")
     return "\n".join(lines)
 
 
 def compared_table(groups: Groups) -> str:
     """Variants of settings, task by task."""
-    lines = ["| task | settings | seeds solved | steps | processor seconds |", "|---|---|---|---|---|"]
+    lines = [
+        "| task | settings | seeds solved | steps | processor seconds |",
+        "|---|---|---|---|---|",
+    ]
     for (task, label), runs in groups.items():
         if all(other != task or name == label for other, name in groups):
             continue
@@ -185,7 +189,7 @@ def write_tables(folder: Path = RESULTS) -> None:
 
 
 def plot(groups: Groups, task: str, picture: Path) -> None:
-    """Score against steps and against processor seconds: the IQM over seeds and its 95% interval."""
+    """Score against steps and processor seconds: the IQM over seeds and its 95% interval."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -197,7 +201,12 @@ def plot(groups: Groups, task: str, picture: Path) -> None:
         runs = compared.get(label, [])
         for axis, unit in zip(axes, (steps_of, seconds_of), strict=True):
             if runs:
-                _draw(axis, runs, unit, f"{'SB3, RL Zoo' if label == 'stock' else 'ours'}, {len(runs)} seeds")
+                _draw(
+                    axis,
+                    runs,
+                    unit,
+                    f"{'SB3, RL Zoo' if label == 'stock' else 'ours'}, {len(runs)} seeds",
+                )
     axes[0].set(xlabel="environment steps", ylabel="score", title=task)
     axes[1].set(xlabel="processor seconds of training")
     axes[1].legend(loc="lower right")
@@ -215,7 +224,9 @@ def seconds_of(row: Sequence[float]) -> float:
 
 def _draw(axis: Any, runs: Sequence[Run], unit: Callable[[Any], float], label: str) -> None:
     """A run that is over keeps its last score."""
-    curves = [([unit(row) for row in run["curve"]], [row[SCORE] for row in run["curve"]]) for run in runs]
+    curves = [
+        ([unit(row) for row in run["curve"]], [row[SCORE] for row in run["curve"]]) for run in runs
+    ]
     at = np.linspace(max(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), 200)
     values = np.array([np.interp(at, x, y) for x, y in curves])  # (runs, points)
 
