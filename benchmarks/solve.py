@@ -16,22 +16,20 @@ docs/results.md and README.md from the files (`benchmarks/solved.py`).
 import argparse
 import contextlib
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import stable_baselines3 as sb3
 import torch as th
-from solved import PARTS, RESULTS, write_tables
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
+from solved import RESULTS, plot, read_results, write_tables
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from until_solved import STARTS, Task, UntilSolved
 
 from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec, vector_env
-from pyrl_sb3.training.evaluation import evaluate
 from pyrl_sb3.training.folders import CHECKPOINTS, runs_of
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.request import TrainingRequest
@@ -39,27 +37,6 @@ from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
 
 ZOO = Path(__file__).parents[1] / "tests" / "config" / "zoo"
-STARTS, OTHER_STARTS = 10_000, 20_000  # seeds of the environments that evaluate
-
-
-@dataclass(frozen=True)
-class Task:
-    """
-    When a task is solved, and how often that is looked at.
-
-    `quick` episodes are run every `every` steps; all `episodes` where their mean is within `slack`
-    of the threshold.
-    """
-
-    threshold: float
-    limit: int
-    every: int
-    episodes: int = 100
-    quick: int = 20
-    slack: float = 10.0
-    success: bool = False
-    save_freq: int = 0
-    zoo: str | None = None  # the zoo's entry, where it is called otherwise there
 
 
 PENDULUM = Task(-155, 20_000, 500, episodes=200, quick=50, slack=15)
@@ -86,93 +63,8 @@ TASKS = {
 }
 
 
-class Clock:
-    """Seconds of each of `PARTS`, by the clock on the wall and then by the processor's."""
-
-    def __init__(self, spent: list[float] | None = None) -> None:
-        self.spent = spent or [0.0] * 2 * len(PARTS)
-        self.part = "other"
-        self.last = self.now()
-
-    @staticmethod
-    def now() -> tuple[float, float]:
-        return time.perf_counter(), time.process_time()
-
-    def enter(self, part: str) -> str:
-        """Begin a part; returns the one that ends."""
-        now, before = self.now(), self.part
-        for i in range(2):
-            self.spent[PARTS.index(before) + i * len(PARTS)] += now[i] - self.last[i]
-        self.part, self.last = part, now
-        return before
-
-
-class UntilSolved(BaseCallback):
-    """Evaluates, keeps what came of it in a file, and stops the training when it is solved."""
-
-    def __init__(self, task: Task, test: VecEnv, file: Path, facts: dict[str, Any]) -> None:
-        super().__init__()
-        self.task, self.test, self.file, self.facts = task, test, file, facts
-
-    def _on_training_start(self) -> None:
-        rows = json.loads(self.file.read_text())["curve"] if self.file.is_file() else []
-        # What an interrupted run did after its last checkpoint is done again.
-        self.curve = [row for row in rows if row[0] <= self.num_timesteps]
-        self.clock = Clock(self.curve[-1][2:] if self.curve else None)
-        env: Any = self.training_env.unwrapped
-        step_wait: Callable[[], Any] = env.step_wait
-
-        def timed() -> Any:
-            self.clock.enter("environment")
-            result = step_wait()
-            self.clock.enter("other")
-            return result
-
-        env.step_wait = timed
-
-    def _on_rollout_start(self) -> None:
-        self.clock.enter("other")
-
-    def _on_rollout_end(self) -> None:
-        self.clock.enter("update")
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps % self.task.every or self.num_timesteps == 0:
-            return True
-        before = self.clock.enter("evaluation")
-        task, found = self.task, self._score(self.task.quick)
-        full = found
-        if found >= task.threshold - task.slack or self.num_timesteps >= task.limit:
-            full = self._score(task.episodes)
-        solved = full >= task.threshold and full is not found
-        again = self._score(task.episodes, OTHER_STARTS) if solved else None
-        self.clock.enter(before)
-        seconds = [round(each, 2) for each in self.clock.spent]
-        self.curve.append([self.num_timesteps, round(full, 4), *seconds])
-        self._write(solved, again)
-        print(self.file.stem, self.num_timesteps, round(full, 3), *seconds, flush=True)
-        return not solved and self.num_timesteps < task.limit
-
-    def _score(self, episodes: int, starts: int = STARTS) -> float:
-        if isinstance(self.test, VecNormalize):
-            sync_envs_normalization(self.training_env, self.test)
-        self.test.seed(starts)
-        evaluation = evaluate(self.model, self.test, episodes)
-        if self.task.success:
-            assert evaluation.success_rate is not None
-            return evaluation.success_rate
-        return float(evaluation.returns.mean())
-
-    def _write(self, solved: bool, again: float | None) -> None:
-        found = {
-            **self.facts,
-            "solved": solved,
-            "on_other_starts": None if again is None else round(again, 4),
-            "curve": self.curve,
-        }
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(found).replace("], [", "],\n[") + "\n")
-        part.replace(self.file)
+# Environments of other packages, registered on import.
+PACKAGES = {"parking-v0": "highway_env"}
 
 
 def testing(case: Task, env_id: str, experiment: Experiment) -> VecEnv:
@@ -232,10 +124,12 @@ def run(arguments: argparse.Namespace, seed: int) -> None:
         there = json.loads(file.read_text())
         if there["solved"] or there["curve"][-1][0] >= limit:
             return
-    case = Task(**{**vars(case), "limit": limit})
+    case = replace(case, limit=limit)
     facts = {"task": arguments.task, "label": label, "set": arguments.set, "seed": seed}
     facts["threshold"] = case.threshold
-    env_spec(env_id)  # registers it
+    if env_id in PACKAGES:
+        import_module(PACKAGES[env_id])
+    env_spec(env_id)  # registers those of gymnasium-robotics
     if arguments.stock:
         stock(agent, env_id, seed, case, file, facts)
         return
@@ -267,12 +161,16 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="as for the commands")
     parser.add_argument("--limit", type=int, help="environment steps [default: the task's]")
     parser.add_argument("--table", action="store_true", help="write the tables, run nothing")
+    parser.add_argument("--plot", type=Path, help="draw the learning curves of TASK, run nothing")
     arguments = parser.parse_args()
     if arguments.table:
         write_tables(arguments.out)
         return
     if not arguments.task:
         parser.error("name a TASK, or --table")
+    if arguments.plot:
+        plot(read_results(arguments.out), arguments.task, arguments.plot)
+        return
     if arguments.set and arguments.label == "shipped":
         parser.error("--set needs a --label")
     th.set_num_threads(1)
