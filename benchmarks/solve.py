@@ -54,7 +54,7 @@ TASKS = {
     "tqc/LunarLanderContinuous-v3": LANDER,
     "sac/BipedalWalker-v3": WALKER,
     "td3/BipedalWalker-v3": WALKER,
-    "ddpg/BipedalWalker-v3": Task(280, 1_000_000, 10_000, slack=5, save_freq=50_000),
+    "ddpg/BipedalWalker-v3": Task(280, 1_000_000, 20_000, slack=5, save_freq=50_000),
     "her-sac/FetchReach-v4": REACH,
     "her-sac/FetchPush-v4": FETCH,
     "her-td3/FetchPush-v4": FETCH,
