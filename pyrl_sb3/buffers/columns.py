@@ -58,8 +58,6 @@ class StepColumn:
         widths = [int(np.prod(field.shape)) for field in fields.values()]
         edges = np.cumsum([0, *widths]).tolist()
         self.spans = {key: slice(*edges[i : i + 2]) for i, key in enumerate(fields)}
-        shapes = [(table.n_envs, width) for width in widths]
-        self.parts = list(zip(fields, self.spans.values(), shapes, strict=True))
         self.name = "last/" + "+".join(map(repr, fields))  # no key can be taken for another fact
         self.dtype = next(iter(fields.values())).dtype
         # What is stored in half precision is computed with in single.
@@ -68,13 +66,31 @@ class StepColumn:
         self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
         self._turn = 0  # times around the ring, in rows: of the newest step
         table.add_field(self.name, (edges[-1],), self.dtype)
+        self._forget_given()
 
-    def _put(self, rows: Array, obs: Obs) -> None:
-        for key, span, shape in self.parts:
+    def _forget_given(self) -> None:
+        # Views of what is pending, and its bytes as they were given: both save time in `add`.
+        self._pending_parts = self._parts(self.pending)
+        self._given: list[bytes] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_pending_parts", "_given")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_given()
+
+    def _parts(self, rows: Array) -> dict[str, Array]:
+        return {key: rows[:, span] for key, span in self.spans.items()}
+
+    def _put(self, parts: Mapping[str, Array], obs: Obs) -> list[bytes]:
+        """Write each key to its part of the rows; the bytes that were given."""
+        given = []
+        for key, part in parts.items():
             value = np.asarray(obs[key])
-            if value.shape != shape:
-                value = self._flat(key, value)
-            rows[:, span] = value
+            part[...] = value if value.shape == part.shape else self._flat(key, value)
+            given.append(value.tobytes())
+        return given
 
     def _flat(self, key: str, value: Array) -> Array:
         shape = (self.table.n_envs, *self.fields[key].shape)
@@ -88,12 +104,15 @@ class StepColumn:
         start = position * n_envs % len(self.ring)
         self._turn = position * n_envs - start
         rows = self.ring[start : start + n_envs]
-        self._put(rows, obs)
+        if [np.asarray(obs[key]).tobytes() for key in self.fields] == self._given:
+            rows[:] = self.pending
+            return True
+        self._put(self._parts(rows), obs)
         return rows.tobytes() == self.pending.tobytes()
 
     def put_next(self, obs: Obs) -> bool:
         """Keep what was observed after this step; false if this column cannot."""
-        self._put(self.pending, obs)
+        self._given = self._put(self._pending_parts, obs)
         return True
 
     def continues(self, position: int) -> Array:
@@ -176,7 +195,7 @@ class EpisodeColumn(StepColumn):
         if seen == self._seen:
             return True
         rows = np.empty_like(self.pending)
-        self._put(rows, obs)
+        self._put(self._parts(rows), obs)
         if rows.tobytes() != self.pending.tobytes():
             return False
         self._seen = seen

@@ -147,11 +147,12 @@ class EpisodeStore:
         table = self.table
         self.sync()
         goes_on = running = self._ends == RUNNING
-        if running.any():
+        if np.count_nonzero(running):
             for column in self.columns:
                 goes_on = goes_on & column.continues(self.now)
             table.fields["end"][self._newest[running & ~goes_on]] = CUT
-        envs = np.flatnonzero(~goes_on)
+        starts = ~goes_on
+        envs = starts.nonzero()[0]
         self._make_room()
         table.counts[envs] += 1
         self._newest = newest = table.newest()
@@ -161,7 +162,7 @@ class EpisodeStore:
         self._over = False
         for column in self.columns:
             column.begin(rows, envs, self.now)
-        self.bits.push(self.now, ~goes_on, table.counts)
+        self.bits.push(self.now, starts, table.counts)
 
     def _make_room(self) -> None:
         if not self.table.full():
@@ -264,12 +265,12 @@ def halves(both: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array
 
 def all_marked(done: Array, infos: Sequence[dict[str, Any]]) -> bool:
     """Whether every end says if it is a truncation."""
-    return all("TimeLimit.truncated" in infos[env] for env in np.flatnonzero(done).tolist())
+    return all("TimeLimit.truncated" in infos[env] for env in done.nonzero()[0].tolist())
 
 
 def end_codes(done: Array, infos: Sequence[dict[str, Any]]) -> Array:
     """How each environment's step ended its episode, `(n_envs,)`."""
-    ends = np.full(len(infos), RUNNING, np.int8)
-    for env in np.flatnonzero(done).tolist():
+    ends = np.zeros(len(infos), np.int8)  # RUNNING
+    for env in done.nonzero()[0].tolist():
         ends[env] = TRUNCATED if infos[env].get("TimeLimit.truncated") else TERMINATED
     return ends

@@ -173,13 +173,15 @@ class ReplayBuffer(sb3.ReplayBuffer):
         """
         if len(infos) != self.n_envs:
             self.change_n_envs(len(infos))
-        after, ends = self._by_key(next_obs), None
+        before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
+        ends = None
         if np.count_nonzero(done):
             ends = self._ends(done, infos)
             after = with_raw_terminals(after, [self._raw(info) for info in infos])
-        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        store = self.store
-        store.add(self._by_key(obs), after, actions, reward, ends)
+        if action.ndim != 2:
+            action = action.reshape(self.n_envs, self.action_dim)
+        store = self._store or self.store
+        store.add(before, after, action, reward, ends)
         self._count(store)
 
     def _count(self, store: EpisodeStore) -> None:

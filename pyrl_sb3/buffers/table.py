@@ -42,12 +42,12 @@ class StartBits:
         """
         word, bit = divmod(position, 64)
         self._turn = word - word % len(self._pairs)
-        word -= self._turn
+        words, before = self._pairs[word - self._turn].T
         if bit == 0:
-            self.words[word] = 0
-            self.before[word] = counts - starts
+            words[:] = 0
+            before[:] = counts - starts
         if np.count_nonzero(starts):
-            self.words[word] |= starts * np.uint64(1 << bit)
+            words |= starts * np.uint64(1 << bit)
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
@@ -114,7 +114,7 @@ class EpisodeTable:
 
     def full(self) -> bool:
         """Whether another episode may overwrite one; the row after the newest is kept free."""
-        return bool((self.counts - self.oldest).max() + 2 > self.rows)
+        return max((self.counts - self.oldest).tolist()) + 2 > self.rows
 
     def forget(self, oldest: Ints) -> None:
         """Free the rows before these episode numbers, and grow if that is not enough."""
