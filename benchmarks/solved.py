@@ -114,8 +114,13 @@ def solved_table(groups: Groups) -> str:
     return "\n".join(lines)
 
 
+def settings(run: Run) -> str:
+    return f"{run['label']}: `{' '.join(run['set'])}`" if run["set"] else str(run["label"])
+
+
 def unsolved_table(groups: Groups) -> str:
-    lines = ["| task | seed | steps reached | last score | best score |", "|---|---|---|---|---|"]
+    lines = ["| task | settings | seed | steps reached | last score | best score |"]
+    lines.append("|---|---|---|---|---|---|")
     for (task, label), runs in groups.items():
         for run in runs:
             shipped = (task, "shipped") in groups
@@ -123,7 +128,7 @@ def unsolved_table(groups: Groups) -> str:
                 continue
             best = max(row[SCORE] for row in run["curve"])
             last = run["curve"][-1]
-            cells = [task, run["seed"], f"{last[STEPS]:,}", number(last[SCORE])]
+            cells = [task, settings(run), run["seed"], f"{last[STEPS]:,}", number(last[SCORE])]
             lines.append(f"| {' | '.join(map(str, cells))} | {number(best)} |")
     return "\n".join(lines)
 
@@ -138,8 +143,7 @@ def compared_table(groups: Groups) -> str:
         if all(other != task or name == label for other, name in groups):
             continue
         solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
-        settings = f"{label}: `{' '.join(runs[0]['set'])}`" if runs[0]["set"] else label
-        cells = [task, settings, solved, over_seeds(runs, steps), over_seeds(runs, cpu)]
+        cells = [task, settings(runs[0]), solved, over_seeds(runs, steps), over_seeds(runs, cpu)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ def test_medians_count_failures_as_later(tmp_path: Path) -> None:
     assert "| 3 of 4 | 2,500 (1,000 to 3,000) | 25 (10 to 30) | 100 / 0 / 0 |" in line
     assert line.endswith("| -152.0 |")
     (row,) = solved.unsolved_table(groups).splitlines()[2:]
-    assert row == "| sac/Pendulum-v1 | 3 | 900 | -400 | -400 |"
+    assert row == "| sac/Pendulum-v1 | shipped | 3 | 900 | -400 | -400 |"
 
 
 def test_a_median_among_failures_is_more_than_any(tmp_path: Path) -> None:
