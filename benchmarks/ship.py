@@ -52,6 +52,15 @@ def keep_for_acting(model: Path, target: Path) -> None:
         raise SystemExit(f"{target}: {target.stat().st_size} bytes are more than {MOST}")
 
 
+def portable(config: str) -> str:
+    """A config without the folder that its demonstrations were in."""
+    entries = yaml.safe_load(config)
+    for entry in entries.values():
+        if "demonstrations" in entry:
+            entry["demonstrations"] = Path(entry["demonstrations"]).name
+    return str(yaml.safe_dump(entries, sort_keys=False))
+
+
 def result_of(agent: str, env_id: str, model: Path, episodes: int) -> dict[str, Any]:
     """How good the shipped agent is."""
     request = TrialRequest(agent=agent, env_id=env_id, path=model, episodes=episodes, seed=10_000)
@@ -75,7 +84,7 @@ def main() -> None:
     target = FOLDER / agent / env_id
     target.mkdir(parents=True, exist_ok=True)
     keep_for_acting(model, target / MODEL)
-    (target / CONFIG).write_bytes((arguments.run / CONFIG).read_bytes())
+    (target / CONFIG).write_text(portable((arguments.run / CONFIG).read_text("utf-8")), "utf-8")
     statistics = statistics_file(model)
     if statistics.is_file():
         statistics_file(target / MODEL).write_bytes(statistics.read_bytes())
