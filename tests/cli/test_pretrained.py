@@ -1,4 +1,4 @@
-"""The agents in the package: small, read like a stranger's files, and as good as is said of them."""
+"""The agents in the package: small, read like a stranger's files, as good as is said of them."""
 
 import re
 
