@@ -1,7 +1,10 @@
 """`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
 
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -61,6 +64,7 @@ def run(
     seeds: str | None,
     plan: Mapping[str, Any],
     resume: Path | None,
+    engine: str | None,
 ) -> int:
     """
     Train all copies; under torchrun, that which this process is.
@@ -71,6 +75,7 @@ def run(
         seeds: the option.
         plan: what the command line says of a `SyncPlan`.
         resume: the group's folder to go on with.
+        engine: that runs the copies; by default torch's elastic agent, or what did at first.
     """
     from pyrl_sb3.training.errors import RunStoppedError
     from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
@@ -79,9 +84,11 @@ def run(
     given = {**given, "overrides": tuple(rest)} if "overrides" in given else given
     try:
         if in_torchrun():
+            if engine is not None:
+                raise InputError(f"--engine {engine}: torchrun has started this copy already")
             with DistributedGroup.of_torchrun() as group:
                 return _copy(agent, given, seeds, plan, resume, group)
-        return _all(agent, given, seeds, plan, resume)
+        return _all(agent, given, seeds, plan, resume, engine)
     except RunStoppedError as error:
         typer.echo(f"pyrl: {error}", err=True)
         return 1
@@ -122,26 +129,31 @@ def _all(
     seeds: str | None,
     plan: Mapping[str, Any],
     resume: Path | None,
+    engine: str | None,
 ) -> int:
-    from pyrl_sb3.training.seeds import new_group, read_group
-    from pyrl_sb3.training.sync.launch import launch
+    from pyrl_sb3.training.seeds import new_group, read_group, write_group
 
     console = options.console_for_log()
     if resume is None:
         if seeds is None:
             raise InputError("--sync: say how many copies with --seeds, such as --seeds 4")
         group, root = _asked(agent, given, seeds, plan, copies=0)
+        if engine is not None:
+            group = replace(group, engine=_checked(engine))
         group = new_group(root, group)
     else:
         _refuse_changes(agent, given, seeds, plan, resume)
         group = read_group(resume)
+        if engine is not None:
+            group = replace(group, engine=_checked(engine))
+            write_group(group)
     many = len(group.seeds)
     console.print(f"{many} copies synchronised by {group.sync}: {group.folder}", markup=False)
-    command = ["-m", "pyrl_sb3", f"{agent.name}-train", "--resume", str(group.folder)]
+    arguments = [f"{agent.name}-train", "--resume", str(group.folder.absolute())]
     for name in ("timesteps", "threads", "device"):
         if resume is not None and name in given:
-            command += [f"--{name}", str(given[name])]
-    stopped = launch(group, command)
+            arguments += [f"--{name}", str(given[name])]
+    stopped = _launched(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
         line = f"go on: pyrl {agent.name}-train --resume {group.folder}"
@@ -150,6 +162,28 @@ def _all(
     env = group.request.env_id
     console.print(f"test it: pyrl {agent.name}-test {env} {group.folder}", markup=False)
     return 0
+
+
+def _checked(engine: str) -> str:
+    """The name of an engine that there is."""
+    from pyrl_sb3.plugins import get_plugin_manager
+    from pyrl_sb3.training.engines import PROCESSES
+    from pyrl_sb3.training.sync.job import ELASTIC
+
+    found = get_plugin_manager().find("engine", engine)
+    return ELASTIC if found.spec.name == PROCESSES else engine
+
+
+def _launched(group: "SeedGroup", arguments: list[str]) -> Signals | None:
+    """Run the copies; the signal that has stopped them, if one has."""
+    from pyrl_sb3.training.engines import engine
+    from pyrl_sb3.training.sync.job import ELASTIC
+    from pyrl_sb3.training.sync.launch import launch, launch_on
+
+    if group.engine == ELASTIC:
+        return launch(group, arguments)
+    with closing(engine(group.engine)) as runs:
+        return launch_on(runs, group, arguments)
 
 
 def _refuse_changes(
