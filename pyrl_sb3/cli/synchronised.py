@@ -1,10 +1,9 @@
 """`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
 
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +13,7 @@ from pyrl_sb3.training.agents import Agent
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
+    from pyrl_sb3.training.engines import Engine
     from pyrl_sb3.training.seeds import SeedGroup
     from pyrl_sb3.training.sync.group import DistributedGroup
 
@@ -132,58 +132,56 @@ def _all(
     engine: str | None,
 ) -> int:
     from pyrl_sb3.training.seeds import new_group, read_group, write_group
+    from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
     console = options.console_for_log()
     if resume is None:
         if seeds is None:
             raise InputError("--sync: say how many copies with --seeds, such as --seeds 4")
         group, root = _asked(agent, given, seeds, plan, copies=0)
-        if engine is not None:
-            group = replace(group, engine=_checked(engine))
-        group = new_group(root, group)
     else:
         _refuse_changes(agent, given, seeds, plan, resume)
-        group = read_group(resume)
-        if engine is not None:
-            group = replace(group, engine=_checked(engine))
+        group, root = read_group(resume), resume
+    if engine is not None:
+        group = replace(group, engine=engine)
+    with _engine(group.engine) as runs:
+        if runs:
+            require_room(runs, group)
+        if resume is None:
+            group = new_group(root, group)
+        elif engine is not None:
             write_group(group)
-    many = len(group.seeds)
-    console.print(f"{many} copies synchronised by {group.sync}: {group.folder}", markup=False)
-    arguments = [f"{agent.name}-train", "--resume", str(group.folder.absolute())]
-    for name in ("timesteps", "threads", "device"):
-        if resume is not None and name in given:
-            arguments += [f"--{name}", str(given[name])]
-    stopped = _launched(group, arguments)
+        many, folder = len(group.seeds), group.folder
+        console.print(f"{many} copies synchronised by {group.sync}: {folder}", markup=False)
+        arguments = [f"{agent.name}-train", "--resume", str(folder.absolute())]
+        for name in ("timesteps", "threads", "device"):
+            if resume is not None and name in given:
+                arguments += [f"--{name}", str(given[name])]
+        if runs:
+            console.print(f"what the copies say: {group.log(group.seeds[0])}", markup=False)
+        stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
-        line = f"go on: pyrl {agent.name}-train --resume {group.folder}"
+        line = f"go on: pyrl {agent.name}-train --resume {folder}"
         console.print(line, markup=False)
         return 128 + stopped
     env = group.request.env_id
-    console.print(f"test it: pyrl {agent.name}-test {env} {group.folder}", markup=False)
+    console.print(f"test it: pyrl {agent.name}-test {env} {folder}", markup=False)
     return 0
 
 
-def _checked(engine: str) -> str:
-    """The name of an engine that there is."""
+@contextmanager
+def _engine(name: str) -> "Iterator[Engine | None]":
+    """The engine of that name; None where torch's elastic agent runs processes of this machine."""
     from pyrl_sb3.plugins import get_plugin_manager
-    from pyrl_sb3.training.engines import PROCESSES
+    from pyrl_sb3.training.engines import PROCESSES, engine
     from pyrl_sb3.training.sync.job import ELASTIC
 
-    found = get_plugin_manager().find("engine", engine)
-    return ELASTIC if found.spec.name == PROCESSES else engine
-
-
-def _launched(group: "SeedGroup", arguments: list[str]) -> Signals | None:
-    """Run the copies; the signal that has stopped them, if one has."""
-    from pyrl_sb3.training.engines import engine
-    from pyrl_sb3.training.sync.job import ELASTIC
-    from pyrl_sb3.training.sync.launch import launch, launch_on
-
-    if group.engine == ELASTIC:
-        return launch(group, arguments)
-    with closing(engine(group.engine)) as runs:
-        return launch_on(runs, group, arguments)
+    if name == ELASTIC or get_plugin_manager().find("engine", name).spec.name == PROCESSES:
+        yield None
+    else:
+        with closing(engine(name)) as runs:
+            yield runs
 
 
 def _refuse_changes(

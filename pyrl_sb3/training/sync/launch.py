@@ -104,6 +104,21 @@ def _ended_too_often(seeds: SeedGroup) -> RunStoppedError:
     )
 
 
+def require_room(engine: Engine, seeds: SeedGroup) -> None:
+    """
+    Check that an engine can run all copies at a time: they wait for each other.
+
+    Raises:
+        InputError: it has fewer cores than they have threads.
+    """
+    many, threads = len(seeds.seeds), seeds.request.threads or 1
+    if many * threads > engine.cores():
+        raise InputError(
+            f"--engine {seeds.engine} has {engine.cores()} cores: "
+            f"{many} copies with --threads {threads} each need {many * threads}"
+        )
+
+
 def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     """
     Run the copies of a group on an engine, as `launch` does on this machine.
@@ -116,15 +131,9 @@ def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.
         arguments: after `pyrl`, that run one copy.
 
     Raises:
-        InputError: the engine has fewer cores than the copies have threads.
         RunStoppedError: copies end too often.
     """
     many, threads = len(seeds.seeds), seeds.request.threads or 1
-    if many * threads > engine.cores():
-        raise InputError(
-            f"{many} copies with threads {threads} each need {many * threads} cores: "
-            f"{seeds.engine} has {engine.cores()}"
-        )
     store, environ = DistributedGroup.meeting_place(engine.address())
     for left in range(RESTARTS, -1, -1):
         tasks = [

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from pyrl_sb3.training.engines import Job, LocalProcess
 from ray.exceptions import RayError
+
+from pyrl_sb3.training.engines import Job, LocalProcess
 
 LOST = 1  # the exit code of a job whose machine has gone
 
