@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 from pyrl_ray.engine import Ray
+
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoints import CheckpointFolder
@@ -39,14 +40,26 @@ def code_of(process):
     return code
 
 
-def pyrl(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pyrl_sb3", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture
+def pyrl(tmp_path):
+    """Start a command; it ends with the test."""
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pyrl_sb3", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def weights(path):
@@ -70,9 +83,9 @@ def test_a_job_and_one_that_fails(engine, tmp_path, monkeypatch):
     assert "Pendulum-v1" in (tmp_path / "bad.log").read_text()
 
 
-def test_seeds_are_stopped_and_go_on(tmp_path):
+def test_seeds_are_stopped_and_go_on(pyrl, tmp_path):
     command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--engine", "ray", *TINY]
-    process = pyrl(tmp_path, *command, "--timesteps", "100000")
+    process = pyrl(*command, "--timesteps", "100000")
     group = tmp_path / "td3" / "Pendulum-v1_1"
     deadline = time.monotonic() + 120
     while not all((group / f"seed_{s}" / "checkpoints" / "step_200").is_dir() for s in range(2)):
@@ -88,16 +101,16 @@ def test_seeds_are_stopped_and_go_on(tmp_path):
         for s in range(2)
     ]
     more = str(max(steps) + 200)
-    process = pyrl(tmp_path, "td3-train", "--resume", str(group), "--timesteps", more)
+    process = pyrl("td3-train", "--resume", str(group), "--timesteps", more)
     assert "failed" not in process.communicate(timeout=120)[0]
     assert process.returncode == 0
     assert all(is_finished(group / f"seed_{seed}", int(more)) for seed in range(2))
 
 
-def test_synchronised_copies_end_as_on_this_machine_alone(tmp_path):
+def test_synchronised_copies_end_as_on_this_machine_alone(pyrl, tmp_path):
     command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--sync", "mean", "--timesteps", "400"]
     for more in ([], ["--engine", "ray"]):
-        process = pyrl(tmp_path, *command, "--sync-every", "100", *TINY, *more)
+        process = pyrl(*command, "--sync-every", "100", *TINY, *more)
         output = process.communicate(timeout=200)[0]
         assert process.returncode == 0, output
     one, other = (weights(tmp_path / "td3" / f"Pendulum-v1_{n}" / "model.zip") for n in (1, 2))
@@ -105,9 +118,9 @@ def test_synchronised_copies_end_as_on_this_machine_alone(tmp_path):
         assert value.equal(other[name]), name
 
 
-def test_a_copy_that_is_killed_comes_back(tmp_path):
+def test_a_copy_that_is_killed_comes_back(pyrl, tmp_path):
     command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--sync", "mean", "--timesteps", "2000"]
-    process = pyrl(tmp_path, *command, "--sync-every", "100", *TINY, "--engine", "ray")
+    process = pyrl(*command, "--sync-every", "100", *TINY, "--engine", "ray")
     group = tmp_path / "td3" / "Pendulum-v1_1"
     deadline = time.monotonic() + 120
     while not (group / "seed_1" / "checkpoints" / "step_400").is_dir():

@@ -1,6 +1,7 @@
 """An engine of pyrl-sb3 (`pyrl_sb3.training.engines.Engine`) on Ray."""
 
 import os
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,10 @@ class Keeper:
 
     def __init__(self, job: Job, folder: str) -> None:
         os.chdir(folder)  # paths of the job are as in the process that has started it
+        # Ray blocks SIGINT in its workers, and their children would inherit that.
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._process = LocalProcess(job)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def poll(self) -> int | None:
         """Return the exit code of the process, or None while it runs."""
