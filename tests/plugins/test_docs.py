@@ -144,7 +144,7 @@ def test_toml_is_valid_and_names_what_the_first_example_has():
 
 
 def test_engine(documented):
-    manager, ref = documented("pyrl_engines")
+    _, ref = documented("pyrl_engines")
     code = f"""
 import os
 from pyrl_sb3.plugins import PluginManager, Settings

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,12 +137,11 @@ def test_a_copy_that_is_killed_comes_back(pyrl, tmp_path):
 
 def copies_of(group):
     """The processes of the copies."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if str(group).encode() in words and b"RANK=" in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_copy(entry, group)]
+
+
+def _is_copy(entry, group):
+    with suppress(OSError):  # it has ended meanwhile
+        words = (entry / "cmdline").read_bytes().split(b"\0")
+        return str(group).encode() in words and b"RANK=" in (entry / "environ").read_bytes()
+    return False
