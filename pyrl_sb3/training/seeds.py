@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, new_run_folder, write_whole
@@ -23,7 +24,6 @@ from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.untrusted import read_arrays
 
 SEEDS = "seeds.yml"
-PROCESSES = "processes"
 _MOST_SEEDS = 1000
 
 

@@ -80,6 +80,32 @@ def test_the_failure_of_one_leaves_the_others_and_resume_runs_only_what_is_unfin
     assert pyrl("td3-train", "--resume", group, "--seed", 3).code == 2
 
 
+def test_an_engine_by_its_path_is_noted_and_used_again(pyrl, folder):
+    path = "pyrl_sb3.training.engines:LocalProcesses"
+    group = folder / "runs/Pendulum-v1_1"
+    command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--timesteps", "200", "--save", "runs"]
+    assert pyrl(*command, *SHORT, "--engine", path).code == 0
+    assert yaml.safe_load((group / "seeds.yml").read_text())["engine"] == path
+    assert pyrl("td3-train", "--resume", group, "--timesteps", 400).code == 0
+    assert yaml.safe_load((group / "seeds.yml").read_text())["engine"] == path
+    assert all(is_finished(group / f"seed_{seed}", 400) for seed in range(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--seeds", "2", "--engine", "proceses"], "Did you mean 'processes'"),
+        (["--seeds", "2", "--engine", "ray"], "pip install pyrl-ray"),
+        (["--engine", "processes"], "--engine processes needs --seeds"),
+    ],
+)
+def test_an_engine_that_cannot_be_is_said_in_one_line(pyrl, folder, arguments, problem):
+    outcome = pyrl("td3-train", "Pendulum-v1", *arguments)
+    assert outcome.code == 2
+    assert problem in outcome.err
+    assert not list(folder.iterdir())
+
+
 def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "3"]
     command += ["--jobs", "1", "--timesteps", "1000000", "--save", "runs", *SHORT[:2]]

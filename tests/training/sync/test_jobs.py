@@ -115,6 +115,39 @@ def test_copies_are_one_agent_and_runs_are_marked(tmp_path):
     assert "return" in end(tested)
 
 
+# By its path it is an engine like those of plugins: copies meet through a store of the launcher's.
+ENGINE = ("--engine", "pyrl_sb3.training.engines:LocalProcesses", "--threads", "1")
+
+
+def test_an_engine_gives_what_the_elastic_agent_gives(tmp_path):
+    arguments = command("Pendulum-v1", 2, 400, "--sync", "mean")
+    end(start(tmp_path, *arguments))
+    output = end(start(tmp_path, *arguments, *ENGINE))
+    one, other = (tmp_path / "td3" / f"Pendulum-v1_{n}" for n in (1, 2))
+    assert f"what the copies say: {other / 'seed_0.log'}" in output
+    assert "2 copies, 800 environment steps together" in (other / "seed_0.log").read_text()
+    assert yaml.safe_load((other / "seeds.yml").read_text())["engine"] == ENGINE[1]
+    assert_equal(weights(one), weights(other))
+    output = end(start(tmp_path, "td3-train", "--resume", str(other), "--timesteps", "600"))
+    assert f"what the copies say: {other / 'seed_0.log'}" in output, "another engine went on"
+    assert {steps_of(other / f"seed_{seed}") for seed in range(2)} == {600}
+
+
+@pytest.mark.learning
+def test_a_copy_that_is_killed_on_an_engine_comes_back(tmp_path):
+    process = start(tmp_path, *command("Pendulum-v1", 2, 2000, "--sync", "mean"), *ENGINE)
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    wait_for((group / "seed_1" / "checkpoints" / "step_400").is_dir, process)
+    os.kill(copies_of(group)[1], signal.SIGKILL)
+    output = end(process)
+    assert "seed 1 ended: exit code -9" in output
+    assert "all copies start again" in output
+    for seed in range(2):
+        run = group / f"seed_{seed}"
+        assert steps_of(run) == steps_in_monitor(run) == 2000
+    assert_equal(weights(group / "seed_0"), weights(group / "seed_1"))
+
+
 @pytest.mark.learning
 def test_a_copy_that_is_killed_comes_back(tmp_path):
     process = start(tmp_path, *command("Pendulum-v1", 4, 2000, "--sync", "mean"))
@@ -203,6 +236,14 @@ def test_two_machines_by_torchrun(tmp_path):
         (
             ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--set", "train_freq=[1,episode]"],
             "train_freq=64",
+        ),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "99", *ENGINE],
+            "99 copies with --threads 1 each need 99",
+        ),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--engine", "proceses"],
+            "Did you mean 'processes'",
         ),
     ],
 )
