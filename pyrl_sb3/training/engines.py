@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.threads import available_cores
 
 
@@ -70,7 +71,7 @@ class LocalProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **job.environment()},
+                env={**os.environ, **job.environment(), **bound_to_this_process()},
                 start_new_session=True,
             )
 

@@ -1,6 +1,7 @@
 """Copies started, watched and started again on this machine, by torch's elastic agent."""
 
 import logging
+import os
 import signal
 import sys
 import uuid
@@ -14,6 +15,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from pyrl_sb3.training.errors import RunStoppedError
+from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
 
 log = logging.getLogger("pyrl_sb3")
@@ -81,6 +83,7 @@ def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
     )
     for name in ("torch.distributed.elastic", "torch.distributed.run"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the package's log says the same
+    os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
         with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs
             logs = DefaultLogsSpecs(log_dir=scratch)
