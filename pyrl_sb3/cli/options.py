@@ -191,6 +191,9 @@ TrustFiles = Annotated[
         "--trust", help="Run code that the model, its statistics or the config hold or name."
     ),
 ]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Take the model that comes with the package, if any.")
+]
 Best = Annotated[
     bool, typer.Option("--best", help="Take the best model of the evaluations, not the last.")
 ]
