@@ -29,24 +29,58 @@ def concerns(resume: Path | None) -> bool:
     return read_group(resume).sync is not None
 
 
+def in_config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the config that was given says of a `SyncPlan`; the package's own say nothing."""
+    if "config" not in given or "env_id" not in given:
+        return {}
+    from pyrl_sb3.training.environments import env_spec
+    from pyrl_sb3.training.hyperparams import experiment_of
+    from pyrl_sb3.training.request import TrainingRequest
+
+    request = TrainingRequest(
+        **{**_without_settings(given), "env_id": env_spec(given["env_id"]).id}
+    )
+    return dict(experiment_of(request).sync or {})
+
+
 def wanted(
-    name: str | None, every: int | None, share_replay: bool, given: Mapping[str, Any]
+    name: str | None,
+    every: int | None,
+    share_replay: bool,
+    given: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what the command line says of a `SyncPlan`."""
+    """
+    Return what is asked for of a `SyncPlan`.
+
+    Args:
+        name: the option `--sync`.
+        every: the option.
+        share_replay: the option.
+        given: what the command line says of a `TrainingRequest`.
+        config: what the config says; `--sync` with another name takes the place of it.
+    """
     from pyrl_sb3.config.overrides import parse_override
 
-    params = {}
+    if name not in (None, config.get("name")):
+        config = {}
+    params = dict(config.get("params", {}))
     for text in _settings(given):
         override = parse_override(text)
         params[override.path[-1]] = override.value
     if share_replay:
         params["share_replay"] = True
     asked = {"name": name, "every": every, "params": params or None}
-    return {key: value for key, value in asked.items() if value is not None}
+    return {**config, **{key: value for key, value in asked.items() if value is not None}}
 
 
 def _settings(given: Mapping[str, Any]) -> list[str]:
     return [text for text in given.get("overrides", ()) if text.startswith(_PARAMS)]
+
+
+def _without_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
+    return {**given, "overrides": tuple(rest)} if "overrides" in given else given
 
 
 def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
@@ -80,8 +114,7 @@ def run(
     from pyrl_sb3.training.errors import RunStoppedError
     from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
 
-    rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
-    given = {**given, "overrides": tuple(rest)} if "overrides" in given else given
+    given = _without_settings(given)
     try:
         if in_torchrun():
             if engine is not None:
@@ -137,7 +170,10 @@ def _all(
     console = options.console_for_log()
     if resume is None:
         if seeds is None:
-            raise InputError("--sync: say how many copies with --seeds, such as --seeds 4")
+            raise InputError(
+                f"sync {plan['name']}: say how many copies with --seeds, such as --seeds 4; "
+                "--set sync=null trains one alone"
+            )
         group, root = _asked(agent, given, seeds, plan, copies=0)
     else:
         _refuse_changes(agent, given, seeds, plan, resume)

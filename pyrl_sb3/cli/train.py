@@ -108,8 +108,9 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             "stock": stock or None,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        if sync or synchronised.concerns(resume):
-            wanted = synchronised.wanted(sync, sync_every, share_replay, given)
+        config_sync = {} if resume else synchronised.in_config(given)
+        if sync or config_sync or synchronised.concerns(resume):
+            wanted = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
             return synchronised.run(agent, given, seeds, wanted, resume, engine)
         synchronised.refuse_without(sync_every, share_replay, given)
         if seeds is not None or (resume is not None and _is_group(resume)):

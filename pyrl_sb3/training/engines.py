@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.threads import available_cores
 
 PROCESSES = "processes"
@@ -76,7 +77,7 @@ class LocalProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **job.environment()},
+                env={**os.environ, **job.environment(), **bound_to_this_process()},
                 start_new_session=True,
             )
 

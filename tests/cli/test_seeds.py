@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.seeds import is_finished, parse_seeds
 from pyrl_sb3.training.threads import share_cores
 
@@ -121,6 +122,38 @@ def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     assert "SIGINT: stopped" in out
     assert list((folder / "runs/Pendulum-v1_1/seed_0/checkpoints").glob("step_*"))
     assert not (folder / "runs/Pendulum-v1_1/seed_1").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--sync", "mean", "--sync-every", "100"]])
+def test_seeds_stop_and_save_when_what_started_them_is_killed(folder, more):
+    command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
+    command += ["--timesteps", "1000000", "--save", "runs", "--save-freq", "1000000", *SHORT[-2:]]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
+    runs = [folder / "runs/Pendulum-v1_1" / name for name in ("seed_0", "seed_1")]
+    while not all(_episodes(run) for run in runs):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    for run in runs:
+        while _is_held(run):
+            assert time.monotonic() < end, f"{run} goes on"
+            time.sleep(0.1)
+        assert (run / "model.zip").is_file()
+        assert list((run / "checkpoints").glob("step_*"))
+
+
+def _episodes(run):
+    return sum(len(path.read_text().splitlines()[2:]) for path in run.glob("*.monitor.csv"))
+
+
+def _is_held(run):
+    try:
+        with held(run):
+            return False
+    except InputError:
+        return True
 
 
 _RUN = """

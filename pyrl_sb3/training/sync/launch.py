@@ -1,6 +1,7 @@
 """Copies started, watched and started again: here by torch's elastic agent, or by an engine."""
 
 import logging
+import os
 import signal
 import sys
 import uuid
@@ -16,6 +17,7 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 from pyrl_sb3.training.engines import Engine, Job
 from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
+from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync.group import DistributedGroup
 
@@ -81,6 +83,7 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     )
     for name in ("torch.distributed.elastic", "torch.distributed.run"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the package's log says the same
+    os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
         with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs
             logs = DefaultLogsSpecs(log_dir=scratch)

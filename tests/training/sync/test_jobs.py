@@ -257,3 +257,68 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     error = capsys.readouterr().err
     assert problem in error
     assert not list(tmp_path.iterdir())
+
+
+CONFIG = "default: {policy: MlpPolicy, sync: {name: best, every: 150, params: {patience: 3}}}\n"
+BEST = {"name": "best", "every": 150, "params": {"patience": 3}}
+
+
+@pytest.mark.parametrize(
+    ("options", "plan"),
+    [
+        ([], BEST),
+        (["--sync", "best"], BEST),
+        (["--sync-every", "70"], {**BEST, "every": 70}),
+        (["--set", "sync.params.episodes=2"], {**BEST, "params": {"patience": 3, "episodes": 2}}),
+        (["--share-replay"], {**BEST, "params": {"patience": 3, "share_replay": True}}),
+        (["--sync", "mean"], {"name": "mean"}),
+    ],
+)
+def test_a_config_says_how_copies_are_synchronised(options, plan, tmp_path, monkeypatch):
+    from pyrl_sb3.cli import synchronised
+    from pyrl_sb3.cli.app import run
+
+    (tmp_path / "my.yml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(synchronised, "run", lambda *words: asked.append(words[3]) or 0)
+    words = ["td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", "2", *options]
+    assert run(words) == 0
+    assert asked == [plan]
+
+
+def test_a_job_by_its_config(tmp_path):
+    (tmp_path / "my.yml").write_text(CONFIG)
+    words = ["td3-train", "Pendulum-v1", "--config", "my.yml", "--timesteps", "300", *TINY[2:]]
+    alone = end(start(tmp_path, *words), code=2)
+    assert "say how many copies with --seeds" in alone
+    end(start(tmp_path, *words, "--set", "sync=null"))
+    assert not (tmp_path / "td3/Pendulum-v1_1/seeds.yml").exists()
+    end(start(tmp_path, *words, "--seeds", "2"))
+    facts = yaml.safe_load((tmp_path / "td3/Pendulum-v1_2/seeds.yml").read_text())
+    assert facts["sync"] == "pyrl/best"
+    assert (facts["sync_every"], facts["sync_params"]) == (150, {"patience": 3})
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("meen", "Did you mean 'mean'?"),
+        ("[mean]", "must be a name such as mean"),
+        ("{name: best, evry: 2}", "must be a name such as mean"),
+        ("{name: best, every: 0}", "every: must be a whole number of steps from 1 on, not 0"),
+        ("{name: best, params: 3}", "params: must be a mapping"),
+        ("{name: best, params: {patiense: 3}}", "patience"),
+        ("os.path:join", "--trust"),
+    ],
+)
+def test_mistakes_in_the_key_sync(value, problem, tmp_path, monkeypatch, capsys):
+    from pyrl_sb3.cli.app import run
+
+    (tmp_path / "my.yml").write_text(f"default: {{policy: MlpPolicy, sync: {value}}}\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(["td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "my.yml:1: default.sync: " in error
+    assert problem in error
+    assert [path.name for path in tmp_path.iterdir()] == ["my.yml"]
