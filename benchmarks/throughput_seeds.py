@@ -1,7 +1,7 @@
 """
-Four seeds on the cores there are, against SB3's TD3 for four seeds one after another.
+Four seeds on the cores there are, against SB3 for four seeds one after another.
 
-    python benchmarks/throughput_seeds.py --steps 20000 --rounds 3
+    python benchmarks/throughput_seeds.py --algo sac --steps 20000 --rounds 3
 
 Both by whole processes, start-up included, in turns; prints the wall-clock and processor seconds of
 each round and the ratios of their medians. `--sync mean` synchronises our copies. Nothing else
@@ -21,15 +21,16 @@ from time import perf_counter
 
 STOCK = """
 import sys, gymnasium, numpy as np
-from stable_baselines3 import TD3
+import stable_baselines3
 from stable_baselines3.common.noise import NormalActionNoise
 
 seed, steps, env, width = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+algo = getattr(stable_baselines3, sys.argv[5])
 env = gymnasium.make(env)
 size = env.action_space.shape[0]
-TD3(
-    "MlpPolicy", env, seed=seed, learning_starts=100, batch_size=256,
-    action_noise=NormalActionNoise(np.zeros(size), np.full(size, 0.1)),
+noise = NormalActionNoise(np.zeros(size), np.full(size, 0.1))
+algo(
+    "MlpPolicy", env, seed=seed, learning_starts=100, batch_size=256, action_noise=noise,
     policy_kwargs={"net_arch": [width, width]}, buffer_size=steps, device="cpu",
 ).learn(steps)
 """
@@ -38,6 +39,7 @@ SETTINGS = {"learning_starts": 100, "batch_size": 256, "gradient_steps": 1, "tra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--algo", choices=("td3", "sac"), default="td3")
     parser.add_argument("--env", default="Pendulum-v1")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=256)
@@ -73,12 +75,21 @@ def stock(args: argparse.Namespace) -> None:
         environ["OMP_NUM_THREADS"] = str(args.stock_threads)
     for seed in range(args.seeds):
         words = [sys.executable, "-c", STOCK, seed, args.steps, args.env, args.width]
+        words.append(args.algo.upper())
         subprocess.run([str(word) for word in words], env=environ, check=True)
 
 
 def seeds(args: argparse.Namespace) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    words = [sys.executable, "-m", "pyrl_sb3", "td3-train", args.env, "--seeds", args.seeds]
+    words = [
+        sys.executable,
+        "-m",
+        "pyrl_sb3",
+        f"{args.algo}-train",
+        args.env,
+        "--seeds",
+        args.seeds,
+    ]
     words += ["--timesteps", args.steps, "--eval-freq", 0, "--eval-episodes", 1, "--save-freq", 0]
     settings = {
         **SETTINGS,
