@@ -64,9 +64,9 @@ class Agent(Protocol):
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """
-        Return the state that training changes: of each network and optimiser, by its name.
+        Return the states of networks and optimisers, by their names.
 
-        Checkpoints and synchronisation keep and exchange what is named here, and nothing else.
+        SB3's leave out single variables, such as the temperature of SAC.
         """
         ...
 
@@ -74,6 +74,15 @@ class Agent(Protocol):
         self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
     ) -> None:
         """Put in the state that `get_parameters` has returned."""
+        ...
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        """
+        Name all that training changes: networks and optimisers, and single variables.
+
+        `save` writes what is named here, and synchronised copies exchange and aggregate it; what
+        is not named is lost. Private in SB3, and yet what its algorithms override.
+        """
         ...
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:

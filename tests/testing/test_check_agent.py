@@ -70,7 +70,7 @@ class NoAgent:
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (NoAgent, "NoAgent has no get_parameters, learn, load"),
+        (NoAgent, "NoAgent has no _get_torch_save_params, get_parameters, learn, load"),
         (NeverTrains, "change nothing"),
         (Unseeded, "two executions with one seed end differently"),
         (Overshoots, "which is not in Box"),
