@@ -66,6 +66,7 @@ def train(
     agent, request, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
+    existed = request.folder is not None and request.folder.exists()
     folder = request.folder or new_run_folder(root, request.env_id)
     make_folder(folder)
     run = Run(
@@ -80,7 +81,8 @@ def train(
             write_facts(folder, request, experiment, run.uses, notes or {})
             model, eval_env = set_up(run, opened)
         except BaseException:
-            _remove(folder, made)
+            if not existed:
+                _remove(folder, made)
             raise
         say_what(run, model)
         return learn(run, model, eval_env, callbacks)
