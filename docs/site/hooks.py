@@ -23,7 +23,7 @@ PAGES = {
         for path in sorted(ROOT.glob("plugins/*/README.md"))
     },
 }
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
+LINK = re.compile(r"(!?)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
 def page_of(path: str) -> str | None:
@@ -40,14 +40,15 @@ def relinked(markdown: str, source: str, page: str) -> str:
     """The text of a page, its links leading to pages of the site, or to nothing but their text."""
 
     def replace(match: re.Match[str]) -> str:
-        text, target, anchor = match.groups()
+        image, text, target, anchor = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         found = page_of(path)
         if found is None and (ROOT / path).exists():
             return text  # in the repository, and not on the site
         if found is None:
             return match[0]  # MkDocs says what is wrong with it
-        return f"[{text}]({posixpath.relpath(found, posixpath.dirname(page) or '.')}{anchor or ''})"
+        there = posixpath.relpath(found, posixpath.dirname(page) or ".")
+        return f"{image}[{text}]({there}{anchor or ''})"
 
     return LINK.sub(replace, markdown)
 

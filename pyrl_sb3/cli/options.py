@@ -164,12 +164,20 @@ Resume = Annotated[
         "--timesteps is then what each is to have in all.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What runs the processes of --seeds; see `pyrl list engines` [default: processes, "
+        "those of this machine].",
+    ),
+]
 Sync = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="Synchronise the seeds, as copies of one agent, such as by mean; "
-        "see `pyrl list syncs`. Parameters: --set sync.params.NAME=VALUE.",
+        "see `pyrl list sync`. Parameters: --set sync.params.NAME=VALUE.",
     ),
 ]
 SyncEvery = Annotated[
@@ -190,6 +198,9 @@ TrustFiles = Annotated[
     typer.Option(
         "--trust", help="Run code that the model, its statistics or the config hold or name."
     ),
+]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Take the model that comes with the package, if any.")
 ]
 Best = Annotated[
     bool, typer.Option("--best", help="Take the best model of the evaluations, not the last.")

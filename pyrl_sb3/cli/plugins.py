@@ -44,6 +44,7 @@ KINDS = {
     "algos": "algorithm",
     "envs": "environment",
     "wrappers": "env-wrapper",
+    "engines": "engine",
 }
 
 

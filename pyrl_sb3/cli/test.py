@@ -37,6 +37,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         device: options.Device = "auto",
         render: options.Render = False,
         gif: options.Gif = None,
+        pretrained: options.Pretrained = False,
         trust: options.TrustFiles = False,
         verbose: options.Verbose = False,
     ) -> None:
@@ -44,6 +45,8 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         from pyrl_sb3.training.trial import TrialRequest, try_out
 
         console = options.console_for_log()
+        if pretrained:
+            path = _pretrained(agent.name, env, path)
         if gif:
             check_film(gif)
             prepare_offscreen()
@@ -65,6 +68,15 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             console.print(_film(request, gif), markup=False)
 
     return test
+
+
+def _pretrained(agent: str, env_id: str, path: Path | None) -> Path:
+    from pyrl_sb3.training.errors import InputError
+    from pyrl_sb3.training.pretrained import pretrained
+
+    if path is not None:
+        raise InputError(f"--pretrained and {path} name two models; leave one of them out")
+    return pretrained(agent, env_id)
 
 
 def _film(request: "TrialRequest", gif: Path) -> str:

@@ -28,7 +28,10 @@ ESSENTIAL = (
 )
 
 # What a wheel must have besides modules, and what none may have.
-DATA = ("pyrl_sb3/py.typed", "pyrl_sb3/hyperparams/sac.yml", "pyrl_sb3/hyperparams/her-td3.yml")
+DATA = (
+    *("pyrl_sb3/py.typed", "pyrl_sb3/hyperparams/sac.yml", "pyrl_sb3/hyperparams/her-td3.yml"),
+    "pyrl_sb3/pretrained/her-td3/FetchPickAndPlace-v4/model.zip",
+)
 FOREIGN = ("tests/", "docs/", "benchmarks/", "plugins/")
 
 TRAIN = ("sac-train", "Pendulum-v1", "--timesteps", "300", "--seed", "1", "--eval-episodes", "1")

@@ -1,0 +1,244 @@
+"""
+What `benchmarks/solve.py` found, as tables and pictures.
+
+Each file in docs/results is a seed: its task, the `label` of its settings (`shipped`; `stock` for
+SB3 with the RL Zoo's entry; otherwise a variant, with what was `set`), whether it was solved, the
+score of the solving agent in episodes that begin elsewhere, and a row for each evaluation: steps,
+score, and the seconds of each of `PARTS` so far, by the clock on the wall, then of the processor.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyrl_sb3.report.statistics import censored_median, interval, iqm
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+# What the seconds of a run are divided into.
+PARTS = ("update", "environment", "other", "evaluation")
+STEPS, SCORE, CPU = 0, 1, slice(6, 9)  # of a row; the time of training only
+
+# Zoo's README and benchmark.md, single runs, and what is asked for here.
+TARGETS = {
+    "Pendulum-v1": ("-152 at 20,000", "-155 at 5,000, 45 s"),
+    "MountainCarContinuous-v0": ("94.7 at 50,000", "93 at 20,000"),
+    "LunarLanderContinuous-v3": ("260 at 500,000", "270 at 150,000"),
+    "BipedalWalker-v3": ("298 at 500,000", "300 at 350,000, 45 min"),
+    "ddpg/BipedalWalker-v3": ("197 at 1,000,000", "280"),
+    "FetchReach-v4": ("1.0 at 20,000", "1.0 at 2,000, 30 s"),
+    "FetchPush-v4": ("about 1,000,000", "0.95 at 250,000, 60 min"),
+    "FetchPickAndPlace-v4": ("-9.3 at 1,000,000", "0.9 at 550,000"),
+    "parking-v0": ("-6.8 at 100,000", "-6.8 at 100,000, 20 min"),
+}
+
+Run = dict[str, Any]
+Groups = dict[tuple[str, str], list[Run]]
+
+
+def read_results(folder: Path) -> Groups:
+    """All runs, by task and label."""
+    groups: Groups = {}
+    for file in sorted(folder.glob("*.json")):
+        run = json.loads(file.read_text())
+        if run["curve"]:
+            groups.setdefault((run["task"], run["label"]), []).append(run)
+    return dict(sorted(groups.items(), key=lambda item: (order(item[0][0]), item[0])))
+
+
+def order(task: str) -> int:
+    """As in `TARGETS`."""
+    return list(TARGETS).index(target_of(task))
+
+
+def target_of(task: str) -> str:
+    """The key of a task in `TARGETS`."""
+    return task if task in TARGETS else task.partition("/")[2]
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def over_seeds(runs: Sequence[Run], of: Callable[[Run], float]) -> str:
+    """The median over seeds, those that were not solved counting as later, and the range."""
+    median = censored_median([of(run) if run["solved"] else None for run in runs])
+    solved = [of(run) for run in runs if run["solved"]]
+    if not solved:
+        return "-"
+    middle = "more" if median is None else number(median)
+    return f"{middle} ({number(min(solved))} to {number(max(solved))})"
+
+
+def steps(run: Run) -> float:
+    return float(run["curve"][-1][STEPS])
+
+
+def cpu(run: Run) -> float:
+    return float(sum(run["curve"][-1][CPU]))
+
+
+def shares(runs: Sequence[Run]) -> str:
+    """How the processor's time divides into updates, environment and the rest."""
+    totals = np.sum([run["curve"][-1][CPU] for run in runs], axis=0)
+    return " / ".join(f"{100 * each / totals.sum():.0f}" for each in totals)
+
+
+def mean_score(runs: Sequence[Run]) -> str:
+    """Of the agents that solved the task, in other episodes."""
+    found = [run["on_other_starts"] for run in runs if run["solved"]]
+    return (
+        f"{np.mean(found):.1f}"
+        if found and abs(found[0]) > 1
+        else (f"{np.mean(found):.2f}" if found else "-")
+    )
+
+
+def solved_table(groups: Groups) -> str:
+    lines = [
+        "| task | RL Zoo | asked for | seeds solved | steps | processor seconds | "
+        "update / environment / other, % | elsewhere |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (task, label), runs in groups.items():
+        if label != "shipped":
+            continue
+        zoo, asked = TARGETS[target_of(task)]
+        solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
+        cells = [task, zoo, asked, solved, over_seeds(runs, steps)]
+        cells += [over_seeds(runs, cpu), shares(runs), mean_score(runs)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def settings(run: Run) -> str:
+    return f"{run['label']}: `{' '.join(run['set'])}`" if run["set"] else str(run["label"])
+
+
+def unsolved_table(groups: Groups) -> str:
+    lines = ["| task | settings | seed | steps reached | last score | best score |"]
+    lines.append("|---|---|---|---|---|---|")
+    for (task, label), runs in groups.items():
+        for run in runs:
+            shipped = (task, "shipped") in groups
+            if run["solved"] or (shipped and label != "shipped"):
+                continue
+            best = max(row[SCORE] for row in run["curve"])
+            last = run["curve"][-1]
+            cells = [task, settings(run), run["seed"], f"{last[STEPS]:,}", number(last[SCORE])]
+            lines.append(f"| {' | '.join(map(str, cells))} | {number(best)} |")
+    return "\n".join(lines)
+
+
+def compared_table(groups: Groups) -> str:
+    """Variants of settings, task by task."""
+    lines = [
+        "| task | settings | seeds solved | steps | processor seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for (task, label), runs in groups.items():
+        if all(other != task or name == label for other, name in groups):
+            continue
+        solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
+        cells = [task, settings(runs[0]), solved, over_seeds(runs, steps), over_seeds(runs, cpu)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def short_table(groups: Groups) -> str:
+    """For the README."""
+    lines = [
+        "| task | RL Zoo | seeds solved here | steps | processor seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for (task, label), runs in groups.items():
+        if label == "shipped":
+            solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
+            cells = [task, TARGETS[target_of(task)][0], solved]
+            cells += [over_seeds(runs, steps), over_seeds(runs, cpu)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+SECTIONS: dict[str, dict[str, Callable[[Groups], str]]] = {
+    "docs/results.md": {
+        "solved": solved_table,
+        "unsolved": unsolved_table,
+        "compared": compared_table,
+    },
+    "README.md": {"results": short_table},
+}
+
+
+def with_tables(page: str, groups: Groups, text: str) -> str:
+    """The text of a page with the tables that belong between its marks."""
+    for name, table in SECTIONS[page].items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{page} has no {begin.strip()} ... {end}")
+        text = f"{before}{begin}\n{table(groups)}\n\n{end}{after}"
+    return text
+
+
+def write_tables(folder: Path = RESULTS) -> None:
+    groups = read_results(folder)
+    for page in SECTIONS:
+        path = ROOT / page
+        path.write_text(with_tables(page, groups, path.read_text()))
+
+
+def plot(groups: Groups, task: str, picture: Path) -> None:
+    """Score against steps and processor seconds: the IQM over seeds and its 95% interval."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=90, layout="constrained", sharey=True)
+    compared = {label: runs for (name, label), runs in groups.items() if name == task}
+    for label in ("shipped", "stock"):
+        runs = compared.get(label, [])
+        for axis, unit in zip(axes, (steps_of, seconds_of), strict=True):
+            if runs:
+                _draw(
+                    axis,
+                    runs,
+                    unit,
+                    f"{'SB3, RL Zoo' if label == 'stock' else 'ours'}, {len(runs)} seeds",
+                )
+    axes[0].set(xlabel="environment steps", ylabel="score", title=task)
+    axes[1].set(xlabel="processor seconds of training")
+    axes[1].legend(loc="lower right")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture)
+
+
+def steps_of(row: Sequence[float]) -> float:
+    return row[STEPS]
+
+
+def seconds_of(row: Sequence[float]) -> float:
+    return float(sum(row[CPU]))
+
+
+def _draw(axis: Any, runs: Sequence[Run], unit: Callable[[Any], float], label: str) -> None:
+    """A run that is over keeps its last score."""
+    curves = [
+        ([unit(row) for row in run["curve"]], [row[SCORE] for row in run["curve"]]) for run in runs
+    ]
+    at = np.linspace(max(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), 200)
+    values = np.array([np.interp(at, x, y) for x, y in curves])  # (runs, points)
+
+    def pointwise(scores: Any) -> Any:
+        return iqm(scores.swapaxes(-1, -2)[..., None])
+
+    (line,) = axis.plot(at, pointwise(values), label=label)
+    if len(values) > 1:
+        chosen = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
+        low, high = interval(pointwise(values[chosen]))
+        axis.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)

@@ -1,0 +1,33 @@
+"""Agents that come with the package: `pretrained/<agent>/<environment>/`, as runs have them."""
+
+from pathlib import Path
+
+import pyrl_sb3
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.training.environments import env_spec
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import MODEL
+
+FOLDER = Path(pyrl_sb3.__file__).parent / "pretrained"
+
+
+def pretrained(agent: str, env_id: str) -> Path:
+    """
+    Return the model of an agent that comes with the package; beside it are its config and how it
+    was made.
+
+    Args:
+        agent: a name in `AGENTS`.
+        env_id: a Gymnasium id; without a version it means the newest.
+
+    Raises:
+        InputError: there is none; names those that there are.
+    """
+    wanted = f"{agent} {env_spec(env_id).id}"
+    models = FOLDER.glob(f"*/*/{MODEL}")
+    there = {f"{path.parent.parent.name} {path.parent.name}": path for path in sorted(models)}
+    if wanted not in there:
+        raise InputError(
+            f"--pretrained: no {wanted}{did_you_mean(wanted, there)}; there are {', '.join(there)}"
+        )
+    return there[wanted]
