@@ -2,18 +2,38 @@
 
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from pyrl_sb3 import __version__
 from pyrl_sb3.cli import demo, demos, evaluate, plot, plugins, record, report, test, train
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
+from pyrl_sb3.training.agents import plugin_agents
 from pyrl_sb3.training.errors import InputError
+
+
+class _Commands(TyperGroup):
+    """Ours, and on demand those for the algorithms of plugins, which take time to look up."""
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Return the command of that name; where it may be a plugin's, all of theirs are added."""
+        if cmd_name not in self.commands and cmd_name.endswith(("-train", "-test")):
+            found = list(plugin_agents())
+            theirs = typer.Typer(rich_markup_mode=None)
+            train.add_commands(theirs, found)
+            test.add_commands(theirs, found)
+            if found:
+                self.commands = {**get_group(theirs).commands, **self.commands}
+        return self.commands.get(cmd_name)
+
 
 app = typer.Typer(
     name="pyrl",
+    cls=_Commands,
     help="Train and test DDPG, TD3, SAC, TQC and CrossQ, and with discrete actions DQN, QR-DQN and "
     "discrete SAC, with and without hindsight experience replay.",
     epilog="Start with: pyrl demo",
@@ -48,8 +68,6 @@ def _root(
     no_plugins: plugins.NoPlugins = False,
     loaded: plugins.Plugins = None,
 ) -> None:
-    if no_plugins or loaded:
-        plugins.configure(no_plugins=no_plugins, plugins=loaded)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -47,10 +47,37 @@ KINDS = {
     "engines": "engine",
 }
 
-NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plugin.")]
+
+def configure(*, no_plugins: bool = False, plugins: Sequence[str] | None = None) -> None:
+    """Apply ``--no-plugins`` and ``-p`` to this process and those it starts."""
+    apply_options(os.environ, no_plugins=no_plugins, plugins=plugins or ())
+    get_plugin_manager.cache_clear()
+
+
+def _without(wanted: bool) -> bool:
+    if wanted:
+        configure(no_plugins=True)
+    return wanted
+
+
+def _with(names: list[str] | None) -> list[str] | None:
+    if names:
+        configure(plugins=names)
+    return names
+
+
+# While the line is parsed, since which commands there are depends on the plugins.
+NoPlugins = Annotated[
+    bool, typer.Option("--no-plugins", callback=_without, help="Load no installed plugin.")
+]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("-p", metavar="PLUGIN", help="A module or .py file to load, or no:NAME to skip."),
+    typer.Option(
+        "-p",
+        metavar="PLUGIN",
+        callback=_with,
+        help="A module or .py file to load, or no:NAME to skip.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"Only {', '.join(KINDS)}.")]
@@ -204,12 +231,6 @@ def list_components(
         typer.echo(json.dumps([summarise(each) for each in found], indent=2))
     else:
         _table(("name", "summary"), [(each.name, each.spec.summary) for each in found])
-
-
-def configure(*, no_plugins: bool = False, plugins: Sequence[str] | None = None) -> None:
-    """Apply ``--no-plugins`` and ``-p`` to this process and those it starts."""
-    apply_options(os.environ, no_plugins=no_plugins, plugins=plugins or ())
-    get_plugin_manager.cache_clear()
 
 
 def plain_warnings() -> None:

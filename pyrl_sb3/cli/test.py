@@ -1,5 +1,6 @@
 """`pyrl sac-test ENV [PATH]` and its siblings."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 _FILMED_EPISODES = 5
 
 
-def add_commands(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer, agents: Iterable[Agent] = AGENTS.values()) -> None:
     """Add one testing command for each agent."""
-    for agent in AGENTS.values():
+    for agent in agents:
         example = f"pyrl {agent.name}-test {example_env(agent)}"
         app.command(
             f"{agent.name}-test",

@@ -1,7 +1,7 @@
 """`pyrl sac-train ENV` and its siblings."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +38,9 @@ def example_env(agent: Agent) -> str:
     return _EXAMPLES.get(agent.name, other)
 
 
-def add_commands(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer, agents: Iterable[Agent] = AGENTS.values()) -> None:
     """Add one training command for each agent."""
-    for agent in AGENTS.values():
+    for agent in agents:
         env = example_env(agent)
         example = f"pyrl {agent.name}-train {env}"
         app.command(

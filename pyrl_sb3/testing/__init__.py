@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrl_sb3.testing.agents import check_agent as check_agent
     from pyrl_sb3.testing.noise import check_noise as check_noise
     from pyrl_sb3.testing.replay_buffers import check_replay_buffer as check_replay_buffer
     from pyrl_sb3.testing.suites import NoiseSuite as NoiseSuite
@@ -16,6 +17,7 @@ _LAZY = {
     "NoiseSuite": "pyrl_sb3.testing.suites",
     "ReplayBufferSuite": "pyrl_sb3.testing.suites",
     "SyncCallbackSuite": "pyrl_sb3.testing.suites",
+    "check_agent": "pyrl_sb3.testing.agents",
     "check_noise": "pyrl_sb3.testing.noise",
     "check_replay_buffer": "pyrl_sb3.testing.replay_buffers",
     "check_sync_callback": "pyrl_sb3.testing.sync",
@@ -25,6 +27,7 @@ __all__ = [
     "NoiseSuite",
     "ReplayBufferSuite",
     "SyncCallbackSuite",
+    "check_agent",
     "check_noise",
     "check_replay_buffer",
     "check_sync_callback",

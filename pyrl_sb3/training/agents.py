@@ -1,17 +1,21 @@
 """The agents that can be trained by name, and what each is made of."""
 
-from collections.abc import Container
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.plugins import AlgorithmSpec, get_plugin_manager
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
     from stable_baselines3.common.buffers import ReplayBuffer
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
     from stable_baselines3.common.policies import BasePolicy
+
+_OURS = "pyrl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +26,20 @@ class Agent:
     """
 
     name: str
-    algorithm_target: str
-    policy_target: str
+    algorithm_target: str = ""
+    policy_target: str | None = None
     # Keys of its saved models' data that together no other algorithm's have, and some of others'.
-    marks: frozenset[str]
+    marks: frozenset[str] = frozenset()
     foreign_marks: frozenset[str] = frozenset()
     buffer_target: str | None = None
     # Whether its actions are numbers of choices; otherwise they are vectors.
     discrete: bool = False
+    # Whether it takes both.
+    any_actions: bool = False
     heading: str | None = None
+    # Which the algorithm is of, and the arguments that it gives it; "pyrl" for our own.
+    plugin: str = _OURS
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def stock(self) -> "Agent":
         """
@@ -49,7 +58,7 @@ class Agent:
     @property
     def is_stock(self) -> bool:
         """Whether the algorithm is SB3's own."""
-        return self.algorithm_target.startswith("stable_baselines3:")
+        return self.plugin == _OURS and self.algorithm_target.startswith("stable_baselines3:")
 
     def made(self, data: Container[str]) -> bool:
         """Tell from the keys of a saved model's data whether it is of this algorithm."""
@@ -60,7 +69,7 @@ class Agent:
     @property
     def registered(self) -> str:
         """The algorithm's name in the registry."""
-        return f"pyrl/{self.name.removeprefix('her-')}"
+        return f"{self.plugin}/{self.name.removeprefix('her-')}"
 
     @property
     def title(self) -> str:
@@ -76,12 +85,15 @@ class Agent:
     @cached_property
     def algorithm(self) -> "type[OffPolicyAlgorithm]":
         """The algorithm's class."""
+        if self.plugin != _OURS:
+            cls: type[OffPolicyAlgorithm] = get_plugin_manager().load("algorithm", self.registered)
+            return cls
         return resolve_name(self.algorithm_target)
 
     @cached_property
-    def policy(self) -> "type[BasePolicy]":
-        """The policy's class."""
-        return resolve_name(self.policy_target)
+    def policy(self) -> "type[BasePolicy] | None":
+        """The policy's class; None leaves the choice to the algorithm."""
+        return resolve_name(self.policy_target) if self.policy_target else None
 
     @cached_property
     def buffer(self) -> "type[ReplayBuffer] | None":
@@ -161,3 +173,40 @@ def _agents() -> dict[str, Agent]:
 
 
 AGENTS = _agents()
+
+
+def find_agent(name: str) -> Agent:
+    """
+    Return the agent of that name: one of `AGENTS`, or one made of a plugin's algorithm.
+
+    Raises:
+        InputError: there is none.
+        AmbiguousComponentError: several plugins have an algorithm of that name.
+    """
+    if name in AGENTS:
+        return AGENTS[name]
+    others = {agent.name: agent for agent in plugin_agents()}
+    if name not in others:
+        raise InputError(f"no algorithm {name!r}{did_you_mean(name, {**AGENTS, **others})}")
+    get_plugin_manager().find("algorithm", name.removeprefix("her-"))
+    return others[name]
+
+
+def plugin_agents() -> Iterator[Agent]:
+    """Yield what the algorithms of plugins make: those that learn from a replay buffer."""
+    for found in get_plugin_manager().components("algorithm"):
+        spec, plugin = found.spec, found.name.partition("/")[0]
+        assert isinstance(spec, AlgorithmSpec)
+        if plugin == _OURS or spec.name in AGENTS or not spec.off_policy:
+            continue
+        agent = Agent(
+            name=spec.name,
+            heading=spec.name,
+            plugin=plugin,
+            defaults=spec.defaults,
+            discrete=spec.action_kinds == {"discrete"},
+            any_actions=len(spec.action_kinds) > 1,
+        )
+        yield agent
+        if "env" in spec.serves:
+            yield replace(agent, name=f"her-{spec.name}", buffer_target="pyrl_sb3:HerReplayBuffer")

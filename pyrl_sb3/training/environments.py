@@ -131,7 +131,7 @@ def _check_actions(agent: Agent, env: Env, env_id: str) -> None:
     if isinstance(space, spaces.Discrete):
         if space.start != 0:
             raise InputError(f"{env_id} counts its actions from {space.start}: SB3 counts from 0")
-        if not agent.discrete:
+        if not (agent.discrete or agent.any_actions):
             raise InputError(
                 f"{env_id} has Discrete actions: {agent.title} needs continuous (Box) ones; "
                 f"{_fitting(env, discrete=True)} fit"

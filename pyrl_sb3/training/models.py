@@ -70,6 +70,7 @@ def build_model(
         device: as in PyTorch, or `auto`.
     """
     keywords = experiment.model_arguments(get_action_dim(env.action_space))
+    keywords = {**agent.defaults, **keywords}
     if experiment.noise is not None:
         assert isinstance(env.action_space, spaces.Box)
         (spec,) = env.get_attr("spec", [0])
@@ -82,7 +83,8 @@ def build_model(
         )
         keywords["action_noise"] = _registered_noise(experiment.noise, context)
     if isinstance(keywords["policy"], str):
-        keywords["policy"] = agent.policy  # one class for all kinds of observations
+        # Of ours, one class for all kinds of observations.
+        keywords["policy"] = agent.policy or _policy(keywords["policy"], env.observation_space)
     if keywords.get("n_steps", 1) == 1 or agent.buffer:
         keywords.setdefault("replay_buffer_class", agent.buffer or _buffer(env.observation_space))
     return agent.algorithm(env=env, seed=seed, device=device, **keywords)
@@ -91,6 +93,13 @@ def build_model(
 def _buffer(observations: spaces.Space[Any]) -> type[ReplayBuffer]:
     """Ours rather than SB3's: checkpoints of it are as large as what is new."""
     return DictReplayBuffer if isinstance(observations, spaces.Dict) else ReplayBuffer
+
+
+def _policy(name: str, observations: spaces.Space[Any]) -> str:
+    """SB3's own name for the policy, which differs with what is observed."""
+    if name == "MlpPolicy" and isinstance(observations, spaces.Dict):
+        return "MultiInputPolicy"
+    return name
 
 
 def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
@@ -110,7 +119,8 @@ def check_components(
         ComponentParameterError: the buffer does not.
         InputError: the noise does not.
     """
-    if agent.discrete and (experiment.noise is not None or experiment.noise_type is not None):
+    noisy = experiment.noise is not None or experiment.noise_type is not None
+    if noisy and not isinstance(actions, spaces.Box):
         raise InputError(f"{agent.title} explores without action noise: its actions are discrete")
     if experiment.noise is not None:
         assert isinstance(actions, spaces.Box)

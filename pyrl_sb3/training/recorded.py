@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL
@@ -29,9 +29,10 @@ def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialReques
         model = folder / BEST_MODEL
     check_run(folder)
     request = read_facts(folder).request
-    if request.agent not in AGENTS:
-        advice = did_you_mean(request.agent, AGENTS)
-        raise InputError(f"{folder / FACTS}: no algorithm {request.agent!r}{advice}")
+    try:
+        find_agent(request.agent)
+    except InputError as error:
+        raise InputError(f"{folder / FACTS}: {error}") from None
     if not model.is_file():
         there = " and ".join(name for name in (MODEL, BEST_MODEL) if (folder / name).is_file())
         raise InputError(f"no {model.name} in {folder}" + (f"; there is {there}" if there else ""))

@@ -10,7 +10,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
@@ -98,7 +98,7 @@ def _go_on(
     signals: StopSignals,
 ) -> TrainingResult:
     assert request.timesteps is not None
-    agent = AGENTS[request.agent]
+    agent = find_agent(request.agent)
     experiment = checked_experiment(agent.stock() if request.stock else agent, request)
     _say_versions(facts)
     run = Run(

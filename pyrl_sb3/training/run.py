@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.saved import Record
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import Agent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
 from pyrl_sb3.training.errors import InputError
@@ -66,6 +66,7 @@ def train(
     agent, request, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
+    existed = request.folder is not None and request.folder.exists()
     folder = request.folder or new_run_folder(root, request.env_id)
     make_folder(folder)
     run = Run(
@@ -80,7 +81,8 @@ def train(
             write_facts(folder, request, experiment, run.uses, notes or {})
             model, eval_env = set_up(run, opened)
         except BaseException:
-            _remove(folder, made)
+            if not existed:
+                _remove(folder, made)
             raise
         say_what(run, model)
         return learn(run, model, eval_env, callbacks)
@@ -88,7 +90,7 @@ def train(
 
 def checked(request: TrainingRequest) -> tuple[Agent, TrainingRequest, Experiment]:
     """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
-    agent = AGENTS[request.agent]
+    agent = find_agent(request.agent)
     if request.stock:
         agent = agent.stock()
     check_device(request.device)
@@ -150,7 +152,7 @@ def _uses(agent: Agent, experiment: Experiment) -> list[Record]:
 def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
     """Log what a run is, before it begins."""
     request, experiment = run.request, run.experiment
-    title = AGENTS[request.agent].title
+    title = find_agent(request.agent).title
     log.info("%s on %s: %s steps, seed %s", title, request.env_id, request.timesteps, request.seed)
     log.info("hyperparameters of %s:", experiment.source)
     for line in experiment.as_yaml().splitlines()[1:]:

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.config.overrides import Override
-from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
 from pyrl_sb3.training.folders import find_model, runs_of
@@ -73,7 +73,7 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         ConfigError: the config beside the model is not one, or needs trust.
         InputError: no such environment or model, or they do not go together.
     """
-    agent = AGENTS[request.agent]
+    agent = find_agent(request.agent)
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
     path = find_model(_one_run(request.path or Path(agent.name), env_id), env_id, agent.name)
@@ -113,7 +113,7 @@ def _one_run(path: Path, env_id: str) -> Path:
 def try_out(request: TrialRequest) -> Evaluation:
     """Run the episodes that were asked for; raises what `open_trial` raises."""
     model, env = open_trial(request)
-    log.info("%s: trained for %s steps", AGENTS[request.agent].title, model.num_timesteps)
+    log.info("%s: trained for %s steps", find_agent(request.agent).title, model.num_timesteps)
     try:
         return evaluate(model, env, request.episodes)
     finally:

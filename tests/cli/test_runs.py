@@ -152,3 +152,14 @@ def test_completion(fresh_pyrl, words, expected):
     assert (
         fresh_pyrl(before="import sys; sys.argv[0] = 'pyrl'", **environment).out.split() == expected
     )
+
+
+def test_a_folder_that_was_there_survives_a_run_that_cannot_begin(pyrl, folder):
+    kept = folder / "mine" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("of months")
+    line = ("td3-train", "Pendulum-v1", "--timesteps", 30, "--set", "policy_kwargs.net_arch=[-1]")
+    assert pyrl(*line, "--run-folder", "mine").code == 2
+    assert kept.read_text() == "of months"
+    assert pyrl(*line, "--run-folder", "other").code == 2
+    assert not (folder / "other").exists()

@@ -137,6 +137,8 @@ COMMANDS = [(page, line) for page in PAGES for line in commands(page)]
 def test_commands_are_understood(page: Path, line: str) -> None:
     words = shlex.split(line.split("   ")[0], comments=True)[1:]
     placeholders = {"NAME": "pyrl", "KIND": "noises"}
+    # Of the page's own plugin, which is not installed here; tests/plugins/test_agents.py has it.
+    words = [word.replace("small-dpg-", "td3-") for word in words]
     words = [placeholders.get(word, word).strip("[]").split("|")[0] for word in words]
     group: Any = typer.main.get_command(app)
     context = typer.Context(group)

@@ -1,0 +1,83 @@
+"""The contract of agents: ours fulfil it, and what breaks it is named."""
+
+import numpy as np
+import pytest
+import sb3_contrib
+import stable_baselines3
+import torch as th
+
+import pyrl_sb3
+from pyrl_sb3.testing import check_agent
+
+OURS = [
+    (cls, actions)
+    for actions, classes in {
+        "box": (
+            pyrl_sb3.DDPG,
+            pyrl_sb3.TD3,
+            pyrl_sb3.SAC,
+            sb3_contrib.TQC,
+            sb3_contrib.CrossQ,
+            stable_baselines3.SAC,
+        ),
+        "discrete": (pyrl_sb3.DQN, pyrl_sb3.DiscreteSAC, sb3_contrib.QRDQN),
+    }.items()
+    for cls in classes
+]
+
+
+@pytest.mark.parametrize(("cls", "actions"), OURS, ids=lambda value: str(value))
+def test_every_algorithm_is_an_agent(cls, actions):
+    check_agent(cls, actions=actions)
+
+
+class NeverTrains(stable_baselines3.TD3):
+    def train(self, gradient_steps, batch_size=64):
+        pass
+
+
+class Unseeded(stable_baselines3.TD3):
+    def train(self, gradient_steps, batch_size=64):
+        super().train(gradient_steps, batch_size)
+        with th.no_grad():
+            next(self.actor.parameters()).add_(float(np.random.default_rng().normal()))
+
+
+class Overshoots(stable_baselines3.TD3):
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        actions, state = super().predict(observation, state, episode_start, deterministic)
+        return actions + 2, state
+
+
+class Deaf(stable_baselines3.TD3):
+    def learn(self, total_timesteps, callback=None, **kwargs):
+        return super().learn(total_timesteps, None, **kwargs)
+
+
+class LosesWeights(stable_baselines3.TD3):
+    @classmethod
+    def load(cls, path, env=None, device="auto", custom_objects=None):
+        model = super().load(path, env, device, custom_objects)
+        with th.no_grad():
+            next(model.actor.parameters()).zero_()
+        return model
+
+
+class NoAgent:
+    num_timesteps = 0
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (NoAgent, "NoAgent has no _get_torch_save_params, get_parameters, learn, load"),
+        (NeverTrains, "change nothing"),
+        (Unseeded, "two executions with one seed end differently"),
+        (Overshoots, "which is not in Box"),
+        (Deaf, "a callback returns False"),
+        (LosesWeights, "a loaded agent acts otherwise"),
+    ],
+)
+def test_what_is_no_agent_is_named(cls, message):
+    with pytest.raises(AssertionError, match=message):
+        check_agent(cls)
