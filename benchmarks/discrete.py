@@ -2,7 +2,8 @@
 Discrete actions: hindsight on bit-flipping, and LunarLander and CartPole, from shipped configs.
 
     python benchmarks/discrete.py [--out discrete] [--only her-dqn/BitFlipping-v0 ...] [--seeds 0 1]
-    python benchmarks/discrete.py --out discrete --plot docs/images/bit_flipping.png
+    python benchmarks/discrete.py --out discrete --json docs/discrete.json
+    python benchmarks/discrete.py --out docs/discrete.json --plot docs/images/bit_flipping.png
 
 Each run leaves a JSON file in the folder, and is skipped where that is there; a run that was
 stopped goes on from its checkpoint. One thread. `sb3-dqn` is SB3's own DQN, policy and buffer, with
@@ -12,6 +13,8 @@ the values of RL Zoo, which are those of the shipped dqn.yml.
 import argparse
 import json
 import statistics
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,12 @@ CASES = {
     "qrdqn/LunarLander-v3": THREE,
     "sb3-dqn/LunarLander-v3": THREE,
 }
-EPISODES, EVALUATIONS = 100, 20
+EPISODES, EVALUATIONS = 100, 20  # of the models in the end, while training
+
+
+def episodes(env_id: str) -> int:
+    """Of an evaluation while training; those of bit-flipping are short."""
+    return 20 if env_id == "BitFlipping-v0" else 10
 
 
 def ours(agent: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -54,7 +62,12 @@ def ours(agent: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
         result = resume(earlier[-1])
     else:
         request = TrainingRequest(
-            agent=agent, env_id=env_id, seed=seed, threads=1, save=folder, eval_episodes=20
+            agent=agent,
+            env_id=env_id,
+            seed=seed,
+            threads=1,
+            save=folder,
+            eval_episodes=episodes(env_id),
         )
         result = train(request)
     if result.stopped_by:
@@ -82,7 +95,7 @@ def stock(env_id: str, seed: int, folder: Path) -> dict[str, Any]:
     eval_env.reset(seed=seed + 1)
     callback = EvalCallback(
         eval_env,
-        n_eval_episodes=20,
+        n_eval_episodes=episodes(env_id),
         eval_freq=timesteps // EVALUATIONS,
         best_model_save_path=str(folder),
         log_path=str(folder),
@@ -119,31 +132,47 @@ def run_all(out: Path, cases: list[str], seeds: list[int] | None) -> None:
             found = (ours if agent in AGENTS else lambda _, *rest: stock(*rest))(
                 agent, env_id, seed, folder
             )
-            file.write_text(json.dumps({"case": case, "seed": seed, **found}, indent=1))
+            file.write_text(json.dumps({"case": case, "seed": seed, **found}))
             print(f"{name}: last {found['last']}, best {found['best']}", flush=True)
 
 
-def results(out: Path) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(out.glob("*_*.json")):
-        one = json.loads(file.read_text())
-        found.setdefault(one["case"], []).append(one)
-    return found
+def results(out: Path) -> list[dict[str, Any]]:
+    """All runs of a folder, or of the file that ``--json`` made of one, in the order of `CASES`."""
+    if out.is_file():
+        found = json.loads(out.read_text())
+    else:
+        found = [json.loads(file.read_text()) for file in out.glob("*_*.json")]
+    return sorted(found, key=lambda run: (list(CASES).index(run["case"]), run["seed"]))
 
 
-def table(out: Path) -> None:
-    print("| case | seeds | last model, mean of each seed | best model |\n|---|---|---|---|")
-    for case, runs in results(out).items():
-        key = "success" if "success" in runs[0]["last"] else "return"
-        each = [[run[name][key] for run in runs] for name in ("last", "best")]
+def in_one_file(found: list[dict[str, Any]]) -> str:
+    """A line for each run."""
+    lines = []
+    for run in found:
+        curve = [[steps, round(value, 3)] for steps, value in run["curve"]]
+        lines.append(json.dumps({**run, "curve": curve}))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """In markdown: the mean over the seeds, then each seed."""
+    lines = ["| case | steps | last model | best model |", "|---|---|---|---|"]
+    for case, runs in groupby(found, key=itemgetter("case")):
+        seeds = list(runs)
+        key = "success" if "success" in seeds[0]["last"] else "return"
         cells = [
-            f"{statistics.mean(values):.2f} ({', '.join(f'{v:.4g}' for v in values)})"
-            for values in each
+            f"{seeds[0]['curve'][-1][0]:,}",
+            *(over_seeds([run[name][key] for run in seeds]) for name in ("last", "best")),
         ]
-        print(f"| {case} | {len(runs)} | {cells[0]} | {cells[1]} |")
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def plot(out: Path, picture: Path) -> None:
+def over_seeds(values: list[float]) -> str:
+    return f"**{statistics.mean(values):.4g}** ({', '.join(f'{each:.4g}' for each in values)})"
+
+
+def plot(found: list[dict[str, Any]], picture: Path) -> None:
     """Bit-flipping: the mean over seeds, and each seed."""
     import matplotlib as mpl
 
@@ -155,7 +184,7 @@ def plot(out: Path, picture: Path) -> None:
         ("her-dqn/BitFlipping-v0", "C0", "HER + DQN"),
         ("dqn/BitFlipping-v0", "C1", "DQN"),
     ):
-        curves = [np.array(run["curve"]) for run in results(out).get(case, [])]
+        curves = [np.array(run["curve"]) for run in found if run["case"] == case]
         for each in curves:
             axes.plot(each[:, 0], each[:, 1], color=colour, alpha=0.25, linewidth=1)
         if curves:
@@ -174,14 +203,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("discrete"))
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--plot", type=Path, help="draw bit-flipping of what is there")
+    parser.add_argument("--plot", type=Path, help="draw bit-flipping, of what is there")
+    parser.add_argument("--json", type=Path, help="put what is there into one file")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if arguments.plot:
-        plot(arguments.out, arguments.plot)
-    else:
+    if not (arguments.plot or arguments.json):
+        arguments.out.mkdir(parents=True, exist_ok=True)
         run_all(arguments.out, arguments.only, arguments.seeds)
-    table(arguments.out)
+    found = results(arguments.out)
+    if arguments.plot:
+        plot(found, arguments.plot)
+    if arguments.json:
+        arguments.json.write_text(in_one_file(found))
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,13 @@ class QRDQNPolicy(LeanQPolicy, qrdqn.QRDQNPolicy):
         return quantiles.view(len(features), self.n_quantiles, -1).mean(dim=1).argmax(dim=1)
 
 
+def _perceptron(
+    action_space: spaces.Discrete, net_arch: list[int], features_dim: int, activation_fn: Any
+) -> nn.Sequential:
+    """From features, ``(B, features_dim)``, to a number for each action."""
+    return nn.Sequential(*create_mlp(features_dim, int(action_space.n), net_arch, activation_fn))
+
+
 class CategoricalActor(BasePolicy):
     """
     The probabilities of discrete actions.
@@ -79,24 +86,18 @@ class CategoricalActor(BasePolicy):
     :param net_arch: hidden layers; others: see ``stable_baselines3.sac.policies.Actor``
     """
 
+    action_space: spaces.Discrete
+
     def __init__(
         self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
+        *,
         net_arch: list[int],
-        features_extractor: Any,
         features_dim: int,
         activation_fn: type[nn.Module] = nn.ReLU,
-        normalize_images: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            features_extractor=features_extractor,
-            normalize_images=normalize_images,
-        )
-        layers = create_mlp(features_dim, int(action_space.n), net_arch, activation_fn)
-        self.logits = nn.Sequential(*layers)
+        super().__init__(**kwargs)
+        self.logits = _perceptron(self.action_space, net_arch, features_dim, activation_fn)
 
     def log_prob(self, observations: PyTorchObs) -> th.Tensor:
         """Log pi(a|s) of all actions: ``(B, n_actions)``."""
@@ -119,28 +120,22 @@ class DiscreteCritic(BaseModel):
     :param n_critics: how many; others: see ``stable_baselines3.common.policies.ContinuousCritic``
     """
 
+    action_space: spaces.Discrete
+
     def __init__(
         self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
+        *,
         net_arch: list[int],
-        features_extractor: Any,
         features_dim: int,
         activation_fn: type[nn.Module] = nn.ReLU,
-        normalize_images: bool = True,
         n_critics: int = 2,
         share_features_extractor: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            features_extractor=features_extractor,
-            normalize_images=normalize_images,
-        )
+        super().__init__(**kwargs)
         self.share_features_extractor = share_features_extractor
-        n_actions = int(action_space.n)
         self.q_networks = nn.ModuleList(
-            nn.Sequential(*create_mlp(features_dim, n_actions, net_arch, activation_fn))
+            _perceptron(self.action_space, net_arch, features_dim, activation_fn)
             for _ in range(n_critics)
         )
 

@@ -250,9 +250,9 @@ def huber_loss(q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None) -> 
 def expected_soft_value(q: th.Tensor, alpha: th.Tensor, log_pi: th.Tensor) -> th.Tensor:
     """
     V(s) = sum_a pi(a|s) (Q(s, a) - alpha log pi(a|s)): discrete SAC (Christodoulou 2019,
-    https://arxiv.org/abs/1910.07207, equation 10).
+    https://arxiv.org/abs/1910.07207).
 
-    Minus its mean, with the critics held fixed, is the policy's loss (equation 12).
+    Minus its mean, with the critics held fixed, is the policy's loss.
 
     :param q: ``(B, n_actions)``; :param log_pi: likewise
     :return: ``(B, 1)``

@@ -11,7 +11,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.type_aliases import PyTorchObs
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import get_parameters_by_name
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
@@ -21,11 +21,24 @@ def preparation(policy: Any) -> Callable[[Any], Any]:
     return lambda observations: observations
 
 
-def _track(online: nn.Module, target: nn.Module, tau: float) -> None:
-    polyak_update(online.parameters(), target.parameters(), tau)
-    # Statistics of batch normalisation are copied, https://github.com/DLR-RM/stable-baselines3/issues/996
-    statistics = get_parameters_by_name(online, ["running_"])
-    polyak_update(statistics, get_parameters_by_name(target, ["running_"]), 1.0)
+class Follower:
+    """
+    A network that follows another by Polyak averaging, theta' = (1 - tau) theta' + tau theta.
+
+    Statistics of batch normalisation are copied, https://github.com/DLR-RM/stable-baselines3/issues/996
+    """
+
+    def __init__(self, online: nn.Module, target: nn.Module) -> None:
+        # Lists: to walk through the modules takes longer than to average.
+        self._online: list[th.Tensor] = list(online.parameters())
+        self._target: list[th.Tensor] = list(target.parameters())
+        self._statistics = [get_parameters_by_name(net, ["running_"]) for net in (online, target)]
+
+    @th.no_grad()
+    def track(self, tau: float) -> None:
+        th._foreach_lerp_(self._target, self._online, tau)
+        for new, old in zip(*self._statistics, strict=True):
+            old.copy_(new)
 
 
 def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
@@ -37,6 +50,7 @@ def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
 class Critics:
     def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
         self._online, self._target = critic, critic_target
+        self.track = Follower(critic, critic_target).track
         self.optimizer = critic.optimizer
 
     def q_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
@@ -60,9 +74,6 @@ class Critics:
 
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
         return th.autograd.grad(self._q, self._actions, dq)[0]
-
-    def track(self, tau: float) -> None:
-        _track(self._online, self._target, tau)
 
     def attached(self) -> bool:
         return True
@@ -94,6 +105,7 @@ class GaussianActor:
 class DeterministicActor:
     def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
         self._online, self._target = actor, actor_target
+        self.track = Follower(actor, actor_target).track
         self.optimizer = actor.optimizer
 
     def act(self, observations: PyTorchObs) -> th.Tensor:
@@ -106,9 +118,6 @@ class DeterministicActor:
 
     def descend(self, da: th.Tensor) -> None:
         _step(self.optimizer, self._actions, da)
-
-    def track(self, tau: float) -> None:
-        _track(self._online, self._target, tau)
 
     def attached(self) -> bool:
         return True

@@ -8,10 +8,9 @@ from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
 from pyrl_sb3 import losses
-from pyrl_sb3.algorithms.autograd import Temperature
+from pyrl_sb3.algorithms.autograd import Follower, Temperature
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.discrete_policies import DiscreteSACPolicy
@@ -31,6 +30,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
     :param target_entropy: ``auto`` for ``target_entropy_scale`` * log(number of actions)
     :param target_entropy_scale: 0.98 in Christodoulou 2019: almost uniform; lower values let the
         policy decide
+    :param final_entropy_share: what is left of the target entropy at the end of the training, to
+        where it falls linearly; with less than 1 the policy explores before it decides
     :param average_q: value actions by the mean of the critics, or by their minimum
     :param entropy_penalty: beta, weight of the squared change of the policy's entropy; 0.5 in
         Zhou 2022, 0 for none
@@ -56,6 +57,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         ent_coef: str | float = "auto",
         target_entropy: str | float = "auto",
         target_entropy_scale: float = 0.98,
+        final_entropy_share: float = 1.0,
         average_q: bool = True,
         entropy_penalty: float = 0.0,
         q_clip: float | None = None,
@@ -67,6 +69,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
         self.target_entropy_scale = target_entropy_scale
+        self.final_entropy_share = final_entropy_share
         self.average_q = average_q
         self.entropy_penalty = entropy_penalty
         self.q_clip = q_clip
@@ -103,7 +106,16 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         else:
             self.ent_coef_tensor = th.tensor(float(self.ent_coef), device=self.device)
 
+    def _bind(self) -> None:
+        super()._bind()
+        policy = self.policy
+        self._followers = (
+            Follower(policy.critic, policy.critic_target),
+            Follower(policy.actor, policy.actor_target),
+        )
+
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        self._ensure_bound()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self._optimizers())
         metrics = Metrics()
@@ -123,8 +135,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
 
             if step % self.target_update_interval == 0:
-                _track(self.critic, self.policy.critic_target, self.tau)
-                _track(self.actor, self.policy.actor_target, self.tau)
+                for follower in self._followers:
+                    follower.track(self.tau)
             self._hand_back(batch, q.detach(), y)
             metrics.add(
                 actor_loss=actor_loss.detach(),
@@ -169,17 +181,22 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         alpha = log_alpha.exp()
         # The expectation of log pi, under pi, in the place of a sample.
         expected = -losses.policy_entropy(log_pi)
-        dlog_alpha = losses.temperature_gradient(expected, float(self.target_entropy))
+        dlog_alpha = losses.temperature_gradient(expected, self._wanted_entropy())
         metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
         Temperature(self.log_ent_coef, self.ent_coef_optimizer).descend(dlog_alpha)
         return alpha
+
+    def _wanted_entropy(self) -> float:
+        """The target entropy now."""
+        left = 1 - (1 - self.final_entropy_share) * (1 - self._current_progress_remaining)
+        return float(self.target_entropy) * left
 
     def _optimizers(self) -> list[th.optim.Optimizer]:
         own = [self.actor.optimizer, self.critic.optimizer]
         return own if self.ent_coef_optimizer is None else [*own, self.ent_coef_optimizer]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic"]
+        return [*super()._excluded_save_params(), "actor", "critic", "_followers"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules = ["policy", "actor.optimizer", "critic.optimizer"]
@@ -191,9 +208,3 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
 def _of_actions(q: th.Tensor, actions: th.Tensor) -> th.Tensor:
     """Of ``(N, B, n_actions)`` those of ``actions``, ``(B, 1)``: ``(N, B, 1)``."""
     return q.gather(2, actions.long().expand(len(q), -1, -1))
-
-
-def _track(online: th.nn.Module, target: th.nn.Module, tau: float) -> None:
-    polyak_update(online.parameters(), target.parameters(), tau)
-    statistics = get_parameters_by_name(online, ["running_"])
-    polyak_update(statistics, get_parameters_by_name(target, ["running_"]), 1.0)

@@ -178,8 +178,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         if np.count_nonzero(done):
             ends = self._ends(done, infos)
             after = with_raw_terminals(after, [self._raw(info) for info in infos])
-        if action.ndim != 2:
-            action = action.reshape(self.n_envs, self.action_dim)
+        if np.ndim(action) != 2:
+            action = np.asarray(action).reshape(self.n_envs, self.action_dim)
         store = self._store or self.store
         store.add(before, after, action, reward, ends)
         self._count(store)

@@ -221,6 +221,19 @@ def test_the_temperature_leads_to_the_target_entropy() -> None:
     assert trained(DiscreteSAC, learning_rate=0.01, target_entropy=2.0).log_ent_coef.item() > 0
 
 
+def test_the_target_entropy_falls_over_the_training() -> None:
+    wanted, risen = [], []
+    for remaining in (1.0, 0.5, 0.0):
+        model = trained(DiscreteSAC, target_entropy=2.0, final_entropy_share=0.25, steps=0)
+        model._current_progress_remaining = remaining
+        wanted.append(model._wanted_entropy())
+        model.train(1, batch_size=16)
+        risen.append(model.log_ent_coef.item() > 0)
+    assert wanted == pytest.approx([2.0, 1.25, 0.5])
+    # The policy is close to uniform, with an entropy of 1.1: alpha goes where it is wanted.
+    assert risen == [True, True, False]
+
+
 def test_the_entropy_penalty_and_the_clip_change_the_step() -> None:
     plain = trained(DiscreteSAC)
     for arguments in ({"entropy_penalty": 100.0}, {"q_clip": 1e-6}):
