@@ -209,6 +209,7 @@ def plot(groups: Groups, task: str, picture: Path) -> None:
         for axis, unit in zip(axes, (steps_of, seconds_of), strict=True):
             _draw(axis, runs, unit, f"{name}, {len(runs)} seed{'s' * (len(runs) > 1)}")
     axes[0].set(xlabel="environment steps", ylabel="score", title=task)
+    axes[0].locator_params(axis="x", nbins=5)
     axes[1].set(xlabel="processor seconds of training")
     axes[1].legend(loc="lower right")
     picture.parent.mkdir(parents=True, exist_ok=True)
