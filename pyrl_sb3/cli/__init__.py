@@ -7,5 +7,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `pyrl` and exit: 0 done, 2 for a mistake of the user's, 128 + n stopped by signal n."""
     from pyrl_sb3.cli.app import run
+    from pyrl_sb3.training.orphans import stop_with_parent
 
+    stop_with_parent()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

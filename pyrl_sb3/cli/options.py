@@ -164,12 +164,20 @@ Resume = Annotated[
         "--timesteps is then what each is to have in all.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What runs the processes of --seeds; see `pyrl list engines` [default: processes, "
+        "those of this machine].",
+    ),
+]
 Sync = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="Synchronise the seeds, as copies of one agent, such as by mean; "
-        "see `pyrl list syncs`. Parameters: --set sync.params.NAME=VALUE.",
+        "see `pyrl list sync`. Parameters: --set sync.params.NAME=VALUE.",
     ),
 ]
 SyncEvery = Annotated[

@@ -44,6 +44,7 @@ KINDS = {
     "algos": "algorithm",
     "envs": "environment",
     "wrappers": "env-wrapper",
+    "engines": "engine",
 }
 
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plugin.")]

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from pyrl_sb3.cli import options
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
-from pyrl_sb3.training.engines import Engine, Job, LocalProcesses
+from pyrl_sb3.training.engines import PROCESSES, Engine, Job, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import TrainingRequest, require_at_least
@@ -21,7 +22,9 @@ from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
 
 
-def train_seeds(given: Mapping[str, Any], seeds: str, jobs: int | None) -> int:
+def train_seeds(
+    given: Mapping[str, Any], seeds: str, jobs: int | None, engine_name: str | None
+) -> int:
     """
     Train several seeds; return the exit code.
 
@@ -29,28 +32,30 @@ def train_seeds(given: Mapping[str, Any], seeds: str, jobs: int | None) -> int:
         given: what the command line says of a `TrainingRequest`.
         seeds: as `parse_seeds` takes them.
         jobs: processes at a time.
+        engine_name: of what runs them; by default processes of this machine.
 
     Raises:
-        InputError, ConfigError: what was asked for cannot be done; nothing has been written.
+        InputError, ConfigError, PluginError: what was asked for cannot be done; nothing has
+            been written.
     """
     if "env_id" not in given:
         raise InputError("Missing argument 'ENV': the environment, or --resume FOLDER")
     wanted = groups.parse_seeds(seeds, given.get("seed"))
     require_at_least(1, "jobs", jobs)
-    engine = LocalProcesses()
-    jobs, threads = share_cores(
-        len(wanted), engine.cores(), jobs=jobs, threads=given.get("threads")
-    )
     config = given["config"].absolute() if "config" in given else None
-    request = TrainingRequest(**{**given, "seed": None, "threads": threads, "config": config})
+    request = TrainingRequest(**{**given, "seed": None, "config": config})
     _, complete, _ = checked(request)
     request = dataclasses.replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
-    group = SeedGroup(folder=Path(), seeds=wanted, request=request, jobs=jobs)
-    group = groups.new_group(request.save or Path(request.agent), group)
-    return _run(group, {seed: _beginning(group, seed) for seed in wanted}, engine)
+    group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name or PROCESSES)
+    with closing(engine(group.engine)) as runs:
+        group = _shared_out(group, runs, len(wanted), jobs, request.threads)
+        group = groups.new_group(request.save or Path(request.agent), group)
+        return _run(group, {seed: _beginning(group, seed) for seed in wanted}, runs)
 
 
-def go_on_with_seeds(folder: Path, given: Mapping[str, Any], jobs: int | None) -> int:
+def go_on_with_seeds(
+    folder: Path, given: Mapping[str, Any], jobs: int | None, engine_name: str | None
+) -> int:
     """
     Go on with those seeds of a group that are unfinished; return the exit code.
 
@@ -58,26 +63,38 @@ def go_on_with_seeds(folder: Path, given: Mapping[str, Any], jobs: int | None) -
         folder: of the group.
         given: what the command line says of a `TrainingRequest`.
         jobs: processes at a time; by default as many as at first.
+        engine_name: of what runs them; by default what did at first.
 
     Raises:
-        InputError: the group cannot be read, or an option differs from what it was begun with.
+        InputError, PluginError: the group cannot be read, or an option differs from what it was
+            begun with.
     """
     group = groups.read_group(folder)
     refuse_differences(folder, group.request, given)
     require_at_least(1, "jobs", jobs)
-    engine = LocalProcesses()
     timesteps = given.get("timesteps")
     left = [s for s in group.seeds if not groups.is_finished(group.run(s), timesteps)]
     threads = given.get("threads") or (None if jobs else group.request.threads)
-    cores = engine.cores()
-    jobs, threads = share_cores(max(len(left), 1), cores, jobs=jobs, threads=threads)
     changes = {name: given[name] for name in CHANGEABLE if name in given}
-    changes["threads"] = threads
     group = dataclasses.replace(
-        group, request=dataclasses.replace(group.request, **changes), jobs=jobs
+        group,
+        request=dataclasses.replace(group.request, **changes),
+        engine=engine_name or group.engine,
     )
-    groups.write_group(group)
-    return _run(group, {seed: _going_on(group, seed, changes) for seed in left}, engine)
+    with closing(engine(group.engine)) as runs:
+        group = _shared_out(group, runs, len(left), jobs, threads)
+        changes["threads"] = group.request.threads
+        groups.write_group(group)
+        return _run(group, {seed: _going_on(group, seed, changes) for seed in left}, runs)
+
+
+def _shared_out(
+    group: SeedGroup, runs: Engine, left: int, jobs: int | None, threads: int | None
+) -> SeedGroup:
+    """The group with the processes and threads that the engine has room for."""
+    jobs, threads = share_cores(max(left, 1), runs.cores(), jobs=jobs, threads=threads)
+    request = dataclasses.replace(group.request, threads=threads)
+    return dataclasses.replace(group, request=request, jobs=jobs)
 
 
 def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
@@ -96,7 +113,7 @@ def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[
     return tuple(words)
 
 
-def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], engine: Engine) -> int:
+def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine) -> int:
     console = options.console_for_log()
     threads = group.request.threads or 1
     tasks = {
@@ -106,10 +123,7 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], engine: Engi
     _say_what(console, group, len(tasks))
     seeds = [Seed(seed, group.run(seed), tasks.get(seed)) for seed in group.seeds]
     with SeedTable(console, seeds) as table:
-        try:
-            stopped = run_jobs(list(tasks.values()), engine, group.jobs, table.update)
-        finally:
-            engine.close()
+        stopped = run_jobs(list(tasks.values()), runs, group.jobs, table.update)
     code = _say_failures(console, group, tasks)
     if stopped:
         console.print(f"{stopped.name}: stopped; what each seed has learned is saved")

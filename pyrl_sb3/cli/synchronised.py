@@ -1,6 +1,8 @@
 """`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from pyrl_sb3.training.agents import Agent
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
+    from pyrl_sb3.training.engines import Engine
     from pyrl_sb3.training.seeds import SeedGroup
     from pyrl_sb3.training.sync.group import DistributedGroup
 
@@ -26,24 +29,58 @@ def concerns(resume: Path | None) -> bool:
     return read_group(resume).sync is not None
 
 
+def in_config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the config that was given says of a `SyncPlan`; the package's own say nothing."""
+    if "config" not in given or "env_id" not in given:
+        return {}
+    from pyrl_sb3.training.environments import env_spec
+    from pyrl_sb3.training.hyperparams import experiment_of
+    from pyrl_sb3.training.request import TrainingRequest
+
+    request = TrainingRequest(
+        **{**_without_settings(given), "env_id": env_spec(given["env_id"]).id}
+    )
+    return dict(experiment_of(request).sync or {})
+
+
 def wanted(
-    name: str | None, every: int | None, share_replay: bool, given: Mapping[str, Any]
+    name: str | None,
+    every: int | None,
+    share_replay: bool,
+    given: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what the command line says of a `SyncPlan`."""
+    """
+    Return what is asked for of a `SyncPlan`.
+
+    Args:
+        name: the option `--sync`.
+        every: the option.
+        share_replay: the option.
+        given: what the command line says of a `TrainingRequest`.
+        config: what the config says; `--sync` with another name takes the place of it.
+    """
     from pyrl_sb3.config.overrides import parse_override
 
-    params = {}
+    if name not in (None, config.get("name")):
+        config = {}
+    params = dict(config.get("params", {}))
     for text in _settings(given):
         override = parse_override(text)
         params[override.path[-1]] = override.value
     if share_replay:
         params["share_replay"] = True
     asked = {"name": name, "every": every, "params": params or None}
-    return {key: value for key, value in asked.items() if value is not None}
+    return {**config, **{key: value for key, value in asked.items() if value is not None}}
 
 
 def _settings(given: Mapping[str, Any]) -> list[str]:
     return [text for text in given.get("overrides", ()) if text.startswith(_PARAMS)]
+
+
+def _without_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
+    return {**given, "overrides": tuple(rest)} if "overrides" in given else given
 
 
 def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
@@ -61,6 +98,7 @@ def run(
     seeds: str | None,
     plan: Mapping[str, Any],
     resume: Path | None,
+    engine: str | None,
 ) -> int:
     """
     Train all copies; under torchrun, that which this process is.
@@ -71,17 +109,19 @@ def run(
         seeds: the option.
         plan: what the command line says of a `SyncPlan`.
         resume: the group's folder to go on with.
+        engine: that runs the copies; by default torch's elastic agent, or what did at first.
     """
     from pyrl_sb3.training.errors import RunStoppedError
     from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
 
-    rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
-    given = {**given, "overrides": tuple(rest)} if "overrides" in given else given
+    given = _without_settings(given)
     try:
         if in_torchrun():
+            if engine is not None:
+                raise InputError(f"--engine {engine}: torchrun has started this copy already")
             with DistributedGroup.of_torchrun() as group:
                 return _copy(agent, given, seeds, plan, resume, group)
-        return _all(agent, given, seeds, plan, resume)
+        return _all(agent, given, seeds, plan, resume, engine)
     except RunStoppedError as error:
         typer.echo(f"pyrl: {error}", err=True)
         return 1
@@ -122,34 +162,62 @@ def _all(
     seeds: str | None,
     plan: Mapping[str, Any],
     resume: Path | None,
+    engine: str | None,
 ) -> int:
-    from pyrl_sb3.training.seeds import new_group, read_group
-    from pyrl_sb3.training.sync.launch import launch
+    from pyrl_sb3.training.seeds import new_group, read_group, write_group
+    from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
     console = options.console_for_log()
     if resume is None:
         if seeds is None:
-            raise InputError("--sync: say how many copies with --seeds, such as --seeds 4")
+            raise InputError(
+                f"sync {plan['name']}: say how many copies with --seeds, such as --seeds 4; "
+                "--set sync=null trains one alone"
+            )
         group, root = _asked(agent, given, seeds, plan, copies=0)
-        group = new_group(root, group)
     else:
         _refuse_changes(agent, given, seeds, plan, resume)
-        group = read_group(resume)
-    many = len(group.seeds)
-    console.print(f"{many} copies synchronised by {group.sync}: {group.folder}", markup=False)
-    command = ["-m", "pyrl_sb3", f"{agent.name}-train", "--resume", str(group.folder)]
-    for name in ("timesteps", "threads", "device"):
-        if resume is not None and name in given:
-            command += [f"--{name}", str(given[name])]
-    stopped = launch(group, command)
+        group, root = read_group(resume), resume
+    if engine is not None:
+        group = replace(group, engine=engine)
+    with _engine(group.engine) as runs:
+        if runs:
+            require_room(runs, group)
+        if resume is None:
+            group = new_group(root, group)
+        elif engine is not None:
+            write_group(group)
+        many, folder = len(group.seeds), group.folder
+        console.print(f"{many} copies synchronised by {group.sync}: {folder}", markup=False)
+        arguments = [f"{agent.name}-train", "--resume", str(folder.absolute())]
+        for name in ("timesteps", "threads", "device"):
+            if resume is not None and name in given:
+                arguments += [f"--{name}", str(given[name])]
+        if runs:
+            console.print(f"what the copies say: {group.log(group.seeds[0])}", markup=False)
+        stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
-        line = f"go on: pyrl {agent.name}-train --resume {group.folder}"
+        line = f"go on: pyrl {agent.name}-train --resume {folder}"
         console.print(line, markup=False)
         return 128 + stopped
     env = group.request.env_id
-    console.print(f"test it: pyrl {agent.name}-test {env} {group.folder}", markup=False)
+    console.print(f"test it: pyrl {agent.name}-test {env} {folder}", markup=False)
     return 0
+
+
+@contextmanager
+def _engine(name: str) -> "Iterator[Engine | None]":
+    """The engine of that name; None where torch's elastic agent runs processes of this machine."""
+    from pyrl_sb3.plugins import get_plugin_manager
+    from pyrl_sb3.training.engines import PROCESSES, engine
+    from pyrl_sb3.training.sync.job import ELASTIC
+
+    if name == ELASTIC or get_plugin_manager().find("engine", name).spec.name == PROCESSES:
+        yield None
+    else:
+        with closing(engine(name)) as runs:
+            yield runs
 
 
 def _refuse_changes(

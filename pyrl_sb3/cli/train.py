@@ -60,6 +60,7 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         seed: options.Seed = None,
         seeds: options.Seeds = None,
         jobs: options.Jobs = None,
+        engine: options.Engine = None,
         save: options.Save = None,
         log_dir: options.LogDir = None,
         config: options.Config = None,
@@ -107,12 +108,17 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
             "stock": stock or None,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        if sync or synchronised.concerns(resume):
-            wanted = synchronised.wanted(sync, sync_every, share_replay, given)
-            return synchronised.run(agent, given, seeds, wanted, resume)
+        config_sync = {} if resume else synchronised.in_config(given)
+        if sync or config_sync or synchronised.concerns(resume):
+            wanted = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
+            return synchronised.run(agent, given, seeds, wanted, resume, engine)
         synchronised.refuse_without(sync_every, share_replay, given)
         if seeds is not None or (resume is not None and _is_group(resume)):
-            return _run_seeds(given, resume, seeds, jobs)
+            return _run_seeds(given, resume, seeds, jobs, engine)
+        if engine is not None:
+            raise typer.BadParameter(
+                f"--engine {engine} needs --seeds: a single run is one process"
+            )
         if jobs is not None:
             raise typer.BadParameter(f"--jobs {jobs} needs --seeds: a single run is one process")
         return _run(agent, given, resume)
@@ -139,16 +145,20 @@ def _is_group(folder: Path) -> bool:
 
 
 def _run_seeds(
-    given: Mapping[str, Any], resume: Path | None, seeds: str | None, jobs: int | None
+    given: Mapping[str, Any],
+    resume: Path | None,
+    seeds: str | None,
+    jobs: int | None,
+    engine: str | None,
 ) -> int:
     from pyrl_sb3.cli.seeds import go_on_with_seeds, train_seeds
 
     if resume is None:
         assert seeds is not None
-        return train_seeds(given, seeds, jobs)
+        return train_seeds(given, seeds, jobs, engine)
     if seeds is not None:
         raise typer.BadParameter(f"--seeds {seeds}: --resume takes the seeds from {resume}")
-    return go_on_with_seeds(resume, given, jobs)
+    return go_on_with_seeds(resume, given, jobs, engine)
 
 
 def _run(agent: Agent, given: Mapping[str, Any], resume: Path | None) -> int:

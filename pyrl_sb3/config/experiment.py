@@ -38,6 +38,7 @@ class Experiment:
     :param noise_type: The zoo's ``normal`` or ``ornstein-uhlenbeck``; None for no such noise.
     :param noise_std: Its parameter sigma, on actions scaled to [-1, 1].
     :param noise: A noise process of the registry, in place of the zoo's.
+    :param sync: How copies are synchronised: `name`, and if given `every` and `params`.
     :param buffer: The replay buffer's name in the registry; None where it was not named by it.
     """
 
@@ -58,6 +59,7 @@ class Experiment:
     noise_type: str | None = None
     noise_std: float | None = None
     noise: Reference | None = None
+    sync: Mapping[str, Any] | None = None
     buffer: str | None = None
 
     def model_arguments(self, action_dim: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pyrl_sb3.config.components import Reference, check_path, load_class, regist
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 from pyrl_sb3.config.overrides import Override, apply
+from pyrl_sb3.config.syncs import sync_plan
 from pyrl_sb3.plugins import (
     PluginError,
     UnknownComponentError,
@@ -155,6 +156,8 @@ class EntryReader:
             return value  # needs the discount factor
         if key == "noise":
             return self._noise(value)
+        if key == "sync":
+            return sync_plan(value, trust=self.trust)
         if key == "monitor_kwargs":
             return zoo.monitoring(value)
         if key in zoo.MAPPINGS:

@@ -27,6 +27,7 @@ RUN_KEYS: dict[str, Any] = {
     "vec_env_wrapper": Any,
     "callback": Any,
     "noise": Any,
+    "sync": Any,
 }
 # The zoo writes these as Python in a string; a mapping does as well.
 MAPPINGS = ("policy_kwargs", "replay_buffer_kwargs", "env_kwargs", "monitor_kwargs", "normalize")

@@ -6,6 +6,7 @@ from pyrl_sb3.plugins.hookspecs import hookimpl
 from pyrl_sb3.plugins.types import (
     AlgorithmSpec,
     CallbackSpec,
+    EngineSpec,
     EnvironmentSpec,
     EnvWrapperSpec,
     FeaturesExtractorSpec,
@@ -179,6 +180,17 @@ def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
         name="never-done",
         target="pyrl_sb3.training.wrappers:NeverDone",
         summary="no end is for good: learning assumes that all goes on",
+    )
+
+
+@hookimpl
+def pyrl_engines() -> Iterable[EngineSpec]:
+    """Processes of this machine."""
+    yield EngineSpec(
+        name="processes",
+        target="pyrl_sb3.training.engines:LocalProcesses",
+        aliases=("local",),
+        summary="processes of this machine",
     )
 
 

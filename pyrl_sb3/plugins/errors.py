@@ -13,11 +13,13 @@ FIRST_PARTY = {
     ("replay-buffer", "prioritized-dict"): "pyrl-prioritized-replay",
     ("replay-buffer", "prioritized-her"): "pyrl-prioritized-replay",
     ("sync-callback", "population"): "pyrl-population-sync",
+    ("engine", "ray"): "pyrl-ray",
 }
 FIRST_PARTY_PLUGINS = {
     "colored-noise": "pyrl-colored-noise",
     "prioritized-replay": "pyrl-prioritized-replay",
     "population-sync": "pyrl-population-sync",
+    "ray": "pyrl-ray",
 }
 
 

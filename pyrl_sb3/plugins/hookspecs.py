@@ -7,6 +7,7 @@ import pluggy
 from pyrl_sb3.plugins.types import (
     AlgorithmSpec,
     CallbackSpec,
+    EngineSpec,
     EnvironmentSpec,
     EnvWrapperSpec,
     FeaturesExtractorSpec,
@@ -65,3 +66,8 @@ def pyrl_environments() -> Iterable[EnvironmentSpec]:  # type: ignore[empty-body
 @hookspec
 def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:  # type: ignore[empty-body]
     """Wrappers of single environments."""
+
+
+@hookspec
+def pyrl_engines() -> Iterable[EngineSpec]:  # type: ignore[empty-body]
+    """What runs the processes of several seeds."""

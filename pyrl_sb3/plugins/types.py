@@ -215,6 +215,17 @@ class EnvWrapperSpec(Component):
     leading: ClassVar[int] = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec(Component):
+    """
+    What runs the processes of several seeds; target ``engine()`` with the methods of
+    `pyrl_sb3.training.engines.Engine`.
+    """
+
+    kind: ClassVar[str] = "engine"
+    hook: ClassVar[str] = "pyrl_engines"
+
+
 SPECS: dict[str, type[Component]] = {
     spec.kind: spec
     for spec in (
@@ -227,6 +238,7 @@ SPECS: dict[str, type[Component]] = {
         AlgorithmSpec,
         EnvironmentSpec,
         EnvWrapperSpec,
+        EngineSpec,
     )
 }
 

@@ -206,6 +206,11 @@ class Checkpoints(BaseCallback):
         if self.save_freq is not None:
             self._due = (self.model.num_timesteps // self.save_freq + 1) * self.save_freq
 
+    def _on_training_end(self) -> None:
+        if self.begin_with is not None:  # there was no step left to make
+            self._begin(self.begin_with)
+            self.begin_with = None
+
     def take(self, *, reset: bool = False) -> Path:
         """
         Take a checkpoint now; raises OSError where it cannot be written.

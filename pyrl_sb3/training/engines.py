@@ -1,4 +1,4 @@
-"""What runs the processes of several seeds: here, those of this machine."""
+"""What runs the processes of several seeds: here, those of this machine; plugins add engines."""
 
 import os
 import signal
@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.threads import available_cores
+
+PROCESSES = "processes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,9 @@ class Engine(Protocol):
     def cores(self) -> int:
         """Return how many threads may run at a time, over all of its machines."""
 
+    def address(self) -> str:
+        """Return the address of this machine at which all of its machines reach it."""
+
     def start(self, job: Job) -> Process:
         """Start a job without waiting for it."""
 
@@ -70,7 +77,7 @@ class LocalProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **job.environment()},
+                env={**os.environ, **job.environment(), **bound_to_this_process()},
                 start_new_session=True,
             )
 
@@ -91,9 +98,24 @@ class LocalProcesses:
         """Return the cores that this process may use."""
         return available_cores()
 
+    def address(self) -> str:
+        """Return the address at which this machine reaches itself."""
+        return "127.0.0.1"
+
     def start(self, job: Job) -> LocalProcess:
         """Start a job without waiting for it."""
         return LocalProcess(job)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def engine(name: str) -> Engine:
+    """
+    Return an engine.
+
+    Raises:
+        PluginError: there is none of that name, or it cannot be imported.
+    """
+    made: Engine = get_plugin_manager().load("engine", name)()
+    return made

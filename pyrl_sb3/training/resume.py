@@ -16,7 +16,7 @@ from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, Facts, add_resumption, read_facts, versions
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, saved_timesteps
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import put_back_logs
@@ -80,7 +80,8 @@ def resume(
         keep_last=keep_last or facts.request.keep_last,
     )
     assert request.timesteps is not None
-    if done >= request.timesteps:
+    # It may have been killed before its last model was saved.
+    if done >= request.timesteps and saved_timesteps(folder / MODEL) == done:
         log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
         log.info("--timesteps N, with more than these, goes on with it")
         return TrainingResult(request.env_id, folder, folder / MODEL, done, None, None)

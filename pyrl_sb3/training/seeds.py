@@ -15,15 +15,15 @@ from typing import Any
 
 import yaml
 
+from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, new_run_folder, write_whole
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, new_run_folder, saved_timesteps, write_whole
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.untrusted import read_arrays
 
 SEEDS = "seeds.yml"
-PROCESSES = "processes"
 _MOST_SEEDS = 1000
 
 
@@ -169,13 +169,14 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
     from pyrl_sb3.training.checkpoint import Checkpoint  # brings PyTorch
     from pyrl_sb3.training.checkpoints import CheckpointFolder
 
-    if not ((run / FACTS).is_file() and (run / MODEL).is_file()):
+    saved = saved_timesteps(run / MODEL)
+    if saved is None or not (run / FACTS).is_file():
         return False
     wanted = timesteps or read_facts(run).timesteps
     latest = CheckpointFolder(run / CHECKPOINTS).latest()
     if latest is None:  # --save-freq 0, and nobody stopped it
         return timesteps is None or timesteps <= read_facts(run).timesteps
-    return Checkpoint(latest).moment.timesteps >= wanted
+    return min(saved, Checkpoint(latest).moment.timesteps) >= wanted
 
 
 def best_seed(group: SeedGroup) -> Path:

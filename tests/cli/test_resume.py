@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch as th
 import yaml
+from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
+from pyrl_sb3.training.seeds import is_finished
 
 SMALL = ("policy_kwargs.net_arch=[8]", "learning_starts=10", "env_kwargs={max_episode_steps: 10}")
 
@@ -125,6 +127,24 @@ def test_a_finished_run_says_so_and_can_be_longer(pyrl, run):
     resumed = yaml.safe_load((run / "run.yml").read_text())["resumed"]
     assert [(each["after"], each["timesteps"]) for each in resumed] == [(45, 90), (90, 120)]
     assert "all of its 120 steps" in pyrl("td3-train", "--resume", run).out
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_run_killed_before_its_model_was_saved_gets_one(pyrl, stopped, run, stale):
+    # All steps are made, as the last checkpoint says, but model.zip is not there, or an older one.
+    (run / "model.zip").unlink()
+    if stale:
+        shutil.copy(run / "checkpoints/step_30/model.zip", run / "model.zip")
+    assert not is_finished(run, 45)
+    outcome = pyrl("td3-train", "--resume", run, "--timesteps", 45)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "final evaluation" in outcome.out
+    assert is_finished(run, 45)
+    expected, saved = TD3.load(stopped.folder / "model.zip"), TD3.load(run / "model.zip")
+    assert saved.num_timesteps == 45
+    for name, tensor in expected.policy.state_dict().items():
+        assert th.equal(saved.policy.state_dict()[name], tensor), name
+    assert "run is finished" in pyrl("td3-train", "--resume", run, "--timesteps", 45).out
 
 
 class Watch(BaseCallback):

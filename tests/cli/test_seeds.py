@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.seeds import is_finished, parse_seeds
 from pyrl_sb3.training.threads import share_cores
 
@@ -80,6 +81,32 @@ def test_the_failure_of_one_leaves_the_others_and_resume_runs_only_what_is_unfin
     assert pyrl("td3-train", "--resume", group, "--seed", 3).code == 2
 
 
+def test_an_engine_by_its_path_is_noted_and_used_again(pyrl, folder):
+    path = "pyrl_sb3.training.engines:LocalProcesses"
+    group = folder / "runs/Pendulum-v1_1"
+    command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--timesteps", "200", "--save", "runs"]
+    assert pyrl(*command, *SHORT, "--engine", path).code == 0
+    assert yaml.safe_load((group / "seeds.yml").read_text())["engine"] == path
+    assert pyrl("td3-train", "--resume", group, "--timesteps", 400).code == 0
+    assert yaml.safe_load((group / "seeds.yml").read_text())["engine"] == path
+    assert all(is_finished(group / f"seed_{seed}", 400) for seed in range(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--seeds", "2", "--engine", "proceses"], "Did you mean 'processes'"),
+        (["--seeds", "2", "--engine", "ray"], "pip install pyrl-ray"),
+        (["--engine", "processes"], "--engine processes needs --seeds"),
+    ],
+)
+def test_an_engine_that_cannot_be_is_said_in_one_line(pyrl, folder, arguments, problem):
+    outcome = pyrl("td3-train", "Pendulum-v1", *arguments)
+    assert outcome.code == 2
+    assert problem in outcome.err
+    assert not list(folder.iterdir())
+
+
 def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "3"]
     command += ["--jobs", "1", "--timesteps", "1000000", "--save", "runs", *SHORT[:2]]
@@ -95,6 +122,38 @@ def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     assert "SIGINT: stopped" in out
     assert list((folder / "runs/Pendulum-v1_1/seed_0/checkpoints").glob("step_*"))
     assert not (folder / "runs/Pendulum-v1_1/seed_1").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--sync", "mean", "--sync-every", "100"]])
+def test_seeds_stop_and_save_when_what_started_them_is_killed(folder, more):
+    command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
+    command += ["--timesteps", "1000000", "--save", "runs", "--save-freq", "1000000", *SHORT[-2:]]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
+    runs = [folder / "runs/Pendulum-v1_1" / name for name in ("seed_0", "seed_1")]
+    while not all(_episodes(run) for run in runs):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    for run in runs:
+        while _is_held(run):
+            assert time.monotonic() < end, f"{run} goes on"
+            time.sleep(0.1)
+        assert (run / "model.zip").is_file()
+        assert list((run / "checkpoints").glob("step_*"))
+
+
+def _episodes(run):
+    return sum(len(path.read_text().splitlines()[2:]) for path in run.glob("*.monitor.csv"))
+
+
+def _is_held(run):
+    try:
+        with held(run):
+            return False
+    except InputError:
+        return True
 
 
 _RUN = """

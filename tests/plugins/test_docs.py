@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.testing import check_sync_callback
 from pyrl_sb3.testing.noise import NOISE_CHECKS, NoiseCase
 
-PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "plugins.md").read_text()
 HOOKS = [spec.hook for spec in SPECS.values()]
 SMALL = {"learning_starts": 20, "buffer_size": 100, "batch_size": 8, "train_freq": 20, "seed": 0}
 
@@ -138,3 +141,23 @@ def test_toml_is_valid_and_names_what_the_first_example_has():
     (module,) = tomllib.loads(toml)["project"]["entry-points"]["pyrl_sb3"].values()
     first, _ = blocks(section("pyrl_noise_processes"))
     assert first.startswith(f"# {module.replace('.', '/')}.py")
+
+
+def test_engine(documented):
+    _, ref = documented("pyrl_engines")
+    code = f"""
+import os
+from pyrl_sb3.plugins import PluginManager, Settings
+import polite.plugin
+manager = PluginManager(Settings(load=frozenset()))
+manager.register(polite.plugin, "polite")
+engine = manager.load("engine", {ref!r})()
+assert engine.cores() >= 1
+print(os.nice(0))
+"""
+    places = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
+    environ = {**os.environ, "PYTHONPATH": places}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) >= 10

@@ -1,7 +1,7 @@
 """
 Makes `golden.json`, what rliable says of fixed matrices. In an environment of its own:
 
-    pip install rliable==1.2.0 && python tests/report/make_golden.py
+    pip install rliable==1.2.0 'pandas<3' && python tests/report/make_golden.py
 """
 
 import json

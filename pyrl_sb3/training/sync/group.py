@@ -135,6 +135,22 @@ class DistributedGroup:
         """Leave a text with the launcher, which outlives the copies."""
         self._launchers_store().set(_KEY, text)
 
+    @staticmethod
+    def meeting_place(address: str) -> tuple[Store, dict[str, str]]:
+        """
+        Return a store in this process where copies meet, and what is to be in their environment
+        besides `RANK`; it outlives copies that are started again.
+
+        Args:
+            address: of this machine, for all copies.
+        """
+        store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+        return store, {
+            "MASTER_ADDR": address,
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
+
     def _launchers_store(self) -> TCPStore:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         return TCPStore(host, port, is_master=False, wait_for_workers=False)

@@ -30,6 +30,7 @@ from pyrl_sb3.training.sync.state import write_state
 
 log = logging.getLogger("pyrl_sb3")
 
+ELASTIC = "torch.distributed"  # the elastic agent of this machine, no engine
 _LISTED = 64  # checkpoints of a copy that the others hear of
 
 
@@ -95,7 +96,7 @@ def synchronised(
         folder=folder,
         seeds=tuple(seeds),
         request=replace(request, seed=None, folder=None, save=None),
-        engine="torch.distributed",
+        engine=ELASTIC,
         sync=get_plugin_manager().find("sync-callback", plan.name).name,
         couples_seeds=plan.couples_seeds,
         jobs=len(seeds),

@@ -1,6 +1,7 @@
-"""Copies started, watched and started again on this machine, by torch's elastic agent."""
+"""Copies started, watched and started again: here by torch's elastic agent, or by an engine."""
 
 import logging
+import os
 import signal
 import sys
 import uuid
@@ -13,12 +14,17 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from pyrl_sb3.training.errors import RunStoppedError
+from pyrl_sb3.training.engines import Engine, Job
+from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.jobs import State, Task, run_jobs
+from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
+from pyrl_sb3.training.sync.group import DistributedGroup
 
 log = logging.getLogger("pyrl_sb3")
 
 RESTARTS = 3
+_AGAIN = "all copies start again from the last checkpoint they have in common; %s starts left"
 _WAIT = 600  # seconds for copies to come to an exchange and save when they are stopped
 
 
@@ -36,15 +42,11 @@ class _Agent(LocalElasticAgent):
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             log.warning("seed %s (process %s) ended: %s", self._seeds.seeds[rank], failure.pid, how)
         if result.is_failed() and self._remaining_restarts:
-            log.warning(
-                "all copies start again from the last checkpoint they have in common; "
-                "%s starts left",
-                self._remaining_restarts,
-            )
+            log.warning(_AGAIN, self._remaining_restarts)
         return result
 
 
-def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
+def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     """
     Run the copies of a group in processes of their own, until all have ended.
 
@@ -52,7 +54,7 @@ def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
 
     Args:
         seeds: the group, with its folder.
-        command: arguments of Python that run one copy.
+        arguments: after `pyrl`, that run one copy.
 
     Returns:
         the signal that has stopped the copies, if one has.
@@ -73,7 +75,7 @@ def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
         role="copies",
         local_world_size=len(seeds.seeds),
         entrypoint=sys.executable,
-        args=tuple(command),
+        args=("-m", "pyrl_sb3", *arguments),
         rdzv_handler=get_rendezvous_handler(parameters),
         max_restarts=RESTARTS,
         monitor_interval=0.2,
@@ -81,6 +83,7 @@ def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
     )
     for name in ("torch.distributed.elastic", "torch.distributed.run"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the package's log says the same
+    os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
         with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs
             logs = DefaultLogsSpecs(log_dir=scratch)
@@ -93,8 +96,68 @@ def launch(seeds: SeedGroup, command: list[str]) -> signal.Signals | None:
     finally:
         spec.rdzv_handler.shutdown()
     if result.is_failed():
-        raise RunStoppedError(
-            f"copies ended {RESTARTS + 1} times; go on with "
-            f"`pyrl {seeds.request.agent}-train --resume {seeds.folder}`"
-        )
+        raise _ended_too_often(seeds)
     return None
+
+
+def _ended_too_often(seeds: SeedGroup) -> RunStoppedError:
+    return RunStoppedError(
+        f"copies ended {RESTARTS + 1} times; go on with "
+        f"`pyrl {seeds.request.agent}-train --resume {seeds.folder}`"
+    )
+
+
+def require_room(engine: Engine, seeds: SeedGroup) -> None:
+    """
+    Check that an engine can run all copies at a time: they wait for each other.
+
+    Raises:
+        InputError: it has fewer cores than they have threads.
+    """
+    many, threads = len(seeds.seeds), seeds.request.threads or 1
+    if many * threads > engine.cores():
+        raise InputError(
+            f"--engine {seeds.engine} has {engine.cores()} cores: "
+            f"{many} copies with --threads {threads} each need {many * threads}"
+        )
+
+
+def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
+    """
+    Run the copies of a group on an engine, as `launch` does on this machine.
+
+    A copy that is killed breaks the exchange in the others, which then end as well.
+
+    Args:
+        engine: that is to run all of them at a time.
+        seeds: the group, with its folder.
+        arguments: after `pyrl`, that run one copy.
+
+    Raises:
+        RunStoppedError: copies end too often.
+    """
+    many, threads = len(seeds.seeds), seeds.request.threads or 1
+    store, environ = DistributedGroup.meeting_place(engine.address())
+    for left in range(RESTARTS, -1, -1):
+        tasks = [
+            Task(
+                Job(
+                    name=f"seed {seed}",
+                    arguments=tuple(arguments),
+                    log=seeds.log(seed),
+                    threads=threads,
+                    environ={**environ, "RANK": str(rank), "WORLD_SIZE": str(many)},
+                )
+            )
+            for rank, seed in enumerate(seeds.seeds)
+        ]
+        stopped = run_jobs(tasks, engine, many, lambda: None)
+        failed = [task for task in tasks if task.state is State.FAILED]
+        if stopped or not failed:
+            return stopped
+        for task in failed:
+            log.warning("%s ended: exit code %s, %s", task.job.name, task.code, task.job.log)
+        if left:
+            log.warning(_AGAIN, left)
+    del store  # it was there for as long as there were copies
+    raise _ended_too_often(seeds)

@@ -115,6 +115,39 @@ def test_copies_are_one_agent_and_runs_are_marked(tmp_path):
     assert "return" in end(tested)
 
 
+# By its path it is an engine like those of plugins: copies meet through a store of the launcher's.
+ENGINE = ("--engine", "pyrl_sb3.training.engines:LocalProcesses", "--threads", "1")
+
+
+def test_an_engine_gives_what_the_elastic_agent_gives(tmp_path):
+    arguments = command("Pendulum-v1", 2, 400, "--sync", "mean")
+    end(start(tmp_path, *arguments))
+    output = end(start(tmp_path, *arguments, *ENGINE))
+    one, other = (tmp_path / "td3" / f"Pendulum-v1_{n}" for n in (1, 2))
+    assert f"what the copies say: {other / 'seed_0.log'}" in output
+    assert "2 copies, 800 environment steps together" in (other / "seed_0.log").read_text()
+    assert yaml.safe_load((other / "seeds.yml").read_text())["engine"] == ENGINE[1]
+    assert_equal(weights(one), weights(other))
+    output = end(start(tmp_path, "td3-train", "--resume", str(other), "--timesteps", "600"))
+    assert f"what the copies say: {other / 'seed_0.log'}" in output, "another engine went on"
+    assert {steps_of(other / f"seed_{seed}") for seed in range(2)} == {600}
+
+
+@pytest.mark.learning
+def test_a_copy_that_is_killed_on_an_engine_comes_back(tmp_path):
+    process = start(tmp_path, *command("Pendulum-v1", 2, 2000, "--sync", "mean"), *ENGINE)
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    wait_for((group / "seed_1" / "checkpoints" / "step_400").is_dir, process)
+    os.kill(copies_of(group)[1], signal.SIGKILL)
+    output = end(process)
+    assert "seed 1 ended: exit code -9" in output
+    assert "all copies start again" in output
+    for seed in range(2):
+        run = group / f"seed_{seed}"
+        assert steps_of(run) == steps_in_monitor(run) == 2000
+    assert_equal(weights(group / "seed_0"), weights(group / "seed_1"))
+
+
 @pytest.mark.learning
 def test_a_copy_that_is_killed_comes_back(tmp_path):
     process = start(tmp_path, *command("Pendulum-v1", 4, 2000, "--sync", "mean"))
@@ -204,6 +237,14 @@ def test_two_machines_by_torchrun(tmp_path):
             ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--set", "train_freq=[1,episode]"],
             "train_freq=64",
         ),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "99", *ENGINE],
+            "99 copies with --threads 1 each need 99",
+        ),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--engine", "proceses"],
+            "Did you mean 'processes'",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
@@ -216,3 +257,68 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     error = capsys.readouterr().err
     assert problem in error
     assert not list(tmp_path.iterdir())
+
+
+CONFIG = "default: {policy: MlpPolicy, sync: {name: best, every: 150, params: {patience: 3}}}\n"
+BEST = {"name": "best", "every": 150, "params": {"patience": 3}}
+
+
+@pytest.mark.parametrize(
+    ("options", "plan"),
+    [
+        ([], BEST),
+        (["--sync", "best"], BEST),
+        (["--sync-every", "70"], {**BEST, "every": 70}),
+        (["--set", "sync.params.episodes=2"], {**BEST, "params": {"patience": 3, "episodes": 2}}),
+        (["--share-replay"], {**BEST, "params": {"patience": 3, "share_replay": True}}),
+        (["--sync", "mean"], {"name": "mean"}),
+    ],
+)
+def test_a_config_says_how_copies_are_synchronised(options, plan, tmp_path, monkeypatch):
+    from pyrl_sb3.cli import synchronised
+    from pyrl_sb3.cli.app import run
+
+    (tmp_path / "my.yml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(synchronised, "run", lambda *words: asked.append(words[3]) or 0)
+    words = ["td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", "2", *options]
+    assert run(words) == 0
+    assert asked == [plan]
+
+
+def test_a_job_by_its_config(tmp_path):
+    (tmp_path / "my.yml").write_text(CONFIG)
+    words = ["td3-train", "Pendulum-v1", "--config", "my.yml", "--timesteps", "300", *TINY[2:]]
+    alone = end(start(tmp_path, *words), code=2)
+    assert "say how many copies with --seeds" in alone
+    end(start(tmp_path, *words, "--set", "sync=null"))
+    assert not (tmp_path / "td3/Pendulum-v1_1/seeds.yml").exists()
+    end(start(tmp_path, *words, "--seeds", "2"))
+    facts = yaml.safe_load((tmp_path / "td3/Pendulum-v1_2/seeds.yml").read_text())
+    assert facts["sync"] == "pyrl/best"
+    assert (facts["sync_every"], facts["sync_params"]) == (150, {"patience": 3})
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("meen", "Did you mean 'mean'?"),
+        ("[mean]", "must be a name such as mean"),
+        ("{name: best, evry: 2}", "must be a name such as mean"),
+        ("{name: best, every: 0}", "every: must be a whole number of steps from 1 on, not 0"),
+        ("{name: best, params: 3}", "params: must be a mapping"),
+        ("{name: best, params: {patiense: 3}}", "patience"),
+        ("os.path:join", "--trust"),
+    ],
+)
+def test_mistakes_in_the_key_sync(value, problem, tmp_path, monkeypatch, capsys):
+    from pyrl_sb3.cli.app import run
+
+    (tmp_path / "my.yml").write_text(f"default: {{policy: MlpPolicy, sync: {value}}}\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(["td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "my.yml:1: default.sync: " in error
+    assert problem in error
+    assert [path.name for path in tmp_path.iterdir()] == ["my.yml"]

@@ -1,0 +1,1 @@
+"""Seeds of pyrl-sb3 on a Ray cluster; see the README."""

@@ -1,0 +1,31 @@
+"""Processes that stop, as after Ctrl-C, when the one that started them has been killed."""
+
+import _thread
+import os
+import threading
+import time
+
+_STARTED_BY = "PYRL_STARTED_BY"
+_POLL = 1.0  # seconds
+
+
+def bound_to_this_process() -> dict[str, str]:
+    """Return the variables by which a process that this one starts ends with it."""
+    return {_STARTED_BY: str(os.getpid())}
+
+
+def stop_with_parent() -> None:
+    """
+    Watch for the end of the process that started this one, if that asked for it.
+
+    Its end makes another process this one's parent, except on Windows, where nothing happens.
+    """
+    parent = os.environ.pop(_STARTED_BY, None)
+    if parent is not None:
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL)
+    _thread.interrupt_main()
