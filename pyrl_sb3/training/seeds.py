@@ -18,7 +18,13 @@ import yaml
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, new_run_folder, saved_timesteps, write_whole
+from pyrl_sb3.training.folders import (
+    CHECKPOINTS,
+    MODEL,
+    new_run_folder,
+    saved_timesteps,
+    write_whole,
+)
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.untrusted import read_arrays

@@ -156,6 +156,32 @@ def _is_held(run):
         return True
 
 
+def test_a_stopped_group_goes_on_to_its_end_and_further(pyrl, folder):
+    command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
+    command += ["--jobs", "1", "--timesteps", "20000", "--save", "runs", "--eval-episodes", "1"]
+    command += ["--eval-freq", "10000", "--save-freq", "10000", "--set", "learning_starts=100000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    group = folder / "runs/Pendulum-v1_1"
+    while not (group / "seed_0/0.monitor.csv").is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    runs = [group / "seed_0", group / "seed_1"]
+    assert not any(is_finished(run) for run in runs)
+
+    for more, timesteps in ([], 20_000), (["--timesteps", 20_400], 20_400):
+        outcome = pyrl("td3-train", "--resume", group, *more)
+        assert outcome.code == 0, outcome.out
+        assert "2 seeds, 2 to run" in outcome.out
+        assert all(is_finished(run, timesteps) for run in runs)
+        assert not any(is_finished(run, timesteps + 1) for run in runs)
+    assert "2 seeds, 0 to run" in pyrl("td3-train", "--resume", group).out
+    outcome = pyrl("report", group, "--json", "--reps", 200)
+    (summary,) = json.loads(outcome.out)["groups"]
+    assert (summary["runs"], summary["failed"]) == (2, 0)
+
+
 _RUN = """
 request: {agent: td3, env_id: Pendulum-v1, timesteps: 9}
 resumed: []
