@@ -201,17 +201,15 @@ def plot(groups: Groups, task: str, picture: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=90, layout="constrained", sharey=True)
     compared = {label: runs for (name, label), runs in groups.items() if name == task}
-    for label in ("shipped", "stock"):
-        runs = compared.get(label, [])
+    # Variants only where no settings are shipped yet.
+    labels = [label for label in ("shipped", "stock") if label in compared] or list(compared)
+    for label in labels:
+        runs = compared[label]
+        name = {"shipped": "ours", "stock": "SB3, RL Zoo"}.get(label, label)
         for axis, unit in zip(axes, (steps_of, seconds_of), strict=True):
-            if runs:
-                _draw(
-                    axis,
-                    runs,
-                    unit,
-                    f"{'SB3, RL Zoo' if label == 'stock' else 'ours'}, {len(runs)} seeds",
-                )
+            _draw(axis, runs, unit, f"{name}, {len(runs)} seed{'s' * (len(runs) > 1)}")
     axes[0].set(xlabel="environment steps", ylabel="score", title=task)
+    axes[0].locator_params(axis="x", nbins=5)
     axes[1].set(xlabel="processor seconds of training")
     axes[1].legend(loc="lower right")
     picture.parent.mkdir(parents=True, exist_ok=True)
