@@ -269,7 +269,8 @@ def test_the_packaged_configs_are_right(path: Path) -> None:
     entries = yaml.safe_load(path.read_text())
     assert "default" in entries
     for entry in entries:
-        experiment = read_experiment(path, path.stem, entry)
+        # One file is for algorithms of plugins, whose names nobody knows here.
+        experiment = read_experiment(path, "sac" if path.stem == "plugin" else path.stem, entry)
         assert experiment.n_timesteps
         experiment.check_components()
 

@@ -1,5 +1,7 @@
 """Groups as reports read them: what is scored, what is marked, what counts as failed."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ def make_group(folder: Path, *, couples_seeds: bool) -> Path:
     for seed, returns in ((0, [1.0, 2.0, 3.0]), (1, [5.0, 6.0, 7.0])):
         run = group.run(seed)
         run.mkdir()
-        (run / "model.zip").touch()
+        with zipfile.ZipFile(run / "model.zip", "w") as model:
+            model.writestr("data", json.dumps({"num_timesteps": 30}))
         facts = {"request": request_written(REQUEST), "components": [], "versions": {}}
         (run / "run.yml").write_text(yaml.safe_dump({**facts, "resumed": []}))
         results = np.array(returns)[:, None] + [[-1.0, 1.0]]
