@@ -72,6 +72,8 @@ class Ray:
     """
 
     def __init__(self) -> None:
+        # Else Ray kills the processes when the command is killed, before they can save.
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
     def cores(self) -> int:
