@@ -28,12 +28,12 @@ from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.agents import AGENTS
-from pyrl_sb3.training.checkpoints import CheckpointFolder
-from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL, runs_of
+from pyrl_sb3.training.folders import BEST_MODEL, MODEL, runs_of
 from pyrl_sb3.training.hyperparams import packaged_config
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
+from pyrl_sb3.training.seeds import has_checkpoint
 from pyrl_sb3.training.trial import TrialRequest, try_out
 
 FIVE, THREE = range(5), range(3)
@@ -58,7 +58,7 @@ def episodes(env_id: str) -> int:
 def ours(agent: str, env_id: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train, or go on, and try out the last and the best model."""
     earlier = runs_of(folder, env_id) if folder.is_dir() else []
-    if earlier and CheckpointFolder(earlier[-1] / CHECKPOINTS).latest():
+    if earlier and has_checkpoint(earlier[-1]):
         result = resume(earlier[-1])
     else:
         request = TrainingRequest(

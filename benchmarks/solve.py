@@ -28,13 +28,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from until_solved import STARTS, Task, UntilSolved
 
 from pyrl_sb3.config import Experiment, read_experiment
-from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec, vector_env
-from pyrl_sb3.training.folders import CHECKPOINTS, runs_of
+from pyrl_sb3.training.folders import runs_of
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
+from pyrl_sb3.training.seeds import has_checkpoint
 
 ZOO = Path(__file__).parents[1] / "tests" / "config" / "zoo"
 
@@ -85,7 +85,7 @@ def ours(request: TrainingRequest, case: Task, file: Path, facts: dict[str, Any]
     callback = UntilSolved(case, test, file, facts)
     assert request.save is not None
     earlier = runs_of(request.save, request.env_id) if request.save.is_dir() else []
-    if earlier and CheckpointFolder(earlier[-1] / CHECKPOINTS).latest():
+    if earlier and has_checkpoint(earlier[-1]):
         result = resume(earlier[-1], callbacks=[callback])
     else:
         file.unlink(missing_ok=True)

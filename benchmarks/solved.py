@@ -81,6 +81,19 @@ def cpu(run: Run) -> float:
     return float(sum(run["curve"][-1][CPU]))
 
 
+def how_soon(runs: Sequence[Run]) -> list[str]:
+    """Steps and processor seconds, over the seeds."""
+    return [over_seeds(runs, steps), over_seeds(runs, cpu)]
+
+
+def solved_of(runs: Sequence[Run]) -> str:
+    return f"{sum(run['solved'] for run in runs)} of {len(runs)}"
+
+
+def row(cells: Sequence[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def shares(runs: Sequence[Run]) -> str:
     """How the processor's time divides into updates, environment and the rest."""
     totals = np.sum([run["curve"][-1][CPU] for run in runs], axis=0)
@@ -107,10 +120,8 @@ def solved_table(groups: Groups) -> str:
         if label != "shipped":
             continue
         zoo, asked = TARGETS[target_of(task)]
-        solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
-        cells = [task, zoo, asked, solved, over_seeds(runs, steps)]
-        cells += [over_seeds(runs, cpu), shares(runs), mean_score(runs)]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = [task, zoo, asked, solved_of(runs), *how_soon(runs)]
+        lines.append(row([*cells, shares(runs), mean_score(runs)]))
     return "\n".join(lines)
 
 
@@ -126,10 +137,10 @@ def unsolved_table(groups: Groups) -> str:
             shipped = (task, "shipped") in groups
             if run["solved"] or (shipped and label != "shipped"):
                 continue
-            best = max(row[SCORE] for row in run["curve"])
+            best = max(each[SCORE] for each in run["curve"])
             last = run["curve"][-1]
-            cells = [task, settings(run), run["seed"], f"{last[STEPS]:,}", number(last[SCORE])]
-            lines.append(f"| {' | '.join(map(str, cells))} | {number(best)} |")
+            scores = number(last[SCORE]), number(best)
+            lines.append(row([task, settings(run), run["seed"], f"{last[STEPS]:,}", *scores]))
     return "\n".join(lines)
 
 
@@ -142,9 +153,7 @@ def compared_table(groups: Groups) -> str:
     for (task, label), runs in groups.items():
         if all(other != task or name == label for other, name in groups):
             continue
-        solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
-        cells = [task, settings(runs[0]), solved, over_seeds(runs, steps), over_seeds(runs, cpu)]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row([task, settings(runs[0]), solved_of(runs), *how_soon(runs)]))
     return "\n".join(lines)
 
 
@@ -156,10 +165,8 @@ def short_table(groups: Groups) -> str:
     ]
     for (task, label), runs in groups.items():
         if label == "shipped":
-            solved = f"{sum(run['solved'] for run in runs)} of {len(runs)}"
-            cells = [task, TARGETS[target_of(task)][0], solved]
-            cells += [over_seeds(runs, steps), over_seeds(runs, cpu)]
-            lines.append(f"| {' | '.join(cells)} |")
+            zoo, _ = TARGETS[target_of(task)]
+            lines.append(row([task, zoo, solved_of(runs), *how_soon(runs)]))
     return "\n".join(lines)
 
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.plugins import AlgorithmSpec, get_plugin_manager
+from pyrl_sb3.plugins.lookup import BUILTIN
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
     from stable_baselines3.common.buffers import ReplayBuffer
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
     from stable_baselines3.common.policies import BasePolicy
-
-_OURS = "pyrl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,8 @@ class Agent:
     # Whether it takes both.
     any_actions: bool = False
     heading: str | None = None
-    # Which the algorithm is of, and the arguments that it gives it; "pyrl" for our own.
-    plugin: str = _OURS
+    # Which the algorithm is of, and the arguments that it gives it.
+    plugin: str = BUILTIN
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def stock(self) -> "Agent":
@@ -58,7 +57,7 @@ class Agent:
     @property
     def is_stock(self) -> bool:
         """Whether the algorithm is SB3's own."""
-        return self.plugin == _OURS and self.algorithm_target.startswith("stable_baselines3:")
+        return self.plugin == BUILTIN and self.algorithm_target.startswith("stable_baselines3:")
 
     def made(self, data: Container[str]) -> bool:
         """Tell from the keys of a saved model's data whether it is of this algorithm."""
@@ -85,7 +84,7 @@ class Agent:
     @cached_property
     def algorithm(self) -> "type[OffPolicyAlgorithm]":
         """The algorithm's class."""
-        if self.plugin != _OURS:
+        if self.plugin != BUILTIN:
             cls: type[OffPolicyAlgorithm] = get_plugin_manager().load("algorithm", self.registered)
             return cls
         return resolve_name(self.algorithm_target)
@@ -197,7 +196,7 @@ def plugin_agents() -> Iterator[Agent]:
     for found in get_plugin_manager().components("algorithm"):
         spec, plugin = found.spec, found.name.partition("/")[0]
         assert isinstance(spec, AlgorithmSpec)
-        if plugin == _OURS or spec.name in AGENTS or not spec.off_policy:
+        if plugin == BUILTIN or spec.name in AGENTS or not spec.off_policy:
             continue
         agent = Agent(
             name=spec.name,

@@ -18,7 +18,7 @@ from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.engines import Job
-from pyrl_sb3.training.seeds import is_finished
+from pyrl_sb3.training.seeds import has_checkpoint, is_finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
@@ -33,12 +33,21 @@ def engine():
     engine.close()
 
 
-def code_of(process):
+def wait_for(condition):
     deadline = time.monotonic() + 120
-    while (code := process.poll()) is None:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    return code
+
+
+def wait_for_checkpoints(group, process):
+    """Wait until both seeds have one; which it is changes while they go on."""
+
+    def they_have():
+        assert process.poll() is None, process.communicate()[0]
+        return all(has_checkpoint(group / f"seed_{seed}") for seed in range(2))
+
+    wait_for(they_have)
 
 
 @pytest.fixture
@@ -79,7 +88,8 @@ def test_a_job_and_one_that_fails(engine, tmp_path, monkeypatch):
     good = Job(name="good", arguments=("list", "engines"), log=Path("good.log"))
     bad = Job(name="bad", arguments=("sac-train", "Pendulun-v1"), log=Path("bad.log"))
     jobs = [engine.start(job) for job in (good, bad)]
-    assert [code_of(job) for job in jobs] == [0, 2]
+    wait_for(lambda: None not in [job.poll() for job in jobs])
+    assert [job.poll() for job in jobs] == [0, 2]
     assert "ray/ray" in (tmp_path / "good.log").read_text()
     assert "Pendulum-v1" in (tmp_path / "bad.log").read_text()
 
@@ -88,11 +98,7 @@ def test_seeds_are_stopped_and_go_on(pyrl, tmp_path):
     command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--engine", "ray", *TINY]
     process = pyrl(*command, "--timesteps", "100000")
     group = tmp_path / "td3" / "Pendulum-v1_1"
-    deadline = time.monotonic() + 120
-    while not all((group / f"seed_{s}" / "checkpoints" / "step_200").is_dir() for s in range(2)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_checkpoints(group, process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 128 + signal.SIGINT, output
@@ -123,11 +129,7 @@ def test_a_copy_that_is_killed_comes_back(pyrl, tmp_path):
     command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--sync", "mean", "--timesteps", "2000"]
     process = pyrl(*command, "--sync-every", "100", *TINY, "--engine", "ray")
     group = tmp_path / "td3" / "Pendulum-v1_1"
-    deadline = time.monotonic() + 120
-    while not (group / "seed_1" / "checkpoints" / "step_400").is_dir():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_checkpoints(group, process)
     os.kill(copies_of(group)[-1], signal.SIGKILL)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
