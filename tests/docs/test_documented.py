@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+from pyrl_sb3 import losses
 from pyrl_sb3.cli.app import app
 from pyrl_sb3.plugins import hookspecs
 from pyrl_sb3.plugins.types import SPECS
@@ -55,6 +56,17 @@ def test_every_hook_is_documented() -> None:
     assert hooks == {spec.hook for spec in SPECS.values()}
     page = (ROOT / "docs" / "plugins.md").read_text()
     assert hooks == set(re.findall(r"^### `(pyrl_\w+)\(", page, re.MULTILINE))
+
+
+def test_every_loss_stands_beside_its_equation() -> None:
+    equations = {
+        name
+        for name, value in vars(losses).items()
+        if getattr(value, "__module__", "") == losses.__name__ and not name.startswith("_")
+    }
+    gradients = {name for name in equations if name.endswith("_gradient")}
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "algorithms.md").read_text()))
+    assert equations - gradients <= named, equations - gradients - named
 
 
 def leaves(group: Any, path: str = "pyrl") -> Iterator[tuple[str, Any]]:
