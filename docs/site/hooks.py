@@ -26,7 +26,7 @@ PAGES = {
         for path in sorted(ROOT.glob("plugins/*/README.md"))
     },
 }
-EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
