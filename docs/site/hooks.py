@@ -77,6 +77,8 @@ def on_page_content(page_html: str, page: Any, config: Any, files: Any) -> str:
     def typeset(match: re.Match[str]) -> str:
         tag, bracket, latex = match.groups()
         display = "block" if bracket == "[" else "inline"
-        return f'<{tag} class="equation">{convert(html.unescape(latex), display=display)}</{tag}>'
+        mathml = convert(html.unescape(latex), display=display)
+        mathml = mathml.replace("<mi>&#x02032;</mi>", '<mi class="prime">&#x02032;</mi>')
+        return f'<{tag} class="equation">{mathml}</{tag}>'
 
     return EQUATION.sub(typeset, page_html)
