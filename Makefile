@@ -13,7 +13,7 @@ help:
 	@echo "make test-learning  train until tasks are solved, several seeds (about 20 min)"
 	@echo "make test-plugins   build the wheels, install them into a new environment and use every plugin (about 5 min)"
 	@echo "make test-release   build the package, install it elsewhere, test it there without this tree (about 5 min)"
-	@echo "make docs           the documentation's site, in build/site; warnings are errors"
+	@echo "make docs           the documentation's site, in build/site; warnings are errors (Python 3.11 or newer)"
 	@echo "make check          lint and types only"
 	@echo "make bench          the benchmarks, against stock Stable-Baselines3"
 
