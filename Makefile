@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 VERSIONS ?= --constraints constraints.txt
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-learning test-plugins test-release check docs bench clean
+.PHONY: help demo test suite test-learning test-plugins test-release check docs bench clean
 help:
 	@echo "make demo           train HER+SAC on FetchReach, draw its learning curve, film the agent (about a minute of training)"
 	@echo "make test           lint, types and the test suite (some minutes)"
@@ -32,7 +32,9 @@ check: $(READY)
 	@echo "== mypy --strict"
 	$(BIN)/mypy
 
-test: check
+test: check suite
+
+suite: $(READY)
 	@echo "== pytest"
 	$(BIN)/python -m pytest -n 2 -m "not learning"
 
