@@ -6,14 +6,14 @@ BIN    := $(VENV)/bin
 VERSIONS ?= --constraints constraints.txt
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-learning test-plugins test-release check docs bench clean
+.PHONY: help demo test suite test-learning test-plugins test-release check docs bench clean
 help:
 	@echo "make demo           train HER+SAC on FetchReach, draw its learning curve, film the agent (about a minute of training)"
 	@echo "make test           lint, types and the test suite (some minutes)"
 	@echo "make test-learning  train until tasks are solved, several seeds (about 20 min)"
 	@echo "make test-plugins   build the wheels, install them into a new environment and use every plugin (about 5 min)"
 	@echo "make test-release   build the package, install it elsewhere, test it there without this tree (about 5 min)"
-	@echo "make docs           the documentation's site, in build/site; warnings are errors"
+	@echo "make docs           the documentation's site, in build/site; warnings are errors (Python 3.11 or newer)"
 	@echo "make check          lint and types only"
 	@echo "make bench          the benchmarks, against stock Stable-Baselines3"
 
@@ -32,7 +32,9 @@ check: $(READY)
 	@echo "== mypy --strict"
 	$(BIN)/mypy
 
-test: check
+test: check suite
+
+suite: $(READY)
 	@echo "== pytest"
 	$(BIN)/python -m pytest -n 2 -m "not learning"
 
@@ -51,7 +53,7 @@ test-release: $(READY)
 docs: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@echo "== the site, in build/site"
-	$(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 
 demo: $(READY)
 	@echo "== HER+SAC on FetchReach-v4, with pyrl-sb3's policy and buffer inside stock Stable-Baselines3"

@@ -1,13 +1,16 @@
 """
 What the site is made of besides ``docs/``: the README, the changelog and their like become pages,
-and links between pages of the repository become links between pages of the site.
+links between pages of the repository become links between pages of the site, and equations become
+MathML, which browsers show without a script.
 """
 
+import html
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +26,7 @@ PAGES = {
         for path in sorted(ROOT.glob("plugins/*/README.md"))
     },
 }
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -65,3 +69,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Mend the links of the other pages."""
     uri = page.file.src_uri
     return markdown if uri in PAGES.values() else relinked(markdown, f"docs/{uri}", uri)
+
+
+def on_page_content(page_html: str, page: Any, config: Any, files: Any) -> str:
+    """Typeset the equations."""
+
+    def typeset(match: re.Match[str]) -> str:
+        tag, bracket, latex = match.groups()
+        display = "block" if bracket == "[" else "inline"
+        mathml = convert(html.unescape(latex), display=display)
+        mathml = mathml.replace("<mi>&#x02032;</mi>", '<mi class="prime">&#x02032;</mi>')
+        return f'<{tag} class="equation">{mathml}</{tag}>'
+
+    return EQUATION.sub(typeset, page_html)

@@ -26,6 +26,7 @@ from pyrl_sb3.plugins.inspection import (
     shadowed_names,
     summarise,
 )
+from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
     name="plugins",
@@ -217,7 +218,7 @@ def list_components(
     kind: Annotated[
         str,
         typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=_kinds),
-    ],
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """
@@ -225,6 +226,8 @@ def list_components(
 
     Example: pyrl list noises
     """
+    if not kind:
+        raise InputError(f"Missing argument 'KIND': one of {', '.join(KINDS)}")
     manager = _scanned()
     found = manager.components(KINDS.get(kind, kind))
     if as_json:

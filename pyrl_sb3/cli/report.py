@@ -64,6 +64,8 @@ def _report(
         require_package("matplotlib", "report")
         make_folder(out)
     groups = read_groups(runs, label or ())
+    for run in (run for group in groups for run in group.unevaluated):
+        typer.echo(f"{run} has no evaluations yet and is left out", err=True)
     summaries = summarise(groups, threshold=threshold, seed=seed, reps=reps)
     pairs = improvements(groups, seed=seed)
     if as_json:

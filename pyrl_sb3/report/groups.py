@@ -1,7 +1,7 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Group:
             its last finished training episode before that.
         failed: the runs that ended without having had all of their steps, or without evaluations.
         couples_seeds: whether the runs learned from each other: then they are one sample.
+        unevaluated: the runs that have no evaluations, and so no curve.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Group:
     seconds: dict[str, list[Values]]
     failed: list[Path]
     couples_seeds: bool
+    unevaluated: list[Path] = field(default_factory=list)
 
 
 def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Group]:
@@ -87,16 +89,24 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
     curves: dict[str, list[Curve]] = {}
     seconds: dict[str, list[Values]] = {}
     failed = _never_begun(runs[0].parent)
+    unevaluated = [run for run in runs if not (run / EVALUATIONS).is_file()]
     for run in runs:
         if not is_finished(run):
             failed.append(run)
-        if not (run / EVALUATIONS).is_file():
+        if run in unevaluated:
             continue
         curve = read_evaluations(run)
         env_id = read_facts(run).request.env_id
         curves.setdefault(env_id, []).append(curve)
         seconds.setdefault(env_id, []).append(_seconds(run, curve.steps))
-    return Group(label=label, curves=curves, seconds=seconds, failed=failed, couples_seeds=coupled)
+    return Group(
+        label=label,
+        curves=curves,
+        seconds=seconds,
+        failed=failed,
+        couples_seeds=coupled,
+        unevaluated=unevaluated,
+    )
 
 
 def _never_begun(folder: Path) -> list[Path]:

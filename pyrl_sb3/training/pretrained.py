@@ -28,6 +28,6 @@ def pretrained(agent: str, env_id: str) -> Path:
     there = {f"{path.parent.parent.name} {path.parent.name}": path for path in sorted(models)}
     if wanted not in there:
         raise InputError(
-            f"--pretrained: no {wanted}{did_you_mean(wanted, there)}; there are {', '.join(there)}"
+            f"--pretrained: no {wanted} among {', '.join(there)}{did_you_mean(wanted, there)}"
         )
     return there[wanted]

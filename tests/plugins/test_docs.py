@@ -6,17 +6,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3 import SAC
 
-from pyrl_sb3.plugins import PluginManager, Settings, environment_spec, hookspecs
+from pyrl_sb3.plugins import NoiseContext, PluginManager, Settings, environment_spec, hookspecs
 from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.testing import check_sync_callback
 from pyrl_sb3.testing.noise import NOISE_CHECKS, NoiseCase
+from pyrl_sb3.training.state import capture_attributes, restore_attributes
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
@@ -147,7 +150,7 @@ def test_engine(documented):
     _, ref = documented("pyrl_engines")
     code = f"""
 import os
-from pyrl_sb3.plugins import PluginManager, Settings
+from pyrl_sb3.plugins import NoiseContext, PluginManager, Settings
 import polite.plugin
 manager = PluginManager(Settings(load=frozenset()))
 manager.register(polite.plugin, "polite")
@@ -161,3 +164,20 @@ print(os.nice(0))
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) >= 10
+
+
+def test_an_attribute_that_follows_the_length_of_the_run_is_not_restored():
+    (block,) = blocks(PAGE.split("## Checkpoints\n")[1].split("\n## ")[0])
+    page = {}
+    exec(block, page)
+    context = NoiseContext(
+        action_space=spaces.Box(-1, 1, (2,)), rng=np.random.default_rng(0), total_timesteps=4
+    )
+    noise = page["fading"](context)
+    scales = [np.abs(noise()).max() for _ in range(5)]
+    assert scales[3] > 0
+    assert scales[4] == 0
+    longer = page["fading"](replace(context, total_timesteps=20))
+    restore_attributes(capture_attributes(noise), longer)
+    assert (longer.draws, longer.steps) == (5, 20)
+    assert np.abs(longer()).max() > 0

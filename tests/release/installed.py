@@ -24,7 +24,7 @@ ESSENTIAL = (
     *("buffers/test_files.py", "buffers/test_sb3_models.py", "cli/test_help.py"),
     *("config/test_experiment.py", "config/test_zoo.py"),
     *("noise", "plugins/test_lookup.py", "plugins/test_kit.py", "policies"),
-    "training/test_untrusted.py",
+    *("release/test_version.py", "training/test_untrusted.py"),
 )
 
 # What a wheel must have besides modules, and what none may have.

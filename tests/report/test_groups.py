@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from pyrl_sb3.cli.app import app
 from pyrl_sb3.report.groups import read_groups
 from pyrl_sb3.report.summary import summarise
 from pyrl_sb3.training.facts import request_written
@@ -55,6 +57,18 @@ def test_copies_that_learn_from_each_other_have_no_interval(tmp_path):
     assert summary.couples_seeds
     for estimate in (summary.iqm, summary.median, summary.mean):
         assert (estimate.value, estimate.low, estimate.high) == (5.0, None, None)
+
+
+def test_runs_without_evaluations_are_named(tmp_path):
+    group, other = (make_group(tmp_path / name, couples_seeds=False) for name in "ab")
+    for folder in (group / "seed_1", other / "seed_0", other / "seed_1"):
+        (folder / "evaluations.npz").unlink()
+    outcome = CliRunner().invoke(app, ["report", str(group), str(other), "--reps", "200"])
+    assert outcome.exit_code == 0, outcome.output
+    lines = outcome.stderr.splitlines()
+    assert [line.split(" has no evaluations")[0] for line in lines] == [
+        *(str(group / "seed_1"), str(other / "seed_0"), str(other / "seed_1"))
+    ]
 
 
 def test_labels_must_fit(tmp_path):
