@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pyrl_sb3.cli import options
-from pyrl_sb3.training.agents import Agent
+from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, An
 
 
 def run(
-    agent: Agent,
+    agent: NamedAgent,
     given: Mapping[str, Any],
     seeds: str | None,
     plan: Mapping[str, Any],
@@ -128,7 +128,11 @@ def run(
 
 
 def _asked(
-    agent: Agent, given: Mapping[str, Any], seeds: str | None, plan: Mapping[str, Any], copies: int
+    agent: NamedAgent,
+    given: Mapping[str, Any],
+    seeds: str | None,
+    plan: Mapping[str, Any],
+    copies: int,
 ) -> tuple["SeedGroup", Path]:
     """The group that is asked for, and the folder to make its own in."""
     from pyrl_sb3.training.request import TrainingRequest
@@ -157,7 +161,7 @@ def _share(copies: int) -> int:
 
 
 def _all(
-    agent: Agent,
+    agent: NamedAgent,
     given: Mapping[str, Any],
     seeds: str | None,
     plan: Mapping[str, Any],
@@ -221,7 +225,7 @@ def _engine(name: str) -> "Iterator[Engine | None]":
 
 
 def _refuse_changes(
-    agent: Agent,
+    agent: NamedAgent,
     given: Mapping[str, Any],
     seeds: str | None,
     plan: Mapping[str, Any],
@@ -244,7 +248,7 @@ def _refuse_changes(
 
 
 def _copy(
-    agent: Agent,
+    agent: NamedAgent,
     given: Mapping[str, Any],
     seeds: str | None,
     plan: Mapping[str, Any],

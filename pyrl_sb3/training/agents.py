@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agent:
+class NamedAgent:
     """A named combination of algorithm, policy and replay buffer.
 
     Targets are strings and loaded on first use, so that listing agents loads neither torch nor SB3.
@@ -40,7 +40,7 @@ class Agent:
     plugin: str = BUILTIN
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def stock(self) -> "Agent":
+    def stock(self) -> "NamedAgent":
         """
         The same policy and buffer inside SB3's own algorithm.
 
@@ -104,39 +104,39 @@ _ALSO_SB3S = frozenset(f"pyrl_sb3:{name}" for name in ("DDPG", "DQN", "SAC", "TD
 _OF_DISCRETE_SAC = "target_entropy_scale"
 _QUANTILES = "top_quantiles_to_drop_per_net"
 _ALGORITHMS = (
-    Agent(
+    NamedAgent(
         name="sac",
         algorithm_target="pyrl_sb3:SAC",
         policy_target="pyrl_sb3:SACPolicy",
         marks=frozenset({"ent_coef", "target_update_interval"}),
         foreign_marks=frozenset({_QUANTILES, _OF_DISCRETE_SAC}),
     ),
-    Agent(
+    NamedAgent(
         name="td3",
         algorithm_target="pyrl_sb3:TD3",
         policy_target="pyrl_sb3:TD3Policy",
         marks=frozenset({"target_policy_noise"}),
     ),
-    Agent(
+    NamedAgent(
         name="ddpg",
         algorithm_target="pyrl_sb3:DDPG",
         policy_target="pyrl_sb3:DDPGPolicy",
         marks=frozenset({"target_policy_noise"}),
     ),
-    Agent(
+    NamedAgent(
         name="tqc",
         algorithm_target="sb3_contrib:TQC",
         policy_target="pyrl_sb3:TQCPolicy",
         marks=frozenset({_QUANTILES}),
     ),
-    Agent(
+    NamedAgent(
         name="crossq",
         algorithm_target="sb3_contrib:CrossQ",
         policy_target="pyrl_sb3:CrossQPolicy",
         marks=frozenset({"ent_coef", "policy_delay"}),
         heading="CrossQ",
     ),
-    Agent(
+    NamedAgent(
         name="dqn",
         algorithm_target="pyrl_sb3:DQN",
         policy_target="pyrl_sb3:DQNPolicy",
@@ -144,7 +144,7 @@ _ALGORITHMS = (
         foreign_marks=frozenset({"n_quantiles"}),
         discrete=True,
     ),
-    Agent(
+    NamedAgent(
         name="qrdqn",
         algorithm_target="sb3_contrib:QRDQN",
         policy_target="pyrl_sb3:QRDQNPolicy",
@@ -152,7 +152,7 @@ _ALGORITHMS = (
         discrete=True,
         heading="QR-DQN",
     ),
-    Agent(
+    NamedAgent(
         name="sac-discrete",
         algorithm_target="pyrl_sb3:DiscreteSAC",
         policy_target="pyrl_sb3:DiscreteSACPolicy",
@@ -163,7 +163,7 @@ _ALGORITHMS = (
 )
 
 
-def _agents() -> dict[str, Agent]:
+def _agents() -> dict[str, NamedAgent]:
     with_hindsight = [
         replace(agent, name=f"her-{agent.name}", buffer_target="pyrl_sb3:HerReplayBuffer")
         for agent in _ALGORITHMS
@@ -174,7 +174,7 @@ def _agents() -> dict[str, Agent]:
 AGENTS = _agents()
 
 
-def find_agent(name: str) -> Agent:
+def find_agent(name: str) -> NamedAgent:
     """
     Return the agent of that name: one of `AGENTS`, or one made of a plugin's algorithm.
 
@@ -191,14 +191,14 @@ def find_agent(name: str) -> Agent:
     return others[name]
 
 
-def plugin_agents() -> Iterator[Agent]:
+def plugin_agents() -> Iterator[NamedAgent]:
     """Yield what the algorithms of plugins make: those that learn from a replay buffer."""
     for found in get_plugin_manager().components("algorithm"):
         spec, plugin = found.spec, found.name.partition("/")[0]
         assert isinstance(spec, AlgorithmSpec)
         if plugin == BUILTIN or spec.name in AGENTS or not spec.off_policy:
             continue
-        agent = Agent(
+        agent = NamedAgent(
             name=spec.name,
             heading=spec.name,
             plugin=plugin,

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
@@ -116,7 +116,7 @@ def has_goal(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
 
 
-def check_fit(agent: Agent, env: Env, env_id: str) -> None:
+def check_fit(agent: NamedAgent, env: Env, env_id: str) -> None:
     """Raise InputError, naming what would fit, when the agent cannot act in the environment."""
     _check_actions(agent, env, env_id)
     if agent.needs_goal and not has_goal(env.observation_space):
@@ -126,7 +126,7 @@ def check_fit(agent: Agent, env: Env, env_id: str) -> None:
         )
 
 
-def _check_actions(agent: Agent, env: Env, env_id: str) -> None:
+def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
     space = env.action_space
     if isinstance(space, spaces.Discrete):
         if space.start != 0:

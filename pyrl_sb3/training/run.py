@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.saved import Record
-from pyrl_sb3.training.agents import Agent, find_agent
+from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
 from pyrl_sb3.training.errors import InputError
@@ -88,7 +88,7 @@ def train(
         return learn(run, model, eval_env, callbacks)
 
 
-def checked(request: TrainingRequest) -> tuple[Agent, TrainingRequest, Experiment]:
+def checked(request: TrainingRequest) -> tuple[NamedAgent, TrainingRequest, Experiment]:
     """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
     agent = find_agent(request.agent)
     if request.stock:
@@ -107,7 +107,7 @@ def _remove(folder: Path, above: Sequence[Path]) -> None:
             path.rmdir()
 
 
-def checked_experiment(agent: Agent, request: TrainingRequest) -> Experiment:
+def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experiment:
     """Return the experiment, if all can be done; raise InputError or ConfigError otherwise."""
     experiment = experiment_of(request)
     probe = open_env(request.env_id, experiment)
@@ -141,7 +141,7 @@ def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequ
     )
 
 
-def _uses(agent: Agent, experiment: Experiment) -> list[Record]:
+def _uses(agent: NamedAgent, experiment: Experiment) -> list[Record]:
     """What this run takes from the registry, by its full name and with its version."""
     uses = experiment.records()
     if not agent.is_stock:
