@@ -26,7 +26,7 @@ from pyrl_sb3.training.seeds import SeedGroup, is_group, new_group, read_group, 
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.signals import GroupSignals
-from pyrl_sb3.training.sync.state import write_state
+from pyrl_sb3.training.sync.state import read_state, write_state
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -137,10 +137,9 @@ def train_copy(
     seed, plan = seeds.seeds[group.rank], plan_of(seeds)
     request = seeds.request_of(seed)
     sync = plan.callback(group, seeds.seeds[0], request.timesteps)
+    syncing = [sync] if group.rank else [sync, SaveMaster(seeds, sync)]
     try:
-        result = _train(request, group, seeds, [sync, *callbacks], changes or {})
-        if group.rank == 0:
-            _save_master(seeds, sync)
+        result = _train(request, group, seeds, [*syncing, *callbacks], changes or {})
         group.leave()
         return result
     except RuntimeError as error:
@@ -197,17 +196,38 @@ def common_checkpoint(run: Path, group: DistributedGroup) -> int:
     return last
 
 
-def _save_master(seeds: SeedGroup, sync: BaseCallback) -> None:
-    """Write the one agent that stands for all copies into the group's folder."""
-    model = getattr(sync, "model", None)
-    if not isinstance(model, OffPolicyAlgorithm):
-        return  # the training had ended before
-    if isinstance(sync, SeedSyncCallback) and sync.master:
-        write_state(model, sync.master)
-    save_model(model, seeds.folder / MODEL)
-    config = seeds.run(seeds.seeds[0]) / CONFIG
-    write_whole(seeds.folder / CONFIG, partial(shutil.copyfile, config))
-    log.info("all copies as one: %s", seeds.folder / MODEL)
+class SaveMaster(BaseCallback):
+    """
+    Writes the one agent that stands for all copies into the group's folder.
+
+    It does so when the training of the first copy ends, before that copy's own end is on the disk:
+    a job that dies in between goes on from an earlier checkpoint, and comes to it again.
+
+    Args:
+        seeds: the group.
+        sync: what has synchronised this copy, which has ended its training already.
+    """
+
+    model: OffPolicyAlgorithm
+    keeps_state = False
+
+    def __init__(self, seeds: SeedGroup, sync: BaseCallback) -> None:
+        super().__init__()
+        self.seeds = seeds
+        self.sync = sync
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        own = read_state(self.model)
+        if isinstance(self.sync, SeedSyncCallback) and self.sync.master:
+            write_state(self.model, self.sync.master)
+        save_model(self.model, self.seeds.folder / MODEL)
+        write_state(self.model, own)
+        config = self.seeds.run(self.seeds.seeds[0]) / CONFIG
+        write_whole(self.seeds.folder / CONFIG, partial(shutil.copyfile, config))
+        log.info("all copies as one: %s", self.seeds.folder / MODEL)
 
 
 def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Path:

@@ -193,8 +193,8 @@ def test_a_master_that_is_killed_resumes_to_the_same_end(tmp_path):
         os.kill(copy, signal.SIGKILL)
     process.communicate()
     end(start(tmp_path, "td3-train", "--resume", str(group)))
-    for seed in range(2):
-        name = Path("td3") / "Pendulum-v1_1" / f"seed_{seed}"
+    for run in ("seed_0", "seed_1", "."):
+        name = Path("td3") / "Pendulum-v1_1" / run
         assert_equal(weights(tmp_path / "whole" / name), weights(tmp_path / "killed" / name))
 
 
