@@ -63,6 +63,12 @@ def env_spec(env_id: str) -> EnvSpec:
     except ModuleNotFoundError as error:
         raise InputError(f"environment {env_id!r}: {first_line(error)}") from error
     except gym.error.Error as error:
+        if ":" in env_id:
+            module, _, name = env_id.partition(":")
+            raise InputError(
+                f"environment {env_id!r}: a name imports no module such as {module}; a plugin that "
+                f"offers {name} by the hook pyrl_environments does, see `pyrl list envs`"
+            ) from error
         own = plugin_spec(env_id)
         if own is None:
             raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}") from error
