@@ -110,20 +110,21 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         given = {name: value for name, value in asked.items() if value is not None}
         config_sync = {} if resume else synchronised.in_config(given)
         if sync or config_sync or synchronised.concerns(resume):
-            wanted = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
-            return synchronised.run(agent, given, seeds, wanted, resume, engine)
+            plan = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
+            return synchronised.run(agent, given, seeds, plan, resume, engine)
         synchronised.refuse_without(sync_every, share_replay, given)
         if seeds is not None or (resume is not None and _is_group(resume)):
             return _run_seeds(given, resume, seeds, jobs, engine)
-        if engine is not None:
-            raise typer.BadParameter(
-                f"--engine {engine} needs --seeds: a single run is one process"
-            )
-        if jobs is not None:
-            raise typer.BadParameter(f"--jobs {jobs} needs --seeds: a single run is one process")
+        _refuse_without_seeds(engine=engine, jobs=jobs)
         return _run(agent, given, resume)
 
     return train
+
+
+def _refuse_without_seeds(**given: str | int | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"--{name} {value} needs --seeds: a single run is one process")
 
 
 def _place(agent: NamedAgent, save: Path | None, log_dir: Path | None) -> Path | None:
