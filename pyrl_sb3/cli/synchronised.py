@@ -218,11 +218,12 @@ def _all(asked: _Asked, engine: str | None) -> int:
 
 def _of_one_copy(asked: _Asked, folder: Path) -> list[str]:
     """The command line, after `pyrl`, of each copy."""
+    from pyrl_sb3.training.resume import CHANGEABLE
+    from pyrl_sb3.training.seeds import options
+
     words = [f"{asked.agent.name}-train", "--resume", str(folder.absolute())]
     if asked.resume is not None:
-        for name in ("timesteps", "threads", "device"):
-            if name in asked.given:
-                words += [f"--{name}", str(asked.given[name])]
+        words += options({name: asked.given[name] for name in CHANGEABLE if name in asked.given})
     return words
 
 

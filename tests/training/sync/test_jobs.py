@@ -259,6 +259,21 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_copies_hear_what_changes_when_they_are_resumed(tmp_path, monkeypatch):
+    from pyrl_sb3.cli.app import run
+    from pyrl_sb3.training.sync import launch
+
+    monkeypatch.chdir(tmp_path)
+    heard = []
+    monkeypatch.setattr(launch, "launch", lambda group, words: heard.append(words))
+    assert run(["td3-train", "Pendulum-v1", "--sync", "mean", "--seeds", "2"]) == 0
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    changes = ["--timesteps", "900", "--device", "cpu", "--keep-last", "3", "--trust"]
+    assert run(["td3-train", "--resume", str(group), *changes]) == 0
+    again = ["td3-train", "--resume", str(group)]
+    assert heard == [again, [*again, *changes]]
+
+
 CONFIG = "default: {policy: MlpPolicy, sync: {name: best, every: 150, params: {patience: 3}}}\n"
 BEST = {"name": "best", "every": 150, "params": {"patience": 3}}
 
