@@ -32,6 +32,9 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         policy decide
     :param final_entropy_share: what is left of the target entropy at the end of the training, to
         where it falls linearly; with less than 1 the policy explores before it decides
+    :param backup_entropy: whether entropy counts as return in the critics' targets, as in SAC;
+        without, the policy still seeks it, but is not paid for making episodes last (Ball 2023,
+        https://arxiv.org/abs/2302.02948)
     :param average_q: value actions by the mean of the critics, or by their minimum
     :param entropy_penalty: beta, weight of the squared change of the policy's entropy; 0.5 in
         Zhou 2022, 0 for none
@@ -58,6 +61,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         target_entropy: str | float = "auto",
         target_entropy_scale: float = 0.98,
         final_entropy_share: float = 1.0,
+        backup_entropy: bool = True,
         average_q: bool = True,
         entropy_penalty: float = 0.0,
         q_clip: float | None = None,
@@ -70,6 +74,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         self.target_entropy = target_entropy
         self.target_entropy_scale = target_entropy_scale
         self.final_entropy_share = final_entropy_share
+        self.backup_entropy = backup_entropy
         self.average_q = average_q
         self.entropy_penalty = entropy_penalty
         self.q_clip = q_clip
@@ -155,7 +160,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         """``(B, 1)``"""
         next_q = self._joined(self.policy.critic_target(batch.next_observations))
         next_log_pi = self.actor.log_prob(batch.next_observations)
-        value = losses.expected_soft_value(next_q, alpha, next_log_pi)
+        bonus = alpha if self.backup_entropy else alpha.new_zeros(())
+        value = losses.expected_soft_value(next_q, bonus, next_log_pi)
         return losses.td_target(batch.rewards, batch.dones, batch.gamma, value.unsqueeze(0))
 
     def _critic_loss(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> th.Tensor:

@@ -162,8 +162,10 @@ def test_more_environments_and_hindsight() -> None:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("average", [True, False])
-def test_the_target_of_discrete_sac_is_the_expectation(average: bool) -> None:
-    model = trained(DiscreteSAC, average_q=average, ent_coef=0.3, steps=0)
+@pytest.mark.parametrize("backup", [True, False])
+def test_the_target_of_discrete_sac_is_the_expectation(average: bool, backup: bool) -> None:
+    arguments = {"average_q": average, "backup_entropy": backup, "ent_coef": 0.3}
+    model = trained(DiscreteSAC, steps=0, **arguments)
     batch = model._batch(model.replay_buffer.sample(8))
     critics = model.policy.critic_target.q_networks
     with th.no_grad():
@@ -174,7 +176,7 @@ def test_the_target_of_discrete_sac_is_the_expectation(average: bool) -> None:
         value = 0.0
         for a in range(3):
             q = (q1[b, a] + q2[b, a]) / 2 if average else min(q1[b, a], q2[b, a])
-            value += p[b, a] * (q - 0.3 * math.log(p[b, a]))
+            value += p[b, a] * (q - backup * 0.3 * math.log(p[b, a]))
         y.append(batch.rewards[b].item() + 0.99 * (1 - batch.dones[b].item()) * value)
     np.testing.assert_allclose(model._target(batch, th.tensor(0.3)).flatten(), y, rtol=1e-6)
 
