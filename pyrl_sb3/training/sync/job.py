@@ -5,28 +5,23 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.errors import InputError, RunStoppedError
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, make_folder, write_whole
-from pyrl_sb3.training.hyperparams import CONFIG
-from pyrl_sb3.training.models import save_model
+from pyrl_sb3.training.folders import CHECKPOINTS, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
 from pyrl_sb3.training.seeds import SeedGroup, is_group, new_group, read_group, write_group
-from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.signals import GroupSignals
-from pyrl_sb3.training.sync.state import read_state, write_state
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -194,40 +189,6 @@ def common_checkpoint(run: Path, group: DistributedGroup) -> int:
         if steps > last:
             shutil.rmtree(path)
     return last
-
-
-class SaveMaster(BaseCallback):
-    """
-    Writes the one agent that stands for all copies into the group's folder.
-
-    It does so when the training of the first copy ends, before that copy's own end is on the disk:
-    a job that dies in between goes on from an earlier checkpoint, and comes to it again.
-
-    Args:
-        seeds: the group.
-        sync: what has synchronised this copy, which has ended its training already.
-    """
-
-    model: OffPolicyAlgorithm
-    keeps_state = False
-
-    def __init__(self, seeds: SeedGroup, sync: BaseCallback) -> None:
-        super().__init__()
-        self.seeds = seeds
-        self.sync = sync
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_training_end(self) -> None:
-        own = read_state(self.model)
-        if isinstance(self.sync, SeedSyncCallback) and self.sync.master:
-            write_state(self.model, self.sync.master)
-        save_model(self.model, self.seeds.folder / MODEL)
-        write_state(self.model, own)
-        config = self.seeds.run(self.seeds.seeds[0]) / CONFIG
-        write_whole(self.seeds.folder / CONFIG, partial(shutil.copyfile, config))
-        log.info("all copies as one: %s", self.seeds.folder / MODEL)
 
 
 def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Path:

@@ -10,7 +10,8 @@ from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import new_group
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.group import DistributedGroup
-from pyrl_sb3.training.sync.job import SaveMaster, SyncPlan, synchronised, train_copy
+from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
+from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.state import AgentState, read_state
 
 TINY = ("policy_kwargs.net_arch=[4]", "learning_starts=20", "batch_size=4")
