@@ -5,7 +5,7 @@ It is the part of SB3's interface that this package calls. Subclasses of SB3's `
 have all of it but `train`. `pyrl_sb3.testing.check_agent` checks what no type can say.
 """
 
-from collections.abc import Mapping
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,7 +58,7 @@ class Agent(Protocol):
         """
         ...
 
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+    def train(self, gradient_steps: int, batch_size: int) -> None:
         """Take gradient steps on batches of the replay buffer; `learn` calls it."""
         ...
 
@@ -80,8 +80,9 @@ class Agent(Protocol):
         """
         Name all that training changes: networks and optimisers, and single variables.
 
-        `save` writes what is named here, and synchronised copies exchange and aggregate it; what
-        is not named is lost. Private in SB3, and yet what its algorithms override.
+        `save` writes what is named here, and synchronised copies exchange and aggregate it, as
+        `AgentState` of `pyrl_sb3.training.sync.state`; what is not named is lost. Private in SB3,
+        and yet what its algorithms override.
         """
         ...
 
@@ -92,10 +93,10 @@ class Agent(Protocol):
     @classmethod
     def load(
         cls,
-        path: str | Path | Any,
+        path: str | Path | BufferedIOBase,
         env: Any = None,
         device: Any = "auto",
-        custom_objects: Mapping[str, Any] | None = None,
+        custom_objects: dict[str, Any] | None = None,
     ) -> Self:
         """Return the agent that was saved; the tests of runs give it an environment."""
         ...

@@ -1,14 +1,11 @@
 """What is stored, in SB3's layout."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pyrl_sb3.buffers.episodes import RUNNING, TRUNCATED, EpisodeStore
 from pyrl_sb3.buffers.table import Array
-
-Build = Callable[[EpisodeStore], dict[str, Array]]
 
 
 class View:

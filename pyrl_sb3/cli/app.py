@@ -12,7 +12,7 @@ from pyrl_sb3 import __version__
 from pyrl_sb3.cli import demo, demos, evaluate, plot, plugins, record, report, test, train
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
-from pyrl_sb3.training.agents import plugin_agents
+from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
 from pyrl_sb3.training.errors import InputError
 
 
@@ -28,6 +28,8 @@ class _Commands(TyperGroup):
             test.add_commands(theirs, found)
             if found:
                 self.commands = {**get_group(theirs).commands, **self.commands}
+            if cmd_name not in self.commands:
+                refuse_without_replay(cmd_name.rpartition("-")[0])
         return self.commands.get(cmd_name)
 
 

@@ -107,10 +107,7 @@ def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[
         if run.exists():  # it ended before its first checkpoint, so there is nothing in it to keep
             shutil.rmtree(run)
         return _beginning(group, seed)
-    words = [f"{group.request.agent}-train", "--resume", str(run)]
-    for name, value in changes.items():
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return tuple(words)
+    return (f"{group.request.agent}-train", "--resume", str(run), *groups.options(changes))
 
 
 def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine) -> int:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pyrl_sb3.cli import options
-from pyrl_sb3.training.agents import Agent
+from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,8 +92,28 @@ def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, An
             raise InputError(f"{option}: only with --sync NAME, such as --sync mean")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """
+    What the command line says.
+
+    Attributes:
+        agent: that learns.
+        given: of a `TrainingRequest`.
+        seeds: the option.
+        plan: of a `SyncPlan`.
+        resume: the group's folder to go on with.
+    """
+
+    agent: NamedAgent
+    given: Mapping[str, Any]
+    seeds: str | None
+    plan: Mapping[str, Any]
+    resume: Path | None
+
+
 def run(
-    agent: Agent,
+    agent: NamedAgent,
     given: Mapping[str, Any],
     seeds: str | None,
     plan: Mapping[str, Any],
@@ -115,26 +135,26 @@ def run(
     from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
 
     given = _without_settings(given)
+    asked = _Asked(agent=agent, given=given, seeds=seeds, plan=plan, resume=resume)
     try:
         if in_torchrun():
             if engine is not None:
                 raise InputError(f"--engine {engine}: torchrun has started this copy already")
             with DistributedGroup.of_torchrun() as group:
-                return _copy(agent, given, seeds, plan, resume, group)
-        return _all(agent, given, seeds, plan, resume, engine)
+                return _copy(asked, group)
+        return _all(asked, engine)
     except RunStoppedError as error:
         typer.echo(f"pyrl: {error}", err=True)
         return 1
 
 
-def _asked(
-    agent: Agent, given: Mapping[str, Any], seeds: str | None, plan: Mapping[str, Any], copies: int
-) -> tuple["SeedGroup", Path]:
+def _new(asked: _Asked, copies: int) -> tuple["SeedGroup", Path]:
     """The group that is asked for, and the folder to make its own in."""
     from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.seeds import parse_seeds
     from pyrl_sb3.training.sync.job import SyncPlan, synchronised
 
+    given, seeds = asked.given, asked.seeds
     if "env_id" not in given:
         raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
     numbers = parse_seeds(seeds or str(copies), given.get("seed"))
@@ -146,8 +166,8 @@ def _asked(
     # A resumed copy may be started elsewhere.
     config = given["config"].absolute() if "config" in given else None
     request = TrainingRequest(**{**given, "threads": threads, "config": config})
-    root = (request.save or Path(agent.name)).absolute()
-    return synchronised(request, numbers, SyncPlan(**plan), root), root
+    root = (request.save or Path(asked.agent.name)).absolute()
+    return synchronised(request, numbers, SyncPlan(**asked.plan), root), root
 
 
 def _share(copies: int) -> int:
@@ -156,27 +176,20 @@ def _share(copies: int) -> int:
     return max(1, min(available_cores() // copies, MOST_THREADS))
 
 
-def _all(
-    agent: Agent,
-    given: Mapping[str, Any],
-    seeds: str | None,
-    plan: Mapping[str, Any],
-    resume: Path | None,
-    engine: str | None,
-) -> int:
+def _all(asked: _Asked, engine: str | None) -> int:
     from pyrl_sb3.training.seeds import new_group, read_group, write_group
     from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
-    console = options.console_for_log()
+    console, agent, resume = options.console_for_log(), asked.agent, asked.resume
     if resume is None:
-        if seeds is None:
+        if asked.seeds is None:
             raise InputError(
-                f"sync {plan['name']}: say how many copies with --seeds, such as --seeds 4; "
+                f"sync {asked.plan['name']}: say how many copies with --seeds, such as --seeds 4; "
                 "--set sync=null trains one alone"
             )
-        group, root = _asked(agent, given, seeds, plan, copies=0)
+        group, root = _new(asked, copies=0)
     else:
-        _refuse_changes(agent, given, seeds, plan, resume)
+        _refuse_changes(asked, resume)
         group, root = read_group(resume), resume
     if engine is not None:
         group = replace(group, engine=engine)
@@ -189,10 +202,7 @@ def _all(
             write_group(group)
         many, folder = len(group.seeds), group.folder
         console.print(f"{many} copies synchronised by {group.sync}: {folder}", markup=False)
-        arguments = [f"{agent.name}-train", "--resume", str(folder.absolute())]
-        for name in ("timesteps", "threads", "device"):
-            if resume is not None and name in given:
-                arguments += [f"--{name}", str(given[name])]
+        arguments = _of_one_copy(asked, folder)
         if runs:
             console.print(f"what the copies say: {group.log(group.seeds[0])}", markup=False)
         stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
@@ -204,6 +214,17 @@ def _all(
     env = group.request.env_id
     console.print(f"test it: pyrl {agent.name}-test {env} {folder}", markup=False)
     return 0
+
+
+def _of_one_copy(asked: _Asked, folder: Path) -> list[str]:
+    """The command line, after `pyrl`, of each copy."""
+    from pyrl_sb3.training.resume import CHANGEABLE
+    from pyrl_sb3.training.seeds import options
+
+    words = [f"{asked.agent.name}-train", "--resume", str(folder.absolute())]
+    if asked.resume is not None:
+        words += options({name: asked.given[name] for name in CHANGEABLE if name in asked.given})
+    return words
 
 
 @contextmanager
@@ -220,22 +241,17 @@ def _engine(name: str) -> "Iterator[Engine | None]":
             yield runs
 
 
-def _refuse_changes(
-    agent: Agent,
-    given: Mapping[str, Any],
-    seeds: str | None,
-    plan: Mapping[str, Any],
-    resume: Path,
-) -> None:
+def _refuse_changes(asked: _Asked, resume: Path) -> None:
     """Raise InputError for options that are not to be changed."""
     from pyrl_sb3.training.resume import CHANGEABLE
     from pyrl_sb3.training.seeds import read_group
 
-    there = read_group(resume).request.agent
-    if there != agent.name:
-        raise InputError(f"{resume} is a run of {there}-train, not {agent.name}-train")
-    other = [*(name for name in given if name not in (*CHANGEABLE, "agent")), *plan]
-    if seeds is not None:
+    there, agent = read_group(resume).request.agent, asked.agent.name
+    if there != agent:
+        raise InputError(f"{resume} is a run of {there}-train, not {agent}-train")
+    other = [name for name in asked.given if name not in (*CHANGEABLE, "agent")]
+    other += asked.plan
+    if asked.seeds is not None:
         other.append("seeds")
     if other:
         names = {"overrides": "--set", "env_id": "ENV", "name": "--sync", "every": "--sync-every"}
@@ -243,14 +259,7 @@ def _refuse_changes(
         raise InputError(f"{option}: --resume takes that from {resume}; leave it out")
 
 
-def _copy(
-    agent: Agent,
-    given: Mapping[str, Any],
-    seeds: str | None,
-    plan: Mapping[str, Any],
-    resume: Path | None,
-    group: "DistributedGroup",
-) -> int:
+def _copy(asked: _Asked, group: "DistributedGroup") -> int:
     """Train the copy that this process is; the first one says how it is going."""
     import logging
 
@@ -262,13 +271,13 @@ def _copy(
     if group.rank:
         logging.getLogger("pyrl_sb3").setLevel(logging.WARNING)
     changes = {}
-    if resume is None:
-        asked, root = _asked(agent, given, seeds, plan, copies=group.size)
-        folder = begun_together(asked, root, group)
+    if asked.resume is None:
+        new, root = _new(asked, copies=group.size)
+        folder = begun_together(new, root, group)
     else:
-        _refuse_changes(agent, given, seeds, plan, resume)
-        folder = resume
-        changes = {name: given[name] for name in CHANGEABLE if name in given}
+        _refuse_changes(asked, asked.resume)
+        folder = asked.resume
+        changes = {name: asked.given[name] for name in CHANGEABLE if name in asked.given}
     callbacks = [] if group.rank else [ProgressReport(console)]
     result = train_copy(folder, group, callbacks, changes)
     if group.rank == 0:

@@ -8,7 +8,7 @@ import typer
 
 from pyrl_sb3.cli import options
 from pyrl_sb3.cli.train import example_env
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
 if TYPE_CHECKING:
     from pyrl_sb3.training.trial import TrialRequest
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FILMED_EPISODES = 5
 
 
-def add_commands(app: typer.Typer, agents: Iterable[Agent] = AGENTS.values()) -> None:
+def add_commands(app: typer.Typer, agents: Iterable[NamedAgent] = AGENTS.values()) -> None:
     """Add one testing command for each agent."""
     for agent in agents:
         example = f"pyrl {agent.name}-test {example_env(agent)}"
@@ -28,7 +28,7 @@ def add_commands(app: typer.Typer, agents: Iterable[Agent] = AGENTS.values()) ->
         )(_command(agent))
 
 
-def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the inner signature
+def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads the inner signature
     def test(
         env: options.EnvId,
         path: options.ModelPath = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pyrl_sb3.cli import options, synchronised
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ _EXAMPLES = {
 }
 
 
-def example_env(agent: Agent) -> str:
+def example_env(agent: NamedAgent) -> str:
     """An environment that the agent fits."""
     if agent.discrete:
         other = "BitFlipping-v0" if agent.needs_goal else "CartPole-v1"
@@ -38,7 +38,7 @@ def example_env(agent: Agent) -> str:
     return _EXAMPLES.get(agent.name, other)
 
 
-def add_commands(app: typer.Typer, agents: Iterable[Agent] = AGENTS.values()) -> None:
+def add_commands(app: typer.Typer, agents: Iterable[NamedAgent] = AGENTS.values()) -> None:
     """Add one training command for each agent."""
     for agent in agents:
         env = example_env(agent)
@@ -53,7 +53,7 @@ def add_commands(app: typer.Typer, agents: Iterable[Agent] = AGENTS.values()) ->
         )(_command(agent))
 
 
-def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the inner signature
+def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads the inner signature
     def train(
         env: options.EnvIdOrResume = None,
         timesteps: options.Timesteps = None,
@@ -110,23 +110,24 @@ def _command(agent: Agent):  # type: ignore[no-untyped-def]  # typer reads the i
         given = {name: value for name, value in asked.items() if value is not None}
         config_sync = {} if resume else synchronised.in_config(given)
         if sync or config_sync or synchronised.concerns(resume):
-            wanted = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
-            return synchronised.run(agent, given, seeds, wanted, resume, engine)
+            plan = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
+            return synchronised.run(agent, given, seeds, plan, resume, engine)
         synchronised.refuse_without(sync_every, share_replay, given)
         if seeds is not None or (resume is not None and _is_group(resume)):
             return _run_seeds(given, resume, seeds, jobs, engine)
-        if engine is not None:
-            raise typer.BadParameter(
-                f"--engine {engine} needs --seeds: a single run is one process"
-            )
-        if jobs is not None:
-            raise typer.BadParameter(f"--jobs {jobs} needs --seeds: a single run is one process")
+        _refuse_without_seeds(engine=engine, jobs=jobs)
         return _run(agent, given, resume)
 
     return train
 
 
-def _place(agent: Agent, save: Path | None, log_dir: Path | None) -> Path | None:
+def _refuse_without_seeds(**given: str | int | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"--{name} {value} needs --seeds: a single run is one process")
+
+
+def _place(agent: NamedAgent, save: Path | None, log_dir: Path | None) -> Path | None:
     if save and log_dir:
         raise typer.BadParameter("--save and --log-dir both say where; give one of them")
     return log_dir / agent.name if log_dir else save
@@ -161,7 +162,7 @@ def _run_seeds(
     return go_on_with_seeds(resume, given, jobs, engine)
 
 
-def _run(agent: Agent, given: Mapping[str, Any], resume: Path | None) -> int:
+def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> int:
     """
     Train, or go on training, and say what came of it.
 
@@ -196,7 +197,7 @@ def _run(agent: Agent, given: Mapping[str, Any], resume: Path | None) -> int:
     return _say(console, agent, result)
 
 
-def _say(console: "Console", agent: Agent, result: "TrainingResult") -> int:
+def _say(console: "Console", agent: NamedAgent, result: "TrainingResult") -> int:
     if result.stopped_by:
         code = options.say_stopped(console, result)
         line = f"go on: pyrl {agent.name}-train --resume {result.folder}"

@@ -6,18 +6,14 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pyrl_sb3.config import checks, zoo
+from pyrl_sb3.config.algorithms import algorithm_class, policy_meant, policy_names
 from pyrl_sb3.config.combinations import contradictions
 from pyrl_sb3.config.components import Reference, check_path, load_class, registered
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 from pyrl_sb3.config.overrides import Override, apply
 from pyrl_sb3.config.syncs import sync_plan
-from pyrl_sb3.plugins import (
-    PluginError,
-    UnknownComponentError,
-    get_plugin_manager,
-    parse_noise,
-)
+from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 from pyrl_sb3.plugins.signature import parameters
 
 # Arguments of policies that are classes, which a mapping names in text.
@@ -35,19 +31,6 @@ _GIVEN_TO_POLICIES = frozenset({"observation_space", "action_space", "lr_schedul
 _GIVEN_TO_BUFFERS = frozenset(
     {"buffer_size", "observation_space", "action_space", "env", "device", "n_envs"}
 )
-
-
-def algorithm_class(name: str) -> Any:
-    """
-    The algorithm of that name, with or without ``her-`` before it.
-
-    :raises ConfigError: when there is none.
-    """
-    bare = name.removeprefix("her-")
-    try:
-        return get_plugin_manager().load("algorithm", bare)
-    except UnknownComponentError as error:
-        raise ConfigError(str(error)) from None
 
 
 def choose_entry(document: Document, env_id: str) -> tuple[str, Mapping[str, Any]]:
@@ -202,7 +185,7 @@ class EntryReader:
         return Reference(kind="noise", name=name, params=params, where=self._where(("noise",)))
 
     def _policy(self, value: Any) -> Any:
-        aliases = _aliases(self.cls)
+        aliases = policy_names(self.cls)
         if value is None or value in aliases:
             return value
         if not isinstance(value, str) or "." in value or "/" in value or ":" in value:
@@ -260,18 +243,8 @@ class EntryReader:
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
         if keywords:
-            policy = self._trained(values["policy"])
+            policy = policy_meant(self.algorithm, values["policy"])
             self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
-
-    def _trained(self, policy: Any) -> Any:
-        """The class of a policy; for the algorithm's names, the one of ours that is trained."""
-        if not isinstance(policy, str):
-            return policy
-        ours = f"pyrl/{self.algorithm.removeprefix('her-')}"
-        try:
-            return get_plugin_manager().load("policy", ours)
-        except UnknownComponentError:
-            return _aliases(self.cls)[policy]
 
     def _policy_class(self, key: str, value: Any) -> Any:
         try:
@@ -289,12 +262,3 @@ class EntryReader:
             if name not in choices and not anything:
                 advice = did_you_mean(name, choices)
                 self._fail((key, name), f"{target.__name__} has no such argument{advice}")
-
-
-def _aliases(cls: Any) -> dict[str, Any]:
-    """The names of policies; CrossQ has one of them, and a policy here that is all three."""
-    mlp = cls.policy_aliases["MlpPolicy"]
-    return {
-        **dict.fromkeys(("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), mlp),
-        **cls.policy_aliases,
-    }

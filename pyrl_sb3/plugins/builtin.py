@@ -205,6 +205,7 @@ def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
         yield AlgorithmSpec(
             name=name,
             target=f"pyrl_sb3.algorithms:{name.upper()}",
+            policy=f"pyrl/{name}",
             serves=frozenset({"env", "priority-updates", "importance-weights"}),
             summary=summary,
         )
@@ -219,6 +220,7 @@ def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
         yield AlgorithmSpec(
             name=name,
             target=f"sb3_contrib:{attribute}",
+            policy=f"pyrl/{name}",
             serves=frozenset({"env"}),
             summary=summary,
         )
@@ -233,6 +235,7 @@ def _with_discrete_actions() -> Iterable[AlgorithmSpec]:
         yield AlgorithmSpec(
             name=name,
             target=f"pyrl_sb3.algorithms:{attribute}",
+            policy=f"pyrl/{name}",
             action_kinds=frozenset({"discrete"}),
             serves=frozenset({"env", "priority-updates", "importance-weights"}),
             summary=summary,
@@ -240,6 +243,7 @@ def _with_discrete_actions() -> Iterable[AlgorithmSpec]:
     yield AlgorithmSpec(
         name="qrdqn",
         target="sb3_contrib:QRDQN",
+        policy="pyrl/qrdqn",
         action_kinds=frozenset({"discrete"}),
         serves=frozenset({"env"}),
         summary="quantile regression DQN (Dabney 2018), sb3-contrib's",

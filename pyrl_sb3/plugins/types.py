@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 API_VERSION = 1
@@ -169,8 +170,12 @@ class AlgorithmSpec(Component):
     Algorithm class with SB3's interface.
 
     :param action_kinds: ``"box"``, ``"discrete"`` or both.
-    :param off_policy: Whether it learns from a replay buffer.
+    :param off_policy: Whether it learns from a replay buffer; only then it has commands.
     :param serves: Needs of replay buffers (see `ReplayBufferSpec`) that it can meet.
+    :param policy: What stands for ``MlpPolicy`` and its siblings in runs of the commands: a policy
+        of the registry, ``"package.module:Class"`` or the class; the algorithm's own where None.
+    :param config: A YAML file of hyperparameters, for runs that name no other: with an entry for
+        ``default``, and for environments as in all configs.
     """
 
     kind: ClassVar[str] = "algorithm"
@@ -180,12 +185,16 @@ class AlgorithmSpec(Component):
     action_kinds: frozenset[str] = frozenset({"box"})
     off_policy: bool = True
     serves: frozenset[str] = frozenset()
+    policy: Target | None = None
+    config: Path | None = None
 
     def __post_init__(self) -> None:
-        """Check the words as well."""
+        """Check the words and the file as well."""
         super().__post_init__()
         _check_words("action_kinds", self.action_kinds, {"box", "discrete"})
         _check_words("serves", self.serves, ReplayBufferSpec.possible_needs)
+        if self.config is not None and not isinstance(self.config, Path):
+            raise ValueError(f"config {self.config!r} is no Path, such as Path(__file__).with_name")
 
 
 @dataclass(frozen=True, kw_only=True)

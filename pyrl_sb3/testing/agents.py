@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,13 @@ from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
 from pyrl_sb3.training.sync.strategies import combined
 
-STEPS, WARM_UP = 40, 16
+STEPS = 40
+SMALL = {
+    "buffer_size": 200,
+    "learning_starts": 16,
+    "batch_size": 8,
+    "policy_kwargs": {"net_arch": [8]},
+}
 
 
 class Choose(Drift):
@@ -43,16 +50,10 @@ class AgentCase:
 
     def make(self, seed: int = 0) -> Any:
         """Return an untrained agent."""
-        keywords = {
-            "policy": "MlpPolicy",
-            "buffer_size": 200,
-            "learning_starts": WARM_UP,
-            "batch_size": 8,
-            "policy_kwargs": {"net_arch": [8]},
-            "device": "cpu",
-            **self.params,
-        }
-        return self.cls(env=self.env(), seed=seed, **keywords)
+        keywords = {"policy": "MlpPolicy", "device": "cpu", **SMALL, **self.params}
+        return self.cls(
+            env=self.env(), seed=seed, **deepcopy(keywords)
+        )  # SB3 changes policy_kwargs
 
     def trained(self, seed: int = 0) -> Any:
         """Return an agent that has learned for a few steps."""

@@ -1,9 +1,17 @@
 """The test kit behind one door: what `pyrl plugins check` runs on a component."""
 
-from pyrl_sb3.plugins import Found, PluginError, PluginManager, ReplayBufferSpec
+from typing import Any
+
+from pyrl_sb3.config import ConfigError, read_experiment
+from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
+from pyrl_sb3.testing.agents import SMALL, check_agent
 from pyrl_sb3.testing.noise import check_noise
 from pyrl_sb3.testing.replay_buffers import check_replay_buffer
 from pyrl_sb3.testing.sync import check_sync_callback
+
+# Of an algorithm's defaults, those that would keep it from training within a few steps.
+_PACE = {*SMALL, "train_freq", "gradient_steps"}
 
 
 def check_component(manager: PluginManager, found: Found) -> str:
@@ -19,8 +27,23 @@ def check_component(manager: PluginManager, found: Found) -> str:
             check_sync_callback(found.name, manager=manager)
         elif not callable(target):
             return f"{target!r} cannot be called"
-    except (PluginError, AssertionError) as error:
+        elif isinstance(found.spec, AlgorithmSpec):
+            _check_algorithm(manager, found.name, found.spec, target)
+    except (PluginError, ConfigError, AssertionError) as error:
         return str(error)
     except Exception as error:  # strangers' code
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _check_algorithm(
+    manager: PluginManager, name: str, spec: AlgorithmSpec, target: type[Any]
+) -> None:
+    manager.load("policy", spec.policy)
+    if spec.config is not None:
+        for entry in read_document(spec.config).data:
+            read_experiment(spec.config, name, entry)
+    if spec.off_policy:
+        params = {key: value for key, value in spec.defaults.items() if key not in _PACE}
+        for actions in sorted(spec.action_kinds):
+            check_agent(target, params, actions=actions)

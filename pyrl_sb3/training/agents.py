@@ -1,13 +1,14 @@
 """The agents that can be trained by name, and what each is made of."""
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.plugins import AlgorithmSpec, get_plugin_manager
+from pyrl_sb3.plugins.builtin import pyrl_algorithms
 from pyrl_sb3.plugins.lookup import BUILTIN
 from pyrl_sb3.training.errors import InputError
 
@@ -18,46 +19,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agent:
-    """A named combination of algorithm, policy and replay buffer.
+class NamedAgent:
+    """
+    A registered algorithm, with or without hindsight: what a command trains.
 
-    Targets are strings and loaded on first use, so that listing agents loads neither torch nor SB3.
+    Classes are loaded on first use, so that listing agents loads neither torch nor SB3.
+
+    Attributes:
+        spec: the algorithm.
+        plugin: that it is of.
+        needs_goal: whether it learns with hindsight, and the environment must name a goal.
+        is_stock: whether the algorithm is SB3's own, in the place of ours.
+        heading: the algorithm's name as papers write it; its name in capitals by default.
+        marks: keys of its saved models' data that together no other algorithm's have,
+        foreign_marks: and some of others'.
     """
 
-    name: str
-    algorithm_target: str = ""
-    policy_target: str | None = None
-    # Keys of its saved models' data that together no other algorithm's have, and some of others'.
+    spec: AlgorithmSpec
+    plugin: str = BUILTIN
+    needs_goal: bool = False
+    is_stock: bool = False
+    heading: str | None = None
     marks: frozenset[str] = frozenset()
     foreign_marks: frozenset[str] = frozenset()
-    buffer_target: str | None = None
-    # Whether its actions are numbers of choices; otherwise they are vectors.
-    discrete: bool = False
-    # Whether it takes both.
-    any_actions: bool = False
-    heading: str | None = None
-    # Which the algorithm is of, and the arguments that it gives it.
-    plugin: str = BUILTIN
-    defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def stock(self) -> "Agent":
+    def stock(self) -> "NamedAgent":
         """
-        The same policy and buffer inside SB3's own algorithm.
+        The same policy and buffer inside SB3's own algorithm, or sb3-contrib's.
 
         Raises:
-            InputError: SB3 has none.
+            InputError: they have none.
         """
-        if self.algorithm_target.startswith("sb3_contrib:"):
+        if str(self.spec.target).startswith("sb3_contrib:"):
             return self
-        if self.algorithm_target not in _ALSO_SB3S:
+        if self.plugin != BUILTIN or self.spec.name not in _ALSO_SB3S:
             raise InputError(f"--stock: SB3 has no {self.title}; leave it out")
-        name = self.algorithm_target.rpartition(":")[2]
-        return replace(self, algorithm_target=f"stable_baselines3:{name}")
-
-    @property
-    def is_stock(self) -> bool:
-        """Whether the algorithm is SB3's own."""
-        return self.plugin == BUILTIN and self.algorithm_target.startswith("stable_baselines3:")
+        return replace(self, is_stock=True)
 
     def made(self, data: Container[str]) -> bool:
         """Tell from the keys of a saved model's data whether it is of this algorithm."""
@@ -66,115 +63,91 @@ class Agent:
         )
 
     @property
+    def name(self) -> str:
+        """What its commands begin with: `her-sac`."""
+        return ("her-" if self.needs_goal else "") + self.spec.name
+
+    @property
     def registered(self) -> str:
         """The algorithm's name in the registry."""
-        return f"{self.plugin}/{self.name.removeprefix('her-')}"
+        return f"{self.plugin}/{self.spec.name}"
 
     @property
     def title(self) -> str:
         """The algorithm as papers write it: `HER + SAC`."""
-        bare = self.name.removeprefix("her-")
-        return ("HER + " if self.needs_goal else "") + (self.heading or bare.upper())
+        return ("HER + " if self.needs_goal else "") + (self.heading or self.spec.name.upper())
 
     @property
-    def needs_goal(self) -> bool:
-        """Whether the environment must name a goal."""
-        return self.name.startswith("her-")
+    def discrete(self) -> bool:
+        """Whether its actions are always numbers of choices."""
+        return self.spec.action_kinds == {"discrete"}
+
+    @property
+    def any_actions(self) -> bool:
+        """Whether it takes both numbers of choices and vectors."""
+        return len(self.spec.action_kinds) > 1
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Arguments of the algorithm, where nobody says other ones."""
+        return self.spec.defaults
 
     @cached_property
     def algorithm(self) -> "type[OffPolicyAlgorithm]":
         """The algorithm's class."""
-        if self.plugin != BUILTIN:
-            cls: type[OffPolicyAlgorithm] = get_plugin_manager().load("algorithm", self.registered)
-            return cls
-        return resolve_name(self.algorithm_target)
+        if self.is_stock:
+            return resolve_name(f"stable_baselines3:{self.spec.name.upper()}")
+        cls: type[OffPolicyAlgorithm] = get_plugin_manager().load("algorithm", self.registered)
+        return cls
 
     @cached_property
     def policy(self) -> "type[BasePolicy] | None":
         """The policy's class; None leaves the choice to the algorithm."""
-        return resolve_name(self.policy_target) if self.policy_target else None
+        return get_plugin_manager().load("policy", self.spec.policy)
 
     @cached_property
     def buffer(self) -> "type[ReplayBuffer] | None":
         """The replay buffer's class; None leaves the choice to the algorithm."""
-        return resolve_name(self.buffer_target) if self.buffer_target else None
+        return resolve_name("pyrl_sb3:HerReplayBuffer") if self.needs_goal else None
 
 
-_ALSO_SB3S = frozenset(f"pyrl_sb3:{name}" for name in ("DDPG", "DQN", "SAC", "TD3"))
+_ALSO_SB3S = ("ddpg", "dqn", "sac", "td3")
 _OF_DISCRETE_SAC = "target_entropy_scale"
 _QUANTILES = "top_quantiles_to_drop_per_net"
-_ALGORITHMS = (
-    Agent(
-        name="sac",
-        algorithm_target="pyrl_sb3:SAC",
-        policy_target="pyrl_sb3:SACPolicy",
-        marks=frozenset({"ent_coef", "target_update_interval"}),
-        foreign_marks=frozenset({_QUANTILES, _OF_DISCRETE_SAC}),
-    ),
-    Agent(
-        name="td3",
-        algorithm_target="pyrl_sb3:TD3",
-        policy_target="pyrl_sb3:TD3Policy",
-        marks=frozenset({"target_policy_noise"}),
-    ),
-    Agent(
-        name="ddpg",
-        algorithm_target="pyrl_sb3:DDPG",
-        policy_target="pyrl_sb3:DDPGPolicy",
-        marks=frozenset({"target_policy_noise"}),
-    ),
-    Agent(
-        name="tqc",
-        algorithm_target="sb3_contrib:TQC",
-        policy_target="pyrl_sb3:TQCPolicy",
-        marks=frozenset({_QUANTILES}),
-    ),
-    Agent(
-        name="crossq",
-        algorithm_target="sb3_contrib:CrossQ",
-        policy_target="pyrl_sb3:CrossQPolicy",
-        marks=frozenset({"ent_coef", "policy_delay"}),
-        heading="CrossQ",
-    ),
-    Agent(
-        name="dqn",
-        algorithm_target="pyrl_sb3:DQN",
-        policy_target="pyrl_sb3:DQNPolicy",
-        marks=frozenset({"exploration_fraction"}),
-        foreign_marks=frozenset({"n_quantiles"}),
-        discrete=True,
-    ),
-    Agent(
-        name="qrdqn",
-        algorithm_target="sb3_contrib:QRDQN",
-        policy_target="pyrl_sb3:QRDQNPolicy",
-        marks=frozenset({"exploration_fraction", "n_quantiles"}),
-        discrete=True,
-        heading="QR-DQN",
-    ),
-    Agent(
-        name="sac-discrete",
-        algorithm_target="pyrl_sb3:DiscreteSAC",
-        policy_target="pyrl_sb3:DiscreteSACPolicy",
-        marks=frozenset({"ent_coef", _OF_DISCRETE_SAC}),
-        discrete=True,
-        heading="discrete SAC",
-    ),
-)
 
 
-def _agents() -> dict[str, Agent]:
-    with_hindsight = [
-        replace(agent, name=f"her-{agent.name}", buffer_target="pyrl_sb3:HerReplayBuffer")
-        for agent in _ALGORITHMS
-    ]
-    return {agent.name: agent for agent in (*_ALGORITHMS, *with_hindsight)}
+def _agents() -> dict[str, NamedAgent]:
+    specs = {spec.name: spec for spec in pyrl_algorithms()}
+
+    def agent(
+        name: str, *marks: str, foreign: tuple[str, ...] = (), heading: str | None = None
+    ) -> NamedAgent:
+        return NamedAgent(
+            spec=specs[name],
+            marks=frozenset(marks),
+            foreign_marks=frozenset(foreign),
+            heading=heading,
+        )
+
+    of_sac = ("ent_coef", "target_update_interval")
+    plain = (
+        agent("sac", *of_sac, foreign=(_QUANTILES, _OF_DISCRETE_SAC)),
+        agent("td3", "target_policy_noise"),
+        agent("ddpg", "target_policy_noise"),
+        agent("tqc", _QUANTILES),
+        agent("crossq", "ent_coef", "policy_delay", heading="CrossQ"),
+        agent("dqn", "exploration_fraction", foreign=("n_quantiles",)),
+        agent("qrdqn", "exploration_fraction", "n_quantiles", heading="QR-DQN"),
+        agent("sac-discrete", "ent_coef", _OF_DISCRETE_SAC, heading="discrete SAC"),
+    )
+    with_hindsight = [replace(each, needs_goal=True) for each in plain]
+    return {each.name: each for each in (*plain, *with_hindsight)}
 
 
 AGENTS = _agents()
 
 
-def find_agent(name: str) -> Agent:
+def find_agent(name: str) -> NamedAgent:
     """
     Return the agent of that name: one of `AGENTS`, or one made of a plugin's algorithm.
 
@@ -186,26 +159,44 @@ def find_agent(name: str) -> Agent:
         return AGENTS[name]
     others = {agent.name: agent for agent in plugin_agents()}
     if name not in others:
+        refuse_without_replay(name)
         raise InputError(f"no algorithm {name!r}{did_you_mean(name, {**AGENTS, **others})}")
     get_plugin_manager().find("algorithm", name.removeprefix("her-"))
     return others[name]
 
 
-def plugin_agents() -> Iterator[Agent]:
+def plugin_agents() -> Iterator[NamedAgent]:
     """Yield what the algorithms of plugins make: those that learn from a replay buffer."""
-    for found in get_plugin_manager().components("algorithm"):
-        spec, plugin = found.spec, found.name.partition("/")[0]
-        assert isinstance(spec, AlgorithmSpec)
-        if plugin == BUILTIN or spec.name in AGENTS or not spec.off_policy:
+    for spec, plugin in _of_plugins():
+        if spec.name in AGENTS or not spec.off_policy:
             continue
-        agent = Agent(
-            name=spec.name,
-            heading=spec.name,
-            plugin=plugin,
-            defaults=spec.defaults,
-            discrete=spec.action_kinds == {"discrete"},
-            any_actions=len(spec.action_kinds) > 1,
-        )
+        agent = NamedAgent(spec=spec, plugin=plugin, heading=spec.name)
         yield agent
         if "env" in spec.serves:
-            yield replace(agent, name=f"her-{spec.name}", buffer_target="pyrl_sb3:HerReplayBuffer")
+            yield replace(agent, needs_goal=True)
+
+
+def refuse_without_replay(name: str) -> None:
+    """Raise InputError if that is the name of an algorithm, but of none that can be trained."""
+    bare = name.removeprefix("her-")
+    for spec, plugin in _of_plugins():
+        if spec.name != bare:
+            continue
+        if not spec.off_policy:
+            raise InputError(
+                f"{plugin}/{bare} learns from no replay buffer, and commands train none such; "
+                "its own `learn` does, in Python"
+            )
+        if "env" not in spec.serves:
+            raise InputError(
+                f"{plugin}/{bare} does not say that it serves hindsight (`serves` lacks env); "
+                f"without hindsight use {bare}"
+            )
+
+
+def _of_plugins() -> Iterator[tuple[AlgorithmSpec, str]]:
+    for found in get_plugin_manager().components("algorithm"):
+        plugin = found.name.partition("/")[0]
+        assert isinstance(found.spec, AlgorithmSpec)
+        if plugin != BUILTIN:
+            yield found.spec, plugin

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
@@ -63,6 +63,12 @@ def env_spec(env_id: str) -> EnvSpec:
     except ModuleNotFoundError as error:
         raise InputError(f"environment {env_id!r}: {first_line(error)}") from error
     except gym.error.Error as error:
+        if ":" in env_id:
+            module, _, name = env_id.partition(":")
+            raise InputError(
+                f"environment {env_id!r}: a name imports no module such as {module}; a plugin that "
+                f"offers {name} by the hook pyrl_environments does, see `pyrl list envs`"
+            ) from error
         own = plugin_spec(env_id)
         if own is None:
             raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}") from error
@@ -116,7 +122,7 @@ def has_goal(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
 
 
-def check_fit(agent: Agent, env: Env, env_id: str) -> None:
+def check_fit(agent: NamedAgent, env: Env, env_id: str) -> None:
     """Raise InputError, naming what would fit, when the agent cannot act in the environment."""
     _check_actions(agent, env, env_id)
     if agent.needs_goal and not has_goal(env.observation_space):
@@ -126,7 +132,7 @@ def check_fit(agent: Agent, env: Env, env_id: str) -> None:
         )
 
 
-def _check_actions(agent: Agent, env: Env, env_id: str) -> None:
+def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
     space = env.action_space
     if isinstance(space, spaces.Discrete):
         if space.start != 0:

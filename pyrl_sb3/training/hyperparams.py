@@ -7,7 +7,7 @@ from typing import Any
 import pyrl_sb3
 from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.config.overrides import Override
-from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.agents import AGENTS, find_agent
 from pyrl_sb3.training.request import TrainingRequest
 
 CONFIG = "config.yml"
@@ -17,9 +17,11 @@ _GOAL_NORMALIZATION: dict[str, Any] = {"norm_reward": False, "clip_obs": 5.0}
 
 
 def packaged_config(agent: str) -> Path:
-    """Return the package's own file for an agent; `plugin.yml` for one of a plugin."""
+    """Return the file that comes with an agent: our own, or one of its plugin."""
     folder = Path(pyrl_sb3.__file__).parent / "hyperparams"
-    return folder / f"{agent if agent in AGENTS else 'plugin'}.yml"
+    if agent in AGENTS:
+        return folder / f"{agent}.yml"
+    return find_agent(agent).spec.config or folder / "plugin.yml"
 
 
 def experiment_of(request: TrainingRequest) -> Experiment:

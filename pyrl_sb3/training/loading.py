@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.plugins import PluginError, saved
-from pyrl_sb3.training.agents import AGENTS, Agent
+from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.untrusted import (
     AllocationLimit,
@@ -39,7 +39,7 @@ _SPARE_TENSORS, _SPARE_BYTES = 100, 64 * 2**20
 
 
 def load_model(
-    path: Path, agent: Agent, env: VecEnv, device: str, *, trust: bool = False
+    path: Path, agent: NamedAgent, env: VecEnv, device: str, *, trust: bool = False
 ) -> OffPolicyAlgorithm:
     """
     Read a model for acting, not for further training: it gets no replay buffer to speak of.
@@ -82,7 +82,7 @@ def _data(path: Path) -> dict[str, Any]:
     return data
 
 
-def _check_algorithm(path: Path, agent: Agent, data: Mapping[str, Any]) -> None:
+def _check_algorithm(path: Path, agent: NamedAgent, data: Mapping[str, Any]) -> None:
     if agent.made(data):
         return
     fitting = [other.name for other in AGENTS.values() if other.made(data)]
@@ -90,7 +90,7 @@ def _check_algorithm(path: Path, agent: Agent, data: Mapping[str, Any]) -> None:
     raise InputError(f"{path} is no {agent.title} model{advice}")
 
 
-def _trusted(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyAlgorithm:
+def _trusted(path: Path, agent: NamedAgent, env: VecEnv, device: str) -> OffPolicyAlgorithm:
     only_acting: dict[str, object] = {
         "action_noise": None,
         "replay_buffer_class": None,
@@ -103,7 +103,7 @@ def _trusted(path: Path, agent: Agent, env: VecEnv, device: str) -> OffPolicyAlg
 
 
 def _built(
-    path: Path, agent: Agent, env: VecEnv, device: str, data: Mapping[str, Any]
+    path: Path, agent: NamedAgent, env: VecEnv, device: str, data: Mapping[str, Any]
 ) -> OffPolicyAlgorithm:
     policy = _value(path, data, "policy_class")
     keywords = _value(path, data, "policy_kwargs")

@@ -23,7 +23,7 @@ from pyrl_sb3.plugins import (
     make_noise,
     saved,
 )
-from pyrl_sb3.training.agents import Agent
+from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import statistics_file, write_whole
 from pyrl_sb3.training.threads import MOST_THREADS, available_cores
@@ -56,7 +56,13 @@ def check_device(device: str) -> str:
 
 
 def build_model(
-    agent: Agent, env: VecEnv, experiment: Experiment, *, timesteps: int, seed: int, device: str
+    agent: NamedAgent,
+    env: VecEnv,
+    experiment: Experiment,
+    *,
+    timesteps: int,
+    seed: int,
+    device: str,
 ) -> OffPolicyAlgorithm:
     """
     Build an untrained model.
@@ -107,7 +113,7 @@ def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
 
 
 def check_components(
-    agent: Agent,
+    agent: NamedAgent,
     experiment: Experiment,
     observations: spaces.Space[Any],
     actions: spaces.Space[Any],
@@ -137,7 +143,7 @@ def check_components(
         _check_buffer(agent, experiment.buffer, kind)
 
 
-def _check_buffer(agent: Agent, name: str, kind: Literal["array", "dict"]) -> None:
+def _check_buffer(agent: NamedAgent, name: str, kind: Literal["array", "dict"]) -> None:
     manager = get_plugin_manager()
     check_buffer(manager, name, algorithm=agent.registered, observations=kind)
     found = manager.find("replay-buffer", name)

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.saved import Record
-from pyrl_sb3.training.agents import Agent, find_agent
+from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import write_facts
+from pyrl_sb3.training.facts import FACTS, write_facts
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -66,7 +66,9 @@ def train(
     agent, request, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
-    existed = request.folder is not None and request.folder.exists()
+    if request.folder and (request.folder / FACTS).exists():
+        raise InputError(f"{request.folder} has a run already; --resume goes on with it")
+    there = set(request.folder.glob("*")) if request.folder and request.folder.exists() else None
     folder = request.folder or new_run_folder(root, request.env_id)
     make_folder(folder)
     run = Run(
@@ -81,14 +83,13 @@ def train(
             write_facts(folder, request, experiment, run.uses, notes or {})
             model, eval_env = set_up(run, opened)
         except BaseException:
-            if not existed:
-                _remove(folder, made)
+            _remove(folder, made, there)
             raise
         say_what(run, model)
         return learn(run, model, eval_env, callbacks)
 
 
-def checked(request: TrainingRequest) -> tuple[Agent, TrainingRequest, Experiment]:
+def checked(request: TrainingRequest) -> tuple[NamedAgent, TrainingRequest, Experiment]:
     """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
     agent = find_agent(request.agent)
     if request.stock:
@@ -99,15 +100,20 @@ def checked(request: TrainingRequest) -> tuple[Agent, TrainingRequest, Experimen
     return agent, _completed(request, experiment), experiment
 
 
-def _remove(folder: Path, above: Sequence[Path]) -> None:
-    """Remove the folder of a run that cannot begin, and those made for it."""
+def _remove(folder: Path, above: Sequence[Path], earlier: Container[Path] | None) -> None:
+    """Remove what a run that cannot begin has left: its folder, or what was not in it earlier."""
+    if earlier is not None:
+        for path in folder.glob("*"):
+            if path not in earlier:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return
     shutil.rmtree(folder)
     with suppress(OSError):  # another run has put its folder there
         for path in above:
             path.rmdir()
 
 
-def checked_experiment(agent: Agent, request: TrainingRequest) -> Experiment:
+def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experiment:
     """Return the experiment, if all can be done; raise InputError or ConfigError otherwise."""
     experiment = experiment_of(request)
     probe = open_env(request.env_id, experiment)
@@ -141,7 +147,7 @@ def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequ
     )
 
 
-def _uses(agent: Agent, experiment: Experiment) -> list[Record]:
+def _uses(agent: NamedAgent, experiment: Experiment) -> list[Record]:
     """What this run takes from the registry, by its full name and with its version."""
     uses = experiment.records()
     if not agent.is_stock:

@@ -222,6 +222,12 @@ def arguments(request: TrainingRequest) -> list[str]:
     words = [f"{given.pop('agent')}-train", given.pop("env_id")]
     for override in given.pop("overrides", ()):
         words += ["--set", override]
+    return [*words, *options(given)]
+
+
+def options(given: Mapping[str, Any]) -> list[str]:
+    """Return the options of the command line that say these attributes of a `TrainingRequest`."""
+    words: list[str] = []
     for name, value in given.items():
         option = "--" + _OPTIONS.get(name, name).replace("_", "-")
         if value is False:

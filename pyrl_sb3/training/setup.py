@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from pyrl_sb3.config import ConfigError, Experiment
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.plugins.saved import Record
-from pyrl_sb3.training.agents import Agent, find_agent
+from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.environments import vector_env
 from pyrl_sb3.training.errors import InputError, first_line
@@ -44,7 +44,7 @@ class Run:
     signals: StopSignals = field(default_factory=StopSignals)
 
     @property
-    def agent(self) -> Agent:
+    def agent(self) -> NamedAgent:
         """The agent, in SB3's algorithm where that was asked for."""
         agent = find_agent(self.request.agent)
         return agent.stock() if self.request.stock else agent

@@ -14,7 +14,10 @@ MISTAKES = {
     "version that never was": ("ddpg-train BipedalWalker-v9", "did you mean BipedalWalker-v3?"),
     "version no longer supported": ("her-sac-train FetchReach-v1", "did you mean FetchReach-v4?"),
     "nothing like it": ("sac-train qqqqqq", "no environment 'qqqqqq'"),
-    "unknown module": ("sac-train nowhere_at_all:Env-v0", "nowhere_at_all"),
+    "a module": (
+        "sac-train my_module:MyEnv-v0",
+        "imports no module such as my_module; a plugin that offers MyEnv-v0 by the hook",
+    ),
     "no goal": ("her-td3-train Pendulum-v1", "Pendulum-v1 has no goal.*use td3"),
     "discrete actions": (
         "sac-train CartPole-v1",

@@ -163,3 +163,15 @@ def test_a_folder_that_was_there_survives_a_run_that_cannot_begin(pyrl, folder):
     assert kept.read_text() == "of months"
     assert pyrl(*line, "--run-folder", "other").code == 2
     assert not (folder / "other").exists()
+    assert [path.name for path in (folder / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_is_not_written_over(pyrl, folder):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "run.yml").write_text("of months")
+    outcome = pyrl("td3-train", "Pendulum-v1", "--timesteps", 30, "--run-folder", "mine")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "pyrl: mine has a run already; --resume goes on with it\n",
+    )
+    assert (folder / "mine" / "run.yml").read_text() == "of months"

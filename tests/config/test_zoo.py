@@ -15,8 +15,8 @@ import yaml
 from stable_baselines3.common.preprocessing import get_action_dim
 
 from pyrl_sb3.config import ConfigError, Experiment, read_experiment, wrapping
+from pyrl_sb3.config.algorithms import algorithm_class
 from pyrl_sb3.config.documents import read_document
-from pyrl_sb3.config.reader import algorithm_class
 
 ZOO = Path(__file__).parent / "zoo"
 PROCESSED = json.loads((ZOO / "processed.json").read_text())

@@ -1,12 +1,16 @@
 """docs/agents.md: its agent, as an installed plugin, is trained by the commands."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from pyrl_sb3.cli.app import run
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "agents.md").read_text()
@@ -42,13 +46,78 @@ def pyrl(tmp_path):
     return call
 
 
+def module_of(run, entry):
+    """Where a class that a saved model was made with is from."""
+    with zipfile.ZipFile(run / "model.zip") as model:
+        return json.loads(model.read("data"))[entry]["__module__"]
+
+
 def test_the_agent_of_the_page_is_trained_resumed_and_tested(pyrl, tmp_path):
     pyrl(f"small-dpg-train Pendulum-v1 --seed 1 {SHORT}")
-    run = tmp_path / "small-dpg" / "Pendulum-v1_1"
-    assert "name: small-dpg/small-dpg" in (run / "run.yml").read_text()
-    assert "100/100 steps" in pyrl(f"small-dpg-train --resume {run} --timesteps 100")
+    folder = tmp_path / "small-dpg" / "Pendulum-v1_1"
+    assert "name: small-dpg/small-dpg" in (folder / "run.yml").read_text()
+    assert "100/100 steps" in pyrl(f"small-dpg-train --resume {folder} --timesteps 100")
     assert "1 episodes: return -" in pyrl("small-dpg-test Pendulum-v1 --episodes 1")
-    assert "return -" in pyrl(f"evaluate {run} --episodes 1")
+    assert "return -" in pyrl(f"evaluate {folder} --episodes 1")
+
+
+def test_it_is_trained_with_hindsight_and_resumed(pyrl, tmp_path):
+    pyrl(f"her-small-dpg-train FetchReach-v4 --seed 1 {SHORT}")
+    folder = tmp_path / "her-small-dpg" / "FetchReach-v4_1"
+    assert "name: small-dpg/small-dpg" in (folder / "run.yml").read_text()
+    assert module_of(folder, "replay_buffer_class") == "pyrl_sb3.buffers.her"
+    assert "100/100 steps" in pyrl(f"her-small-dpg-train --resume {folder} --timesteps 100")
+
+
+OTHERS = """
+from pathlib import Path
+from pyrl_sb3.plugins import AlgorithmSpec, hookimpl
+
+@hookimpl
+def pyrl_algorithms():
+    yield AlgorithmSpec(
+        name="my-td3",
+        target="stable_baselines3:TD3",
+        policy="pyrl/td3",
+        config=Path(__file__).with_name("my.yml"),
+    )
+    yield AlgorithmSpec(name="my-ppo", target="stable_baselines3:PPO", off_policy=False)
+"""
+
+
+@pytest.fixture
+def others(fake_dist, tmp_path, monkeypatch, capsys):
+    """Run a command where these are installed; what it says, and the file of hyperparameters."""
+    config = fake_dist("mine", OTHERS) / "my.yml"
+    monkeypatch.chdir(tmp_path)
+
+    def call(line, code=0):
+        assert run(line.split()) == code
+        return "".join(capsys.readouterr())
+
+    return call, config
+
+
+def test_policy_and_hyperparameters_of_the_plugin(others, tmp_path):
+    call, config = others
+    policy = "policy: MlpPolicy, policy_kwargs: {net_arch: [4]}"
+    config.write_text(f"default: {{n_timesteps: 50, learning_starts: 20, batch_size: 4, {policy}}}")
+    call("my-td3-train Pendulum-v1 --eval-freq 0 --eval-episodes 1")
+    folder = tmp_path / "my-td3" / "Pendulum-v1_1"
+    assert "batch_size: 4" in (folder / "config.yml").read_text()
+    assert module_of(folder, "policy_class") == "pyrl_sb3.policies"
+    config.write_text("default: {n_timesteps: 50, batch_sise: 4}")
+    problem = call("my-td3-train Pendulum-v1", code=2)
+    assert "my.yml:1: default.batch_sise: TD3 has no such setting; did you mean" in problem
+
+
+def test_what_has_no_commands_says_why(others):
+    call, _ = others
+    for command in ("my-ppo-train", "my-ppo-test", "her-my-ppo-train"):
+        assert "mine/my-ppo learns from no replay buffer" in call(f"{command} X", code=2)
+    problem = call("her-my-td3-train FetchReach-v4", code=2)
+    assert "without hindsight use my-td3" in problem
+    assert len(problem.splitlines()) == 1
 
 
 def test_its_seeds_train_and_synchronise(pyrl, tmp_path):

@@ -103,6 +103,37 @@ def test_check(good, fake_dist):
     assert "FAILED noise acme/brown: " in run("check", "acme", code=1)
 
 
+ALGORITHMS = """
+from pathlib import Path
+from stable_baselines3 import TD3
+from pyrl_sb3.plugins import AlgorithmSpec, hookimpl
+
+class Never(TD3):
+    def train(self, gradient_steps, batch_size=64):
+        pass
+
+CONFIG = Path(__file__).with_name("typo.yml")
+CONFIG.write_text("default: {n_timesteps: 9}\\nPendulum-v1: {batch_sise: 3}")
+
+@hookimpl
+def pyrl_algorithms():
+    yield AlgorithmSpec(name="fine", target=TD3, defaults={"learning_starts": 1000})
+    yield AlgorithmSpec(name="never", target=Never)
+    yield AlgorithmSpec(name="config", target=TD3, config=CONFIG)
+    yield AlgorithmSpec(name="policy", target=TD3, policy="pyrl/tdd3")
+"""
+
+
+def test_check_of_algorithms(fake_dist):
+    fake_dist("acme", ALGORITHMS)
+    config, fine, never, policy = run("check", "acme", code=1).splitlines()
+    assert config.startswith("FAILED algorithm acme/config: ")
+    assert config.endswith("batch_sise: TD3 has no such setting; did you mean batch_size?")
+    assert fine == "ok     algorithm acme/fine"
+    assert never.endswith("acme/never: 40 steps of learning change nothing")
+    assert "Did you mean 'pyrl/td3'?" in policy
+
+
 def test_list_components(good):
     output = run_list("noises")
     assert "good/brown" in output

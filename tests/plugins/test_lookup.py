@@ -3,6 +3,7 @@
 import pytest
 
 from pyrl_sb3.plugins import (
+    AlgorithmSpec,
     AmbiguousComponentError,
     ComponentLoadError,
     ComponentParameterError,
@@ -218,6 +219,8 @@ def test_words_are_checked():
         ReplayBufferSpec(name="x", target="m:A", needs=frozenset({"gpu"}))
     with pytest.raises(ValueError, match="observation_kinds 'dict' is not a set"):
         ReplayBufferSpec(name="x", target="m:A", observation_kinds="dict")
+    with pytest.raises(ValueError, match=r"config 'my.yml' is no Path"):
+        AlgorithmSpec(name="x", target="m:A", config="my.yml")
 
 
 def test_coupling_has_no_default():

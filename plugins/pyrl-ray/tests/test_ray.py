@@ -18,10 +18,12 @@ from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.engines import Job
+from pyrl_sb3.training.folders import saved_timesteps
 from pyrl_sb3.training.seeds import has_checkpoint, is_finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
+STARTED_IN = "PYRL_TEST_STARTED_IN"  # by which all processes of a command are known
 TINY = ["--eval-freq", "0", "--eval-episodes", "1", "--save-freq", "100", "--threads", "1"]
 TINY += ["--set", "policy_kwargs.net_arch=[8]", "--set", "learning_starts=50"]
 
@@ -59,6 +61,7 @@ def pyrl(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "pyrl_sb3", *arguments],
             cwd=tmp_path,
+            env={**os.environ, STARTED_IN: str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -135,6 +138,36 @@ def test_a_copy_that_is_killed_comes_back(pyrl, tmp_path):
     assert process.returncode == 0, output
     assert "ended: exit code -9" in output
     assert "all copies start again" in output
+
+
+@pytest.mark.parametrize("more", [(), ("--sync", "mean", "--sync-every", "100")])
+def test_all_stop_and_save_when_their_command_is_killed(pyrl, tmp_path, more):
+    command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--engine", "ray", *TINY, *more]
+    process = pyrl(*command, "--timesteps", "1000000")
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    wait_for_checkpoints(group, process)
+    assert len(processes_in(tmp_path)) > 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not processes_in(tmp_path))
+    for seed in range(2):
+        run = group / f"seed_{seed}"
+        assert (
+            saved_timesteps(run / "model.zip")
+            == Checkpoint(CheckpointFolder(run / "checkpoints").latest()).moment.timesteps
+        )
+
+
+def processes_in(folder):
+    """All processes that commands in a folder have started: seeds, actors, those of Ray itself."""
+    mark = f"{STARTED_IN}={folder}".encode()
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _has(entry, mark)]
+
+
+def _has(entry, mark):
+    with suppress(OSError):  # it has ended meanwhile
+        return mark in (entry / "environ").read_bytes().split(b"\0")
+    return False
 
 
 def copies_of(group):

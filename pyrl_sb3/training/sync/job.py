@@ -5,28 +5,23 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.errors import InputError, RunStoppedError
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, make_folder, write_whole
-from pyrl_sb3.training.hyperparams import CONFIG
-from pyrl_sb3.training.models import save_model
+from pyrl_sb3.training.folders import CHECKPOINTS, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
 from pyrl_sb3.training.seeds import SeedGroup, is_group, new_group, read_group, write_group
-from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.signals import GroupSignals
-from pyrl_sb3.training.sync.state import write_state
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -137,10 +132,9 @@ def train_copy(
     seed, plan = seeds.seeds[group.rank], plan_of(seeds)
     request = seeds.request_of(seed)
     sync = plan.callback(group, seeds.seeds[0], request.timesteps)
+    syncing = [sync] if group.rank else [sync, SaveMaster(seeds, sync)]
     try:
-        result = _train(request, group, seeds, [sync, *callbacks], changes or {})
-        if group.rank == 0:
-            _save_master(seeds, sync)
+        result = _train(request, group, seeds, [*syncing, *callbacks], changes or {})
         group.leave()
         return result
     except RuntimeError as error:
@@ -195,19 +189,6 @@ def common_checkpoint(run: Path, group: DistributedGroup) -> int:
         if steps > last:
             shutil.rmtree(path)
     return last
-
-
-def _save_master(seeds: SeedGroup, sync: BaseCallback) -> None:
-    """Write the one agent that stands for all copies into the group's folder."""
-    model = getattr(sync, "model", None)
-    if not isinstance(model, OffPolicyAlgorithm):
-        return  # the training had ended before
-    if isinstance(sync, SeedSyncCallback) and sync.master:
-        write_state(model, sync.master)
-    save_model(model, seeds.folder / MODEL)
-    config = seeds.run(seeds.seeds[0]) / CONFIG
-    write_whole(seeds.folder / CONFIG, partial(shutil.copyfile, config))
-    log.info("all copies as one: %s", seeds.folder / MODEL)
 
 
 def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Path:

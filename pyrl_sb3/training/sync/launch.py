@@ -28,7 +28,7 @@ _AGAIN = "all copies start again from the last checkpoint they have in common; %
 _WAIT = 600  # seconds for copies to come to an exchange and save when they are stopped
 
 
-class _Agent(LocalElasticAgent):
+class _ElasticAgent(LocalElasticAgent):
     """Says in the package's log what became of a copy."""
 
     def __init__(self, seeds: SeedGroup, spec: WorkerSpec, **keywords: Any) -> None:
@@ -87,7 +87,7 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     try:
         with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs
             logs = DefaultLogsSpecs(log_dir=scratch)
-            agent = _Agent(
+            agent = _ElasticAgent(
                 seeds, spec, logs_specs=logs, start_method="spawn", shutdown_timeout=_WAIT
             )
             result = agent.run()

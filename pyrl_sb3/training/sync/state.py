@@ -1,4 +1,4 @@
-"""What copies of an agent exchange: everything that training changes in a model of SB3's."""
+"""What copies of an agent exchange: everything that training changes in it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import torch as th
 from numpy.typing import NDArray
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
+
+from pyrl_sb3.agent import Agent
 
 Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["weights", "running", "moments", "counts"]
@@ -51,17 +52,17 @@ class AgentState:
         return cls(**parts)
 
 
-def read_state(model: OffPolicyAlgorithm) -> AgentState:
-    """Return a copy of a model's state."""
+def read_state(agent: Agent) -> AgentState:
+    """Return a copy of an agent's state."""
     parts: dict[str, dict[str, NDArray[Any]]] = {part.name: {} for part in fields(AgentState)}
-    for kind, name, tensor in _tensors(model):
+    for kind, name, tensor in _tensors(agent):
         parts[kind][name] = tensor.detach().cpu().numpy().copy()
     return AgentState(**parts)
 
 
-def write_state(model: OffPolicyAlgorithm, state: AgentState) -> None:
+def write_state(agent: Agent, state: AgentState) -> None:
     """
-    Put a state into a model of the same build.
+    Put a state into an agent of the same build.
 
     Each tensor is changed where it is: the gradient steps of `pyrl_sb3.algorithms` have views of
     the parameters and of Adam's moments.
@@ -70,22 +71,22 @@ def write_state(model: OffPolicyAlgorithm, state: AgentState) -> None:
         KeyError, RuntimeError: the state is of another build.
     """
     with th.no_grad():
-        for kind, name, tensor in _tensors(model):
+        for kind, name, tensor in _tensors(agent):
             # From numpy's scalars too, which arithmetic makes of arrays without dimensions.
             tensor.copy_(th.as_tensor(np.asarray(getattr(state, kind)[name])))
 
 
-def _tensors(model: OffPolicyAlgorithm) -> Iterator[tuple[Kind, str, th.Tensor]]:
-    """All that SB3 saves of a model, by the tensors themselves."""
-    parts, variables = model._get_torch_save_params()
+def _tensors(agent: Agent) -> Iterator[tuple[Kind, str, th.Tensor]]:
+    """All that SB3 saves of an agent, by the tensors themselves."""
+    parts, variables = agent._get_torch_save_params()
     for name in parts:
-        part = recursive_getattr(model, name)
+        part = recursive_getattr(agent, name)
         if isinstance(part, th.optim.Optimizer):
             yield from _of_optimizer(name, part)
         else:
             yield from _of_module(name, part)
     for name in variables:
-        tensor = recursive_getattr(model, name)
+        tensor = recursive_getattr(agent, name)
         if tensor is not None:
             yield "weights", name, tensor
 

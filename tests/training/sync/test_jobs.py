@@ -193,8 +193,8 @@ def test_a_master_that_is_killed_resumes_to_the_same_end(tmp_path):
         os.kill(copy, signal.SIGKILL)
     process.communicate()
     end(start(tmp_path, "td3-train", "--resume", str(group)))
-    for seed in range(2):
-        name = Path("td3") / "Pendulum-v1_1" / f"seed_{seed}"
+    for run in ("seed_0", "seed_1", "."):
+        name = Path("td3") / "Pendulum-v1_1" / run
         assert_equal(weights(tmp_path / "whole" / name), weights(tmp_path / "killed" / name))
 
 
@@ -257,6 +257,21 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     error = capsys.readouterr().err
     assert problem in error
     assert not list(tmp_path.iterdir())
+
+
+def test_copies_hear_what_changes_when_they_are_resumed(tmp_path, monkeypatch):
+    from pyrl_sb3.cli.app import run
+    from pyrl_sb3.training.sync import launch
+
+    monkeypatch.chdir(tmp_path)
+    heard = []
+    monkeypatch.setattr(launch, "launch", lambda group, words: heard.append(words))
+    assert run(["td3-train", "Pendulum-v1", "--sync", "mean", "--seeds", "2"]) == 0
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    changes = ["--timesteps", "900", "--device", "cpu", "--keep-last", "3", "--trust"]
+    assert run(["td3-train", "--resume", str(group), *changes]) == 0
+    again = ["td3-train", "--resume", str(group)]
+    assert heard == [again, [*again, *changes]]
 
 
 CONFIG = "default: {policy: MlpPolicy, sync: {name: best, every: 150, params: {patience: 3}}}\n"

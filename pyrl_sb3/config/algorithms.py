@@ -1,0 +1,44 @@
+"""What the registry says of the algorithm that an entry is for."""
+
+from typing import Any
+
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.plugins import AlgorithmSpec, UnknownComponentError, get_plugin_manager
+
+
+def algorithm_class(name: str) -> Any:
+    """
+    The algorithm of that name, with or without ``her-`` before it.
+
+    :raises ConfigError: when there is none.
+    """
+    try:
+        return get_plugin_manager().load("algorithm", name.removeprefix("her-"))
+    except UnknownComponentError as error:
+        raise ConfigError(str(error)) from None
+
+
+def policy_names(cls: Any) -> dict[str, Any]:
+    """The names of policies; CrossQ has one of them, and a policy here that is all three."""
+    mlp = cls.policy_aliases["MlpPolicy"]
+    return {
+        **dict.fromkeys(("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), mlp),
+        **cls.policy_aliases,
+    }
+
+
+def policy_meant(algorithm: str, policy: Any) -> Any:
+    """
+    The class of a policy that runs train: for one of `policy_names`, what the algorithm's spec has.
+
+    :param algorithm: The algorithm's name, with or without ``her-`` before it.
+    :param policy: A name, or a class, which is returned.
+    """
+    if not isinstance(policy, str):
+        return policy
+    manager = get_plugin_manager()
+    spec = manager.find("algorithm", algorithm.removeprefix("her-")).spec
+    assert isinstance(spec, AlgorithmSpec)
+    if spec.policy is None:
+        return policy_names(algorithm_class(algorithm))[policy]
+    return manager.load("policy", spec.policy)

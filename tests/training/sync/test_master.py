@@ -1,0 +1,71 @@
+"""The one agent that stands for all copies: there when the job has ended, however often killed."""
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+from stable_baselines3 import TD3
+
+from pyrl_sb3.testing.sync import Drift
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import new_group
+from pyrl_sb3.training.sync.callback import SeedSyncCallback
+from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
+from pyrl_sb3.training.sync.master import SaveMaster
+from pyrl_sb3.training.sync.state import AgentState, read_state
+
+TINY = ("policy_kwargs.net_arch=[4]", "learning_starts=20", "batch_size=4")
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A group of processes of which this one is all."""
+    dist.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield DistributedGroup()
+    dist.destroy_process_group()
+
+
+def job(folder):
+    request = TrainingRequest(
+        agent="td3",
+        env_id="Pendulum-v1",
+        timesteps=60,
+        eval_freq=0,
+        eval_episodes=1,
+        save_freq=30,
+        overrides=TINY,
+        threads=1,
+    )
+    plan = SyncPlan(name="mean", every=30)
+    return new_group(folder, synchronised(request, (0,), plan, folder))
+
+
+def test_a_job_that_dies_before_it_is_written_is_resumed_to_it(tmp_path, alone):
+    group = job(tmp_path)
+    in_the_way = group.folder / "model.zip"
+    in_the_way.mkdir()
+    with pytest.raises(IsADirectoryError):
+        train_copy(group.folder, alone)
+    in_the_way.rmdir()
+    assert train_copy(group.folder, alone).timesteps == 60
+    assert in_the_way.is_file()
+    assert (group.folder / "config.yml").is_file()
+
+
+def test_it_is_written_and_the_copy_stays_as_it_is(tmp_path):
+    group = job(tmp_path)
+    group.run(0).mkdir()
+    (group.run(0) / "config.yml").write_text("default: {}")
+    small = {"policy_kwargs": {"net_arch": [4]}, "learning_starts": 8, "batch_size": 4}
+    model = TD3("MlpPolicy", Drift(), seed=0, **small).learn(20)
+    before = read_state(model).as_arrays()
+    sync = SeedSyncCallback(group=None)
+    sync.master = AgentState.of_arrays({name: array + 1 for name, array in before.items()})
+    callback = SaveMaster(group, sync)
+    callback.init_callback(model)
+    callback.on_training_end()
+    written = read_state(TD3.load(group.folder / "model.zip")).as_arrays()
+    after = read_state(model).as_arrays()
+    for name, array in before.items():
+        np.testing.assert_array_equal(written[name], array + 1, err_msg=name)
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
