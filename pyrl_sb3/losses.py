@@ -13,18 +13,9 @@ from typing import TypeAlias
 
 import torch as th
 
+from pyrl_sb3.shapes import check_rows
+
 Discount: TypeAlias = float | th.Tensor
-
-
-def _check(rows: th.Tensor, **others: th.Tensor | None) -> None:
-    """Raise unless ``rows`` is ``(B, 1)`` and the last two axes of each of ``others`` are too."""
-    if rows.dim() != 2 or rows.shape[1] != 1:
-        raise ValueError(f"expected one column, (batch, 1), not {tuple(rows.shape)}")
-    for name, tensor in others.items():
-        if tensor is not None and tensor.shape[-2:] != rows.shape:
-            raise ValueError(
-                f"{name} is {tuple(tensor.shape)}, its last axes must be {tuple(rows.shape)}"
-            )
 
 
 def td_target(
@@ -40,7 +31,7 @@ def td_target(
     :param next_q: ``(N, B, 1)``, from the target critics
     :return: ``(B, 1)``
     """
-    _check(rewards, dones=dones, next_q=next_q)
+    check_rows(rewards, dones=dones, next_q=next_q)
     return rewards + (1 - dones) * gamma * next_q.amin(dim=0)
 
 
@@ -60,7 +51,7 @@ def soft_td_target(
     :param alpha: temperature, ``(1,)`` or a scalar
     :return: ``(B, 1)``
     """
-    _check(rewards, dones=dones, next_q=next_q, next_log_prob=next_log_prob)
+    check_rows(rewards, dones=dones, next_q=next_q, next_log_prob=next_log_prob)
     return rewards + (1 - dones) * gamma * (next_q.amin(dim=0) - alpha * next_log_prob)
 
 
@@ -88,7 +79,7 @@ def critic_loss(
 
     :param q: ``(N, B, 1)``
     """
-    _check(y, q=q, weights=weights)
+    check_rows(y, q=q, weights=weights)
     squared = (q - y).square()
     return (squared if weights is None else squared * weights).sum() * (scale / len(y))
 
@@ -101,7 +92,7 @@ def critic_gradient(
 
     :return: ``(N, B, 1)``
     """
-    _check(y, q=q, weights=weights)
+    check_rows(y, q=q, weights=weights)
     gradient = (q - y) * (2 * scale / len(y))
     return gradient if weights is None else gradient * weights
 
@@ -113,7 +104,7 @@ def soft_policy_loss(q: th.Tensor, alpha: th.Tensor, log_prob: th.Tensor) -> th.
 
     :param q: ``(N, B, 1)``, of actions drawn from the policy
     """
-    _check(log_prob, q=q)
+    check_rows(log_prob, q=q)
     return (alpha * log_prob - q.amin(dim=0)).mean()
 
 
@@ -126,7 +117,7 @@ def soft_policy_gradient(
 
     :return: ``(N, B, 1)`` and ``(B, 1)``
     """
-    _check(log_prob, q=q)
+    check_rows(log_prob, q=q)
     # min() and not argmin(), which is five times slower here
     _, smallest = q.min(dim=0, keepdim=True)
     dq = th.zeros_like(q).scatter_(0, smallest, -1 / len(log_prob))
@@ -186,7 +177,7 @@ def cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -
     :param actions: ``(B, action_dim)``, of the policy, in the states of the demonstrations
     :param mask: ``(B, 1)``, of :func:`q_filter`
     """
-    _check(mask, actions=actions.sum(dim=1, keepdim=True))
+    check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
     if actions.shape != demo_actions.shape:
         raise ValueError(
             f"actions {tuple(actions.shape)}, demo_actions {tuple(demo_actions.shape)}"
@@ -200,7 +191,7 @@ def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tenso
 
     :return: ``(B, action_dim)``
     """
-    _check(mask, actions=actions.sum(dim=1, keepdim=True))
+    check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
     if actions.shape != demo_actions.shape:
         raise ValueError(
             f"actions {tuple(actions.shape)}, demo_actions {tuple(demo_actions.shape)}"
@@ -214,86 +205,3 @@ def clipped_to_sparse_returns(next_q: th.Tensor, gamma: float) -> th.Tensor:
     0 (Andrychowicz 2017, https://arxiv.org/abs/1707.01495, appendix A).
     """
     return next_q.clamp(-1 / (1 - gamma), 0)
-
-
-def q_learning_target(
-    rewards: th.Tensor, dones: th.Tensor, gamma: Discount, next_q: th.Tensor, choosing_q: th.Tensor
-) -> th.Tensor:
-    """
-    The target y = r + gamma (1 - d) Q'(s', argmax_a Q_c(s', a)).
-
-    With Q_c = Q', the target network, this is DQN's (Mnih 2015, https://doi.org/10.1038/nature14236);
-    with Q_c = Q, the network that is trained, that of double Q-learning (van Hasselt 2016,
-    https://arxiv.org/abs/1509.06461, equation 4).
-
-    :param next_q: ``(B, n_actions)``, of the target network; :param choosing_q: likewise
-    :return: ``(B, 1)``
-    """
-    if next_q.shape != choosing_q.shape:
-        raise ValueError(f"next_q {tuple(next_q.shape)}, choosing_q {tuple(choosing_q.shape)}")
-    chosen = next_q.gather(1, choosing_q.argmax(dim=1, keepdim=True))
-    _check(rewards, dones=dones, next_q=chosen)
-    return rewards + (1 - dones) * gamma * chosen
-
-
-def huber_loss(q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None) -> th.Tensor:
-    """
-    mean_b w_b h(Q - y), h(x) = x^2 / 2 for abs(x) < 1, otherwise abs(x) - 1/2 (Mnih 2015).
-
-    :param q: ``(B, 1)``; :param weights: as of :func:`critic_loss`
-    """
-    _check(y, q=q, weights=weights)
-    losses = th.nn.functional.smooth_l1_loss(q, y, reduction="none")
-    return (losses if weights is None else losses * weights).mean()
-
-
-def expected_soft_value(q: th.Tensor, alpha: th.Tensor, log_pi: th.Tensor) -> th.Tensor:
-    """
-    V(s) = sum_a pi(a|s) (Q(s, a) - alpha log pi(a|s)): discrete SAC (Christodoulou 2019,
-    https://arxiv.org/abs/1910.07207).
-
-    Minus its mean, with the critics held fixed, is the policy's loss.
-
-    :param q: ``(B, n_actions)``; :param log_pi: likewise
-    :return: ``(B, 1)``
-    """
-    if q.shape != log_pi.shape:
-        raise ValueError(f"q is {tuple(q.shape)}, log_pi is {tuple(log_pi.shape)}")
-    return (log_pi.exp() * (q - alpha * log_pi)).sum(dim=1, keepdim=True)
-
-
-def policy_entropy(log_pi: th.Tensor) -> th.Tensor:
-    """H(pi(.|s)) = -sum_a pi(a|s) log pi(a|s): ``(B, n_actions)`` to ``(B, 1)``."""
-    return -(log_pi.exp() * log_pi).sum(dim=1, keepdim=True)
-
-
-def entropy_penalty(log_pi: th.Tensor, old_log_pi: th.Tensor) -> th.Tensor:
-    """
-    mean_b (H(pi_old(.|s_b)) - H(pi(.|s_b)))^2 / 2 (Zhou 2022, https://arxiv.org/abs/2209.10081).
-
-    :param log_pi: ``(B, n_actions)``; :param old_log_pi: likewise, of an earlier policy
-    """
-    old, new = policy_entropy(old_log_pi), policy_entropy(log_pi)
-    _check(new, old_log_pi=old)
-    return (old - new).square().mean() / 2
-
-
-def clipped_critic_loss(
-    q: th.Tensor,
-    target_q: th.Tensor,
-    y: th.Tensor,
-    clip: float,
-    weights: th.Tensor | None = None,
-    scale: float = 1.0,
-) -> th.Tensor:
-    """
-    Scale * sum_i mean_b w_b max((Q_i - y)^2, (Q'_i + clip(Q_i - Q'_i, -c, c) - y)^2), which no
-    longer draws Q further than c away from the target critic (Zhou 2022,
-    https://arxiv.org/abs/2209.10081).
-
-    :param q: ``(N, B, 1)``; :param target_q: likewise
-    """
-    _check(y, q=q, target_q=target_q, weights=weights)
-    near = target_q + (q - target_q).clamp(-clip, clip)
-    squared = th.maximum((q - y).square(), (near - y).square())
-    return (squared if weights is None else squared * weights).sum() * (scale / len(y))

@@ -6,7 +6,7 @@ import stable_baselines3
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
-from pyrl_sb3 import losses
+from pyrl_sb3 import discrete_losses
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.discrete_policies import DQNPolicy
@@ -40,7 +40,7 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
             batch = self._sample(batch_size)
             y = self._target(batch)
             q = self.q_net(batch.observations).gather(1, batch.actions.long())
-            loss = losses.huber_loss(q, y, batch.weights)
+            loss = discrete_losses.huber_loss(q, y, batch.weights)
             descend(self.policy.optimizer, loss, self.policy, self.max_grad_norm)
             self._hand_back(batch, q.detach().unsqueeze(0), y)
             metrics.add(loss=loss.detach())
@@ -52,4 +52,6 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
         """``(B, 1)``"""
         next_q = self.q_net_target(batch.next_observations)
         choosing_q = self.q_net(batch.next_observations) if self.double_q else next_q
-        return losses.q_learning_target(batch.rewards, batch.dones, batch.gamma, next_q, choosing_q)
+        return discrete_losses.q_learning_target(
+            batch.rewards, batch.dones, batch.gamma, next_q, choosing_q
+        )

@@ -9,7 +9,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from pyrl_sb3 import losses
+from pyrl_sb3 import discrete_losses, losses
 from pyrl_sb3.algorithms.autograd import Follower, Temperature
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics
@@ -135,7 +135,9 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             critic_loss = self._critic_loss(batch, q, y)
             descend(self.critic.optimizer, critic_loss, self.critic, self.max_grad_norm)
 
-            policy_value = losses.expected_soft_value(self._joined(all_q.detach()), alpha, log_pi)
+            policy_value = discrete_losses.expected_soft_value(
+                self._joined(all_q.detach()), alpha, log_pi
+            )
             actor_loss = self._penalty(batch, log_pi) - policy_value.mean()
             descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
 
@@ -146,7 +148,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             metrics.add(
                 actor_loss=actor_loss.detach(),
                 critic_loss=critic_loss.detach(),
-                entropy=losses.policy_entropy(log_pi.detach()).mean(),
+                entropy=discrete_losses.policy_entropy(log_pi.detach()).mean(),
             )
         self._n_updates += gradient_steps
         self._record(metrics)
@@ -161,7 +163,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         next_q = self._joined(self.policy.critic_target(batch.next_observations))
         next_log_pi = self.actor.log_prob(batch.next_observations)
         bonus = alpha if self.backup_entropy else alpha.new_zeros(())
-        value = losses.expected_soft_value(next_q, bonus, next_log_pi)
+        value = discrete_losses.expected_soft_value(next_q, bonus, next_log_pi)
         return losses.td_target(batch.rewards, batch.dones, batch.gamma, value.unsqueeze(0))
 
     def _critic_loss(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> th.Tensor:
@@ -169,14 +171,16 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             return losses.critic_loss(q, y, batch.weights, scale=0.5)
         with th.no_grad():
             target_q = _of_actions(self.policy.critic_target(batch.observations), batch.actions)
-        return losses.clipped_critic_loss(q, target_q, y, self.q_clip, batch.weights, scale=0.5)
+        return discrete_losses.clipped_critic_loss(
+            q, target_q, y, self.q_clip, batch.weights, scale=0.5
+        )
 
     def _penalty(self, batch: Batch, log_pi: th.Tensor) -> th.Tensor | float:
         if self.entropy_penalty == 0:
             return 0.0
         with th.no_grad():
             old_log_pi = self.policy.actor_target.log_prob(batch.observations)
-        return self.entropy_penalty * losses.entropy_penalty(log_pi, old_log_pi)
+        return self.entropy_penalty * discrete_losses.entropy_penalty(log_pi, old_log_pi)
 
     def _update_temperature(self, log_pi: th.Tensor, metrics: Metrics) -> th.Tensor:
         """A step of the temperature, when it is learned; alpha before it, ``(1,)`` or a scalar."""
@@ -186,7 +190,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         log_alpha = self.log_ent_coef.detach()
         alpha = log_alpha.exp()
         # The expectation of log pi, under pi, in the place of a sample.
-        expected = -losses.policy_entropy(log_pi)
+        expected = -discrete_losses.policy_entropy(log_pi)
         dlog_alpha = losses.temperature_gradient(expected, self._wanted_entropy())
         metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
         Temperature(self.log_ent_coef, self.ent_coef_optimizer).descend(dlog_alpha)

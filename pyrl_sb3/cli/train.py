@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options, synchronised
+from pyrl_sb3.cli import options, sync_options, synchronised
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             "stock": stock or None,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        config_sync = {} if resume else synchronised.in_config(given)
-        if sync or config_sync or synchronised.concerns(resume):
-            plan = synchronised.wanted(sync, sync_every, share_replay, given, config_sync)
+        config_sync = {} if resume else sync_options.in_config(given)
+        if sync or config_sync or sync_options.concerns(resume):
+            plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
             return synchronised.run(agent, given, seeds, plan, resume, engine)
-        synchronised.refuse_without(sync_every, share_replay, given)
+        sync_options.refuse_without(sync_every, share_replay, given)
         if seeds is not None or (resume is not None and _is_group(resume)):
             return _run_seeds(given, resume, seeds, jobs, engine)
         _refuse_without_seeds(engine=engine, jobs=jobs)

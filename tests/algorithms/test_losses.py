@@ -3,7 +3,7 @@
 import pytest
 import torch as th
 
-from pyrl_sb3 import losses
+from pyrl_sb3 import discrete_losses, losses
 
 
 def column(*values: float) -> th.Tensor:
@@ -119,48 +119,50 @@ class TestDiscreteActions:
 
     def test_q_learning_takes_the_best_value(self) -> None:
         r, d = th.tensor([[1.0], [1.0]]), th.tensor([[0.0], [1.0]])
-        y = losses.q_learning_target(r, d, 0.5, self.next_q, self.next_q)
+        y = discrete_losses.q_learning_target(r, d, 0.5, self.next_q, self.next_q)
         assert y.tolist() == [[2.5], [1.0]]
 
     def test_double_q_learning_values_another_networks_choice(self) -> None:
         r, d = th.zeros(2, 1), th.zeros(2, 1)
         choosing = th.tensor([[5.0, 4.0], [-2.0, -1.0]])
-        y = losses.q_learning_target(r, d, 0.5, self.next_q, choosing)
+        y = discrete_losses.q_learning_target(r, d, 0.5, self.next_q, choosing)
         assert y.tolist() == [[0.5], [0.0]]
         with pytest.raises(ValueError, match="choosing_q"):
-            losses.q_learning_target(r, d, 0.5, self.next_q, choosing[:, :1])
+            discrete_losses.q_learning_target(r, d, 0.5, self.next_q, choosing[:, :1])
 
     def test_huber_is_a_parabola_near_zero_and_a_line_further_off(self) -> None:
         q, y = th.tensor([[0.5], [3.0]]), th.zeros(2, 1)
-        assert losses.huber_loss(q, y).item() == (0.125 + 2.5) / 2
-        assert losses.huber_loss(q, y, th.tensor([[2.0], [0.0]])).item() == 0.125
+        assert discrete_losses.huber_loss(q, y).item() == (0.125 + 2.5) / 2
+        assert discrete_losses.huber_loss(q, y, th.tensor([[2.0], [0.0]])).item() == 0.125
         with pytest.raises(ValueError, match="one column"):
-            losses.huber_loss(q.flatten(), y.flatten())
+            discrete_losses.huber_loss(q.flatten(), y.flatten())
 
     def test_the_soft_value_is_an_expectation(self) -> None:
         log_pi = th.tensor([[0.25, 0.75]]).log()
         q = th.tensor([[4.0, 8.0]])
-        value = losses.expected_soft_value(q, th.tensor(2.0), log_pi)
+        value = discrete_losses.expected_soft_value(q, th.tensor(2.0), log_pi)
         # 0.25 * 4 + 0.75 * 8 + 2 * H, H = 0.25 ln 4 + 0.75 ln (4/3) = 0.562335
         assert value.item() == pytest.approx(7 + 2 * 0.562335, abs=1e-5)
-        assert losses.policy_entropy(log_pi).item() == pytest.approx(0.562335, abs=1e-5)
+        assert discrete_losses.policy_entropy(log_pi).item() == pytest.approx(0.562335, abs=1e-5)
         with pytest.raises(ValueError, match="log_pi is"):
-            losses.expected_soft_value(q, th.tensor(2.0), log_pi.T)
+            discrete_losses.expected_soft_value(q, th.tensor(2.0), log_pi.T)
 
     def test_the_entropy_penalty_is_half_the_squared_change(self) -> None:
         uniform, other = th.tensor([[0.5, 0.5]]).log(), th.tensor([[0.25, 0.75]]).log()
         # (ln 2 - 0.562335)^2 / 2
-        assert losses.entropy_penalty(other, uniform).item() == pytest.approx(0.0085559, abs=1e-6)
-        assert losses.entropy_penalty(other, other).item() == 0
+        assert discrete_losses.entropy_penalty(other, uniform).item() == pytest.approx(
+            0.0085559, abs=1e-6
+        )
+        assert discrete_losses.entropy_penalty(other, other).item() == 0
 
     def test_the_clipped_loss_stops_at_the_distance(self) -> None:
         q = th.tensor([[[2.0]]], requires_grad=True)
         target, y = th.tensor([[[1.0]]]), th.tensor([[3.0]])
         # Half a unit from the target is 1.5, which is 1.5 from y: more than 2.0 is.
-        loss = losses.clipped_critic_loss(q, target, y, 0.5, scale=0.5)
+        loss = discrete_losses.clipped_critic_loss(q, target, y, 0.5, scale=0.5)
         assert loss.item() == 0.5 * 1.5**2
         (gradient,) = th.autograd.grad(loss, q)
         assert gradient.item() == 0
         # Within the distance it is the usual loss, and away from y it is too.
-        assert losses.clipped_critic_loss(q, target, y, 2.0).item() == 1.0
-        assert losses.clipped_critic_loss(q, target, th.zeros(1, 1), 0.5).item() == 4.0
+        assert discrete_losses.clipped_critic_loss(q, target, y, 2.0).item() == 1.0
+        assert discrete_losses.clipped_critic_loss(q, target, th.zeros(1, 1), 0.5).item() == 4.0

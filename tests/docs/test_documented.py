@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from pyrl_sb3 import losses
+from pyrl_sb3 import discrete_losses, losses
 from pyrl_sb3.cli.app import app
 from pyrl_sb3.plugins import hookspecs
 from pyrl_sb3.plugins.types import SPECS
@@ -61,8 +61,9 @@ def test_every_hook_is_documented() -> None:
 def test_every_loss_stands_beside_its_equation() -> None:
     equations = {
         name
-        for name, value in vars(losses).items()
-        if getattr(value, "__module__", "") == losses.__name__ and not name.startswith("_")
+        for module in (losses, discrete_losses)
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
     gradients = {name for name in equations if name.endswith("_gradient")}
     named = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "algorithms.md").read_text()))

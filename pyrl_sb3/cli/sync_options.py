@@ -1,0 +1,80 @@
+"""What options and config of `pyrl NAME-train` say of synchronisation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyrl_sb3.training.errors import InputError
+
+_PARAMS = "sync.params."
+
+
+def concerns(resume: Path | None) -> bool:
+    """Tell whether a folder is that of a group whose copies are synchronised."""
+    if resume is None or not (resume / "seeds.yml").is_file():
+        return False
+    from pyrl_sb3.training.seeds import read_group  # takes seconds to load
+
+    return read_group(resume).sync is not None
+
+
+def in_config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the config that was given says of a `SyncPlan`; the package's own say nothing."""
+    if "config" not in given or "env_id" not in given:
+        return {}
+    from pyrl_sb3.training.environments import env_spec
+    from pyrl_sb3.training.hyperparams import experiment_of
+    from pyrl_sb3.training.request import TrainingRequest
+
+    request = TrainingRequest(**{**without_settings(given), "env_id": env_spec(given["env_id"]).id})
+    return dict(experiment_of(request).sync or {})
+
+
+def wanted(
+    name: str | None,
+    every: int | None,
+    share_replay: bool,
+    given: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """
+    Return what is asked for of a `SyncPlan`.
+
+    Args:
+        name: the option `--sync`.
+        every: the option.
+        share_replay: the option.
+        given: what the command line says of a `TrainingRequest`.
+        config: what the config says; `--sync` with another name takes the place of it.
+    """
+    from pyrl_sb3.config.overrides import parse_override
+
+    if name not in (None, config.get("name")):
+        config = {}
+    params = dict(config.get("params", {}))
+    for text in _settings(given):
+        override = parse_override(text)
+        params[override.path[-1]] = override.value
+    if share_replay:
+        params["share_replay"] = True
+    asked = {"name": name, "every": every, "params": params or None}
+    return {**config, **{key: value for key, value in asked.items() if value is not None}}
+
+
+def _settings(given: Mapping[str, Any]) -> list[str]:
+    return [text for text in given.get("overrides", ()) if text.startswith(_PARAMS)]
+
+
+def without_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is said of a `TrainingRequest`, less the settings that are of the strategy."""
+    rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
+    return {**given, "overrides": tuple(rest)} if "overrides" in given else given
+
+
+def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
+    """Raise InputError for options that mean nothing without --sync."""
+    asked = {"--sync-every": every is not None, "--share-replay": share_replay}
+    asked[f"--set {_PARAMS}..."] = bool(_settings(given))
+    for option, is_given in asked.items():
+        if is_given:
+            raise InputError(f"{option}: only with --sync NAME, such as --sync mean")
