@@ -207,6 +207,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="put what is there into one file")
     arguments = parser.parse_args()
     if not (arguments.plot or arguments.json):
+        if arguments.out.is_file():
+            parser.error(f"--out {arguments.out} is a file: runs go to a folder")
         arguments.out.mkdir(parents=True, exist_ok=True)
         run_all(arguments.out, arguments.only, arguments.seeds)
     found = results(arguments.out)

@@ -63,7 +63,8 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             render_mode="human" if render else None,
             trust=trust,
         )
-        console.print(f"{episodes} episodes: {try_out(request)}")
+        many = "1 episode" if episodes == 1 else f"{episodes} episodes"
+        console.print(f"{many}: {try_out(request)}")
         if gif:
             console.print(_film(request, gif), markup=False)
 
