@@ -94,7 +94,7 @@ def test_save_names_the_folder_and_test_finds_it(pyrl, folder, path):
     trained = pyrl("td3-train", "Pendulum-v1", *QUICK, "--save", "there")
     assert not (folder / "td3").exists()
     tested = pyrl("td3-test", "Pendulum-v1", path, "--seed", 2, "--episodes", 1)
-    assert said(tested, "1 episodes:") == said(trained, "final evaluation:")
+    assert said(tested, "1 episode:") == said(trained, "final evaluation:")
 
 
 def test_the_same_seed_gives_the_same_run(pyrl):
@@ -187,6 +187,6 @@ def test_where_nothing_can_be_drawn_the_test_goes_on(pyrl, fresh_pyrl, folder):
     outcome = fresh_pyrl(*line, MUJOCO_GL="disabled", DISPLAY="", WAYLAND_DISPLAY="")
     assert (outcome.code, outcome.err) == (0, "")
     assert "no display to --render on" in outcome.out
-    assert "1 episodes: return -" in outcome.out
+    assert "1 episode: return -" in outcome.out
     assert "no film: this machine cannot draw FetchReach-v4 (" in outcome.out
     assert not (folder / "agent.gif").exists()

@@ -82,16 +82,16 @@ def test_python_runs_only_when_trusted(folder: Path) -> None:
 
 
 def test_what_is_trusted_is_imported(folder: Path) -> None:
-    (folder / "mine.py").write_text(
+    (folder / "trusted_wrappers.py").write_text(
         "import gymnasium\nclass Wrapper(gymnasium.Wrapper):\n"
         "    def __init__(self, env, size=1):\n        super().__init__(env)\n"
     )
     config = folder / "config.yml"
-    config.write_text("default: {env_wrapper: [mine.Wrapper: {size: 2}]}")
+    config.write_text("default: {env_wrapper: [trusted_wrappers.Wrapper: {size: 2}]}")
     experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
     experiment.check_components()
     assert experiment.env_wrapper[0].load().__name__ == "Wrapper"
-    config.write_text("default: {env_wrapper: [mine.Wrapper: {sise: 2}]}")
+    config.write_text("default: {env_wrapper: [trusted_wrappers.Wrapper: {sise: 2}]}")
     experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
     with pytest.raises(ConfigError, match="takes no argument 'sise'; did you mean size"):
         experiment.check_components()

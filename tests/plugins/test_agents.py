@@ -57,7 +57,7 @@ def test_the_agent_of_the_page_is_trained_resumed_and_tested(pyrl, tmp_path):
     folder = tmp_path / "small-dpg" / "Pendulum-v1_1"
     assert "name: small-dpg/small-dpg" in (folder / "run.yml").read_text()
     assert "100/100 steps" in pyrl(f"small-dpg-train --resume {folder} --timesteps 100")
-    assert "1 episodes: return -" in pyrl("small-dpg-test Pendulum-v1 --episodes 1")
+    assert "1 episode: return -" in pyrl("small-dpg-test Pendulum-v1 --episodes 1")
     assert "return -" in pyrl(f"evaluate {folder} --episodes 1")
 
 
