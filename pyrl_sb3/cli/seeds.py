@@ -16,7 +16,7 @@ from pyrl_sb3.training.engines import PROCESSES, Engine, Job, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import TrainingRequest, require_at_least
-from pyrl_sb3.training.resume import CHANGEABLE, refuse_differences
+from pyrl_sb3.training.resume import changes_in, refuse_differences
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
@@ -75,7 +75,7 @@ def go_on_with_seeds(
     timesteps = given.get("timesteps")
     left = [s for s in group.seeds if not groups.is_finished(group.run(s), timesteps)]
     threads = given.get("threads") or (None if jobs else group.request.threads)
-    changes = {name: given[name] for name in CHANGEABLE if name in given}
+    changes = changes_in(given)
     group = dataclasses.replace(
         group,
         request=dataclasses.replace(group.request, **changes),

@@ -144,12 +144,12 @@ def _all(asked: _Asked, engine: str | None) -> int:
 
 def _of_one_copy(asked: _Asked, folder: Path) -> list[str]:
     """The command line, after `pyrl`, of each copy."""
-    from pyrl_sb3.training.resume import CHANGEABLE
+    from pyrl_sb3.training.resume import changes_in
     from pyrl_sb3.training.seeds import options
 
     words = [f"{asked.agent.name}-train", "--resume", str(folder.absolute())]
     if asked.resume is not None:
-        words += options({name: asked.given[name] for name in CHANGEABLE if name in asked.given})
+        words += options(changes_in(asked.given))
     return words
 
 
@@ -190,7 +190,7 @@ def _copy(asked: _Asked, group: "DistributedGroup") -> int:
     import logging
 
     from pyrl_sb3.training.progress import ProgressReport
-    from pyrl_sb3.training.resume import CHANGEABLE
+    from pyrl_sb3.training.resume import changes_in
     from pyrl_sb3.training.sync.job import begun_together, train_copy
 
     console = options.console_for_log()
@@ -203,7 +203,7 @@ def _copy(asked: _Asked, group: "DistributedGroup") -> int:
     else:
         _refuse_changes(asked, asked.resume)
         folder = asked.resume
-        changes = {name: asked.given[name] for name in CHANGEABLE if name in asked.given}
+        changes = changes_in(asked.given)
     callbacks = [] if group.rank else [ProgressReport(console)]
     result = train_copy(folder, group, callbacks, changes)
     if group.rank == 0:

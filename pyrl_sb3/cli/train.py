@@ -185,7 +185,7 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
     try:
         if resume is not None:
             resuming.refuse_changes(resume, given)
-            changes = {name: given[name] for name in resuming.CHANGEABLE if name in given}
+            changes = resuming.changes_in(given)
             result = resuming.resume(resume, **changes, callbacks=callbacks)
         elif "env_id" in given:
             result = train(TrainingRequest(**given), callbacks)

@@ -89,6 +89,11 @@ def resume(
     return _go_on(folder, facts, request, checkpoint, callbacks, signals or StopSignals())
 
 
+def changes_in(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of the given attributes of a `TrainingRequest` a run takes when it goes on."""
+    return {name: given[name] for name in CHANGEABLE if name in given}
+
+
 def _go_on(
     folder: Path,
     facts: Facts,
