@@ -14,8 +14,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
-from pyrl_sb3.algorithms.layers import Layer, LayerNorm, Linear, ReLU, Tanh
-from pyrl_sb3.algorithms.mlp import Mlp
+from pyrl_sb3.algorithms.layers import Layer, LayerNorm, Linear, Mlp, ReLU, Tanh
 
 Array: TypeAlias = npt.NDArray[Any]
 

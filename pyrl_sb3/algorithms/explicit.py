@@ -18,8 +18,8 @@ from stable_baselines3.td3 import policies as td3
 from pyrl_sb3.algorithms.acting import Array, Forward, gaussian_actions
 from pyrl_sb3.algorithms.flat import FlatAdam, FlatParameters
 from pyrl_sb3.algorithms.gaussian import SquashedGaussian
+from pyrl_sb3.algorithms.layers import Mlp
 from pyrl_sb3.algorithms.layout import flat_mlp, layers, networks
-from pyrl_sb3.algorithms.mlp import Mlp
 
 
 def preparation(policy: Any) -> Callable[[Any], th.Tensor]:

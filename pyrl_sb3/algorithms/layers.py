@@ -1,5 +1,5 @@
 """
-The layers of multilayer perceptrons, their forward and backward passes written out.
+Forward and backward passes of multilayer perceptrons, written out.
 
 For networks this small, autograd's bookkeeping and one dispatch per parameter cost more than the
 matrix products. Here ``N`` networks of one layout (an ensemble of critics, or one actor) run as
@@ -9,10 +9,10 @@ output of a narrow linear layer is a new tensor each time.
 
 A layer has ``forward(x)``, ``parameter_gradients(g)`` (stores what follows from ``g``, the
 gradient of its output) and ``input_gradient(g)``. ``g`` may have fewer rows than ``x`` had: the
-gradient of the first rows. ``row_gradient(i, rows, g)`` is that of network ``i`` alone, where
-``g``, ``(len(rows), outputs)``, belongs to the rows of these numbers.
+gradient of the first rows.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch as th
@@ -29,7 +29,6 @@ class Layer(Protocol):
     def forward(self, x: th.Tensor) -> th.Tensor: ...
     def parameter_gradients(self, g: th.Tensor) -> None: ...
     def input_gradient(self, g: th.Tensor) -> th.Tensor: ...
-    def row_gradient(self, i: int, rows: th.Tensor, g: th.Tensor) -> th.Tensor: ...
 
 
 class Linear:
@@ -91,9 +90,6 @@ class Linear:
             return th.mul(g, self.weight, out=self.dx)
         return th.bmm(g, self.weight, out=self.dx)
 
-    def row_gradient(self, i: int, rows: th.Tensor, g: th.Tensor) -> th.Tensor:
-        return g.mm(self.weight[i])
-
 
 class LayerNorm:
     """y = w (x - mean) / sqrt(var + eps) + b (Ba 2016, https://arxiv.org/abs/1607.06450)."""
@@ -125,17 +121,16 @@ class LayerNorm:
         th.sum(g, dim=1, keepdim=True, out=self.dbias)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        kept = (each[:, : g.shape[1]] for each in (self.x, self.mean, self.inverse_std))
-        return self._backward(g.mul_(self.weight), *kept)
-
-    def row_gradient(self, i: int, rows: th.Tensor, g: th.Tensor) -> th.Tensor:
-        kept = (each[i].index_select(0, rows) for each in (self.x, self.mean, self.inverse_std))
-        return self._backward(g.mul_(self.weight[i]), *kept)
-
-    def _backward(self, g: th.Tensor, *kept: th.Tensor) -> th.Tensor:
-        x, mean, inverse_std = (each.contiguous() for each in kept)
+        rows = slice(g.shape[1])
         dx, _, _ = th.ops.aten.native_layer_norm_backward(
-            g, x, self._features, mean, inverse_std, None, None, [True, False, False]
+            g.mul_(self.weight),
+            self.x[:, rows].contiguous(),
+            self._features,
+            self.mean[:, rows].contiguous(),
+            self.inverse_std[:, rows].contiguous(),
+            None,
+            None,
+            [True, False, False],
         )
         return dx
 
@@ -160,32 +155,22 @@ class Activation:
     def parameter_gradients(self, g: th.Tensor) -> None:
         pass
 
-    def input_gradient(self, g: th.Tensor) -> th.Tensor:
-        return self._backward(g, self._kept_rows(g))
-
-    def row_gradient(self, i: int, rows: th.Tensor, g: th.Tensor) -> th.Tensor:
-        assert self.kept is not None
-        return self._backward(g, self.kept[i].index_select(0, rows))
-
-    def _backward(self, g: th.Tensor, kept: th.Tensor) -> th.Tensor:
-        """The gradient of the input, in the place of ``g``."""
-        raise NotImplementedError
-
 
 class ReLU(Activation):
     def forward(self, x: th.Tensor) -> th.Tensor:
         return self._keep(x.relu_())
 
-    def _backward(self, g: th.Tensor, kept: th.Tensor) -> th.Tensor:
-        return th.ops.aten.threshold_backward.grad_input(g, kept, 0, grad_input=g)
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        y = self._kept_rows(g)
+        return th.ops.aten.threshold_backward.grad_input(g, y, 0, grad_input=g)
 
 
 class Tanh(Activation):
     def forward(self, x: th.Tensor) -> th.Tensor:
         return self._keep(x.tanh_())
 
-    def _backward(self, g: th.Tensor, kept: th.Tensor) -> th.Tensor:
-        return th.ops.aten.tanh_backward.grad_input(g, kept, grad_input=g)
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        return th.ops.aten.tanh_backward.grad_input(g, self._kept_rows(g), grad_input=g)
 
 
 class SiLU(Activation):
@@ -195,8 +180,8 @@ class SiLU(Activation):
         self.y = _workspace(self.y, x, *x.shape)
         return th.ops.aten.silu.out(self._keep(x), out=self.y)
 
-    def _backward(self, g: th.Tensor, kept: th.Tensor) -> th.Tensor:
-        return th.ops.aten.silu_backward.grad_input(g, kept, grad_input=g)
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        return th.ops.aten.silu_backward.grad_input(g, self._kept_rows(g), grad_input=g)
 
 
 class GELU(Activation):
@@ -211,7 +196,55 @@ class GELU(Activation):
         self.y = _workspace(self.y, x, *x.shape)
         return th.ops.aten.gelu.out(self._keep(x), approximate=self.approximate, out=self.y)
 
-    def _backward(self, g: th.Tensor, kept: th.Tensor) -> th.Tensor:
+    def input_gradient(self, g: th.Tensor) -> th.Tensor:
+        x = self._kept_rows(g)
         return th.ops.aten.gelu_backward.grad_input(
-            g, kept, approximate=self.approximate, grad_input=g
+            g, x, approximate=self.approximate, grad_input=g
         )
+
+
+class Mlp:
+    """
+    ``N`` perceptrons as one.
+
+    :param layers: the first one is linear
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.layers = list(layers)
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        """
+        :param x: ``(1, B, inputs)``, the same for all networks
+        :return: ``(N, B, outputs)``, a workspace
+        """
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, g: th.Tensor) -> None:
+        """
+        Store the gradients of the parameters; ``g`` is overwritten.
+
+        :param g: ``(N, rows, outputs)``, the gradient of the first rows of the last output
+        """
+        for layer in reversed(self.layers[1:]):
+            layer.parameter_gradients(g)
+            g = layer.input_gradient(g)
+        self.layers[0].parameter_gradients(g)
+
+    def input_gradient(self, g: th.Tensor, columns: slice) -> th.Tensor:
+        """
+        The gradient of the given columns of the last input, which all networks saw, without those
+        of the parameters; ``g`` is overwritten.
+
+        :param g: ``(N, rows, outputs)``
+        :return: ``(rows, columns)``
+        """
+        for layer in reversed(self.layers[1:]):
+            g = layer.input_gradient(g)
+        first = self.layers[0]
+        assert isinstance(first, Linear)
+        # The transposed product, of weights that lie together, is quicker.
+        each = th.bmm(first.weight[:, :, columns].mT.contiguous(), g.mT)
+        return each.sum(dim=0).T

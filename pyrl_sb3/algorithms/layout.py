@@ -7,8 +7,7 @@ import torch as th
 from torch import nn
 
 from pyrl_sb3.algorithms.flat import FlatParameters
-from pyrl_sb3.algorithms.layers import GELU, Layer, LayerNorm, Linear, ReLU, SiLU, Tanh
-from pyrl_sb3.algorithms.mlp import Mlp
+from pyrl_sb3.algorithms.layers import GELU, Layer, LayerNorm, Linear, Mlp, ReLU, SiLU, Tanh
 
 # One layer: the modules that read the same input, mostly a single one.
 Block: TypeAlias = tuple[Any, ...]

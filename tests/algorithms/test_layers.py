@@ -7,8 +7,8 @@ from torch import nn
 
 from pyrl_sb3.algorithms.flat import FlatParameters
 from pyrl_sb3.algorithms.gaussian import SquashedGaussian
+from pyrl_sb3.algorithms.layers import Mlp
 from pyrl_sb3.algorithms.layout import flat_mlp
-from pyrl_sb3.algorithms.mlp import Mlp
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -75,22 +75,6 @@ def test_input_gradient_is_autograds(n, activation, layer_norm, hidden, squash):
     actual = mlp.input_gradient(g.clone(), slice(-2, None))
     th.testing.assert_close(actual, expected[:, -2:], **CLOSE)
     assert not flat.grad.any()
-
-
-@COMBINATIONS
-def test_rows_without_a_gradient_are_left_out(
-    n, activation, layer_norm, hidden, squash, monkeypatch
-):
-    monkeypatch.setattr("pyrl_sb3.algorithms.mlp.WIDE", 1)
-    nets, _, mlp = ensemble(n, activation, layer_norm, hidden, squash)
-    x = th.randn(ROWS, INPUTS, dtype=th.float64, requires_grad=True)
-    for nothing in (slice(1, None), slice(None), slice(0, 0)):
-        g = th.randn(n, ROWS, OUTPUTS, dtype=th.float64)
-        g[-1, nothing] = 0
-        (expected,) = th.autograd.grad(th.stack([net(x) for net in nets]), x, g)
-        mlp.forward(x.detach().unsqueeze(0))
-        actual = mlp.input_gradient(g, slice(-2, None))
-        th.testing.assert_close(actual, expected[:, -2:], **CLOSE)
 
 
 def assert_reads(nets: list[nn.Sequential], flat: FlatParameters, mlp: Mlp, x: th.Tensor) -> None:
