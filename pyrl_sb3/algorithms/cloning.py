@@ -203,7 +203,8 @@ class Cloning(_Base):
         The actor's gradients with those of behaviour cloning in the demonstrations' rows.
 
         :param critics: whose ``action_gradient`` has been taken
-        :param actions: ``(B, action_dim)``, of the policy; :param q: ``(N, B, 1)``, of them
+        :param actions: ``(B, action_dim)``, of the policy
+        :param q: ``(N, B, 1)``, of these actions
         :param gradients: by the actions, and by what else the policy puts out
         """
         weight = self._cloning.weight_at(self.num_timesteps)

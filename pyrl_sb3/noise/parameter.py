@@ -56,7 +56,9 @@ class ParameterNoise(ActionNoise):
         """
         Parameters of a perturbed actor.
 
-        :param parameters: ``(size,)``, the actor's own; :param where: ``(size,)``, 1 or 0
+        :param parameters: ``(size,)``, the actor's own
+        :param where: ``(size,)``, 1 for each that is perturbed, 0 for the others
+        :return: ``(size,)``
         """
         noise = self.rng.standard_normal(len(parameters), dtype=np.float32)
         return parameters + np.float32(self.sigma) * noise * where
