@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 
 _FILM = "agent.gif"
 
@@ -39,7 +39,7 @@ def _record(
     from pyrl_sb3.training.recorded import trial_of_run
     from pyrl_sb3.training.trial import open_trial
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     request = trial_of_run(
         run,
         best=best,

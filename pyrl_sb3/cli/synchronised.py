@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options, sync_options
+from pyrl_sb3.cli import output, sync_options
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError
 
@@ -106,7 +106,7 @@ def _all(asked: _Asked, engine: str | None) -> int:
     from pyrl_sb3.training.seeds import new_group, read_group, write_group
     from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
-    console, agent, resume = options.console_for_log(), asked.agent, asked.resume
+    console, agent, resume = output.console_for_log(), asked.agent, asked.resume
     if resume is None:
         if asked.seeds is None:
             raise InputError(
@@ -134,11 +134,9 @@ def _all(asked: _Asked, engine: str | None) -> int:
         stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
-        line = f"go on: pyrl {agent.name}-train --resume {folder}"
-        console.print(line, markup=False)
+        output.say_how_to_go_on(console, agent.name, folder)
         return 128 + stopped
-    env = group.request.env_id
-    console.print(f"test it: pyrl {agent.name}-test {env} {folder}", markup=False)
+    output.say_how_to_test(console, agent.name, group.request.env_id, folder)
     return 0
 
 
@@ -193,7 +191,7 @@ def _copy(asked: _Asked, group: "DistributedGroup") -> int:
     from pyrl_sb3.training.resume import changes_in
     from pyrl_sb3.training.sync.job import begun_together, train_copy
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     if group.rank:
         logging.getLogger("pyrl_sb3").setLevel(logging.WARNING)
     changes = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 from pyrl_sb3.cli.train import example_env
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
@@ -44,7 +44,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         from pyrl_sb3.report.video import check_film, has_display, prepare_offscreen
         from pyrl_sb3.training.trial import TrialRequest, try_out
 
-        console = options.console_for_log()
+        console = output.console_for_log()
         if pretrained:
             path = _pretrained(agent.name, env, path)
         if gif:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options, sync_options, synchronised
+from pyrl_sb3.cli import options, output, sync_options, synchronised
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
     from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.run import train
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     callbacks: list[BaseCallback] = [ProgressReport(console)]
     folder = resume or given.get("folder")
     if folder is not None and _is_group(folder.parent):
@@ -199,12 +199,11 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
 
 def _say(console: "Console", agent: NamedAgent, result: "TrainingResult") -> int:
     if result.stopped_by:
-        code = options.say_stopped(console, result)
-        line = f"go on: pyrl {agent.name}-train --resume {result.folder}"
-        console.print(line, markup=False)
+        code = output.say_stopped(console, result)
+        output.say_how_to_go_on(console, agent.name, result.folder)
         return code
     if result.evaluation:
         console.print(f"final evaluation: {result.evaluation}")
     console.print(f"model saved: {result.model}", markup=False)
-    console.print(f"test it: pyrl {agent.name}-test {result.env_id} {result.folder}", markup=False)
+    output.say_how_to_test(console, agent.name, result.env_id, result.folder)
     return 0
