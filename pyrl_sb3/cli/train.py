@@ -85,33 +85,36 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         verbose: options.Verbose = False,
         run_folder: options.RunFolder = None,
     ) -> int:
-        asked = {
-            "agent": agent.name,
-            "env_id": env,
-            "timesteps": timesteps,
-            "seed": seed,
-            "save": _place(agent, save, log_dir),
-            "folder": run_folder,
-            "config": config,
-            "overrides": (*(overrides or ()), *_demonstrations(demos)) or None,
-            "noise": noise,
-            "buffer": buffer,
-            "trust": trust or None,
-            "n_envs": n_envs,
-            "device": device if device != "auto" else None,
-            "eval_episodes": eval_episodes,
-            "eval_freq": eval_freq,
-            "save_freq": save_freq,
-            "keep_last": keep_last,
-            "exact": exact,
-            "threads": threads,
-            "stock": stock or None,
-        }
-        given = {name: value for name, value in asked.items() if value is not None}
+        given = _stated(
+            agent=agent.name,
+            env_id=env,
+            timesteps=timesteps,
+            seed=seed,
+            save=_place(agent, save, log_dir),
+            folder=run_folder,
+            config=config,
+            overrides=(*(overrides or ()), *_demonstrations(demos)) or None,
+            noise=noise,
+            buffer=buffer,
+            trust=trust or None,
+            n_envs=n_envs,
+            device=device if device != "auto" else None,
+            eval_episodes=eval_episodes,
+            eval_freq=eval_freq,
+            save_freq=save_freq,
+            keep_last=keep_last,
+            exact=exact,
+            threads=threads,
+            stock=stock or None,
+        )
         config_sync = {} if resume else sync_options.in_config(given)
         if sync or config_sync or sync_options.concerns(resume):
             plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
-            return synchronised.run(agent, given, seeds, plan, resume, engine)
+            rest = sync_options.without_settings(given)
+            asked = synchronised.Asked(
+                agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
+            )
+            return synchronised.run(asked)
         sync_options.refuse_without(sync_every, share_replay, given)
         if seeds is not None or (resume is not None and _is_group(resume)):
             return _run_seeds(given, resume, seeds, jobs, engine)
@@ -119,6 +122,11 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         return _run(agent, given, resume)
 
     return train
+
+
+def _stated(**values: Any) -> dict[str, Any]:
+    """What the command line says of a `TrainingRequest`: what is None, it leaves open."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _refuse_without_seeds(**given: str | int | None) -> None:
