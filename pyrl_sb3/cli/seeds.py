@@ -12,6 +12,7 @@ from rich.console import Console
 from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
+from pyrl_sb3.training.command_line import arguments, options
 from pyrl_sb3.training.engines import PROCESSES, Engine, Job, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
@@ -98,7 +99,7 @@ def _shared_out(
 
 
 def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
-    return tuple(groups.arguments(group.request_of(seed)))
+    return tuple(arguments(group.request_of(seed)))
 
 
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[
         if run.exists():  # it ended before its first checkpoint, so there is nothing in it to keep
             shutil.rmtree(run)
         return _beginning(group, seed)
-    return (f"{group.request.agent}-train", "--resume", str(run), *groups.options(changes))
+    return (f"{group.request.agent}-train", "--resume", str(run), *options(changes))
 
 
 def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine) -> int:

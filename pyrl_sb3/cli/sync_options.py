@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import is_group
 
 _PARAMS = "sync.params."
 
 
 def concerns(resume: Path | None) -> bool:
     """Tell whether a folder is that of a group whose copies are synchronised."""
-    if resume is None or not (resume / "seeds.yml").is_file():
+    if resume is None or not is_group(resume):
         return False
     from pyrl_sb3.training.seeds import read_group  # takes seconds to load
 

@@ -120,8 +120,8 @@ def _all(asked: Asked) -> int:
 
 def _of_one_copy(asked: Asked, folder: Path) -> list[str]:
     """The command line, after `pyrl`, of each copy."""
+    from pyrl_sb3.training.command_line import options
     from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.seeds import options
 
     words = [f"{asked.agent.name}-train", "--resume", str(folder.absolute())]
     if asked.resume is not None:

@@ -9,6 +9,7 @@ import typer
 
 from pyrl_sb3.cli import options, output, sync_options, synchronised
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
+from pyrl_sb3.training.folders import is_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +117,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             )
             return synchronised.run(asked)
         sync_options.refuse_without(sync_every, share_replay, given)
-        if seeds is not None or (resume is not None and _is_group(resume)):
+        if seeds is not None or (resume is not None and is_group(resume)):
             return _run_seeds(given, resume, seeds, jobs, engine)
         _refuse_without_seeds(engine=engine, jobs=jobs)
         return _run(agent, given, resume)
@@ -147,10 +148,6 @@ def _demonstrations(source: str | None) -> tuple[str, ...]:
         return ()
     path = source if source.startswith("minari:") else str(Path(source).absolute())
     return (f"demonstrations={json.dumps(path)}",)
-
-
-def _is_group(folder: Path) -> bool:
-    return (folder / "seeds.yml").is_file()  # without what reads it, which takes seconds to load
 
 
 def _run_seeds(
@@ -188,7 +185,7 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
     console = output.console_for_log()
     callbacks: list[BaseCallback] = [ProgressReport(console)]
     folder = resume or given.get("folder")
-    if folder is not None and _is_group(folder.parent):
+    if folder is not None and is_group(folder.parent):
         callbacks.append(ProgressFile(folder / PROGRESS_FILE))
     try:
         if resume is not None:

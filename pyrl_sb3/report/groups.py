@@ -11,10 +11,11 @@ from stable_baselines3.common.monitor import Monitor
 from pyrl_sb3.report.curves import Curve, Values, read_evaluations
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
+from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.recorded import runs_within
-from pyrl_sb3.training.seeds import is_finished, is_group, read_group
+from pyrl_sb3.training.seeds import is_finished, read_group
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
-from pyrl_sb3.training.folders import BEST_MODEL, MODEL
-from pyrl_sb3.training.seeds import group_seeds, is_group
+from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
+from pyrl_sb3.training.seeds import group_seeds
 from pyrl_sb3.training.trial import TrialRequest
 
 

@@ -13,13 +13,13 @@ from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
-from pyrl_sb3.training.folders import find_model, runs_of
+from pyrl_sb3.training.folders import find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
-from pyrl_sb3.training.seeds import best_seed, is_group, read_group
+from pyrl_sb3.training.seeds import best_seed, read_group
 
 log = logging.getLogger("pyrl_sb3")
 

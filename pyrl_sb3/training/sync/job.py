@@ -14,11 +14,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
 from pyrl_sb3.training.checkpoints import CheckpointFolder
 from pyrl_sb3.training.errors import InputError, RunStoppedError
-from pyrl_sb3.training.folders import CHECKPOINTS, make_folder
+from pyrl_sb3.training.folders import CHECKPOINTS, is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
-from pyrl_sb3.training.seeds import SeedGroup, is_group, new_group, read_group, write_group
+from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.signals import GroupSignals
