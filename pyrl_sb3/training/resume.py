@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
-from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, Facts, add_resumption, read_facts, versions

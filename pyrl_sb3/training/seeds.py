@@ -168,7 +168,7 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
         timesteps: that it is to have; by default those it was to have when it was last begun.
     """
     from pyrl_sb3.training.checkpoint import Checkpoint  # brings PyTorch
-    from pyrl_sb3.training.checkpoints import CheckpointFolder
+    from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 
     saved = saved_timesteps(run / MODEL)
     if saved is None or not (run / FACTS).is_file():
@@ -202,7 +202,7 @@ def _last_return(run: Path) -> float:
 
 def has_checkpoint(run: Path) -> bool:
     """Whether a run can go on; otherwise it has to begin again."""
-    from pyrl_sb3.training.checkpoints import CheckpointFolder  # brings PyTorch
+    from pyrl_sb3.training.checkpoint_folder import CheckpointFolder  # brings PyTorch
 
     return (run / FACTS).is_file() and CheckpointFolder(run / CHECKPOINTS).latest() is not None
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.training.checkpoint import Checkpoint
-from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 
 TINY = [
     *("--sync-every", "100", "--save-freq", "200", "--eval-freq", "0", "--eval-episodes", "1"),
