@@ -19,9 +19,10 @@ from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.saved import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
-from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
+from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
+from pyrl_sb3.training.fit import check_fit, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -123,7 +124,7 @@ def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experimen
         check_components(agent, experiment, observations, actions)
         if isinstance(actions, Box):
             check_demonstrations(agent, experiment, observations, actions, request.env_id)
-        goal = has_goal(probe.observation_space)
+        goal = has_goal(observations)
     finally:
         probe.close()
     return for_goals(experiment) if goal else experiment

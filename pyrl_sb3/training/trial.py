@@ -11,8 +11,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import find_agent
-from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
+from pyrl_sb3.training.environments import env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
+from pyrl_sb3.training.fit import check_fit
 from pyrl_sb3.training.folders import find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
