@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pyrl_sb3.agent import Agent
 from pyrl_sb3.testing.noise import require
 from pyrl_sb3.testing.sync import Drift
+from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
-from pyrl_sb3.training.sync.strategies import combined
 
 STEPS = 40
 SMALL = {

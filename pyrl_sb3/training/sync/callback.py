@@ -10,11 +10,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins import SeedGroup, SyncContext
-from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.replay import SharedReplay
 from pyrl_sb3.training.sync.state import AgentState, Arrays, read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
-from pyrl_sb3.training.sync.strategies import STRATEGIES, Report, Strategy
+from pyrl_sb3.training.sync.strategies import Report, Strategy, strategy_of
 
 _STATISTICS, _SCORE = "statistics/", "score"
 
@@ -39,7 +38,7 @@ class SeedSyncCallback(BaseCallback):
     At each synchronisation, and when the training ends, each reports its state, and the strategy
     says what it goes on from. Statistics of `VecNormalize` are merged whatever the strategy.
 
-    Differences from a run alone are none for a group of one. Each copy logs `sync/rounds`,
+    A group of one trains as without the callback. Each copy of several logs `sync/rounds`,
     `sync/score` and `sync/total_timesteps`, the environment steps of all copies together.
 
     Subclasses may override `synchronise`.
@@ -69,7 +68,7 @@ class SeedSyncCallback(BaseCallback):
         **params: Any,
     ) -> None:
         super().__init__()
-        self.strategy: Strategy = partial(_named(strategy), **params)
+        self.strategy: Strategy = partial(strategy_of(strategy), **params)
         self.interval = interval
         self.score = score
         self.rounds = 0
@@ -157,14 +156,6 @@ class SeedSyncCallback(BaseCallback):
         self.logger.record("sync/rounds", self.rounds)
         self.logger.record("sync/score", self.score(self.model))
         self.logger.record("sync/total_timesteps", sum(timesteps.values()))
-
-
-def _named(strategy: str | Strategy) -> Callable[..., Any]:
-    if not isinstance(strategy, str):
-        return strategy
-    if strategy not in STRATEGIES:
-        raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    return STRATEGIES[strategy]
 
 
 def _part(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from pyrl_sb3.training.state import Tree
 from pyrl_sb3.training.sync.callback import Score, mean_return
 from pyrl_sb3.training.sync.state import read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
-from pyrl_sb3.training.sync.strategies import STRATEGIES, Memory, Report, Strategy
+from pyrl_sb3.training.sync.strategies import Memory, Report, Strategy, strategy_of
 
 MakeEnv: TypeAlias = "str | Callable[[], gym.Env[Any, Any]]"
 
@@ -80,12 +80,9 @@ class AgentTrainer:
     ) -> None:
         if n_seeds < 1:
             raise InputError(f"n_seeds={n_seeds}: must be at least 1")
-        if isinstance(sync, str) and sync not in STRATEGIES:
-            raise InputError(f"no strategy {sync!r}; there are {', '.join(STRATEGIES)}")
         if "action_noise" in model_kwargs:
             raise InputError("action_noise is one object for all copies: say noise='normal_0.1'")
-        function = STRATEGIES[sync] if isinstance(sync, str) else sync
-        self.strategy: Strategy = partial(function, **(sync_params or {}))
+        self.strategy: Strategy = partial(strategy_of(sync), **(sync_params or {}))
         self.score = score
         before = random_states()
         self.models: list[OffPolicyAlgorithm] = []
