@@ -16,7 +16,7 @@ import yaml
 
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import get_plugin_manager
-from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import env_spec, open_env
