@@ -1,10 +1,8 @@
 """What the policies add to SB3's networks: layer normalisation, and features for acting."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -17,7 +15,7 @@ from stable_baselines3.common.torch_layers import (
 from torch import nn
 from torch.nn.functional import linear
 
-Observation: TypeAlias = npt.NDArray[np.generic] | dict[str, npt.NDArray[np.generic]]
+from pyrl_sb3.agent import Observation
 
 
 def default_features_extractor(space: spaces.Space[object]) -> type[BaseFeaturesExtractor]:

@@ -19,9 +19,9 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
+from pyrl_sb3.agent import Observation
 from pyrl_sb3.networks import (
     FlatFeatures,
-    Observation,
     default_features_extractor,
     insert_layer_norm,
     lean_forward,
