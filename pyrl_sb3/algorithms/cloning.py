@@ -127,7 +127,7 @@ class Cloning(_Base):
             buffer.set_env(self.env)
         normalize = unwrap_vec_normalize(self.env)
         if normalize is not None and self.num_timesteps == 0:
-            _show(normalize, found)
+            _add_to_statistics(normalize, found)
         return True
 
     def _new_demo_buffer(self, steps: int) -> ReplayBuffer:
@@ -229,7 +229,7 @@ def _settings(given: Mapping[str, Any] | None) -> CloningSettings:
     return CloningSettings(**(given or {}))
 
 
-def _show(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
+def _add_to_statistics(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
     """Let the statistics of observations begin with the demonstrations."""
     if not (normalize.norm_obs and normalize.training):
         return
