@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from pyrl_sb3.agent import Agent
-from pyrl_sb3.testing.noise import require
+from pyrl_sb3.testing.require import require
 from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
