@@ -5,7 +5,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Container, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +117,13 @@ def _remove(folder: Path, above: Sequence[Path], earlier: Container[Path] | None
 def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experiment:
     """Return the experiment, if all can be done; raise InputError or ConfigError otherwise."""
     experiment = experiment_of(request)
-    probe = open_env(request.env_id, experiment)
-    try:
+    with closing(open_env(request.env_id, experiment)) as probe:
         check_fit(agent, probe, request.env_id)
         observations, actions = probe.observation_space, probe.action_space
-        check_components(agent, experiment, observations, actions)
-        if isinstance(actions, Box):
-            check_demonstrations(agent, experiment, observations, actions, request.env_id)
-        goal = has_goal(observations)
-    finally:
-        probe.close()
-    return for_goals(experiment) if goal else experiment
+    check_components(agent, experiment, observations, actions)
+    if isinstance(actions, Box):
+        check_demonstrations(agent, experiment, observations, actions, request.env_id)
+    return for_goals(experiment) if has_goal(observations) else experiment
 
 
 def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequest:

@@ -1,6 +1,7 @@
 """Trying out a saved model."""
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,9 +84,8 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     experiment = read_experiment(
         config, agent.name, env_id, overrides=_ONLY_THE_ENVIRONMENT, trust=request.trust
     )
-    probe = open_env(env_id, experiment)
-    check_fit(agent, probe, env_id)
-    probe.close()
+    with closing(open_env(env_id, experiment)) as probe:
+        check_fit(agent, probe, env_id)
     set_threads(1)  # one observation at a time is too little work to share
     env = vector_env(
         env_id,
@@ -95,7 +95,11 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         normalize=partial(load_statistics, path, trust=request.trust),
         render_mode=request.render_mode,
     )
-    model = load_model(path, agent, env, device, trust=request.trust)
+    try:
+        model = load_model(path, agent, env, device, trust=request.trust)
+    except Exception:
+        env.close()
+        raise
     env.seed(request.seed)  # loading has just seeded it as in training
     return model, env
 
