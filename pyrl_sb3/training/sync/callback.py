@@ -170,7 +170,11 @@ def _prefixed(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
     return {prefix + name: array for name, array in arrays.items()}
 
 
-def _callback(context: SyncContext, strategy: str, **params: Any) -> SeedSyncCallback:
+def _callback(
+    context: SyncContext, strategy: str, *, episodes: int | None = None, **params: Any
+) -> SeedSyncCallback:
+    if episodes is not None:
+        params["score"] = partial(mean_return, episodes=episodes)
     return SeedSyncCallback(strategy, interval=context.interval, group=context.group, **params)
 
 
@@ -187,9 +191,8 @@ def weighted(
     share_replay: bool = False,
 ) -> SeedSyncCallback:
     """Make `strategies.weighted` a plugin; the score is the mean return of so many episodes."""
-    score = partial(mean_return, episodes=episodes)
     return _callback(
-        context, "weighted", temperature=temperature, score=score, share_replay=share_replay
+        context, "weighted", episodes=episodes, temperature=temperature, share_replay=share_replay
     )
 
 
@@ -197,16 +200,16 @@ def best(
     context: SyncContext, *, patience: int = 2, episodes: int = 10, share_replay: bool = False
 ) -> SeedSyncCallback:
     """Make `strategies.best` a plugin; the score is the mean return of so many episodes."""
-    score = partial(mean_return, episodes=episodes)
-    return _callback(context, "best", patience=patience, score=score, share_replay=share_replay)
+    return _callback(
+        context, "best", episodes=episodes, patience=patience, share_replay=share_replay
+    )
 
 
 def soft_best(
     context: SyncContext, *, pull: float = 0.5, episodes: int = 10, share_replay: bool = False
 ) -> SeedSyncCallback:
     """Make `strategies.soft_best` a plugin; the score is the mean return of so many episodes."""
-    score = partial(mean_return, episodes=episodes)
-    return _callback(context, "soft-best", pull=pull, score=score, share_replay=share_replay)
+    return _callback(context, "soft-best", episodes=episodes, pull=pull, share_replay=share_replay)
 
 
 def elastic(
