@@ -69,6 +69,9 @@ class FlatFeatures:
     Only for observations it can take exactly as SB3 would; for all else (images, discrete parts,
     one's own extractor, a single observation without the batch axis) calling it gives ``None``
     and SB3's own way is to be used.
+
+    :param space: of the observations
+    :param extractor: of the network that reads the features
     """
 
     def __init__(self, space: spaces.Space[object], extractor: nn.Module) -> None:

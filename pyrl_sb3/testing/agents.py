@@ -51,9 +51,8 @@ class AgentCase:
     def make(self, seed: int = 0) -> Any:
         """Return an untrained agent."""
         keywords = {"policy": "MlpPolicy", "device": "cpu", **SMALL, **self.params}
-        return self.cls(
-            env=self.env(), seed=seed, **deepcopy(keywords)
-        )  # SB3 changes policy_kwargs
+        # A copy, since SB3 changes policy_kwargs.
+        return self.cls(env=self.env(), seed=seed, **deepcopy(keywords))
 
     def trained(self, seed: int = 0) -> Any:
         """Return an agent that has learned for a few steps."""
