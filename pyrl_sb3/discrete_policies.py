@@ -109,6 +109,7 @@ class CategoricalActor(BasePolicy):
         return logits.log_softmax(dim=1)
 
     def forward(self, observations: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """Actions, ``(B,)``."""
         return draw(self.log_prob(observations), deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:

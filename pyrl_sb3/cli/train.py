@@ -109,7 +109,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             stock=stock or None,
         )
         config_sync = {} if resume else sync_options.in_config(given)
-        if sync or config_sync or sync_options.concerns(resume):
+        if sync or config_sync or sync_options.is_synchronised(resume):
             plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
             rest = sync_options.without_settings(given)
             asked = synchronised.Asked(

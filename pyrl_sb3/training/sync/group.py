@@ -1,4 +1,4 @@
-"""The copies in processes of their own; the only module that knows torch.distributed."""
+"""The copies in processes of their own, which exchange arrays by torch.distributed."""
 
 import os
 import zlib

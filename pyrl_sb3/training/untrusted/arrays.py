@@ -59,6 +59,9 @@ def fill(array: npt.NDArray[Any], state: Any) -> None:
     Args:
         array: fresh from `_empty_array`.
         state: version, shape, dtype, whether in Fortran's order, bytes.
+
+    Raises:
+        ValueError: the bytes are others than the shape needs, or the array is filled already.
     """
     _, shape, dtype, fortran, content = state
     _check(content, dtype, shape)
