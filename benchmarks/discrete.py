@@ -129,9 +129,8 @@ def run_all(out: Path, cases: list[str], seeds: list[int] | None) -> None:
             if file.is_file():
                 continue
             folder = out / "runs" / name
-            found = (ours if agent in AGENTS else lambda _, *rest: stock(*rest))(
-                agent, env_id, seed, folder
-            )
+            is_ours = agent in AGENTS
+            found = ours(agent, env_id, seed, folder) if is_ours else stock(env_id, seed, folder)
             file.write_text(json.dumps({"case": case, "seed": seed, **found}))
             print(f"{name}: last {found['last']}, best {found['best']}", flush=True)
 

@@ -138,17 +138,33 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=10, help="samples timed together")
     parser.add_argument("--json", help="also write the results to this file")
     args = parser.parse_args()
+    slots = args.slots
 
     env = DummyVecEnv([FetchShaped])
-    normalize = VecNormalize(DummyVecEnv([FetchShaped]), norm_reward=False)
     space, action = env.observation_space, env.action_space
     classes: dict[str, Callable[[], Any]] = {
-        "HER ours": lambda: HerReplayBuffer(args.slots, space, action, env=env),
-        "HER sb3": lambda: SB3Her(args.slots, space, action, env=env),
-        "Dict ours": lambda: DictReplayBuffer(args.slots, space, action),
-        "Dict sb3": lambda: SB3Dict(args.slots, space, action),
+        "HER ours": lambda: HerReplayBuffer(slots, space, action, env=env),
+        "HER sb3": lambda: SB3Her(slots, space, action, env=env),
+        "Dict ours": lambda: DictReplayBuffer(slots, space, action),
+        "Dict sb3": lambda: SB3Dict(slots, space, action),
     }
-    machine = {
+    results: dict[str, Any] = {"machine": machine(), "slots": slots, "rounds": args.rounds}
+    print(" ".join(f"{key}={value}" for key, value in results["machine"].items()))
+    buffers = constructed(classes, slots, results)
+    measure(buffers, slots, args.rounds, args.block, results)
+    half = HerReplayBuffer(slots, space, action, env=env, dtype="float16")
+    Source().feed(half, slots)
+    print_bytes({**buffers, "HER ours, float16": half}, slots, results)
+    del half
+    save_and_load(buffers, classes, slots, min(args.rounds, FILE_ROUNDS), results)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -157,22 +173,33 @@ def main() -> None:
         "torch": torch.__version__,
         "stable_baselines3": stable_baselines3.__version__,
     }
-    print(" ".join(f"{key}={value}" for key, value in machine.items()))
-    results: dict[str, Any] = {"machine": machine, "slots": args.slots, "rounds": args.rounds}
 
-    buffers, sources = {}, {name: Source() for name in classes}
-    print(f"\nconstruction of {args.slots:,} slots       ms      MiB")
+
+def constructed(
+    classes: dict[str, Callable[[], Any]], slots: int, results: dict[str, Any]
+) -> dict[str, Any]:
+    """The buffers; print and keep what their construction took."""
+    buffers = {}
+    print(f"\nconstruction of {slots:,} slots       ms      MiB")
     for name, make in classes.items():
         buffers[name], took, memory = build(make)
         results[name] = {"construct_ms": took, "construct_mib": memory}
         print(f"{name:30} {took:10.2f} {memory:8.2f}")
+    return buffers
 
+
+def measure(
+    buffers: dict[str, Any], slots: int, rounds: int, block: int, results: dict[str, Any]
+) -> None:
+    """Print and keep the times of adding and sampling, as the buffers fill."""
+    normalize = VecNormalize(DummyVecEnv([FetchShaped]), norm_reward=False)
+    sources = {name: Source() for name in buffers}
     # With all buffers full, stepping through one must not find the others' data in the cache.
-    for filled in (1_000, args.slots // 10, args.slots):
+    for filled in (1_000, slots // 10, slots):
         times: dict[str, Times] = {name: {} for name in buffers}
         for name, buffer in buffers.items():
             sources[name].feed(buffer, filled - buffer.size())
-        for _ in range(args.rounds):
+        for _ in range(rounds):
             for name, buffer in buffers.items():
                 work = {
                     "sample(256)": lambda b=buffer: b.sample(256),
@@ -180,43 +207,47 @@ def main() -> None:
                     "sample(256, VecNormalize)": lambda b=buffer: b.sample(256, env=normalize),
                     "add": lambda b=buffer, s=sources[name]: s.feed(b, LENGTH),
                 }
-                if filled < args.slots:
+                if filled < slots:
                     del work["add"]  # it would change how much is filled
                 for what, call in work.items():
                     adds = what == "add"
-                    took = timed(call) / LENGTH if adds else timed(call, args.block)
+                    took = timed(call) / LENGTH if adds else timed(call, block)
                     times[name].setdefault(what, []).append(took)
         report(filled, times, results)
-    small, large = (
-        results["HER ours"][f"sample(256) at {n}"]["median"] for n in (1000, args.slots)
-    )
+    small, large = (results["HER ours"][f"sample(256) at {n}"]["median"] for n in (1000, slots))
     print(
-        f"\nHER ours, sample(256): {args.slots:,} filled takes {large / small:.2f} times "
+        f"\nHER ours, sample(256): {slots:,} filled takes {large / small:.2f} times "
         "what 1,000 filled take"
     )
+
+
+def print_bytes(buffers: dict[str, Any], slots: int, results: dict[str, Any]) -> None:
+    """Print and keep what a transition takes in full buffers."""
     print("\nbytes per transition, full")
     for name, buffer in buffers.items():
-        results[name]["bytes"] = held(buffer) / args.slots
-        print(f"{name:30} {results[name]['bytes']:10.2f}")
-    half = HerReplayBuffer(args.slots, space, action, env=env, dtype="float16")
-    Source().feed(half, args.slots)
-    results["HER ours"]["bytes_float16"] = held(half) / args.slots
-    print(f"{'HER ours, float16':30} {held(half) / args.slots:10.2f}")
-    del half
-    rounds = min(args.rounds, FILE_ROUNDS)
+        label, _, dtype = name.partition(", ")
+        key = f"bytes_{dtype}" if dtype else "bytes"
+        results[label][key] = held(buffer) / slots
+        print(f"{name:30} {results[label][key]:10.2f}")
+
+
+def save_and_load(
+    buffers: dict[str, Any],
+    classes: dict[str, Callable[[], Any]],
+    slots: int,
+    rounds: int,
+    results: dict[str, Any],
+) -> None:
+    """Print and keep sizes and times of files: of full buffers, deleted then, and of small ones."""
     heading = "{:,} saved: milliseconds, median [quartiles] of {} rounds; megabytes"
-    print("\n" + heading.format(args.slots, rounds))
-    saved(args.slots, buffers, classes, rounds, results)
-    print("\n" + heading.format(args.slots // 100, rounds))
+    print("\n" + heading.format(slots, rounds))
+    saved(slots, buffers, classes, rounds, results)
+    print("\n" + heading.format(slots // 100, rounds))
     for name, make in classes.items():
         del buffers[name]
         few = make()
-        Source().feed(few, args.slots // 100)
-        saved(args.slots // 100, {name: few}, classes, rounds, results)
-        del few
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(results, file, indent=1)
+        Source().feed(few, slots // 100)
+        saved(slots // 100, {name: few}, classes, rounds, results)
 
 
 def report(filled: int, times: dict[str, Times], results: dict[str, Any]) -> None:

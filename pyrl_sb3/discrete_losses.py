@@ -1,6 +1,8 @@
 """
-The equations of algorithms with discrete actions, as in :mod:`pyrl_sb3.losses`, whose shapes they
-have; ``n_actions`` are those that there are. Autograd computes their gradients.
+The equations of algorithms with discrete actions; autograd computes their gradients.
+
+Shapes are those of :mod:`pyrl_sb3.losses`, and ``n_actions`` is the number of actions. All raise
+``ValueError`` where broadcasting would hide a wrong shape.
 """
 
 import torch as th
@@ -19,7 +21,8 @@ def q_learning_target(
     with Q_c = Q, the network that is trained, that of double Q-learning (van Hasselt 2016,
     https://arxiv.org/abs/1509.06461, equation 4).
 
-    :param next_q: ``(B, n_actions)``, of the target network; :param choosing_q: likewise
+    :param next_q: ``(B, n_actions)``, Q' of the next states
+    :param choosing_q: ``(B, n_actions)``, Q_c of the next states
     :return: ``(B, 1)``
     """
     if next_q.shape != choosing_q.shape:
@@ -33,7 +36,8 @@ def huber_loss(q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None) -> 
     """
     mean_b w_b h(Q - y), h(x) = x^2 / 2 for abs(x) < 1, otherwise abs(x) - 1/2 (Mnih 2015).
 
-    :param q: ``(B, 1)``; :param weights: as of :func:`pyrl_sb3.losses.critic_loss`
+    :param q: ``(B, 1)``
+    :param weights: as of :func:`pyrl_sb3.losses.critic_loss`
     """
     check_rows(y, q=q, weights=weights)
     losses = th.nn.functional.smooth_l1_loss(q, y, reduction="none")
@@ -47,7 +51,9 @@ def expected_soft_value(q: th.Tensor, alpha: th.Tensor, log_pi: th.Tensor) -> th
 
     Minus its mean, with the critics held fixed, is the policy's loss.
 
-    :param q: ``(B, n_actions)``; :param log_pi: likewise
+    :param q: ``(B, n_actions)``
+    :param alpha: temperature, ``(1,)`` or a scalar
+    :param log_pi: ``(B, n_actions)``
     :return: ``(B, 1)``
     """
     if q.shape != log_pi.shape:
@@ -64,7 +70,8 @@ def entropy_penalty(log_pi: th.Tensor, old_log_pi: th.Tensor) -> th.Tensor:
     """
     mean_b (H(pi_old(.|s_b)) - H(pi(.|s_b)))^2 / 2 (Zhou 2022, https://arxiv.org/abs/2209.10081).
 
-    :param log_pi: ``(B, n_actions)``; :param old_log_pi: likewise, of an earlier policy
+    :param log_pi: ``(B, n_actions)``
+    :param old_log_pi: ``(B, n_actions)``, of an earlier policy
     """
     old, new = policy_entropy(old_log_pi), policy_entropy(log_pi)
     check_rows(new, old_log_pi=old)
@@ -80,11 +87,14 @@ def clipped_critic_loss(
     scale: float = 1.0,
 ) -> th.Tensor:
     """
-    Scale * sum_i mean_b w_b max((Q_i - y)^2, (Q'_i + clip(Q_i - Q'_i, -c, c) - y)^2), which no
-    longer draws Q further than c away from the target critic (Zhou 2022,
+    J_Q = scale * sum_i mean_b w_b max((Q_i - y)^2, (Q'_i + clip(Q_i - Q'_i, -c, c) - y)^2), which
+    no longer draws Q further than c away from the target critic (Zhou 2022,
     https://arxiv.org/abs/2209.10081).
 
-    :param q: ``(N, B, 1)``; :param target_q: likewise
+    :param q: ``(N, B, 1)``
+    :param target_q: ``(N, B, 1)``, of the target critics
+    :param clip: c
+    :param weights: as of :func:`pyrl_sb3.losses.critic_loss`, like ``scale``
     """
     check_rows(y, q=q, target_q=target_q, weights=weights)
     near = target_q + (q - target_q).clamp(-clip, clip)

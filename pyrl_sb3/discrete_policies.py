@@ -17,16 +17,17 @@ from pyrl_sb3.networks import default_features_extractor, lean_forward
 from pyrl_sb3.policies import LeanActing
 
 
-class LeanQPolicy(LeanActing):
+class LeanDiscretePolicy(LeanActing):
     """
-    What the policies for Q-networks here add to SB3's; mixed in before one of them.
+    What the policies for discrete actions here add to SB3's; mixed in before one of them.
 
     Differences from SB3's policies:
 
     - arguments after ``lr_schedule`` are keyword-only;
     - the features extractor, unless given, is chosen from the observation space, so that one
       class serves as Mlp-, Cnn- and MultiInputPolicy;
-    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise.
+    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise;
+    - ``set_training_mode`` visits the modules only when the mode changes.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LeanQPolicy(LeanActing):
         self._set_up_acting(self._acting_network())
 
     def _acting_network(self) -> Any:
+        """SB3's network with a features extractor, whose features are acted on."""
         raise NotImplementedError
 
     def set_training_mode(self, mode: bool) -> None:
@@ -51,8 +53,8 @@ class LeanQPolicy(LeanActing):
         return acted
 
 
-class DQNPolicy(LeanQPolicy, dqn.DQNPolicy):
-    __doc__ = LeanQPolicy.__doc__
+class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
+    __doc__ = LeanDiscretePolicy.__doc__
 
     def _acting_network(self) -> Any:
         return self.q_net
@@ -61,8 +63,8 @@ class DQNPolicy(LeanQPolicy, dqn.DQNPolicy):
         return lean_forward(self.q_net.q_net, features).argmax(dim=1)
 
 
-class QRDQNPolicy(LeanQPolicy, qrdqn.QRDQNPolicy):
-    __doc__ = LeanQPolicy.__doc__
+class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
+    __doc__ = LeanDiscretePolicy.__doc__
 
     def _acting_network(self) -> Any:
         return self.quantile_net
@@ -107,6 +109,7 @@ class CategoricalActor(BasePolicy):
         return logits.log_softmax(dim=1)
 
     def forward(self, observations: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """Actions, ``(B,)``."""
         return draw(self.log_prob(observations), deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
@@ -155,7 +158,7 @@ def draw(logits: th.Tensor, deterministic: bool) -> th.Tensor:
     return logits.softmax(dim=1).multinomial(1).squeeze(1)
 
 
-class DiscreteSACPolicy(LeanActing, sac.SACPolicy):
+class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
     """
     Actor and critics of discrete SAC, for observations of any kind; arguments as of SB3's
     SACPolicy, of which those of Gaussian exploration (``use_sde``, ``log_std_init``, ``use_expln``,
@@ -168,16 +171,8 @@ class DiscreteSACPolicy(LeanActing, sac.SACPolicy):
     critic: DiscreteCritic  # type: ignore[assignment]  # SB3's reads actions
     critic_target: DiscreteCritic  # type: ignore[assignment]
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        **kwargs: Any,
-    ) -> None:
-        kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)  # type: ignore[arg-type]  # it only passes it on
-        self._set_up_acting(self.actor)
+    def _acting_network(self) -> Any:
+        return self.actor
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -205,6 +200,3 @@ class DiscreteSACPolicy(LeanActing, sac.SACPolicy):
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         return draw(lean_forward(self.actor.logits, features), deterministic)
-
-    def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return acted

@@ -1,10 +1,8 @@
 """What the policies add to SB3's networks: layer normalisation, and features for acting."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -17,7 +15,7 @@ from stable_baselines3.common.torch_layers import (
 from torch import nn
 from torch.nn.functional import linear
 
-Observation: TypeAlias = npt.NDArray[np.generic] | dict[str, npt.NDArray[np.generic]]
+from pyrl_sb3.agent import Observation
 
 
 def default_features_extractor(space: spaces.Space[object]) -> type[BaseFeaturesExtractor]:
@@ -71,6 +69,9 @@ class FlatFeatures:
     Only for observations it can take exactly as SB3 would; for all else (images, discrete parts,
     one's own extractor, a single observation without the batch axis) calling it gives ``None``
     and SB3's own way is to be used.
+
+    :param space: of the observations
+    :param extractor: of the network that reads the features
     """
 
     def __init__(self, space: spaces.Space[object], extractor: nn.Module) -> None:

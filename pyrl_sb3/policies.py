@@ -19,9 +19,9 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
+from pyrl_sb3.agent import Observation
 from pyrl_sb3.networks import (
     FlatFeatures,
-    Observation,
     default_features_extractor,
     insert_layer_norm,
     lean_forward,
@@ -106,6 +106,7 @@ class LeanPolicy(LeanActing):
     - ``set_training_mode`` visits the modules only when the mode changes.
 
     :param layer_norm: normalise the hidden layers of the actor, the critics or (``True``) both
+    :raises ValueError: another ``layer_norm``
     """
 
     def __init__(
@@ -201,6 +202,8 @@ class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
 
     ``layer_norm`` is refused: batch renormalisation has its place. For dicts, the replay buffer
     must be one from here, whose observations CrossQ can join into one batch.
+
+    :raises ValueError: with ``layer_norm``
     """
 
     def __init__(self, *args: Any, layer_norm: LayerNorm = False, **kwargs: Any) -> None:

@@ -39,7 +39,10 @@ class Forward:
         self._functions = [_function(layer) for layer in mlp.layers]
 
     def __call__(self, features: Array) -> Array:
-        """:param features: ``(n_envs, features_dim)``; :return: ``(n_envs, outputs)``"""
+        """
+        :param features: ``(n_envs, features_dim)``
+        :return: ``(n_envs, outputs)``
+        """
         x = features
         for function in self._functions:
             x = function(x)

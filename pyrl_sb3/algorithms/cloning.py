@@ -1,7 +1,5 @@
 """Learning from demonstrations: their share of each batch, and behaviour cloning."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +8,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.cloning_settings import CloningSettings
 from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
 from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.demofiles import load_demonstrations
@@ -20,43 +19,6 @@ if TYPE_CHECKING:
     _Base = GradientSteps
 else:
     _Base = object
-
-
-@dataclass(frozen=True, kw_only=True)
-class CloningSettings:
-    """
-    How demonstrations are learned from; the defaults are those of Nair 2018 but for `warm_start`.
-
-    :param share: of each batch that is drawn from the demonstrations
-    :param bc_weight: of the loss of behaviour cloning in the actor's; 0 leaves the demonstrations
-        to the critics
-    :param rl_weight: of the actor's own loss
-    :param bc_steps: environment steps over which `bc_weight` falls linearly to 0; None: it stays
-    :param q_filter: clone only actions that the critics think better than the policy's
-    :param warm_start: gradient steps of behaviour cloning alone, before the first environment step
-    :raises ValueError: a number out of range
-    """
-
-    share: float = 0.125
-    bc_weight: float = 1.0
-    rl_weight: float = 0.001
-    bc_steps: int | None = None
-    q_filter: bool = True
-    warm_start: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(f"share={self.share}: must be above 0 and below 1")
-        for name in ("bc_weight", "rl_weight", "warm_start"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
-        if self.bc_steps is not None and self.bc_steps < 1:
-            raise ValueError(f"bc_steps={self.bc_steps}: must be at least 1 environment step")
-
-    def weight_at(self, steps: int) -> float:
-        """The weight of behaviour cloning after so many environment steps."""
-        left = 1.0 if self.bc_steps is None else max(0.0, 1 - steps / self.bc_steps)
-        return self.bc_weight * left
 
 
 class Cloning(_Base):
@@ -74,6 +36,8 @@ class Cloning(_Base):
 
     :param demonstrations: a file for `load_demonstrations`, or what that returns
     :param demonstration_kwargs: see `CloningSettings`
+    :raises ValueError: a setting that is unknown or out of range
+    :raises DemonstrationError: when training begins, for demonstrations of something else
     """
 
     def __init__(
@@ -85,7 +49,7 @@ class Cloning(_Base):
     ) -> None:
         self.demonstrations = demonstrations
         self.demonstration_kwargs = demonstration_kwargs
-        self._cloning = _settings(demonstration_kwargs)
+        self._cloning = CloningSettings.of(demonstration_kwargs)
         self._demo_buffer: ReplayBuffer | None = None
         super().__init__(*args, **kwargs)
 
@@ -98,7 +62,7 @@ class Cloning(_Base):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._cloning = _settings(self.demonstration_kwargs)
+        self._cloning = CloningSettings.of(self.demonstration_kwargs)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._setup_learn(*args, **kwargs)
@@ -127,7 +91,7 @@ class Cloning(_Base):
             buffer.set_env(self.env)
         normalize = unwrap_vec_normalize(self.env)
         if normalize is not None and self.num_timesteps == 0:
-            _show(normalize, found)
+            _add_to_statistics(normalize, found)
         return True
 
     def _new_demo_buffer(self, steps: int) -> ReplayBuffer:
@@ -203,7 +167,8 @@ class Cloning(_Base):
         The actor's gradients with those of behaviour cloning in the demonstrations' rows.
 
         :param critics: whose ``action_gradient`` has been taken
-        :param actions: ``(B, action_dim)``, of the policy; :param q: ``(N, B, 1)``, of them
+        :param actions: ``(B, action_dim)``, of the policy
+        :param q: ``(N, B, 1)``, of these actions
         :param gradients: by the actions, and by what else the policy puts out
         """
         weight = self._cloning.weight_at(self.num_timesteps)
@@ -220,15 +185,7 @@ class Cloning(_Base):
         return gradients
 
 
-def _settings(given: Mapping[str, Any] | None) -> CloningSettings:
-    known = [each.name for each in fields(CloningSettings)]
-    for name in given or {}:
-        if name not in known:
-            raise ValueError(f"demonstration_kwargs has no {name!r}: choose {', '.join(known)}")
-    return CloningSettings(**(given or {}))
-
-
-def _show(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
+def _add_to_statistics(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
     """Let the statistics of observations begin with the demonstrations."""
     if not (normalize.norm_obs and normalize.training):
         return

@@ -1,10 +1,9 @@
 """What the gradient steps for discrete actions share."""
 
-from typing import Any
-
 import torch as th
 from torch import nn
 
+from pyrl_sb3.algorithms import autograd
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.step import GradientSteps
 
@@ -19,12 +18,8 @@ class DiscreteSteps(ReplayFiles, GradientSteps):
     def _bind(self) -> None:
         self._obstacle = "the actions are discrete"
         self._bound_policy = self.policy
-        self._prepare = _as_they_are
+        self._prepare = autograd.preparation(self.policy)
         self._learners = ()
-
-
-def _as_they_are(observations: Any) -> Any:
-    return observations
 
 
 def descend(
@@ -36,7 +31,8 @@ def descend(
     """
     A step down the gradient of ``loss``.
 
-    :param clipped: a network the norm of whose gradient is at most ``max_grad_norm``
+    :param clipped: a network whose gradient is scaled down to the norm ``max_grad_norm``, where
+        that is smaller
     """
     optimizer.zero_grad()
     th.autograd.backward(loss)

@@ -44,7 +44,9 @@ def layers(network: Network, data: th.Tensor, grad: th.Tensor) -> Iterator[Layer
     """
     The layers over flat parameters and gradients.
 
-    :param data: ``(N, size)``, parameters in the order of :func:`flat_mlp`; :param grad: likewise
+    :param network: any of the ``N``, for the kinds and sizes of its layers
+    :param data: ``(N, size)``, parameters in the order of :func:`flat_mlp`
+    :param grad: ``(N, size)``, their gradients
     """
     start = 0
 

@@ -95,7 +95,6 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         return self.policy.unscale_action(scaled), scaled
 
     def _explore(self) -> Array:
-        """Actions of the policy, ``(n_envs, *action_shape)``, in [-1, 1]."""
         assert self._last_obs is not None
         if self._obstacle:
             actions, _ = self.policy.predict(self._last_obs, deterministic=False)

@@ -42,6 +42,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         in Zhou 2022, for rewards in [-1, 1]; None for any distance
     :param target_update_interval: gradient steps between updates of the targets
     :param max_grad_norm: of actor and critics; None for any
+    :raises ValueError: an ``ent_coef`` that is none of these
 
     Others: see ``stable_baselines3.SAC``.
     """

@@ -47,7 +47,11 @@ def samples(
     """SB3's samples.
 
     :param both: observations, then next observations: `(2 * batch, ...)`, or such arrays by key
-    :param rewards, dones: one for each transition, of any shape; like `discounts`
+    :param actions: `(batch, action_dim)`
+    :param rewards: one for each transition, of any shape
+    :param dones: likewise
+    :param device: that the samples are moved to
+    :param discounts: `(batch, 1)`, of what follows returns over several steps
     """
     n = len(actions)
     # No tensor is split: PyTorch takes longer than numpy.

@@ -39,9 +39,8 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
             if not shift:
                 lineage(target).ids[saved.id] = saved.now
         else:
-            newest = -(
-                -target.slots * target.n_envs // saved.n_envs
-            )  # as many as there is room for
+            # As many as there is room for, rounded up.
+            newest = -(-target.slots * target.n_envs // saved.n_envs)
             source = buffer.new_store(min(window, newest), saved.n_envs, once)
             known = _fill(source, folder, saved, 0)
 

@@ -49,7 +49,12 @@ def warn_if_too_large(n_bytes: int) -> None:
 
 
 class Allocator:
-    """Makes arrays in memory, or in files of a new folder inside `path` that goes with it."""
+    """Makes arrays in memory, or in files.
+
+    :param storage: "ram", or "memmap" for files
+    :param path: where a folder for the files is made, which is removed with the allocator
+    :raises ValueError: an unknown storage, or a path without files and the other way round
+    """
 
     def __init__(self, storage: Storage = "ram", path: str | Path | None = None) -> None:
         if storage not in ("ram", "memmap"):
@@ -67,7 +72,7 @@ class Allocator:
         return {"storage": self.storage, "path": self.path, "folder": None, "files": 0}
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        """An array of undefined contents."""
+        """An array of undefined contents; `name` says what for."""
         if self.path is None:
             return np.empty(shape, dtype)
         if self.folder is None:

@@ -125,7 +125,8 @@ class Restorer:
     """Fills an empty store; afterwards its window is `[first, now)` of what was saved.
 
     :param shift: subtracted from all positions
-    :param low, high: numbers of the episodes that will be given, by environment
+    :param low: number of the first episode that will be given, `(n_envs,)`
+    :param high: and of the first after those
     """
 
     def __init__(

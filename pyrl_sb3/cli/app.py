@@ -9,7 +9,18 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from pyrl_sb3 import __version__
-from pyrl_sb3.cli import demo, demos, evaluate, plot, plugins, record, report, test, train
+from pyrl_sb3.cli import (
+    demo,
+    demos,
+    evaluate,
+    plot,
+    plugin_options,
+    plugins,
+    record,
+    report,
+    test,
+    train,
+)
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
@@ -67,8 +78,8 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
-    no_plugins: plugins.NoPlugins = False,
-    loaded: plugins.Plugins = None,
+    no_plugins: plugin_options.NoPlugins = False,
+    loaded: plugin_options.Plugins = None,
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -76,7 +87,7 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; the user's mistakes become one line on stderr."""
-    plugins.plain_warnings()
+    plugin_options.plain_warnings()
     try:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
     except (typer.TyperException, InputError, PluginError, ConfigError) as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 
 _FOLDER = Path("demo")
 
@@ -29,10 +29,10 @@ def _demo(
     from pyrl_sb3.report.demo import SOLVED, run_demo
     from pyrl_sb3.training.progress import ProgressReport
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     result = run_demo(save, seed, threads, [ProgressReport(console)])
     if result.evaluation is None:
-        return options.say_stopped(console, result.training)
+        return output.say_stopped(console, result.training)
     solved = (result.evaluation.success_rate or 0.0) >= SOLVED
     console.print("solved" if solved else f"not solved: success rate below {SOLVED}")
     return 0 if solved else 1

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 
 app = typer.Typer(
     name="demos",
@@ -52,7 +52,7 @@ def record(
     """Record episodes in ENV and print how many of them succeed."""
     from pyrl_sb3.training.demos import record as run
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     out = out or Path(f"{env.replace('/', '-')}-demos.npz")
     recording = run(env, policy, out, episodes=episodes, seed=seed, failures=failures, trust=trust)
     if recording.success_rate is not None:

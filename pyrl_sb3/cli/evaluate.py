@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 
 if TYPE_CHECKING:
     from pyrl_sb3.training.evaluation import Evaluation
@@ -41,7 +41,7 @@ def _evaluate(
     from pyrl_sb3.training.recorded import runs_within, trial_of_run
     from pyrl_sb3.training.trial import try_out
 
-    console = options.console_for_log(stderr=as_json)
+    console = output.console_for_log(stderr=as_json)
     wanted = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
     each = [one for run in runs for one in ([run] if run.is_file() else runs_within(run))]
     requests = [trial_of_run(run, best=best, **wanted) for run in each]

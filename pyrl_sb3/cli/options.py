@@ -1,16 +1,9 @@
-"""What the commands share: their options, each written once, and their output."""
+"""The options and arguments that commands share, each written once."""
 
-import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from pyrl_sb3.training.request import TrainingResult
 
 
 def _env_ids(incomplete: str) -> list[str]:
@@ -220,37 +213,3 @@ Render = Annotated[bool, typer.Option("--render", help="Show the agent in a wind
 Gif = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Film the first episodes into a GIF.")
 ]
-
-
-def console_for_log(*, stderr: bool = False) -> "Console":
-    """Return the console to print on; the package's log goes there too, above any live bar."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False, stderr=stderr)
-
-    class ConsoleHandler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            console.print(record.getMessage(), markup=False)
-
-    log = logging.getLogger("pyrl_sb3")
-    log.handlers = [ConsoleHandler()]
-    log.setLevel(logging.INFO)
-    return console
-
-
-def check_picture(path: Path) -> None:
-    """Raise InputError if no picture could be written to `path`."""
-    from pyrl_sb3.training.errors import InputError
-
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--out {path}: must end in .png, .svg or .pdf")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--out {path}: cannot write to {path.parent}")
-
-
-def say_stopped(console: "Console", result: "TrainingResult") -> int:
-    """Say that a signal ended the training and where its model is; return the exit code."""
-    assert result.stopped_by is not None
-    console.print(f"{result.stopped_by.name}: stopped after {result.timesteps} steps")
-    console.print(f"model saved: {result.model}", markup=False)
-    return 128 + result.stopped_by

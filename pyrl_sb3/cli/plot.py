@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 
 _PICTURE = Path("learning_curve.png")
 
@@ -56,7 +56,7 @@ def _plot(
         out = out or _PICTURE
     if out:
         require_package("matplotlib", "report")
-        options.check_picture(out)
+        output.check_picture(out)
     read = read_training if training else read_evaluations
     folders = [folder for run in runs for folder in runs_within(run)]
     curves = [read(folder).smoothed(window) for folder in folders]
@@ -68,4 +68,5 @@ def _plot(
     if as_json:
         typer.echo(json.dumps([curve.as_dict() for curve in curves], indent=2))
     else:
-        typer.echo(f"learning curves of {len(curves)} run{'s'[: len(curves) > 1]}: {out}")
+        many = "1 run" if len(curves) == 1 else f"{len(curves)} runs"
+        typer.echo(f"learning curves of {many}: {out}")

@@ -1,20 +1,19 @@
 """`pyrl plugins ...` and `pyrl list KIND`: what is installed, what it offers, what is wrong."""
 
 import json
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
 
+from pyrl_sb3.cli import options
 from pyrl_sb3.plugins import (
     PluginError,
     PluginInfo,
     PluginManager,
     PluginWarning,
     UnknownComponentError,
-    apply_options,
     get_plugin_manager,
 )
 from pyrl_sb3.plugins.inspection import (
@@ -49,38 +48,6 @@ KINDS = {
 }
 
 
-def configure(*, no_plugins: bool = False, plugins: Sequence[str] | None = None) -> None:
-    """Apply ``--no-plugins`` and ``-p`` to this process and those it starts."""
-    apply_options(os.environ, no_plugins=no_plugins, plugins=plugins or ())
-    get_plugin_manager.cache_clear()
-
-
-def _without(wanted: bool) -> bool:
-    if wanted:
-        configure(no_plugins=True)
-    return wanted
-
-
-def _with(names: list[str] | None) -> list[str] | None:
-    if names:
-        configure(plugins=names)
-    return names
-
-
-# While the line is parsed, since which commands there are depends on the plugins.
-NoPlugins = Annotated[
-    bool, typer.Option("--no-plugins", callback=_without, help="Load no installed plugin.")
-]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-p",
-        metavar="PLUGIN",
-        callback=_with,
-        help="A module or .py file to load, or no:NAME to skip.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"Only {', '.join(KINDS)}.")]
 
 
@@ -93,7 +60,7 @@ def list_plugins(
     requirements: Annotated[
         bool, typer.Option("--requirements", help="Print pins for pip instead.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """
     List the plugins.
@@ -131,7 +98,8 @@ def list_plugins(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A plugin, or a component.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A plugin, or a component.")],
+    as_json: options.Json = False,
 ) -> None:
     """
     Show a plugin's components with their parameters.
@@ -155,7 +123,7 @@ def show(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(as_json: options.Json = False) -> None:
     """
     Say what is wrong with the installed plugins; the exit code is 1 if anything is.
 
@@ -184,7 +152,9 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
-def check(name: Annotated[str, typer.Argument(help="A plugin.")], as_json: Json = False) -> None:
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin.")], as_json: options.Json = False
+) -> None:
     """
     Import all that a plugin names and run the test kit on it; the exit code is 1 on failure.
 
@@ -219,7 +189,7 @@ def list_components(
         str,
         typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=_kinds),
     ] = "",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """
     List what can be named on the command line and in configs.
@@ -234,24 +204,6 @@ def list_components(
         typer.echo(json.dumps([summarise(each) for each in found], indent=2))
     else:
         _table(("name", "summary"), [(each.name, each.spec.summary) for each in found])
-
-
-def plain_warnings() -> None:
-    """Show the registry's warnings as one line, as a command should, without file and line."""
-    original = warnings.formatwarning
-
-    def one_line(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        line: str | None = None,
-    ) -> str:
-        if issubclass(category, PluginWarning):
-            return f"warning: {message}\n"
-        return original(message, category, filename, lineno, line)
-
-    warnings.formatwarning = one_line
 
 
 def _scanned() -> PluginManager:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 
 _FILM = "agent.gif"
 
@@ -34,30 +34,18 @@ def _record(
     trust: options.TrustFiles = False,
     verbose: options.Verbose = False,
 ) -> None:
-    from pyrl_sb3.report.video import NoPictureError, check_film, film, prepare_offscreen
+    from pyrl_sb3.report.video import NoPictureError, check_film, film_trial, prepare_offscreen
     from pyrl_sb3.training.errors import InputError
     from pyrl_sb3.training.recorded import trial_of_run
-    from pyrl_sb3.training.trial import open_trial
 
-    console = options.console_for_log()
-    request = trial_of_run(
-        run,
-        best=best,
-        episodes=episodes,
-        seed=seed,
-        device=device,
-        trust=trust,
-        render_mode="rgb_array",
-    )
+    console = output.console_for_log()
+    request = trial_of_run(run, best=best, episodes=episodes, seed=seed, device=device, trust=trust)
     assert request.path is not None
     out = out or request.path.with_name(_FILM)
     check_film(out, "--out", kinds=(".gif", ".mp4"))
     prepare_offscreen()
-    model, env = open_trial(request)
     try:
-        film(model, env, out, episodes)
+        film_trial(request, out, episodes)
     except NoPictureError as error:
         raise InputError(f"this machine cannot draw {request.env_id}: {error}") from error
-    finally:
-        env.close()
     console.print(f"film of {request.path}: {out}", markup=False)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +15,8 @@ from pyrl_sb3.training.jobs import State, Task
 from pyrl_sb3.training.progress import PROGRESS_FILE
 
 _LINES = 10  # of each seed, where there is no terminal
+_HEADINGS = ("state", "steps", "return", "success", "steps/s")
+_IN_WORDS = ("{}", "{} steps", "return {}", "success {}", "{} steps/s")  # the same on a line
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,7 @@ class SeedTable:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.live:
             self.live.stop()
 
@@ -84,34 +80,32 @@ class SeedTable:
             if self.shown.get(seed.number) != now:
                 self.shown[seed.number] = now
                 if seed.state is not State.WAITING:
-                    words = "  ".join(filter(None, _cells(seed)[1:]))
+                    cells = zip(_IN_WORDS, _cells(seed), strict=True)
+                    words = "  ".join(form.format(cell) for form, cell in cells if cell)
                     self.console.print(f"seed {seed.number}: {words}")
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        for heading in ("seed", "state", "steps", "return", "success", "steps/s"):
+        for heading in ("seed", *_HEADINGS):
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for seed in self.seeds:
-            number, state, *numbers = _cells(seed)
-            plain = [text.rpartition(" ")[2] for text in numbers[1:]]
-            steps = numbers[0].removesuffix(" steps")
-            table.add_row(number, state, steps, *plain[:2], numbers[3].partition(" ")[0])
+            table.add_row(str(seed.number), *_cells(seed))
         return table
 
 
 def _cells(seed: Seed) -> list[str]:
+    """What there is to say under each of the headings."""
     latest = seed.progress() if seed.state is not State.WAITING else {}
     state = seed.state.value
     if seed.state is State.FAILED and seed.task:
         state += f" (exit code {seed.task.code})"
     if not latest:
-        return [str(seed.number), state, "", "", "", ""]
+        return [state, "", "", "", ""]
     value, success = latest.get("return"), latest.get("success")
     return [
-        str(seed.number),
         state,
-        f"{latest['timesteps']}/{latest['total']} steps",
-        f"return {value:.2f}" if value is not None else "",
-        f"success {success:.2f}" if success is not None else "",
-        f"{latest['speed']:.0f} steps/s",
+        f"{latest['timesteps']}/{latest['total']}",
+        f"{value:.2f}" if value is not None else "",
+        f"{success:.2f}" if success is not None else "",
+        f"{latest['speed']:.0f}",
     ]

@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
+from pyrl_sb3.training.command_line import arguments, options
 from pyrl_sb3.training.engines import PROCESSES, Engine, Job, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
@@ -98,7 +99,7 @@ def _shared_out(
 
 
 def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
-    return tuple(groups.arguments(group.request_of(seed)))
+    return tuple(arguments(group.request_of(seed)))
 
 
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -107,11 +108,11 @@ def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[
         if run.exists():  # it ended before its first checkpoint, so there is nothing in it to keep
             shutil.rmtree(run)
         return _beginning(group, seed)
-    return (f"{group.request.agent}-train", "--resume", str(run), *groups.options(changes))
+    return (f"{group.request.agent}-train", "--resume", str(run), *options(changes))
 
 
 def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine) -> int:
-    console = options.console_for_log()
+    console = output.console_for_log()
     threads = group.request.threads or 1
     tasks = {
         seed: Task(Job(name=f"seed {seed}", arguments=words, log=group.log(seed), threads=threads))
@@ -126,8 +127,7 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
         console.print(f"{stopped.name}: stopped; what each seed has learned is saved")
         code = 128 + stopped
     if code:
-        line = f"go on: pyrl {group.request.agent}-train --resume {group.folder}"
-        console.print(line, markup=False)
+        output.say_how_to_go_on(console, group.request.agent, group.folder)
     else:
         console.print(f"statistics: pyrl report {group.folder}", markup=False)
     return code

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import is_group
 
 _PARAMS = "sync.params."
 
 
-def concerns(resume: Path | None) -> bool:
+def is_synchronised(folder: Path | None) -> bool:
     """Tell whether a folder is that of a group whose copies are synchronised."""
-    if resume is None or not (resume / "seeds.yml").is_file():
+    if folder is None or not is_group(folder):
         return False
     from pyrl_sb3.training.seeds import read_group  # takes seconds to load
 
-    return read_group(resume).sync is not None
+    return read_group(folder).sync is not None
 
 
 def in_config(given: Mapping[str, Any]) -> dict[str, Any]:

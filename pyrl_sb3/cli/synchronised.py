@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options, sync_options
+from pyrl_sb3.cli import output
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class Asked:
     """
-    What the command line says.
+    What the command line says of synchronised copies.
 
     Attributes:
         agent: that learns.
-        given: of a `TrainingRequest`.
+        given: of a `TrainingRequest`, less the settings that are of the strategy.
         seeds: the option.
         plan: of a `SyncPlan`.
         resume: the group's folder to go on with.
+        engine: that runs the copies; by default torch's elastic agent, or what did at first.
     """
 
     agent: NamedAgent
@@ -36,49 +37,32 @@ class _Asked:
     seeds: str | None
     plan: Mapping[str, Any]
     resume: Path | None
+    engine: str | None
 
 
-def run(
-    agent: NamedAgent,
-    given: Mapping[str, Any],
-    seeds: str | None,
-    plan: Mapping[str, Any],
-    resume: Path | None,
-    engine: str | None,
-) -> int:
-    """
-    Train all copies; under torchrun, that which this process is.
-
-    Args:
-        agent: that learns.
-        given: what the command line says of a `TrainingRequest`.
-        seeds: the option.
-        plan: what the command line says of a `SyncPlan`.
-        resume: the group's folder to go on with.
-        engine: that runs the copies; by default torch's elastic agent, or what did at first.
-    """
+def run(asked: Asked) -> int:
+    """Train all copies, or under torchrun that which this process is; return the exit code."""
     from pyrl_sb3.training.errors import RunStoppedError
     from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
 
-    given = sync_options.without_settings(given)
-    asked = _Asked(agent=agent, given=given, seeds=seeds, plan=plan, resume=resume)
     try:
         if in_torchrun():
-            if engine is not None:
-                raise InputError(f"--engine {engine}: torchrun has started this copy already")
+            if asked.engine is not None:
+                raise InputError(f"--engine {asked.engine}: torchrun has started this copy already")
             with DistributedGroup.of_torchrun() as group:
                 return _copy(asked, group)
-        return _all(asked, engine)
+        return _all(asked)
     except RunStoppedError as error:
         typer.echo(f"pyrl: {error}", err=True)
         return 1
 
 
-def _new(asked: _Asked, copies: int) -> tuple["SeedGroup", Path]:
+def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:
     """The group that is asked for, and the folder to make its own in."""
     from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.seeds import parse_seeds
     from pyrl_sb3.training.sync.job import SyncPlan, synchronised
+    from pyrl_sb3.training.threads import available_cores, threads_each
 
     given, seeds = asked.given, asked.seeds
     if "env_id" not in given:
@@ -88,7 +72,7 @@ def _new(asked: _Asked, copies: int) -> tuple["SeedGroup", Path]:
         raise InputError(f"--seeds {seeds}: torchrun has started {copies} processes")
     if len(numbers) < 2:
         raise InputError(f"--seeds {seeds}: one copy cannot be synchronised; give at least 2")
-    threads = given.get("threads") or _share(len(numbers))
+    threads = given.get("threads") or threads_each(len(numbers), available_cores())
     # A resumed copy may be started elsewhere.
     config = given["config"].absolute() if "config" in given else None
     request = TrainingRequest(**{**given, "threads": threads, "config": config})
@@ -96,17 +80,11 @@ def _new(asked: _Asked, copies: int) -> tuple["SeedGroup", Path]:
     return synchronised(request, numbers, SyncPlan(**asked.plan), root), root
 
 
-def _share(copies: int) -> int:
-    from pyrl_sb3.training.threads import MOST_THREADS, available_cores
-
-    return max(1, min(available_cores() // copies, MOST_THREADS))
-
-
-def _all(asked: _Asked, engine: str | None) -> int:
+def _all(asked: Asked) -> int:
     from pyrl_sb3.training.seeds import new_group, read_group, write_group
     from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
-    console, agent, resume = options.console_for_log(), asked.agent, asked.resume
+    console, agent, resume = output.console_for_log(), asked.agent, asked.resume
     if resume is None:
         if asked.seeds is None:
             raise InputError(
@@ -117,14 +95,14 @@ def _all(asked: _Asked, engine: str | None) -> int:
     else:
         _refuse_changes(asked, resume)
         group, root = read_group(resume), resume
-    if engine is not None:
-        group = replace(group, engine=engine)
+    if asked.engine is not None:
+        group = replace(group, engine=asked.engine)
     with _engine(group.engine) as runs:
         if runs:
             require_room(runs, group)
         if resume is None:
             group = new_group(root, group)
-        elif engine is not None:
+        elif asked.engine is not None:
             write_group(group)
         many, folder = len(group.seeds), group.folder
         console.print(f"{many} copies synchronised by {group.sync}: {folder}", markup=False)
@@ -134,18 +112,16 @@ def _all(asked: _Asked, engine: str | None) -> int:
         stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
-        line = f"go on: pyrl {agent.name}-train --resume {folder}"
-        console.print(line, markup=False)
+        output.say_how_to_go_on(console, agent.name, folder)
         return 128 + stopped
-    env = group.request.env_id
-    console.print(f"test it: pyrl {agent.name}-test {env} {folder}", markup=False)
+    output.say_how_to_test(console, agent.name, group.request.env_id, folder)
     return 0
 
 
-def _of_one_copy(asked: _Asked, folder: Path) -> list[str]:
+def _of_one_copy(asked: Asked, folder: Path) -> list[str]:
     """The command line, after `pyrl`, of each copy."""
+    from pyrl_sb3.training.command_line import options
     from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.seeds import options
 
     words = [f"{asked.agent.name}-train", "--resume", str(folder.absolute())]
     if asked.resume is not None:
@@ -167,7 +143,7 @@ def _engine(name: str) -> "Iterator[Engine | None]":
             yield runs
 
 
-def _refuse_changes(asked: _Asked, resume: Path) -> None:
+def _refuse_changes(asked: Asked, resume: Path) -> None:
     """Raise InputError for options that are not to be changed."""
     from pyrl_sb3.training.resume import CHANGEABLE
     from pyrl_sb3.training.seeds import read_group
@@ -185,7 +161,7 @@ def _refuse_changes(asked: _Asked, resume: Path) -> None:
         raise InputError(f"{option}: --resume takes that from {resume}; leave it out")
 
 
-def _copy(asked: _Asked, group: "DistributedGroup") -> int:
+def _copy(asked: Asked, group: "DistributedGroup") -> int:
     """Train the copy that this process is; the first one says how it is going."""
     import logging
 
@@ -193,7 +169,7 @@ def _copy(asked: _Asked, group: "DistributedGroup") -> int:
     from pyrl_sb3.training.resume import changes_in
     from pyrl_sb3.training.sync.job import begun_together, train_copy
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     if group.rank:
         logging.getLogger("pyrl_sb3").setLevel(logging.WARNING)
     changes = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pyrl_sb3.cli import options
+from pyrl_sb3.cli import options, output
 from pyrl_sb3.cli.train import example_env
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
@@ -44,7 +44,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         from pyrl_sb3.report.video import check_film, has_display, prepare_offscreen
         from pyrl_sb3.training.trial import TrialRequest, try_out
 
-        console = options.console_for_log()
+        console = output.console_for_log()
         if pretrained:
             path = _pretrained(agent.name, env, path)
         if gif:
@@ -81,16 +81,10 @@ def _pretrained(agent: str, env_id: str, path: Path | None) -> Path:
 
 
 def _film(request: "TrialRequest", gif: Path) -> str:
-    from dataclasses import replace
+    from pyrl_sb3.report.video import NoPictureError, film_trial
 
-    from pyrl_sb3.report.video import NoPictureError, film
-    from pyrl_sb3.training.trial import open_trial
-
-    model, env = open_trial(replace(request, render_mode="rgb_array"))
     try:
-        film(model, env, gif, min(request.episodes, _FILMED_EPISODES))
+        film_trial(request, gif, min(request.episodes, _FILMED_EPISODES))
     except NoPictureError as error:
         return f"no film: this machine cannot draw {request.env_id} ({error})"
-    finally:
-        env.close()
     return f"film: {gif}"

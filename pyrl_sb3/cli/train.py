@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options, sync_options, synchronised
+from pyrl_sb3.cli import options, output, sync_options, synchronised
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
+from pyrl_sb3.training.folders import is_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,40 +86,48 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         verbose: options.Verbose = False,
         run_folder: options.RunFolder = None,
     ) -> int:
-        asked = {
-            "agent": agent.name,
-            "env_id": env,
-            "timesteps": timesteps,
-            "seed": seed,
-            "save": _place(agent, save, log_dir),
-            "folder": run_folder,
-            "config": config,
-            "overrides": (*(overrides or ()), *_demonstrations(demos)) or None,
-            "noise": noise,
-            "buffer": buffer,
-            "trust": trust or None,
-            "n_envs": n_envs,
-            "device": device if device != "auto" else None,
-            "eval_episodes": eval_episodes,
-            "eval_freq": eval_freq,
-            "save_freq": save_freq,
-            "keep_last": keep_last,
-            "exact": exact,
-            "threads": threads,
-            "stock": stock or None,
-        }
-        given = {name: value for name, value in asked.items() if value is not None}
+        given = _stated(
+            agent=agent.name,
+            env_id=env,
+            timesteps=timesteps,
+            seed=seed,
+            save=_place(agent, save, log_dir),
+            folder=run_folder,
+            config=config,
+            overrides=(*(overrides or ()), *_demonstrations(demos)) or None,
+            noise=noise,
+            buffer=buffer,
+            trust=trust or None,
+            n_envs=n_envs,
+            device=device if device != "auto" else None,
+            eval_episodes=eval_episodes,
+            eval_freq=eval_freq,
+            save_freq=save_freq,
+            keep_last=keep_last,
+            exact=exact,
+            threads=threads,
+            stock=stock or None,
+        )
         config_sync = {} if resume else sync_options.in_config(given)
-        if sync or config_sync or sync_options.concerns(resume):
+        if sync or config_sync or sync_options.is_synchronised(resume):
             plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
-            return synchronised.run(agent, given, seeds, plan, resume, engine)
+            rest = sync_options.without_settings(given)
+            asked = synchronised.Asked(
+                agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
+            )
+            return synchronised.run(asked)
         sync_options.refuse_without(sync_every, share_replay, given)
-        if seeds is not None or (resume is not None and _is_group(resume)):
+        if seeds is not None or (resume is not None and is_group(resume)):
             return _run_seeds(given, resume, seeds, jobs, engine)
         _refuse_without_seeds(engine=engine, jobs=jobs)
         return _run(agent, given, resume)
 
     return train
+
+
+def _stated(**values: Any) -> dict[str, Any]:
+    """What the command line says of a `TrainingRequest`: what is None, it leaves open."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _refuse_without_seeds(**given: str | int | None) -> None:
@@ -139,10 +148,6 @@ def _demonstrations(source: str | None) -> tuple[str, ...]:
         return ()
     path = source if source.startswith("minari:") else str(Path(source).absolute())
     return (f"demonstrations={json.dumps(path)}",)
-
-
-def _is_group(folder: Path) -> bool:
-    return (folder / "seeds.yml").is_file()  # without what reads it, which takes seconds to load
 
 
 def _run_seeds(
@@ -177,10 +182,10 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
     from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.run import train
 
-    console = options.console_for_log()
+    console = output.console_for_log()
     callbacks: list[BaseCallback] = [ProgressReport(console)]
     folder = resume or given.get("folder")
-    if folder is not None and _is_group(folder.parent):
+    if folder is not None and is_group(folder.parent):
         callbacks.append(ProgressFile(folder / PROGRESS_FILE))
     try:
         if resume is not None:
@@ -199,12 +204,11 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
 
 def _say(console: "Console", agent: NamedAgent, result: "TrainingResult") -> int:
     if result.stopped_by:
-        code = options.say_stopped(console, result)
-        line = f"go on: pyrl {agent.name}-train --resume {result.folder}"
-        console.print(line, markup=False)
+        code = output.say_stopped(console, result)
+        output.say_how_to_go_on(console, agent.name, result.folder)
         return code
     if result.evaluation:
         console.print(f"final evaluation: {result.evaluation}")
     console.print(f"model saved: {result.model}", markup=False)
-    console.print(f"test it: pyrl {agent.name}-test {result.env_id} {result.folder}", markup=False)
+    output.say_how_to_test(console, agent.name, result.env_id, result.folder)
     return 0

@@ -10,9 +10,10 @@ import yaml
 from pyrl_sb3.config import zoo
 from pyrl_sb3.config.components import Reference, registered
 from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.config.entries import choose_entry
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.config.overrides import Override, parse_override
-from pyrl_sb3.config.reader import EntryReader, choose_entry
+from pyrl_sb3.config.reader import EntryReader
 from pyrl_sb3.plugins import get_plugin_manager
 
 

@@ -33,32 +33,6 @@ _GIVEN_TO_BUFFERS = frozenset(
 )
 
 
-def choose_entry(document: Document, env_id: str) -> tuple[str, Mapping[str, Any]]:
-    """
-    The entry of an environment: its own, else ``atari`` for an Atari game, else ``default``.
-
-    :raises ConfigError: when there is none, or the file is no mapping of entries.
-    """
-    entries = document.data
-    if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
-        raise ConfigError(f"{document.name}: must map environments to their settings")
-    candidates = [env_id, "atari", "default"] if _is_atari(env_id) else [env_id, "default"]
-    entry = next((name for name in candidates if name in entries), None)
-    if entry is None:
-        advice = did_you_mean(env_id, entries)
-        raise ConfigError(f"{document.name}: no entry {env_id!r} and no `default`{advice}")
-    if not isinstance(entries[entry], dict):
-        raise ConfigError(f"{document.where([entry])}: must map settings to values")
-    return entry, entries[entry]
-
-
-def _is_atari(env_id: str) -> bool:
-    import gymnasium
-
-    spec = gymnasium.registry.get(env_id)
-    return env_id.startswith("ALE/") or (spec is not None and "AtariEnv" in str(spec.entry_point))
-
-
 class EntryReader:
     """
     Reads one entry.
@@ -92,7 +66,7 @@ class EntryReader:
                     values[key] = self._value(key, value)
                 except ValueError as error:
                     self._fail((key,), str(error))
-                except PluginError as error:  # which lists in lines
+                except PluginError as error:  # whose lines stay lines
                     self.problems.append(f"{self._where((key,))}: {error}")
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
             values["buffer"] = given["replay_buffer_class"]

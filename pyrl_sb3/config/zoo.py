@@ -68,12 +68,14 @@ def normalization(value: Any, gamma: float | None) -> dict[str, Any] | None:
 def monitoring(value: Any) -> dict[str, Any] | None:
     """Keyword arguments of ``Monitor``, which adds its lists of names to tuples."""
     keywords = mapping(value)
-    for key in {"info_keywords", "reset_keywords"} & (keywords or {}).keys():
-        names = keywords[key]  # type: ignore[index]
+    if keywords is None:
+        return None
+    for key in {"info_keywords", "reset_keywords"} & keywords.keys():
+        names = keywords[key]
         if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
             raise ValueError(f"{key} must be a list of names, not {short(names)}")
-        keywords[key] = tuple(names)  # type: ignore[index]
-    if "filename" in (keywords or {}):
+        keywords[key] = tuple(names)
+    if "filename" in keywords:
         raise ValueError("filename: what is monitored is written to the run's folder; leave it out")
     return keywords
 

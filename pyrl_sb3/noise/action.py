@@ -32,6 +32,7 @@ class GaussianNoise(ActionNoise):
     :param shape: Shape of an action.
     :param sigma: Standard deviation, one or one per dimension; actions are scaled to [-1, 1].
     :param rng: Generator to draw from.
+    :raises ValueError: for a sigma that is negative, not finite, or of another shape.
     """
 
     def __init__(self, shape: tuple[int, ...], sigma: ArrayLike, rng: np.random.Generator) -> None:
@@ -50,7 +51,8 @@ class GaussianNoise(ActionNoise):
 
 class OrnsteinUhlenbeckNoise(ActionNoise):
     """
-    Ornstein-Uhlenbeck noise (Uhlenbeck & Ornstein 1930), correlated over about 1/theta steps.
+    Ornstein-Uhlenbeck noise (Uhlenbeck & Ornstein 1930, https://doi.org/10.1103/PhysRev.36.823),
+    correlated over about 1/theta steps.
 
     Unlike SB3's, `sigma` is the standard deviation that the noise really has, and each episode
     starts from that distribution rather than from zero; the discretisation is exact.
@@ -59,6 +61,7 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
     :param sigma: Stationary standard deviation, one or one per dimension.
     :param theta: Rate of return to zero, per step.
     :param rng: Generator to draw from.
+    :raises ValueError: for a theta that is not positive, or a sigma as in `GaussianNoise`.
     """
 
     def __init__(

@@ -34,7 +34,11 @@ class Perturbation(np.ndarray[Any, np.dtype[Any]]):
 
 
 def perturbation(noise: Array, replaced: Array, instead: Array) -> Perturbation:
-    """:param noise: as of `Perturbation`, shaped as the actions, like the others"""
+    """
+    :param noise: on the actions that are not replaced, shaped as the actions
+    :param replaced: as of `Perturbation`
+    :param instead: likewise
+    """
     made = noise.view(Perturbation)
     made.replaced, made.instead = replaced, instead
     return made
@@ -63,6 +67,7 @@ class EpsilonGreedy(ActionNoise):
     :param probability: Of a random action, at each step.
     :param noise: On all other actions; None for none.
     :param rng: Generator to draw from.
+    :raises ValueError: for a probability that is none.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class EpsilonGreedy(ActionNoise):
         return self.scaled(1.0)
 
     def scaled(self, factor: float) -> Array:
-        """The same with the probability scaled."""
+        """The noise of one step, with the probability times `factor`."""
         noise = np.zeros(self.shape, np.float32) if self.noise is None else self.noise()
         replaced = self.rng.random((*self.shape[:-1], 1)) < factor * self.probability
         instead = self.rng.uniform(-1, 1, self.shape).astype(np.float32)

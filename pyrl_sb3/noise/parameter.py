@@ -22,6 +22,7 @@ class ParameterNoise(ActionNoise):
     :param adapt_every: Gradient steps between adaptations.
     :param factor: By which an adaptation divides or multiplies sigma.
     :param sigma: In the beginning; None takes the target.
+    :raises ValueError: for a parameter out of range.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class ParameterNoise(ActionNoise):
     ) -> None:
         super().__init__()
         sigma = target if sigma is None else sigma
-        for name, value in (("target", target), ("sigma", sigma), ("factor", factor - 1)):
+        for name, value in (("target", target), ("sigma", sigma)):
             if not 0 < value < float("inf"):
-                least = "above 1" if name == "factor" else "positive"
-                raise ValueError(f"{name} must be {least}, not {locals()[name]!r}")
+                raise ValueError(f"{name} must be positive, not {value!r}")
+        if not 1 < factor < float("inf"):
+            raise ValueError(f"factor must be above 1, not {factor!r}")
         if adapt_every < 1:
             raise ValueError(f"adapt_every must be at least 1, not {adapt_every!r}")
         self.target = target
@@ -56,7 +58,9 @@ class ParameterNoise(ActionNoise):
         """
         Parameters of a perturbed actor.
 
-        :param parameters: ``(size,)``, the actor's own; :param where: ``(size,)``, 1 or 0
+        :param parameters: ``(size,)``, the actor's own
+        :param where: ``(size,)``, 1 for each that is perturbed, 0 for the others
+        :return: ``(size,)``
         """
         noise = self.rng.standard_normal(len(parameters), dtype=np.float32)
         return parameters + np.float32(self.sigma) * noise * where

@@ -30,6 +30,7 @@ class ScheduledNoise(ActionNoise):
     :param steps: After how many draws the end is reached.
     :param end: The last factor.
     :param shape: The way there: ``"linear"``, ``"cosine"`` or ``"exponential"``.
+    :raises ValueError: for a parameter out of range.
     """
 
     # Where a longer training goes on from a checkpoint, the steps are those of its new length.
@@ -92,7 +93,8 @@ def scheduled(
     :param over: The share of the training after which the end is reached. A run that is resumed
         with another length follows that one, as SB3's schedules do.
     :param steps: In place of that, after how many steps of the environment.
-    :raises ValueError: neither `steps` nor the length of the training is known.
+    :raises ValueError: neither `steps` nor the length of the training is known, or a parameter is
+        out of range.
     """
     if steps is None:
         if context.total_timesteps is None:

@@ -14,7 +14,7 @@ class PerEnvNoise(VectorizedActionNoise):
     """
     One ready-made process per environment; SB3's class would copy one, generator and all.
 
-    Draws have the shape ``(n_envs, action_dim)``.
+    :param noises: one for each environment
     """
 
     def __init__(self, noises: Sequence[ActionNoise]) -> None:
@@ -25,7 +25,7 @@ class PerEnvNoise(VectorizedActionNoise):
         self._noises = list(noises)
 
     def __call__(self) -> Array:
-        """The noise of one step."""
+        """The noise of one step, ``(n_envs, action_dim)``."""
         return stacked([noise() for noise in self.noises])
 
 

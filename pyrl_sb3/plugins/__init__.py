@@ -24,8 +24,8 @@ from pyrl_sb3.plugins.errors import (
 from pyrl_sb3.plugins.hookspecs import hookimpl
 from pyrl_sb3.plugins.lookup import Found, PluginInfo
 from pyrl_sb3.plugins.manager import PluginManager, get_plugin_manager
+from pyrl_sb3.plugins.noise_in_short import parse_noise
 from pyrl_sb3.plugins.settings import Settings, apply_options
-from pyrl_sb3.plugins.specs import parse_noise
 from pyrl_sb3.plugins.types import (
     API_VERSION,
     AlgorithmSpec,

@@ -9,7 +9,7 @@ from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import ComponentParameterError
 from pyrl_sb3.plugins.lookup import BUILTIN, Found
 from pyrl_sb3.plugins.manager import PluginManager
-from pyrl_sb3.plugins.specs import is_noise, parse_noise
+from pyrl_sb3.plugins.noise_in_short import is_noise, parse_noise
 from pyrl_sb3.plugins.types import AlgorithmSpec, EnvironmentSpec, NoiseSpec, ReplayBufferSpec
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ def noise_from_config(
     manager: PluginManager, config: str | Mapping[str, Any] | None, context: NoiseContext
 ) -> "ActionNoise | None":
     """
-    The action noise that a config or the command line asks for.
+    The action noise that a config or the command line asks for; None for no noise.
 
     :param config: ``"ou_0.2"``, ``"pink"``, ``{"name": "pink", "params": {"sigma": 0.3}}``, or
         ``"none"``.
+    :raises PluginError: there is no such noise, or it does not take these parameters.
     """
     if config is None or config == "none":
         return None
@@ -43,6 +44,8 @@ def make_noise(
 
     Each environment gets a process with a generator of its own, spawned from ``context.rng``. A
     parameter `noise` may name another process, which is made first.
+
+    :raises PluginError: there is no such noise, or it does not take these parameters.
     """
     found = manager.find("noise", ref)
     assert isinstance(found.spec, NoiseSpec)
@@ -53,11 +56,10 @@ def make_noise(
         return noise
     timesteps = context.total_timesteps
     own = None if timesteps is None else max(timesteps // context.n_envs, 1)
-    noises = [
-        factory(each, **{**params, **_inner(manager, params, each)})
-        for rng in context.rng.spawn(context.n_envs)
-        for each in [replace(context, n_envs=1, rng=rng, total_timesteps=own)]
-    ]
+    noises = []
+    for rng in context.rng.spawn(context.n_envs):
+        each = replace(context, n_envs=1, rng=rng, total_timesteps=own)
+        noises.append(factory(each, **{**params, **_inner(manager, params, each)}))
     if len(noises) == 1:
         return noises[0]
     vectorised: ActionNoise = import_module("pyrl_sb3.noise.several").PerEnvNoise(noises)
@@ -118,6 +120,7 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
     An id in gymnasium's registry would be unknown in the worker processes of ``SubprocVecEnv``.
 
     :param kwargs: Arguments of the environment's constructor.
+    :raises PluginError: there is no such environment, or it does not take these arguments.
     """
     found = manager.find("environment", ref)
     assert isinstance(found.spec, EnvironmentSpec)

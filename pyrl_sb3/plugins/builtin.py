@@ -46,7 +46,7 @@ def pyrl_noise_processes() -> Iterable[NoiseSpec]:
         target="pyrl_sb3.noise.parameter:parameter",
         aliases=("parameter",),
         scale="target",
-        summary="adaptive noise on the actor's parameters, as far as changes actions by the target",
+        summary="noise on the actor's parameters, adapted until actions differ by the target",
     )
     yield NoiseSpec(
         name="policy",
@@ -198,7 +198,7 @@ def pyrl_engines() -> Iterable[EngineSpec]:
 def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
     """The algorithms of `pyrl_sb3.algorithms`, and three of sb3-contrib."""
     for name, summary in (
-        ("ddpg", "deep deterministic policy gradient (Lillicrap 2016)"),
+        ("ddpg", "deep deterministic policy gradient (Lillicrap 2015)"),
         ("td3", "twin delayed DDPG (Fujimoto 2018)"),
         ("sac", "soft actor-critic (Haarnoja 2018)"),
     ):

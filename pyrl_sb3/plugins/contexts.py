@@ -52,8 +52,8 @@ class SyncContext:
 
     :param group: The other copies.
     :param interval: Environment steps of one copy between two synchronisations.
-    :param rng: Seeded alike in every copy: equal draws everywhere.
-    :param total_timesteps: Environment steps each copy will make.
+    :param rng: Seeded alike in every copy, so that all draw the same.
+    :param total_timesteps: Environment steps each copy will make, where known.
     """
 
     group: SeedGroup

@@ -11,7 +11,7 @@ from pyrl_sb3.plugins.signature import parameters
 
 
 def offers(manager: PluginManager, info: PluginInfo, kind: str | None) -> list[Found]:
-    """The components of one plugin, or those of one kind."""
+    """The components of one plugin, all or those of one kind."""
     return [found for found in manager.components(kind) if found.plugin is info]
 
 

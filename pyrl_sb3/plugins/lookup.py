@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.plugins.errors import (
@@ -125,11 +126,8 @@ def load_target(found: Found) -> Any:
     target = found.spec.target
     if not isinstance(target, str):
         return target
-    module, _, path = target.partition(":")
     try:
-        value: Any = import_module(module)
-        for attribute in path.split("."):
-            value = getattr(value, attribute)
+        return resolve_name(target)
     except (Exception, SystemExit) as error:
         source = f" from plugin {found.plugin}" if found.plugin else ""
         hint = f"\n  hint: {found.spec.install_hint}" if found.spec.install_hint else ""
@@ -137,7 +135,6 @@ def load_target(found: Found) -> Any:
             f"{found.kind} {found.name!r}{source} could not be imported ({target}): "
             f"{type(error).__name__}: {error}{hint}"
         ) from error
-    return value
 
 
 def _choose(kind: str, ref: str, matches: Sequence[Found]) -> Found:

@@ -27,7 +27,7 @@ from pyrl_sb3.plugins.hookspecs import PROJECT
 from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
 from pyrl_sb3.plugins.settings import Settings, normalise
 from pyrl_sb3.plugins.sources import load_module, module_plugin_name, name_and_version
-from pyrl_sb3.plugins.types import SPECS
+from pyrl_sb3.plugins.types import SPECS, Component
 from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
 
 
@@ -183,24 +183,26 @@ class PluginManager:
                 continue
             # One by one: in a joint call, one raising implementation would lose all results.
             for impl in implemented[spec.hook].get_hookimpls():
-                if impl.plugin is not plugin:
-                    continue
-                info.hooks = (*info.hooks, spec.hook)
-                try:
-                    function: Any = impl.function
-                    items = list(function())
-                except (Exception, SystemExit) as error:
-                    self._fail(info, "collect", error, quiet)
-                    continue
-                known = self._found[spec.kind]
-                for item in items:
-                    mine = [found.spec for found in known.values() if found.plugin is info]
-                    problem = item_problem(spec, item, mine)
-                    if problem:
-                        self._fail(info, "collect", problem, quiet)
-                        continue
-                    name = f"{info.name}/{item.name}"
-                    known[name] = Found(kind=spec.kind, name=name, spec=item, plugin=info)
+                if impl.plugin is plugin:
+                    info.hooks = (*info.hooks, spec.hook)
+                    self._take(info, spec, impl.function, quiet)
+
+    def _take(self, info: PluginInfo, spec: type[Component], hook: Any, quiet: bool) -> None:
+        """Keep the components that one hook of a plugin gives."""
+        try:
+            items = list(hook())
+        except (Exception, SystemExit) as error:
+            self._fail(info, "collect", error, quiet)
+            return
+        known = self._found[spec.kind]
+        for item in items:
+            mine = [found.spec for found in known.values() if found.plugin is info]
+            problem = item_problem(spec, item, mine)
+            if problem:
+                self._fail(info, "collect", problem, quiet)
+                continue
+            name = f"{info.name}/{item.name}"
+            known[name] = Found(kind=spec.kind, name=name, spec=item, plugin=info)
 
     def _fail(self, info: PluginInfo, stage: str, error: BaseException, quiet: bool) -> None:
         failure = PluginFailure(plugin=str(info), name=info.name, stage=stage, error=error)

@@ -7,26 +7,20 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.plugins.build import make_noise
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import MissingPluginError, PluginError
-from pyrl_sb3.plugins.lookup import qualified_name
 from pyrl_sb3.plugins.manager import get_plugin_manager
+from pyrl_sb3.plugins.records import MEMBER, Record, components_of, stored_records
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
-
-MEMBER = "pyrl_components.json"
-# Bytes it may have; a model's takes some hundred.
-_MOST = 2**20
-
-Record = dict[str, Any]
 
 # The attribute that custom_objects replaces, and whether acting can do without.
 _ATTRIBUTES = {
@@ -89,13 +83,13 @@ def load(
             else:
                 replacement = get_plugin_manager().load(kind, record["name"])
             custom_objects[_ATTRIBUTES[kind][0]] = replacement
-        elif missing == "drop" and _ATTRIBUTES.get(kind, ("", False))[1]:
+        elif missing == "drop" and _acts_without(kind):
             custom_objects[_ATTRIBUTES[kind][0]] = None
             if kind == "replay-buffer":
                 custom_objects["replay_buffer_kwargs"] = {}
         else:
             raise MissingPluginError(_missing(path, record))
-    algorithm = _import(records["algorithm"]["target"])
+    algorithm = resolve_name(records["algorithm"]["target"])
     model: BaseAlgorithm = algorithm.load(path, env=env, custom_objects=custom_objects, **kwargs)
     if moved_noise is not None:
         _rebuild_noise(model, moved_noise)
@@ -108,7 +102,7 @@ def read_components(path: str | os.PathLike[str]) -> list[Record]:
 
     :raises PluginError: when it names none, or is damaged.
     """
-    records = _checked_records(path)
+    records = stored_records(path)
     if not records:
         raise PluginError(
             f"{path} does not name its components; load it with the class it was saved from"
@@ -126,10 +120,10 @@ def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     :raises PluginError: when its list of components is none.
     """
     dispensable = []
-    for record in _checked_records(path):
+    for record in stored_records(path):
         if _may_exist(record):
             continue
-        if not _ATTRIBUTES.get(record["kind"], ("", False))[1]:
+        if not _acts_without(record["kind"]):
             raise MissingPluginError(_missing(path, record))
         line = f"{_what(record)} is not installed; acting does without it"
         if record.get("distribution"):
@@ -138,29 +132,8 @@ def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     return dispensable
 
 
-def _checked_records(path: str | os.PathLike[str]) -> list[Record]:
-    """The list in a file that may be anybody's."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if MEMBER not in archive.namelist():
-                return []
-            with archive.open(MEMBER) as member:
-                content = member.read(_MOST + 1)
-        records = json.loads(content) if len(content) <= _MOST else None
-    except (zipfile.BadZipFile, ValueError, RecursionError):
-        records = None
-    if not (isinstance(records, list) and all(_is_record(record) for record in records)):
-        raise PluginError(f"{path} is damaged: {MEMBER} in it is no list of components")
-    return records
-
-
-def _is_record(record: Any) -> bool:
-    words = ("kind", "target", "distribution", "version", "name")
-    return (
-        isinstance(record, dict)
-        and all(isinstance(record.get(word), (str, type(None))) for word in words)
-        and bool(record.get("kind") and record.get("target"))
-    )
+def _acts_without(kind: str) -> bool:
+    return kind in _ATTRIBUTES and _ATTRIBUTES[kind][1]
 
 
 def _may_exist(record: Record) -> bool:
@@ -172,68 +145,14 @@ def _may_exist(record: Record) -> bool:
         return False
 
 
-def components_of(model: "BaseAlgorithm") -> list[Record]:
-    """Kind, class and distribution of everything in `model` that a plugin may have brought."""
-    noise = getattr(model, "action_noise", None)
-    noise = getattr(noise, "base_noise", noise)
-    extractor = model.policy_kwargs.get("features_extractor_class")
-    classes = {
-        "algorithm": type(model),
-        "policy": model.policy_class,
-        "features-extractor": extractor,
-        "replay-buffer": getattr(model, "replay_buffer_class", None),
-        "noise": type(noise) if noise is not None else None,
-    }
-    return [_record(kind, cls) for kind, cls in classes.items() if cls is not None]
-
-
-def _record(kind: str, cls: type) -> Record:
-    distribution, version = _source(cls.__module__.split(".")[0])
-    return {
-        "kind": kind,
-        "name": None,
-        "params": {},
-        "target": qualified_name(cls),
-        "distribution": distribution,
-        "version": version,
-    }
-
-
-def _source(package: str) -> tuple[str | None, str | None]:
-    """Distribution and version of a package; a plugin knows its own, others are looked up."""
-    if package == "pyrl_sb3":
-        return "pyrl-sb3", import_module("pyrl_sb3").__version__
-    manager = get_plugin_manager()
-    manager.scan()
-    for plugin in manager.plugins.values():
-        if plugin.distribution and plugin.module.split(".")[0] == package:
-            return plugin.distribution, plugin.version
-    names = _distributions().get(package, [])
-    return (names[0], metadata.version(names[0])) if names else (None, None)
-
-
-@cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Package -> distributions; reads the list of files of everything installed."""
-    return metadata.packages_distributions()
-
-
 def _named(use: Record | None) -> Record:
     return {key: use[key] for key in ("name", "params")} if use else {}
 
 
-def _import(target: str) -> Any:
-    module, _, path = target.partition(":")
-    value: Any = import_module(module)
-    for attribute in path.split("."):
-        value = getattr(value, attribute)
-    return value
-
-
 def _exists(record: Mapping[str, Any]) -> bool:
     try:
-        _import(record["target"])
-    except (ImportError, AttributeError):
+        resolve_name(record["target"])
+    except (ImportError, AttributeError, ValueError):  # the last for a class within a function
         return False
     return True
 
@@ -259,6 +178,5 @@ def _missing(path: str | os.PathLike[str], record: Mapping[str, Any]) -> str:
     if not record.get("distribution"):
         return f"{path} needs {what}, which cannot be imported here and is in no package"
     package = f"{record['distribution']}=={record.get('version')}"
-    droppable = _ATTRIBUTES.get(record["kind"], ("", False))[1]
-    rest = '; to act without it: missing="drop"' if droppable else ""
+    rest = '; to act without it: missing="drop"' if _acts_without(record["kind"]) else ""
     return f"{path} needs {what}, which is not installed: pip install {package}{rest}"

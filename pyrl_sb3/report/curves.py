@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +117,8 @@ def read_training(run: Path) -> Curve:
         InputError: there are none, or a file is damaged.
     """
     files = sorted(run.glob(f"*.{Monitor.EXT}"))
-    rows = [row for file in files for row in _episodes(file, len(files))]
+    ended = [each for file in files for each in read_episodes(file, len(files))]
+    rows = [(each.steps, each.value, each.success) for each in ended]
     if not rows:
         raise InputError(f"{run} has no finished training episodes")
     steps, returns, successes = np.array(sorted(rows)).T
@@ -131,15 +132,38 @@ def read_training(run: Path) -> Curve:
     )
 
 
-def _episodes(file: Path, n_envs: int) -> Iterator[tuple[float, float, float]]:
-    """Step at which each episode ended (environments step together), its return, its success."""
+class TrainingEpisode(NamedTuple):
+    """
+    How a training episode ended.
+
+    Attributes:
+        steps: environment steps until then, over all environments.
+        value: its return.
+        success: 1 or 0; NaN where nothing says so.
+        seconds: wall-clock until then, from the run's start.
+    """
+
+    steps: int
+    value: float
+    success: float
+    seconds: float
+
+
+def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
+    """
+    Read the episodes of one environment, of `n_envs` that step together.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     done = 0
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             next(lines, None)  # a comment with the date
             for row in csv.DictReader(lines):
                 done += int(row["l"]) * n_envs
-                yield done, float(row["r"]), _truth(row.get("is_success"))
+                success = _truth(row.get("is_success"))
+                yield TrainingEpisode(done, float(row["r"]), success, float(row["t"]))
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{file} cannot be read: {first_line(error)}") from error
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from pyrl_sb3.report.video import NoPictureError, check_film, film, prepare_offscreen
+from pyrl_sb3.report.video import NoPictureError, check_film, film_trial, prepare_offscreen
 from pyrl_sb3.training.errors import require_package
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.folders import make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.run import train
-from pyrl_sb3.training.trial import TrialRequest, open_trial, try_out
+from pyrl_sb3.training.trial import TrialRequest, try_out
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -52,6 +52,15 @@ def run_demo(
     The algorithm is SB3's own, with our policy and buffer in it.
 
     Writes `<folder>/FetchReach-v4_<n>/`, `<folder>/learning_curve.png` and `<folder>/agent.gif`.
+
+    Args:
+        folder: made where it is not there.
+        seed: of everything random.
+        threads: of PyTorch.
+        callbacks: of the training.
+
+    Raises:
+        InputError: a package is not installed, or the folder cannot be written to.
     """
     prepare_offscreen()
     for package in ("matplotlib", "imageio"):
@@ -91,14 +100,9 @@ def _draw(run: Path, picture: Path, seed: int) -> None:
 
 
 def _film(model_file: Path, gif: Path) -> None:
-    trial = TrialRequest(
-        agent=AGENT, env_id=ENV_ID, path=model_file, seed=1, render_mode="rgb_array"
-    )
-    model, env = open_trial(trial)
+    trial = TrialRequest(agent=AGENT, env_id=ENV_ID, path=model_file, seed=1)
     try:
-        film(model, env, gif, FILMED_EPISODES)
+        film_trial(trial, gif, FILMED_EPISODES)
         log.info("film of the agent: %s", gif)
     except NoPictureError as error:
         log.info("no film: this machine cannot draw without a display (%s)", error)
-    finally:
-        env.close()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
-from pyrl_sb3.report.plots import _COLOURS
+from pyrl_sb3.report.plots import COLOURS
 from pyrl_sb3.report.statistics import Array
 from pyrl_sb3.report.summary import environments, scores_of, values_of
 from pyrl_sb3.training.folders import write_whole
@@ -40,7 +40,7 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
             there = [group for group in groups if env_id in group.curves]
             if draw is _draw_profile:
                 axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
-            for group, colour in zip(there, cycle(_COLOURS), strict=False):
+            for group, colour in zip(there, cycle(COLOURS), strict=False):
                 draw(axis, group, env_id, colour, np.random.default_rng(seed))
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)

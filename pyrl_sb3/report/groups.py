@@ -8,13 +8,14 @@ import numpy as np
 import yaml
 from stable_baselines3.common.monitor import Monitor
 
-from pyrl_sb3.report.curves import Curve, Values, read_evaluations
+from pyrl_sb3.report.curves import Curve, Values, read_episodes, read_evaluations
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
+from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.recorded import runs_within
-from pyrl_sb3.training.seeds import is_finished, is_group, read_group
+from pyrl_sb3.training.seeds import is_finished, read_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +123,6 @@ def _seconds(run: Path, steps: Values) -> Values:
     files = sorted(run.glob(f"*.{Monitor.EXT}"))
     points = [(0.0, 0.0)]
     for file in files[:1]:  # environments step together
-        done = 0
-        for line in file.read_text(encoding="utf-8").splitlines()[2:]:
-            _, length, seconds = line.split(",")[:3]
-            done += int(length) * len(files)
-            points.append((float(done), float(seconds)))
-    times, at = np.array(points).T[1], np.array(points).T[0]
+        points += [(each.steps, each.seconds) for each in read_episodes(file, len(files))]
+    at, times = np.array(points).T
     return np.interp(steps, at, times)

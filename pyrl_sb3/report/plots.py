@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from pyrl_sb3.report.curves import Curve, read_curve
 from pyrl_sb3.training.folders import write_whole
 
-_COLOURS = ("#1f5fa8", *colormaps["Dark2"].colors)  # type: ignore[attr-defined]
+COLOURS = ("#1f5fa8", *colormaps["Dark2"].colors)  # type: ignore[attr-defined]
 _MARKED = 60  # points, beyond which markers would cover the line
 
 
@@ -47,7 +47,7 @@ def plot_curves(
     figure = Figure(figsize=(7, 2.2 + 2.2 * panels), layout="constrained")
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     figure.suptitle(title)
-    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(curves))]
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(curves))]
     if with_success:
         _draw_successes(axes[0], curves, colours, threshold)
     _draw_returns(axes[-1], curves, colours)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.training.errors import InputError, first_line, require_package
 from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.trial import TrialRequest, open_trial
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3)
 
@@ -77,6 +79,26 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         frames.append(_checked(env.render()))
     write = write_mp4 if path.suffix == ".mp4" else write_gif
     write(frames, path, env.get_attr("metadata")[0].get("render_fps", 30))
+
+
+def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
+    """
+    Film a saved model in the environment it was trained in.
+
+    Args:
+        request: which model, and where.
+        path: a GIF or MP4.
+        episodes: how many.
+
+    Raises:
+        NoPictureError: as `film`.
+        InputError, ConfigError: as `open_trial`.
+    """
+    model, env = open_trial(replace(request, render_mode="rgb_array"))
+    try:
+        film(model, env, path, episodes)
+    finally:
+        env.close()
 
 
 def _first_frame(env: VecEnv) -> Frame:

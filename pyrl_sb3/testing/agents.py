@@ -12,10 +12,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from pyrl_sb3.agent import Agent
-from pyrl_sb3.testing.noise import require
+from pyrl_sb3.testing.require import require
 from pyrl_sb3.testing.sync import Drift
+from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
-from pyrl_sb3.training.sync.strategies import combined
 
 STEPS = 40
 SMALL = {
@@ -51,9 +51,8 @@ class AgentCase:
     def make(self, seed: int = 0) -> Any:
         """Return an untrained agent."""
         keywords = {"policy": "MlpPolicy", "device": "cpu", **SMALL, **self.params}
-        return self.cls(
-            env=self.env(), seed=seed, **deepcopy(keywords)
-        )  # SB3 changes policy_kwargs
+        # A copy, since SB3 changes policy_kwargs.
+        return self.cls(env=self.env(), seed=seed, **deepcopy(keywords))
 
     def trained(self, seed: int = 0) -> Any:
         """Return an agent that has learned for a few steps."""

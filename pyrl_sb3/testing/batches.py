@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from pyrl_sb3.testing.noise import require
 from pyrl_sb3.testing.numbered import ACTIONS_PER_UNIT, Transition, compute_reward
+from pyrl_sb3.testing.require import require
 
 BATCH = 64
 Stored = dict[int, Transition]

@@ -1,16 +1,15 @@
 """A group of seeds within one process, one running at a time, so that every run is repeatable."""
 
-import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
-import torch as th
-from numpy.typing import NDArray
 
-Arrays = Mapping[str, NDArray[Any]]
+from pyrl_sb3.training.randomness import random_states, restore_random_states
+from pyrl_sb3.training.sync.state import Arrays
+
 Result = TypeVar("Result")
 
 
@@ -56,7 +55,7 @@ class Lockstep:
 
         :raises Exception: the first that one of them raised, when all have ended.
         """
-        before = _random_state()
+        before = random_states()
         results: dict[int, Result] = {}
         errors: dict[int, Exception] = {}
 
@@ -73,7 +72,7 @@ class Lockstep:
             thread.start()
         for thread in threads:
             thread.join()
-        _restore(before)
+        restore_random_states(before)
         if errors:
             raise errors[min(errors)]
         return [results[rank] for rank in range(self.size)]
@@ -81,10 +80,10 @@ class Lockstep:
     def exchange(self, rank: int, value: Arrays) -> dict[int, Arrays]:
         """See `LockstepGroup.all_gather`."""
         self._inbox[rank] = value
-        state = _random_state()
+        state = random_states()
         self._pass_on()
         self._wait(rank)
-        _restore(state)
+        restore_random_states(state)
         return dict(self._outbox)
 
     def _wait(self, rank: int) -> None:
@@ -100,13 +99,3 @@ class Lockstep:
                 self._ready = deque(self._outbox)
             self._current = self._ready.popleft() if self._ready else -1
             self._turn.notify_all()
-
-
-def _random_state() -> tuple[Any, Any, th.Tensor]:
-    return random.getstate(), np.random.get_state(), th.get_rng_state()
-
-
-def _restore(state: tuple[Any, Any, th.Tensor]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-    th.set_rng_state(state[2])

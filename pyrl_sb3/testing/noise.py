@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.noise import ActionNoise
 
 from pyrl_sb3.plugins import NoiseContext, PluginManager, get_plugin_manager, make_noise
+from pyrl_sb3.testing.require import require
 
 ACTION_DIM = 3
 STEPS = 64
@@ -151,13 +152,3 @@ def check_noise(
 def draw(noise: ActionNoise, steps: int = STEPS) -> Array:
     """The noise of `steps` steps, stacked."""
     return np.stack([noise() for _ in range(steps)])
-
-
-def require(condition: bool, problem: str) -> None:
-    """
-    Insist on `condition`, under ``python -O`` as well.
-
-    :raises AssertionError: with `problem`, when it does not hold.
-    """
-    if not condition:
-        raise AssertionError(problem)

@@ -14,11 +14,15 @@ from stable_baselines3.common.buffers import BaseBuffer, DictReplayBuffer, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.testing.batches import BATCH, check_batch, numbers, same, tensors
-from pyrl_sb3.testing.buffer_case import SLOTS, through_folder, through_pickle
-from pyrl_sb3.testing.buffer_case import BufferCase as BufferCase
-from pyrl_sb3.testing.buffer_case import buffer_cases as buffer_cases
-from pyrl_sb3.testing.noise import require
+from pyrl_sb3.testing.buffer_case import (
+    SLOTS,
+    BufferCase,
+    buffer_cases,
+    through_folder,
+    through_pickle,
+)
 from pyrl_sb3.testing.numbered import NumberedEnv, calls, numbered, play, row
+from pyrl_sb3.testing.require import require
 
 BATCHES = 20
 
@@ -75,8 +79,9 @@ def arguments_are_left_alone(case: BufferCase) -> None:
     buffer, stored = case.make(), {}
     for index, args, transition in calls(buffer, case.env(), 20):
         stored[index] = transition
-        pairs = zip(row(args[0], transition.episode[0]).values(), transition.obs.values())  # noqa: B905
-        require(all(np.array_equal(a, b) for a, b in pairs), "add changes an observation")
+        now = row(args[0], transition.episode[0])
+        unchanged = all(np.array_equal(now[key], value) for key, value in transition.obs.items())
+        require(unchanged, "add changes an observation")
         if transition.episode[0] == case.n_envs - 1:
             _spoil(args)
     for _ in range(BATCHES):
@@ -105,8 +110,8 @@ def global_state_is_untouched(case: BufferCase) -> None:
     buffer, _ = case.filled()
     before = pickle.dumps(np.random.get_state()), th.get_rng_state()
     buffer.sample(BATCH)
-    same = pickle.dumps(np.random.get_state()) == before[0]
-    require(same, "sampling moves numpy's global generator")
+    unmoved = pickle.dumps(np.random.get_state()) == before[0]
+    require(unmoved, "sampling moves numpy's global generator")
     require(bool((th.get_rng_state() == before[1]).all()), "sampling moves torch's generator")
 
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import pytest
 
 from pyrl_sb3.plugins import ReplayBufferSpec, get_plugin_manager
+from pyrl_sb3.testing.buffer_case import BufferCase, buffer_cases
 from pyrl_sb3.testing.noise import NOISE_CHECKS, NoiseCase
-from pyrl_sb3.testing.replay_buffers import BUFFER_CHECKS, BufferCase, buffer_cases
+from pyrl_sb3.testing.replay_buffers import BUFFER_CHECKS
 from pyrl_sb3.testing.sync import SYNC_CHECKS, SyncCase
 
 

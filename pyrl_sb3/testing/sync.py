@@ -20,7 +20,7 @@ from pyrl_sb3.plugins import (
     get_plugin_manager,
 )
 from pyrl_sb3.testing.lockstep import Lockstep, LockstepGroup
-from pyrl_sb3.testing.noise import require
+from pyrl_sb3.testing.require import require
 
 STEPS = 64
 INTERVAL = 16

@@ -27,12 +27,12 @@ class NamedAgent:
 
     Attributes:
         spec: the algorithm.
-        plugin: that it is of.
+        plugin: that registers it.
         needs_goal: whether it learns with hindsight, and the environment must name a goal.
         is_stock: whether the algorithm is SB3's own, in the place of ours.
         heading: the algorithm's name as papers write it; its name in capitals by default.
-        marks: keys of its saved models' data that together no other algorithm's have,
-        foreign_marks: and some of others'.
+        marks: keys that the data of its saved models have.
+        foreign_marks: keys that they lack, and models of other algorithms with these marks have.
     """
 
     spec: AlgorithmSpec

@@ -1,88 +1,22 @@
-"""The checkpoints of a run: when they are taken, where they are kept."""
+"""When the checkpoints of a run are taken, and how a training goes on from one."""
 
 import logging
-import re
 import secrets
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from pyrl_sb3.buffers.shards import sync_folder
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment, Save, write_checkpoint
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import RenewableVecEnv
 from pyrl_sb3.training.kept import end_episodes
 from pyrl_sb3.training.logs import keep_logs
 from pyrl_sb3.training.models import save_model
 
 log = logging.getLogger("pyrl_sb3")
-
-_NAME = re.compile(r"step_(\d+)")
-
-
-class CheckpointFolder:
-    """
-    The checkpoints in a folder, each there whole or not at all.
-
-    A checkpoint is written under another name and renamed when it is on the disk; one that is no
-    longer kept is renamed before it is deleted.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def all(self) -> list[Path]:
-        """Return the checkpoints, oldest first."""
-        entries = self.path.iterdir() if self.path.is_dir() else []
-        found = {entry: _NAME.fullmatch(entry.name) for entry in entries}
-        steps = {entry: int(match[1]) for entry, match in found.items() if match}
-        return sorted(steps, key=lambda entry: steps[entry])
-
-    def latest(self) -> Path | None:
-        """Return the last checkpoint."""
-        found = self.all()
-        return found[-1] if found else None
-
-    def add(self, timesteps: int, write: Callable[[Path, Path | None], None], keep: int) -> Path:
-        """
-        Add a checkpoint and drop the oldest.
-
-        Args:
-            timesteps: at which it is taken.
-            write: fills the new folder, its first argument; the second is the last checkpoint.
-            keep: how many remain.
-
-        Raises:
-            OSError: it could not be written; the earlier ones are untouched.
-        """
-        final = self.path / f"step_{timesteps}"
-        if final.exists():
-            return final  # the run has not moved since
-        self.path.mkdir(exist_ok=True)
-        self._clean()
-        part = self.path / f".{final.name}.part"
-        part.mkdir()
-        try:
-            write(part, self.latest())
-            sync_folder(part)
-            part.rename(final)
-        except OSError:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        sync_folder(self.path)
-        for old in self.all()[:-keep]:
-            doomed = old.with_name(f".{old.name}.old")
-            old.rename(doomed)
-            shutil.rmtree(doomed)
-        return final
-
-    def _clean(self) -> None:
-        """Delete what killed processes left behind."""
-        for entry in self.path.glob(".step_*"):
-            shutil.rmtree(entry)
 
 
 def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: int) -> None:

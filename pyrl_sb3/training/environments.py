@@ -1,4 +1,4 @@
-"""Environments by name: found, checked against the agent, opened side by side."""
+"""Environments by name: found, and opened alone or side by side."""
 
 import json
 import warnings
@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
-import numpy as np
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
 Env = gym.Env[Any, Any]
 
-GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 # How the names of gymnasium-robotics begin: what to install when it is not there.
 _ROBOTICS_NAMES = ("Fetch", "Hand", "PointMaze", "AntMaze", "Adroit", "FrankaKitchen")
 # Where an environment's code lives, and the extra that brings what the code needs.
@@ -115,57 +111,6 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
         elif extra:
             advice = f"; pip install 'pyrl-sb3[{extra}]' brings what it needs"
         raise InputError(f"environment {spec.id}: {first_line(error)}{advice}") from error
-
-
-def has_goal(space: spaces.Space[Any]) -> bool:
-    """Tell whether observations come with an achieved and a desired goal."""
-    return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
-
-
-def check_fit(agent: NamedAgent, env: Env, env_id: str) -> None:
-    """Raise InputError, naming what would fit, when the agent cannot act in the environment."""
-    _check_actions(agent, env, env_id)
-    if agent.needs_goal and not has_goal(env.observation_space):
-        raise InputError(
-            f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
-            f"without a goal use {agent.name.removeprefix('her-')}"
-        )
-
-
-def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
-    space = env.action_space
-    if isinstance(space, spaces.Discrete):
-        if space.start != 0:
-            raise InputError(f"{env_id} counts its actions from {space.start}: SB3 counts from 0")
-        if not (agent.discrete or agent.any_actions):
-            raise InputError(
-                f"{env_id} has Discrete actions: {agent.title} needs continuous (Box) ones; "
-                f"{_fitting(env, discrete=True)} fit"
-            )
-    elif not isinstance(space, spaces.Box):
-        needs = "Discrete" if agent.discrete else "continuous (Box)"
-        raise InputError(
-            f"{env_id} has {type(space).__name__} actions: {agent.title} needs {needs} ones; "
-            "PPO and A2C of stable-baselines3 fit"
-        )
-    elif agent.discrete:
-        raise InputError(
-            f"{env_id} has continuous (Box) actions: {agent.title} needs Discrete ones; "
-            f"{_fitting(env, discrete=False)} fit"
-        )
-    elif not np.isfinite([space.low, space.high]).all():
-        raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
-
-
-def _fitting(env: Env, *, discrete: bool) -> str:
-    """The agents for such actions, with hindsight where there is a goal."""
-    goal = has_goal(env.observation_space)
-    names = [
-        agent.name
-        for agent in AGENTS.values()
-        if agent.discrete == discrete and agent.needs_goal == goal
-    ]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 class SuccessName(gym.Wrapper[Any, Any, Any, Any]):

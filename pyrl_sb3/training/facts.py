@@ -16,7 +16,8 @@ import yaml
 
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG
@@ -136,6 +137,26 @@ class Facts:
     timesteps: int
     components: list[Record]
     versions: dict[str, str]
+
+
+def check_run(folder: Path) -> None:
+    """Raise InputError, naming the nearest that is, where a folder is no run's."""
+    if (folder / FACTS).is_file():
+        return
+    around = [parent for parent in folder.absolute().parents[:2] if (parent / FACTS).is_file()]
+    if around:
+        raise InputError(f"{folder} is a part of a run; did you mean {_short(around[0])}?")
+    if not folder.is_dir():
+        near = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise InputError(f"no run at {folder}{did_you_mean(folder.name, near)}")
+    within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
+    there = f"; in it are {', '.join(within[:5])}" if within else ""
+    raise InputError(f"{folder} is no run's folder: it has no {FACTS}{there}")
+
+
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def read_facts(folder: Path) -> Facts:

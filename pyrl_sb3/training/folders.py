@@ -14,6 +14,7 @@ from pyrl_sb3.training.errors import InputError
 MODEL = "model.zip"
 BEST_MODEL = "best_model.zip"
 CHECKPOINTS = "checkpoints"
+SEEDS = "seeds.yml"
 LOCK = ".lock"  # where a folder cannot be locked itself
 
 
@@ -31,6 +32,11 @@ def runs_of(root: Path, env_id: str) -> list[Path]:
     stem = _file_name(env_id)
     found = [path for path in root.glob(f"{stem}_*") if path.name == f"{stem}_{_number(path)}"]
     return sorted(found, key=_number)
+
+
+def is_group(folder: Path) -> bool:
+    """Tell whether a folder is that of several seeds, each with a run's folder in it."""
+    return (folder / SEEDS).is_file()
 
 
 def new_run_folder(root: Path, env_id: str) -> Path:

@@ -11,7 +11,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from pyrl_sb3.training.checkpoint import Save
-from pyrl_sb3.training.checkpoints import CheckpointFolder, Checkpoints
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.errors import RunStoppedError
 from pyrl_sb3.training.evaluation import Evaluation, PeriodicEvaluation, evaluate
 from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
@@ -13,6 +14,15 @@ PROGRESS_FILE = "status.json"
 
 _LINES = 20
 _SECONDS = 1.0
+
+
+def _latest_episodes(model: BaseAlgorithm) -> tuple[float | None, float | None]:
+    """Mean return and success rate of the latest training episodes; None before there are any."""
+    episodes, successes = model.ep_info_buffer, model.ep_success_buffer
+    return (
+        float(safe_mean([episode["r"] for episode in episodes])) if episodes else None,
+        float(safe_mean(successes)) if successes else None,
+    )
 
 
 class ProgressReport(BaseCallback):
@@ -59,11 +69,11 @@ class ProgressReport(BaseCallback):
         self.bar.stop()
 
     def _latest(self) -> str:
-        episodes, successes = self.model.ep_info_buffer, self.model.ep_success_buffer
-        if not episodes:
+        latest, success = _latest_episodes(self.model)
+        if latest is None:
             return "no episode finished yet"
-        text = f"return {safe_mean([episode['r'] for episode in episodes]):.2f}"
-        return f"{text}  success {safe_mean(successes):.2f}" if successes else text
+        text = f"return {latest:.2f}"
+        return text if success is None else f"{text}  success {success:.2f}"
 
 
 class ProgressFile(BaseCallback):
@@ -95,15 +105,15 @@ class ProgressFile(BaseCallback):
 
     def _write(self) -> None:
         self.written = time.monotonic()
-        episodes, successes = self.model.ep_info_buffer, self.model.ep_success_buffer
+        latest, success = _latest_episodes(self.model)
         seconds = max(self.written - self.started, 1e-9)
-        latest = {
+        status = {
             "timesteps": self.num_timesteps,
             "total": self.model._total_timesteps,
             "speed": (self.num_timesteps - self.first) / seconds,
-            "return": float(safe_mean([e["r"] for e in episodes])) if episodes else None,
-            "success": float(safe_mean(successes)) if successes else None,
+            "return": latest,
+            "success": success,
         }
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(latest), encoding="utf-8")
+        part.write_text(json.dumps(status), encoding="utf-8")
         part.replace(self.path)

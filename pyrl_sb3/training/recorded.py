@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import FACTS, read_facts
-from pyrl_sb3.training.folders import BEST_MODEL, MODEL
-from pyrl_sb3.training.seeds import group_seeds, is_group
+from pyrl_sb3.training.facts import FACTS, check_run, read_facts
+from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
+from pyrl_sb3.training.seeds import group_seeds
 from pyrl_sb3.training.trial import TrialRequest
 
 
@@ -37,18 +36,6 @@ def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialReques
         there = " and ".join(name for name in (MODEL, BEST_MODEL) if (folder / name).is_file())
         raise InputError(f"no {model.name} in {folder}" + (f"; there is {there}" if there else ""))
     return TrialRequest(agent=request.agent, env_id=request.env_id, path=model, **wanted)
-
-
-def check_run(folder: Path) -> None:
-    """Raise InputError, with advice, where a folder is no run's."""
-    if (folder / FACTS).is_file():
-        return
-    if not folder.is_dir():
-        near = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise InputError(f"no run {folder}{did_you_mean(folder.name, near)}")
-    within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
-    there = f"; in it there are {', '.join(within[:5])}" if within else ""
-    raise InputError(f"{folder} is no run's folder: it has no {FACTS}{there}")
 
 
 def runs_within(folder: Path) -> list[Path]:

@@ -9,13 +9,12 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
-from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import FACTS, Facts, add_resumption, read_facts, versions
+from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, versions
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, saved_timesteps
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -64,7 +63,8 @@ def resume(
         ConfigError, RunStoppedError: as `train`.
     """
     require_at_least(1, "timesteps", timesteps)
-    facts = read_facts(find_run(folder))
+    check_run(folder)
+    facts = read_facts(folder)
     checkpoint = _latest(folder, facts.request.agent)
     done = checkpoint.moment.timesteps
     request = dataclasses.replace(
@@ -129,32 +129,6 @@ def _say_versions(facts: Facts) -> None:
             log.info("%s was %s and is %s: numbers may differ", name, version, now.get(name))
 
 
-def find_run(path: Path) -> Path:
-    """
-    Return `path` if it is a run's folder.
-
-    Raises:
-        InputError: it is not; names the nearest that is.
-    """
-    if (path / FACTS).is_file():
-        return path
-    within = [parent for parent in path.absolute().parents[:2] if (parent / FACTS).is_file()]
-    if within:
-        raise InputError(f"{path} is a part of a run; did you mean {_short(within[0])}?")
-    if path.is_dir():
-        runs = sorted(entry.parent.name for entry in path.glob(f"*/{FACTS}"))
-        there = f"; in it are {', '.join(runs)}" if runs else ""
-        raise InputError(f"{path} is no run's folder: it has no {FACTS}{there}")
-    near = path.parent
-    runs = [run.parent.name for run in near.glob(f"*/{FACTS}")] if near.is_dir() else []
-    raise InputError(f"no run at {path}{did_you_mean(path.name, runs)}")
-
-
-def _short(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
 def refuse_changes(folder: Path, given: Mapping[str, Any]) -> None:
     """
     Check options that were given besides the run to resume: they must be the run's.
@@ -166,7 +140,8 @@ def refuse_changes(folder: Path, given: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming one that differs.
     """
-    refuse_differences(folder, read_facts(find_run(folder)).request, given)
+    check_run(folder)
+    refuse_differences(folder, read_facts(folder).request, given)
 
 
 def refuse_differences(folder: Path, request: TrainingRequest, given: Mapping[str, Any]) -> None:

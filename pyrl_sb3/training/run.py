@@ -5,7 +5,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Container, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from stable_baselines3.common.type_aliases import TrainFreq
 
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import get_plugin_manager
-from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
-from pyrl_sb3.training.environments import check_fit, env_spec, has_goal, open_env
+from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
+from pyrl_sb3.training.fit import check_fit, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -116,17 +117,13 @@ def _remove(folder: Path, above: Sequence[Path], earlier: Container[Path] | None
 def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experiment:
     """Return the experiment, if all can be done; raise InputError or ConfigError otherwise."""
     experiment = experiment_of(request)
-    probe = open_env(request.env_id, experiment)
-    try:
+    with closing(open_env(request.env_id, experiment)) as probe:
         check_fit(agent, probe, request.env_id)
         observations, actions = probe.observation_space, probe.action_space
-        check_components(agent, experiment, observations, actions)
-        if isinstance(actions, Box):
-            check_demonstrations(agent, experiment, observations, actions, request.env_id)
-        goal = has_goal(probe.observation_space)
-    finally:
-        probe.close()
-    return for_goals(experiment) if goal else experiment
+    check_components(agent, experiment, observations, actions)
+    if isinstance(actions, Box):
+        check_demonstrations(agent, experiment, observations, actions, request.env_id)
+    return for_goals(experiment) if has_goal(observations) else experiment
 
 
 def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequest:

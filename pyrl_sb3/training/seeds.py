@@ -21,6 +21,7 @@ from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_wri
 from pyrl_sb3.training.folders import (
     CHECKPOINTS,
     MODEL,
+    SEEDS,
     new_run_folder,
     saved_timesteps,
     write_whole,
@@ -29,7 +30,6 @@ from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.untrusted import read_arrays
 
-SEEDS = "seeds.yml"
 _MOST_SEEDS = 1000
 
 
@@ -131,11 +131,6 @@ def write_group(group: SeedGroup) -> None:
     write_whole(group.folder / SEEDS, lambda part: part.write_text(text, "utf-8"))
 
 
-def is_group(folder: Path) -> bool:
-    """Whether a folder is one of several seeds."""
-    return (folder / SEEDS).is_file()
-
-
 def read_group(folder: Path) -> SeedGroup:
     """
     Read what a group of seeds is.
@@ -173,7 +168,7 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
         timesteps: that it is to have; by default those it was to have when it was last begun.
     """
     from pyrl_sb3.training.checkpoint import Checkpoint  # brings PyTorch
-    from pyrl_sb3.training.checkpoints import CheckpointFolder
+    from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 
     saved = saved_timesteps(run / MODEL)
     if saved is None or not (run / FACTS).is_file():
@@ -207,39 +202,9 @@ def _last_return(run: Path) -> float:
 
 def has_checkpoint(run: Path) -> bool:
     """Whether a run can go on; otherwise it has to begin again."""
-    from pyrl_sb3.training.checkpoints import CheckpointFolder  # brings PyTorch
+    from pyrl_sb3.training.checkpoint_folder import CheckpointFolder  # brings PyTorch
 
     return (run / FACTS).is_file() and CheckpointFolder(run / CHECKPOINTS).latest() is not None
-
-
-def arguments(request: TrainingRequest) -> list[str]:
-    """Return the command line, after `pyrl`, that asks for this."""
-    given = {
-        each.name: value
-        for each in dataclasses.fields(request)
-        if (value := getattr(request, each.name)) is not None and value != each.default
-    }
-    words = [f"{given.pop('agent')}-train", given.pop("env_id")]
-    for override in given.pop("overrides", ()):
-        words += ["--set", override]
-    return [*words, *options(given)]
-
-
-def options(given: Mapping[str, Any]) -> list[str]:
-    """Return the options of the command line that say these attributes of a `TrainingRequest`."""
-    words: list[str] = []
-    for name, value in given.items():
-        option = "--" + _OPTIONS.get(name, name).replace("_", "-")
-        if value is False:
-            words.append(option.replace("--", "--no-", 1))
-        elif value is True:
-            words.append(option)
-        else:
-            words += [option, str(value)]
-    return words
-
-
-_OPTIONS = {"folder": "run_folder"}
 
 
 def group_seeds(folders: Sequence[Path]) -> list[Path]:

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from pyrl_sb3.config import ConfigError, Experiment
 from pyrl_sb3.plugins import PluginError
-from pyrl_sb3.plugins.saved import Record
+from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.environments import vector_env

@@ -14,6 +14,11 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def threads_each(processes: int, cores: int) -> int:
+    """Return how many threads each of so many processes gets, at least one."""
+    return max(1, min(cores // processes, MOST_THREADS))
+
+
 def share_cores(
     processes: int, cores: int, *, jobs: int | None, threads: int | None
 ) -> tuple[int, int]:
@@ -35,11 +40,11 @@ def share_cores(
     if jobs is None:
         jobs = max(1, min(processes, cores // (threads or 1)))
     if threads is None:
-        threads = max(1, min(cores // jobs, MOST_THREADS))
+        threads = threads_each(jobs, cores)
     if jobs * threads > cores:
         fitting = f"--jobs {max(1, cores // threads)} --threads {min(threads, cores)}"
         raise InputError(
             f"--jobs {jobs} with --threads {threads}: {jobs * threads} threads on {cores} "
-            f"core{'s'[: cores > 1]} would wait for each other; {fitting} fits"
+            f"{'core' if cores == 1 else 'cores'} would wait for each other; {fitting} fits"
         )
     return min(jobs, processes), threads

@@ -1,6 +1,7 @@
 """Trying out a saved model."""
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +12,16 @@ from stable_baselines3.common.vec_env import VecEnv
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import find_agent
-from pyrl_sb3.training.environments import check_fit, env_spec, open_env, vector_env
+from pyrl_sb3.training.environments import env_spec, open_env, vector_env
 from pyrl_sb3.training.evaluation import Evaluation, evaluate
-from pyrl_sb3.training.folders import find_model, runs_of
+from pyrl_sb3.training.fit import check_fit
+from pyrl_sb3.training.folders import find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
-from pyrl_sb3.training.seeds import best_seed, is_group, read_group
+from pyrl_sb3.training.seeds import best_seed, read_group
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -82,9 +84,8 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     experiment = read_experiment(
         config, agent.name, env_id, overrides=_ONLY_THE_ENVIRONMENT, trust=request.trust
     )
-    probe = open_env(env_id, experiment)
-    check_fit(agent, probe, env_id)
-    probe.close()
+    with closing(open_env(env_id, experiment)) as probe:
+        check_fit(agent, probe, env_id)
     set_threads(1)  # one observation at a time is too little work to share
     env = vector_env(
         env_id,
@@ -94,7 +95,11 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         normalize=partial(load_statistics, path, trust=request.trust),
         render_mode=request.render_mode,
     )
-    model = load_model(path, agent, env, device, trust=request.trust)
+    try:
+        model = load_model(path, agent, env, device, trust=request.trust)
+    except Exception:
+        env.close()
+        raise
     env.seed(request.seed)  # loading has just seeded it as in training
     return model, env
 

@@ -85,13 +85,13 @@ def test_record(pyrl, runs):
 
 
 MISTAKES = {
-    "evaluate sad": "no run sad; did you mean sac?",
+    "evaluate sad": "no run at sad; did you mean sac?",
     "evaluate nothing": "is no run's folder: it has no run.yml",
-    "plot sac/Pendulum-v1_2": "no run sac/Pendulum-v1_2; did you mean Pendulum-v1_1?",
+    "plot sac/Pendulum-v1_2": "no run at sac/Pendulum-v1_2; did you mean Pendulum-v1_1?",
     "plot sac --smooth 0": "--smooth 0: must be at least 1",
     "plot sac --out a.jpg": "--out a.jpg: must end in .png, .svg or .pdf",
     "plot sac --out no/a.png": "cannot write to no",
-    "record sac": "sac is no run's folder: it has no run.yml; in it there are Pendulum-v1_1",
+    "record sac": "sac is no run's folder: it has no run.yml; in it are Pendulum-v1_1",
     "record sac/Pendulum-v1_1 --out a.avi": "must end in .gif or .mp4, such as a.gif",
     "record empty --best": "no best_model.zip in empty; there is model.zip",
     "evaluate odd": "odd/run.yml: no algorithm 'sacc'; did you mean sac?",

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
 from pyrl_sb3 import DDPG, SAC, TD3, HerReplayBuffer, losses
-from pyrl_sb3.algorithms.cloning import CloningSettings
+from pyrl_sb3.algorithms.cloning_settings import CloningSettings
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.buffers.demofiles import save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError

@@ -11,7 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pyrl_sb3.cli.plugins import app, configure, list_components, plain_warnings
+from pyrl_sb3.cli.plugin_options import configure, plain_warnings
+from pyrl_sb3.cli.plugins import app, list_components
 from pyrl_sb3.plugins import PluginWarning, UnknownComponentError, get_plugin_manager
 
 CAUSES = [

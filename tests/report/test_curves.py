@@ -106,7 +106,7 @@ def test_training_episodes_of_several_environments(tmp_path, keys):
     [
         ("", "no finished training episodes"),
         ("#{}\nr,l,t\n", "no finished training episodes"),
-        ("#{}\nr,l,t\n1.0,2\n1.0,x,3\n", "cannot be read: invalid literal"),
+        ("#{}\nr,l,t\n1.0,2,1\n1.0,x,3\n", "cannot be read: invalid literal"),
         ("#{}\na,b\n1.0,2\n", "cannot be read"),
         ("#{}\nr,l,t\nlong,2,3\n", "cannot be read: could not convert"),
     ],

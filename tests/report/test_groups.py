@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from pyrl_sb3.cli.app import app
 from pyrl_sb3.report.groups import read_groups
 from pyrl_sb3.report.summary import summarise
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import request_written
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, write_group
@@ -49,6 +50,14 @@ def test_scores_times_and_failures(tmp_path):
     assert (summary.reached, summary.steps, summary.seconds) == (1, None, None)
     (summary,) = summarise(groups, threshold=3.0, seed=0, reps=500)
     assert (summary.reached, summary.steps, summary.seconds) == (2, 20.0, 4.0)
+
+
+def test_a_damaged_log_of_the_training_is_named(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    with (folder / "seed_1" / "0.monitor.csv").open("a") as log:
+        log.write("0,1")  # what a full disk leaves
+    with pytest.raises(InputError, match=r"seed_1/0\.monitor\.csv cannot be read"):
+        read_groups([folder])
 
 
 def test_copies_that_learn_from_each_other_have_no_interval(tmp_path):

@@ -11,6 +11,7 @@ from stable_baselines3.common.buffers import ReplayBuffer as Stock
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.testing import check_replay_buffer, replay_buffers
+from pyrl_sb3.testing.buffer_case import buffer_cases
 
 
 @pytest.mark.parametrize("cls", [ReplayBuffer, DictReplayBuffer, HerReplayBuffer])
@@ -19,7 +20,7 @@ def test_our_buffers_pass(cls):
 
 
 def test_parameters_are_passed_on():
-    for case in replay_buffers.buffer_cases(HerReplayBuffer, {"n_sampled_goal": 9}):
+    for case in buffer_cases(HerReplayBuffer, {"n_sampled_goal": 9}):
         assert case.make().her_ratio == 0.9
         replay_buffers.what_is_stored_is_sampled(case)
     with pytest.raises(TypeError, match="unknown_parameter"):
@@ -255,7 +256,7 @@ class NoneToTrainWith(ReplayBuffer):
 )
 def test_what_is_broken_is_told(cls, check, problem):
     """By the check meant for it, and so by the kit as a whole."""
-    cases = list(replay_buffers.buffer_cases(cls))
+    cases = list(buffer_cases(cls))
 
     def run():
         for case in cases:

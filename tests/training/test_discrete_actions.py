@@ -14,8 +14,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.agents import AGENTS
-from pyrl_sb3.training.environments import check_fit
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.fit import check_fit
 from pyrl_sb3.training.hyperparams import packaged_config
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume

@@ -19,7 +19,7 @@ import pytest
 import torch as th
 import torch.utils.tensorboard
 
-from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import register_installed
 from pyrl_sb3.training.folders import CHECKPOINTS, runs_of
 from pyrl_sb3.training.request import TrainingRequest

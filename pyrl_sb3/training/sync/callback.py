@@ -10,11 +10,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins import SeedGroup, SyncContext
-from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.replay import SharedReplay
 from pyrl_sb3.training.sync.state import AgentState, Arrays, read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
-from pyrl_sb3.training.sync.strategies import STRATEGIES, Report, Strategy
+from pyrl_sb3.training.sync.strategies import Report, Strategy, strategy_of
 
 _STATISTICS, _SCORE = "statistics/", "score"
 
@@ -39,7 +38,7 @@ class SeedSyncCallback(BaseCallback):
     At each synchronisation, and when the training ends, each reports its state, and the strategy
     says what it goes on from. Statistics of `VecNormalize` are merged whatever the strategy.
 
-    Differences from a run alone are none for a group of one. Each copy logs `sync/rounds`,
+    A group of one trains as without the callback. Each copy of several logs `sync/rounds`,
     `sync/score` and `sync/total_timesteps`, the environment steps of all copies together.
 
     Subclasses may override `synchronise`.
@@ -69,7 +68,7 @@ class SeedSyncCallback(BaseCallback):
         **params: Any,
     ) -> None:
         super().__init__()
-        self.strategy: Strategy = partial(_named(strategy), **params)
+        self.strategy: Strategy = partial(strategy_of(strategy), **params)
         self.interval = interval
         self.score = score
         self.rounds = 0
@@ -159,14 +158,6 @@ class SeedSyncCallback(BaseCallback):
         self.logger.record("sync/total_timesteps", sum(timesteps.values()))
 
 
-def _named(strategy: str | Strategy) -> Callable[..., Any]:
-    if not isinstance(strategy, str):
-        return strategy
-    if strategy not in STRATEGIES:
-        raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    return STRATEGIES[strategy]
-
-
 def _part(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
     return {
         name.removeprefix(prefix): array
@@ -179,7 +170,11 @@ def _prefixed(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
     return {prefix + name: array for name, array in arrays.items()}
 
 
-def _callback(context: SyncContext, strategy: str, **params: Any) -> SeedSyncCallback:
+def _callback(
+    context: SyncContext, strategy: str, *, episodes: int | None = None, **params: Any
+) -> SeedSyncCallback:
+    if episodes is not None:
+        params["score"] = partial(mean_return, episodes=episodes)
     return SeedSyncCallback(strategy, interval=context.interval, group=context.group, **params)
 
 
@@ -196,9 +191,8 @@ def weighted(
     share_replay: bool = False,
 ) -> SeedSyncCallback:
     """Make `strategies.weighted` a plugin; the score is the mean return of so many episodes."""
-    score = partial(mean_return, episodes=episodes)
     return _callback(
-        context, "weighted", temperature=temperature, score=score, share_replay=share_replay
+        context, "weighted", episodes=episodes, temperature=temperature, share_replay=share_replay
     )
 
 
@@ -206,16 +200,16 @@ def best(
     context: SyncContext, *, patience: int = 2, episodes: int = 10, share_replay: bool = False
 ) -> SeedSyncCallback:
     """Make `strategies.best` a plugin; the score is the mean return of so many episodes."""
-    score = partial(mean_return, episodes=episodes)
-    return _callback(context, "best", patience=patience, score=score, share_replay=share_replay)
+    return _callback(
+        context, "best", episodes=episodes, patience=patience, share_replay=share_replay
+    )
 
 
 def soft_best(
     context: SyncContext, *, pull: float = 0.5, episodes: int = 10, share_replay: bool = False
 ) -> SeedSyncCallback:
     """Make `strategies.soft_best` a plugin; the score is the mean return of so many episodes."""
-    score = partial(mean_return, episodes=episodes)
-    return _callback(context, "soft-best", pull=pull, score=score, share_replay=share_replay)
+    return _callback(context, "soft-best", episodes=episodes, pull=pull, share_replay=share_replay)
 
 
 def elastic(

@@ -1,8 +1,7 @@
-"""The copies in processes of their own; the only module that knows torch.distributed."""
+"""The copies in processes of their own, which exchange arrays by torch.distributed."""
 
 import os
 import zlib
-from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -15,8 +14,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from pyrl_sb3.training.errors import InputError
-
-Arrays = Mapping[str, NDArray[Any]]
+from pyrl_sb3.training.sync.state import Arrays
 
 _HERE, _STOP, _BYTES, _LAYOUT = range(4)
 _KEY = "pyrl_sb3/folder"

@@ -12,13 +12,13 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
-from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError, RunStoppedError
-from pyrl_sb3.training.folders import CHECKPOINTS, make_folder
+from pyrl_sb3.training.folders import CHECKPOINTS, is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
-from pyrl_sb3.training.seeds import SeedGroup, is_group, new_group, read_group, write_group
+from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.signals import GroupSignals
@@ -175,12 +175,9 @@ def common_checkpoint(run: Path, group: DistributedGroup) -> int:
     Return the steps of the last checkpoint that all copies have, 0 without one; this run's later
     ones, which others do not have, are deleted.
     """
-    checkpoints = {
-        int(path.name.rpartition("_")[2]): path
-        for path in CheckpointFolder(run / CHECKPOINTS).all()
-    }
+    checkpoints = CheckpointFolder(run / CHECKPOINTS).by_steps()
     listed = np.zeros(_LISTED, np.int64)
-    newest = sorted(checkpoints)[-_LISTED:]
+    newest = list(checkpoints)[-_LISTED:]
     listed[: len(newest)] = newest
     everybody = group.all_gather({"checkpoints": listed})
     common = set.intersection(*(set(each["checkpoints"].tolist()) for each in everybody.values()))

@@ -2,18 +2,19 @@
 What becomes of the copies at a synchronisation: pure functions.
 
 Each takes what all copies report and returns what this one goes on from. All copies call it with
-the same arguments but for `own`, so that they agree without a further exchange. Numbers are added
-in float64 as differences to the first copy's: copies that are equal stay what they are to the bit.
+the same arguments but for `own`, so that they agree without a further exchange.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.sync.averages import combined, towards
 from pyrl_sb3.training.sync.state import AgentState, Arrays
 
 Memory: TypeAlias = Mapping[str, Arrays]
@@ -143,11 +144,11 @@ def elastic(
     alpha = beta / len(states)
     mine = replace(
         reports[own].state,
-        weights=_towards(reports[own].state.weights, centre, alpha),
+        weights=towards(reports[own].state.weights, centre, alpha),
         running=everybody.running,
         counts=everybody.counts,
     )
-    centre = _towards(centre, everybody.weights, beta)
+    centre = towards(centre, everybody.weights, beta)
     return Outcome(mine, replace(everybody, weights=centre), {"weights": centre})
 
 
@@ -196,41 +197,18 @@ STRATEGIES: Mapping[str, Callable[..., Outcome]] = {
 }
 
 
-def combined(states: Sequence[AgentState], weights: Sequence[float]) -> AgentState:
+def strategy_of(strategy: str | Strategy) -> Callable[..., Outcome]:
     """
-    Return a weighted mean of states.
+    Return the strategy of that name, or the function that was given.
 
-    Args:
-        states: at least one.
-        weights: one for each; they sum to 1.
-
-    Returns:
-        weights, running statistics and moments averaged, of counts the greatest: Adam's correction
-        of a bias that is gone must not come back.
+    Raises:
+        InputError: there is none of that name.
     """
-    first = states[0]
-    averaged = {
-        part: {
-            name: _average([getattr(state, part)[name] for state in states], weights)
-            for name in getattr(first, part)
-        }
-        for part in ("weights", "running", "moments")
-    }
-    counts = {
-        name: np.asarray(np.max([state.counts[name] for state in states], axis=0))
-        for name in first.counts
-    }
-    return AgentState(**averaged, counts=counts)
-
-
-def _average(arrays: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[Any]:
-    base = arrays[0].astype(np.float64)
-    change = sum(w * (array - base) for w, array in zip(weights[1:], arrays[1:], strict=True))
-    return np.asarray(base + change).astype(arrays[0].dtype)
-
-
-def _towards(these: Arrays, those: Arrays, part: float) -> dict[str, NDArray[Any]]:
-    return {name: _average([here, those[name]], [1 - part, part]) for name, here in these.items()}
+    if not isinstance(strategy, str):
+        return strategy
+    if strategy not in STRATEGIES:
+        raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
+    return STRATEGIES[strategy]
 
 
 def _known(score: float) -> float:

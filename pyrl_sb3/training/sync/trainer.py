@@ -19,10 +19,9 @@ from pyrl_sb3.training.state import Tree
 from pyrl_sb3.training.sync.callback import Score, mean_return
 from pyrl_sb3.training.sync.state import read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
-from pyrl_sb3.training.sync.strategies import STRATEGIES, Memory, Report, Strategy
+from pyrl_sb3.training.sync.strategies import Memory, Report, Strategy, strategy_of
 
 MakeEnv: TypeAlias = "str | Callable[[], gym.Env[Any, Any]]"
-
 
 _ENDLESS = 2**62  # schedules stay at their beginning
 
@@ -55,8 +54,8 @@ class AgentTrainer:
         model_kwargs: of the algorithm.
 
     Raises:
-        InputError: there is no such strategy, less than one copy, or an `action_noise`,
-            which would be the same for all.
+        InputError: there is no such strategy, less than one copy, noise for discrete actions, or
+            an `action_noise`, which would be the same for all.
 
     Attributes:
         models: the copies.
@@ -80,12 +79,9 @@ class AgentTrainer:
     ) -> None:
         if n_seeds < 1:
             raise InputError(f"n_seeds={n_seeds}: must be at least 1")
-        if isinstance(sync, str) and sync not in STRATEGIES:
-            raise InputError(f"no strategy {sync!r}; there are {', '.join(STRATEGIES)}")
         if "action_noise" in model_kwargs:
             raise InputError("action_noise is one object for all copies: say noise='normal_0.1'")
-        function = STRATEGIES[sync] if isinstance(sync, str) else sync
-        self.strategy: Strategy = partial(function, **(sync_params or {}))
+        self.strategy: Strategy = partial(strategy_of(sync), **(sync_params or {}))
         self.score = score
         before = random_states()
         self.models: list[OffPolicyAlgorithm] = []
@@ -100,7 +96,7 @@ class AgentTrainer:
             )
             model.action_noise = _noise(noise, model, seed + copy, total_timesteps)
             self.models.append(model)
-            self._begin(model, total_timesteps)
+            model._setup_learn(total_timesteps or _ENDLESS)  # what `learn` does before its loop
             self._random.append(random_states())
         self.master = self.models.pop()
         restore_random_states(before)
@@ -111,10 +107,6 @@ class AgentTrainer:
         self._statistics = read_statistics(self.models[0].get_vec_normalize_env())
         for model in (*self.models, self.master):
             write_statistics(model.get_vec_normalize_env(), self._statistics)
-
-    def _begin(self, model: OffPolicyAlgorithm, total_timesteps: int | None) -> None:
-        """What `learn` does before its loop."""
-        model._setup_learn(total_timesteps or _ENDLESS)
 
     @property
     def total_timesteps(self) -> int:
@@ -191,7 +183,10 @@ class AgentTrainer:
 def _noise(
     short: str | None, model: OffPolicyAlgorithm, seed: int, timesteps: int | None
 ) -> ActionNoise | None:
-    assert isinstance(model.action_space, gym.spaces.Box)
+    if short is None:
+        return None
+    if not isinstance(model.action_space, gym.spaces.Box):
+        raise InputError(f"noise {short}: none is for discrete actions; leave it out")
     context = NoiseContext(
         action_space=model.action_space,
         rng=np.random.default_rng(seed),

@@ -18,7 +18,7 @@ def _dtype(code: Any, *_: object) -> np.dtype[Any]:
     return np.dtype(code)
 
 
-def is_native(state: Any) -> None:
+def check_native(state: Any) -> None:
     """Raise ValueError unless a dtype's pickled state leaves it as it was made."""
     if not (isinstance(state, tuple) and len(state) > 4 and state[1] in ("<", "|", "=")):
         raise ValueError("arrays of another byte order are not read")
@@ -59,6 +59,9 @@ def fill(array: npt.NDArray[Any], state: Any) -> None:
     Args:
         array: fresh from `_empty_array`.
         state: version, shape, dtype, whether in Fortran's order, bytes.
+
+    Raises:
+        ValueError: the bytes are others than the shape needs, or the array is filled already.
     """
     _, shape, dtype, fortran, content = state
     _check(content, dtype, shape)

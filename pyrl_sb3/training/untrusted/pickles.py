@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from pyrl_sb3.training.errors import InputError, first_line
-from pyrl_sb3.training.untrusted.arrays import ARRAYS, fill, is_native
+from pyrl_sb3.training.untrusted.arrays import ARRAYS, check_native, fill
 from pyrl_sb3.training.untrusted.known import find_known_class
 
 _PLAIN = (
@@ -144,7 +144,7 @@ class _Reader(pickle._Unpickler):
         if isinstance(built, np.ndarray):
             fill(built, state)
         elif isinstance(built, np.dtype):
-            is_native(state)
+            check_native(state)
         elif isinstance(built, Captured):
             built.state = dict(state)
         elif type(built) in _MADE:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.training.checkpoint import Checkpoint
-from pyrl_sb3.training.checkpoints import CheckpointFolder
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 
 TINY = [
     *("--sync-every", "100", "--save-freq", "200", "--eval-freq", "0", "--eval-episodes", "1"),
@@ -296,7 +296,7 @@ def test_a_config_says_how_copies_are_synchronised(options, plan, tmp_path, monk
     (tmp_path / "my.yml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     asked = []
-    monkeypatch.setattr(synchronised, "run", lambda *words: asked.append(words[3]) or 0)
+    monkeypatch.setattr(synchronised, "run", lambda given: asked.append(given.plan) or 0)
     words = ["td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", "2", *options]
     assert run(words) == 0
     assert asked == [plan]

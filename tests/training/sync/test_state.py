@@ -8,8 +8,8 @@ import stable_baselines3
 import torch as th
 
 import pyrl_sb3
+from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
-from pyrl_sb3.training.sync.strategies import combined
 
 ALGORITHMS = [
     stable_baselines3.TD3,

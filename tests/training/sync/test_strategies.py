@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pyrl_sb3.training.sync import strategies
+from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState
-from pyrl_sb3.training.sync.strategies import STRATEGIES, Report, combined
+from pyrl_sb3.training.sync.strategies import STRATEGIES, Report
 
 
 def state(weight, *, running=0.0, moment=0.0, count=0.0):

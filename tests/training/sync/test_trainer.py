@@ -120,3 +120,13 @@ def test_returns_are_those_of_the_copies():
 def test_bad_input(problem, call):
     with pytest.raises(InputError, match=problem):
         call()
+
+
+def test_copies_with_discrete_actions_take_turns_too():
+    trainer = make(pyrl_sb3.DQN, copies=2, env="CartPole-v1")
+    before = arrays(trainer.master)
+    trainer.run(5, 2)
+    assert_equal(arrays(trainer.models[0]), arrays(trainer.master))
+    assert any((array != before[name]).any() for name, array in arrays(trainer.master).items())
+    with pytest.raises(InputError, match="none is for discrete actions"):
+        make(pyrl_sb3.DQN, copies=2, env="CartPole-v1", noise="ou_0.2")

@@ -15,8 +15,10 @@ DEFAULT_LENGTH = 1024
 
 class ColoredNoise(ActionNoise):
     """
-    Gaussian noise with a power spectrum proportional to 1/f**exponent (Timmer & Koenig 1995), each
-    dimension on its own. Pink noise, exponent 1, explores well across tasks (Eberhard 2023).
+    Gaussian noise with a power spectrum proportional to 1/f**exponent (Timmer & Koenig 1995,
+    https://ui.adsabs.harvard.edu/abs/1995A&A...300..707T), each dimension on its own. Pink noise,
+    exponent 1, explores well across tasks (Eberhard 2023,
+    https://openreview.net/forum?id=hQ9V5QN27eS).
 
     A block of `length` steps is drawn at once; the next begins when it is used up, and at each
     reset. Frequency 0 gets the power of the lowest other, so that the noise of a block has a mean.

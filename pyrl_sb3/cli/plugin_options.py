@@ -1,0 +1,61 @@
+"""Which plugins a command loads, by its options, and how it warns of those that fail."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pyrl_sb3.plugins import PluginWarning, apply_options, get_plugin_manager
+
+
+def configure(*, no_plugins: bool = False, plugins: Sequence[str] | None = None) -> None:
+    """Apply ``--no-plugins`` and ``-p`` to this process and those it starts."""
+    apply_options(os.environ, no_plugins=no_plugins, plugins=plugins or ())
+    get_plugin_manager.cache_clear()
+
+
+def _without(wanted: bool) -> bool:
+    if wanted:
+        configure(no_plugins=True)
+    return wanted
+
+
+def _with(names: list[str] | None) -> list[str] | None:
+    if names:
+        configure(plugins=names)
+    return names
+
+
+# While the line is parsed, since which commands there are depends on the plugins.
+NoPlugins = Annotated[
+    bool, typer.Option("--no-plugins", callback=_without, help="Load no installed plugin.")
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p",
+        metavar="PLUGIN",
+        callback=_with,
+        help="A module or .py file to load, or no:NAME to skip.",
+    ),
+]
+
+
+def plain_warnings() -> None:
+    """Show the registry's warnings as one line, as a command should, without file and line."""
+    original = warnings.formatwarning
+
+    def one_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, PluginWarning):
+            return f"warning: {message}\n"
+        return original(message, category, filename, lineno, line)
+
+    warnings.formatwarning = one_line

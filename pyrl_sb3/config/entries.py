@@ -1,0 +1,33 @@
+"""Which entry of a config is that of an environment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyrl_sb3.config.documents import Document
+from pyrl_sb3.config.errors import ConfigError, did_you_mean
+
+
+def choose_entry(document: Document, env_id: str) -> tuple[str, Mapping[str, Any]]:
+    """
+    The entry of an environment: its own, else ``atari`` for an Atari game, else ``default``.
+
+    :raises ConfigError: when there is none, or the file is no mapping of entries.
+    """
+    entries = document.data
+    if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
+        raise ConfigError(f"{document.name}: must map environments to their settings")
+    candidates = [env_id, "atari", "default"] if _is_atari(env_id) else [env_id, "default"]
+    entry = next((name for name in candidates if name in entries), None)
+    if entry is None:
+        advice = did_you_mean(env_id, entries)
+        raise ConfigError(f"{document.name}: no entry {env_id!r} and no `default`{advice}")
+    if not isinstance(entries[entry], dict):
+        raise ConfigError(f"{document.where([entry])}: must map settings to values")
+    return entry, entries[entry]
+
+
+def _is_atari(env_id: str) -> bool:
+    import gymnasium  # which commands that read no config need not wait for
+
+    spec = gymnasium.registry.get(env_id)
+    return env_id.startswith("ALE/") or (spec is not None and "AtariEnv" in str(spec.entry_point))

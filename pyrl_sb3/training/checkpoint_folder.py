@@ -1,0 +1,75 @@
+"""Where the checkpoints of a run are kept."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pyrl_sb3.buffers.shards import sync_folder
+
+_NAME = re.compile(r"step_(\d+)")
+
+
+class CheckpointFolder:
+    """
+    The checkpoints in a folder, each there whole or not at all.
+
+    A checkpoint is written under another name and renamed when it is on the disk; one that is no
+    longer kept is renamed before it is deleted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def by_steps(self) -> dict[int, Path]:
+        """Return the checkpoints, oldest first, by the environment steps they were taken at."""
+        entries = self.path.iterdir() if self.path.is_dir() else []
+        found = {entry: _NAME.fullmatch(entry.name) for entry in entries}
+        return dict(sorted((int(match[1]), entry) for entry, match in found.items() if match))
+
+    def all(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        return list(self.by_steps().values())
+
+    def latest(self) -> Path | None:
+        """Return the last checkpoint."""
+        found = self.all()
+        return found[-1] if found else None
+
+    def add(self, timesteps: int, write: Callable[[Path, Path | None], None], keep: int) -> Path:
+        """
+        Add a checkpoint and drop the oldest.
+
+        Args:
+            timesteps: at which it is taken.
+            write: fills the new folder, its first argument; the second is the last checkpoint.
+            keep: how many remain.
+
+        Raises:
+            OSError: it could not be written; the earlier ones are untouched.
+        """
+        final = self.path / f"step_{timesteps}"
+        if final.exists():
+            return final  # the run has not moved since
+        self.path.mkdir(exist_ok=True)
+        self._clean()
+        part = self.path / f".{final.name}.part"
+        part.mkdir()
+        try:
+            write(part, self.latest())
+            sync_folder(part)
+            part.rename(final)
+        except OSError:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        sync_folder(self.path)
+        for old in self.all()[:-keep]:
+            doomed = old.with_name(f".{old.name}.old")
+            old.rename(doomed)
+            shutil.rmtree(doomed)
+        return final
+
+    def _clean(self) -> None:
+        """Delete what killed processes left behind."""
+        for entry in self.path.glob(".step_*"):
+            shutil.rmtree(entry)

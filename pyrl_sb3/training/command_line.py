@@ -1,0 +1,37 @@
+"""From what was asked for back to the command line that asks for it, for other processes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pyrl_sb3.training.request import TrainingRequest
+
+# Attributes whose options have other names.
+_OPTIONS = {"folder": "run_folder"}
+
+
+def arguments(request: TrainingRequest) -> list[str]:
+    """Return the command line, after `pyrl`, that asks for this."""
+    given = {
+        each.name: value
+        for each in dataclasses.fields(request)
+        if (value := getattr(request, each.name)) is not None and value != each.default
+    }
+    words = [f"{given.pop('agent')}-train", given.pop("env_id")]
+    for override in given.pop("overrides", ()):
+        words += ["--set", override]
+    return [*words, *options(given)]
+
+
+def options(given: Mapping[str, Any]) -> list[str]:
+    """Return the options of the command line that say these attributes of a `TrainingRequest`."""
+    words: list[str] = []
+    for name, value in given.items():
+        option = "--" + _OPTIONS.get(name, name).replace("_", "-")
+        if value is False:
+            words.append(option.replace("--", "--no-", 1))
+        elif value is True:
+            words.append(option)
+        else:
+            words += [option, str(value)]
+    return words
