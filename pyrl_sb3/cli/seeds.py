@@ -73,8 +73,7 @@ def go_on_with_seeds(
     group = groups.read_group(folder)
     refuse_differences(folder, group.request, given)
     require_at_least(1, "jobs", jobs)
-    timesteps = given.get("timesteps")
-    left = [s for s in group.seeds if not groups.is_finished(group.run(s), timesteps)]
+    left = groups.unfinished(group, given.get("timesteps"))
     threads = given.get("threads") or (None if jobs else group.request.threads)
     changes = changes_in(given)
     group = dataclasses.replace(
@@ -105,7 +104,7 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
     run = group.run(seed)
     if not groups.has_checkpoint(run):
-        if run.exists():  # it ended before its first checkpoint, so there is nothing in it to keep
+        if run.exists():  # it ended before its first checkpoint and is unfinished: nothing to keep
             shutil.rmtree(run)
         return _beginning(group, seed)
     return (f"{group.request.agent}-train", "--resume", str(run), *options(changes))

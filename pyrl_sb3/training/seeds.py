@@ -180,6 +180,27 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
     return min(saved, Checkpoint(latest).moment.timesteps) >= wanted
 
 
+def unfinished(group: SeedGroup, timesteps: int | None = None) -> list[int]:
+    """
+    Return the seeds that have not had all of their steps.
+
+    Args:
+        group: of the seeds.
+        timesteps: as in `is_finished`.
+
+    Raises:
+        InputError: one is to have more steps, and has kept no checkpoint to go on from.
+    """
+    left = [seed for seed in group.seeds if not is_finished(group.run(seed), timesteps)]
+    for run in map(group.run, left):
+        if is_finished(run) and not has_checkpoint(run):
+            raise InputError(
+                f"--timesteps {timesteps}: {run} is finished and has kept no checkpoint to go on "
+                "from, because of --save-freq 0"
+            )
+    return left
+
+
 def best_seed(group: SeedGroup) -> Path:
     """
     Return the run whose last evaluation had the highest mean return.

@@ -5,6 +5,7 @@ import pytest
 import torch.distributed as dist
 from stable_baselines3 import TD3
 
+from pyrl_sb3.cli.app import run
 from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import new_group
@@ -25,14 +26,14 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def job(folder):
+def job(folder, save_freq=30):
     request = TrainingRequest(
         agent="td3",
         env_id="Pendulum-v1",
         timesteps=60,
         eval_freq=0,
         eval_episodes=1,
-        save_freq=30,
+        save_freq=save_freq,
         overrides=TINY,
         threads=1,
     )
@@ -50,6 +51,18 @@ def test_a_job_that_dies_before_it_is_written_is_resumed_to_it(tmp_path, alone):
     assert train_copy(group.folder, alone).timesteps == 60
     assert in_the_way.is_file()
     assert (group.folder / "config.yml").is_file()
+
+
+def test_what_is_finished_stays_without_checkpoints_too(tmp_path, alone, capsys):
+    group = job(tmp_path, save_freq=0)
+    train_copy(group.folder, alone)
+    written = [group.folder / "model.zip", group.run(0) / "model.zip"]
+    before = [file.stat().st_mtime_ns for file in written]
+    assert run(["td3-train", "--resume", str(group.folder)]) == 0
+    assert "is finished: its copies have had all steps" in capsys.readouterr().out
+    assert run(["td3-train", "--resume", str(group.folder), "--timesteps", "90"]) == 2
+    assert "has kept no checkpoint to go on from" in capsys.readouterr().err
+    assert [file.stat().st_mtime_ns for file in written] == before
 
 
 def test_it_is_written_and_the_copy_stays_as_it_is(tmp_path):
