@@ -53,7 +53,7 @@ test-release: $(READY)
 docs: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@echo "== the site, in build/site"
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 demo: $(READY)
 	@echo "== HER+SAC on FetchReach-v4, with pyrl-sb3's policy and buffer inside stock Stable-Baselines3"

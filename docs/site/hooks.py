@@ -5,6 +5,7 @@ MathML, which browsers show without a script.
 """
 
 import html
+import logging
 import posixpath
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
+LOG = logging.getLogger("mkdocs.hooks")
 ROOT = Path(__file__).parents[2]
 
 # Path in the repository -> page of the site.
@@ -27,6 +29,7 @@ PAGES = {
     },
 }
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+FIELD = re.compile(r"<p>:(?:param|raises|returns?|ivar)\b")
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -72,7 +75,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(page_html: str, page: Any, config: Any, files: Any) -> str:
-    """Typeset the equations."""
+    """Typeset the equations; warn of docstrings whose fields are shown as text."""
 
     def typeset(match: re.Match[str]) -> str:
         tag, bracket, latex = match.groups()
@@ -81,4 +84,7 @@ def on_page_content(page_html: str, page: Any, config: Any, files: Any) -> str:
         mathml = mathml.replace("<mi>&#x02032;</mi>", '<mi class="prime">&#x02032;</mi>')
         return f'<{tag} class="equation">{mathml}</{tag}>'
 
+    if field := FIELD.search(page_html):
+        shown = page_html[field.start() : field.start() + 40]
+        LOG.warning(f"{page.file.src_uri} shows a field of a docstring as text: {shown}")
     return EQUATION.sub(typeset, page_html)

@@ -97,3 +97,10 @@ def test_every_page_is_in_the_navigation() -> None:
     nav = (ROOT / "docs" / "site" / "mkdocs.yml").read_text()
     for page in DOCS:
         assert f": {page.relative_to(ROOT / 'docs')}\n" in nav, page
+
+
+def test_the_site_is_built_with_its_warnings_as_errors() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (line,) = [line for line in makefile.splitlines() if "mkdocs build" in line]
+    assert "--strict" in line
+    assert "--quiet" not in line  # which keeps the warnings from being counted
