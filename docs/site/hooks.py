@@ -29,7 +29,7 @@ PAGES = {
     },
 }
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
-FIELD = re.compile(r"<p>:(?:param|raises|returns?|ivar)\b")
+FIELD = re.compile(r":(?:param|raises|returns?|ivar)\b")
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
