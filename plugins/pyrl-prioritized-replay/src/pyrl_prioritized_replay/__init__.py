@@ -1,4 +1,4 @@
-"""Prioritised experience replay (Schaul 2016)."""
+"""Prioritised experience replay (Schaul 2015)."""
 
 from pyrl_prioritized_replay.buffers import (
     PrioritizedDictReplayBuffer,

@@ -30,7 +30,7 @@ class PrioritizedSamples(NamedTuple):
 
 
 class Prioritized:
-    """Prioritised replay (Schaul 2016, https://arxiv.org/abs/1511.05952), proportional variant;
+    """Prioritised replay (Schaul 2015, https://arxiv.org/abs/1511.05952), proportional variant;
     mixed in before a replay buffer of pyrl-sb3.
 
     Transition i is drawn with probability p_i / sum p, p = (|TD error| + epsilon)**alpha, one from
