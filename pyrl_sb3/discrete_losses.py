@@ -1,7 +1,7 @@
 """
 The equations of algorithms with discrete actions; autograd computes their gradients.
 
-Shapes are those of :mod:`pyrl_sb3.losses`, and ``n_actions`` is the number of actions. All raise
+Shapes are those of `pyrl_sb3.losses`, and ``n_actions`` is the number of actions. All raise
 ``ValueError`` where broadcasting would hide a wrong shape.
 """
 
@@ -37,7 +37,7 @@ def huber_loss(q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None) -> 
     mean_b w_b h(Q - y), h(x) = x^2 / 2 for abs(x) < 1, otherwise abs(x) - 1/2 (Mnih 2015).
 
     :param q: ``(B, 1)``
-    :param weights: as of :func:`pyrl_sb3.losses.critic_loss`
+    :param weights: as of `pyrl_sb3.losses.critic_loss`
     """
     check_rows(y, q=q, weights=weights)
     losses = th.nn.functional.smooth_l1_loss(q, y, reduction="none")
@@ -94,7 +94,7 @@ def clipped_critic_loss(
     :param q: ``(N, B, 1)``
     :param target_q: ``(N, B, 1)``, of the target critics
     :param clip: c
-    :param weights: as of :func:`pyrl_sb3.losses.critic_loss`, like ``scale``
+    :param weights: as of `pyrl_sb3.losses.critic_loss`, like ``scale``
     """
     check_rows(y, q=q, target_q=target_q, weights=weights)
     near = target_q + (q - target_q).clamp(-clip, clip)

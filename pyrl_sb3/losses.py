@@ -88,7 +88,7 @@ def critic_gradient(
     q: th.Tensor, y: th.Tensor, weights: th.Tensor | None = None, scale: float = 1.0
 ) -> th.Tensor:
     """
-    dJ_Q/dQ = 2 * scale * w (Q - y) / B, the gradient of :func:`critic_loss`.
+    dJ_Q/dQ = 2 * scale * w (Q - y) / B, the gradient of `critic_loss`.
 
     :return: ``(N, B, 1)``
     """
@@ -112,7 +112,7 @@ def soft_policy_gradient(
     q: th.Tensor, alpha: th.Tensor, log_prob: th.Tensor
 ) -> tuple[th.Tensor, th.Tensor]:
     """
-    dJ_pi/dQ and dJ_pi/dlog pi, the gradients of :func:`soft_policy_loss`: -1/B for the smallest
+    dJ_pi/dQ and dJ_pi/dlog pi, the gradients of `soft_policy_loss`: -1/B for the smallest
     Q-value of each row and nothing for the others, and alpha/B.
 
     :return: ``(N, B, 1)`` and ``(B, 1)``
@@ -134,7 +134,7 @@ def deterministic_policy_loss(q: th.Tensor) -> th.Tensor:
 
 
 def deterministic_policy_gradient(q: th.Tensor) -> th.Tensor:
-    """dJ_mu/dQ = -1/B, the gradient of :func:`deterministic_policy_loss`; shaped as ``q``."""
+    """dJ_mu/dQ = -1/B, the gradient of `deterministic_policy_loss`; shaped as ``q``."""
     return th.full_like(q, -1 / q.numel())
 
 
@@ -150,7 +150,7 @@ def temperature_loss(log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: 
 
 
 def temperature_gradient(log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
-    """dJ(alpha)/dlog alpha = -mean(log pi(a|s) + H), of :func:`temperature_loss`; a scalar."""
+    """dJ(alpha)/dlog alpha = -mean(log pi(a|s) + H), of `temperature_loss`; a scalar."""
     return -(log_prob.mean() + target_entropy)
 
 
@@ -175,7 +175,7 @@ def cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -
     equations 3 and 4; there a sum).
 
     :param actions: ``(B, action_dim)``, of the policy, in the states of the demonstrations
-    :param mask: ``(B, 1)``, of :func:`q_filter`
+    :param mask: ``(B, 1)``, of `q_filter`
     """
     check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
     if actions.shape != demo_actions.shape:
@@ -187,7 +187,7 @@ def cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -
 
 def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -> th.Tensor:
     """
-    dL_BC/da = 2 mask (pi(s) - a) / B, the gradient of :func:`cloning_loss`.
+    dL_BC/da = 2 mask (pi(s) - a) / B, the gradient of `cloning_loss`.
 
     :return: ``(B, action_dim)``
     """

@@ -45,7 +45,7 @@ else:
 class LeanActing(_Base):
     """
     Acting with few calls for an SB3 policy; mixed in before it, which has to set up by
-    :meth:`_set_up_acting` and to fill in :meth:`_act` and :meth:`_as_actions`.
+    `_set_up_acting` and to fill in `_act` and `_as_actions`.
     """
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -87,7 +87,7 @@ class LeanActing(_Base):
         raise NotImplementedError
 
     def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What :meth:`_act` returned, as the environments take it."""
+        """What `_act` returned, as the environments take it."""
         assert isinstance(self.action_space, spaces.Box)
         return self.unscale_action(acted.reshape(-1, *self.action_space.shape))
 

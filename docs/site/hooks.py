@@ -29,7 +29,7 @@ PAGES = {
     },
 }
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
-FIELD = re.compile(r":(?:param|raises|returns?|ivar)\b")
+FIELD = re.compile(r":(?:param|raises|returns?|ivar|func|class|meth|mod)\b")
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 

@@ -1,7 +1,7 @@
 """
 Actors and critics of any kind, by autograd.
 
-They have the methods of those in :mod:`pyrl_sb3.algorithms.explicit`, where these are described.
+They have the methods of those in `pyrl_sb3.algorithms.explicit`, where these are described.
 Tensors that come back are detached; the graph stays here.
 """
 

@@ -1,7 +1,7 @@
 """
 Actors and critics whose backward pass is written out, built on SB3's own modules.
 
-They have the methods of those in :mod:`pyrl_sb3.algorithms.autograd`, so that a gradient step is
+They have the methods of those in `pyrl_sb3.algorithms.autograd`, so that a gradient step is
 written once for both.
 """
 
@@ -72,14 +72,14 @@ class Critics:
         self._adam = FlatAdam(self._flat, self.optimizer)
 
     def q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """Q-values of stored actions, to be followed by :meth:`descend`: ``(N, B, 1)``."""
+        """Q-values of stored actions, to be followed by `descend`: ``(N, B, 1)``."""
         return self._online.forward(self._pairs(observations, actions))
 
     def descend(self, dq: th.Tensor) -> None:
         """
         A step of the optimiser.
 
-        :param dq: ``(N, B, 1)``, the gradient of the loss by the last :meth:`q_values`
+        :param dq: ``(N, B, 1)``, the gradient of the loss by the last `q_values`
         """
         self._online.backward(dq)
         self._adam.descend()
@@ -92,7 +92,7 @@ class Critics:
         self, observations: th.Tensor, actions: th.Tensor, first: bool = False
     ) -> th.Tensor:
         """
-        Q-values of the policy's actions, to be followed by :meth:`action_gradient`.
+        Q-values of the policy's actions, to be followed by `action_gradient`.
 
         :param first: of the first critic only
         :return: ``(N, B, 1)`` or ``(1, B, 1)``
@@ -102,7 +102,7 @@ class Critics:
 
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
         """
-        :param dq: shaped as the last :meth:`q_of_policy`, the gradient of the loss by it
+        :param dq: shaped as the last `q_of_policy`, the gradient of the loss by it
         :return: the gradient of the loss by the actions, ``(B, action_dim)``
         """
         return self._of_policy.input_gradient(dq, self._action_columns)
@@ -136,7 +136,7 @@ class GaussianActor:
         self, observations: th.Tensor, next_observations: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
         """
-        Draw an action for each row, the first ones to be followed by :meth:`descend`.
+        Draw an action for each row, the first ones to be followed by `descend`.
 
         :return: actions ``(B, action_dim)`` and log-probabilities ``(B, 1)``, then the same for
             ``next_observations``
@@ -161,7 +161,7 @@ class GaussianActor:
         self._adam.descend()
 
     def attached(self) -> bool:
-        """As :meth:`Critics.attached`."""
+        """As `Critics.attached`."""
         return self._adam.attached()
 
 
@@ -180,7 +180,7 @@ class DeterministicActor:
         return self._forward(features)
 
     def act(self, observations: th.Tensor) -> th.Tensor:
-        """Actions, to be followed by :meth:`descend`: ``(B, action_dim)``."""
+        """Actions, to be followed by `descend`: ``(B, action_dim)``."""
         return self._online.forward(observations.unsqueeze(0))[0].clone()
 
     def target_act(self, observations: th.Tensor) -> th.Tensor:
@@ -191,17 +191,17 @@ class DeterministicActor:
         """
         A step of the optimiser.
 
-        :param da: ``(B, action_dim)``, the gradient of the loss by the last :meth:`act`
+        :param da: ``(B, action_dim)``, the gradient of the loss by the last `act`
         """
         self._online.backward(da.unsqueeze(0))
         self._adam.descend()
 
     def track(self, tau: float) -> None:
-        """As :meth:`Critics.track`."""
+        """As `Critics.track`."""
         self._flat_target.data.lerp_(self._flat.data, tau)
 
     def attached(self) -> bool:
-        """As :meth:`Critics.attached`."""
+        """As `Critics.attached`."""
         return self._adam.attached() and self._flat_target.attached()
 
 
@@ -223,5 +223,5 @@ class Temperature:
         self._adam.descend()
 
     def attached(self) -> bool:
-        """As :meth:`Critics.attached`."""
+        """As `Critics.attached`."""
         return self._adam.attached()

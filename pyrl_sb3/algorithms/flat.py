@@ -50,7 +50,7 @@ _NO_AMSGRAD: list[th.Tensor] = []
 
 class FlatAdam:
     """
-    The updates of a ``torch.optim.Adam`` on :class:`FlatParameters`, in one fused operation.
+    The updates of a ``torch.optim.Adam`` on `FlatParameters`, in one fused operation.
 
     The optimiser itself stays in place, with views of the flat moments as its state: saving,
     loading, learning rates and even its own ``step()`` after a ``backward()`` work as before.

@@ -45,7 +45,7 @@ def layers(network: Network, data: th.Tensor, grad: th.Tensor) -> Iterator[Layer
     The layers over flat parameters and gradients.
 
     :param network: any of the ``N``, for the kinds and sizes of its layers
-    :param data: ``(N, size)``, parameters in the order of :func:`flat_mlp`
+    :param data: ``(N, size)``, parameters in the order of `flat_mlp`
     :param grad: ``(N, size)``, their gradients
     """
     start = 0

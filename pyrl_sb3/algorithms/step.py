@@ -90,7 +90,7 @@ class GradientSteps(_Base):
     Training for an SB3 off-policy algorithm; mixed in before it.
 
     Where the networks are plain perceptrons on the CPU the backward pass is written out
-    (:mod:`~pyrl_sb3.algorithms.explicit`), otherwise autograd does it; the results are the same.
+    (`pyrl_sb3.algorithms.explicit`), otherwise autograd does it; the results are the same.
     Which one is decided when the model is set up and printed with ``verbose=1``.
     """
 
@@ -128,7 +128,7 @@ class GradientSteps(_Base):
         raise NotImplementedError
 
     def _begin_training(self) -> tuple[Any, ...]:
-        """Update the learning rates; the learners, as :meth:`_make_learners` returned them."""
+        """Update the learning rates; the learners, as `_make_learners` returned them."""
         if self._obstacle:
             self.policy.set_training_mode(True)
         self._update_learning_rate([learner.optimizer for learner in self._learners if learner])

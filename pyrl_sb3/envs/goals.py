@@ -24,6 +24,6 @@ class SparseGoals(gym.Env[Any, Any]):
         return self.compute_terminated(achieved_goal, desired_goal, info).astype(np.float32) - 1
 
     def compute_terminated(self, achieved_goal: Array, desired_goal: Array, info: Any) -> Array:
-        """Whether the goal is reached, ``(...)``; arguments as of :meth:`compute_reward`."""
+        """Whether the goal is reached, ``(...)``; arguments as of `compute_reward`."""
         # Goals are whole numbers, which normalisation and back may have rounded.
         return np.asarray(np.all(np.abs(achieved_goal - desired_goal) < 0.5, axis=-1))
