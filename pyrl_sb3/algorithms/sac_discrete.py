@@ -26,6 +26,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
     their minimum); the earlier policy of the entropy penalty is one that follows the actor by
     ``tau``, in the place of entropies kept with the transitions; log alpha is learned, as in SB3.
 
+    Other parameters: see ``stable_baselines3.SAC``.
+
     :param ent_coef: temperature, ``auto`` or ``auto_0.1`` to learn it (from 0.1), as in SB3's SAC
     :param target_entropy: ``auto`` for ``target_entropy_scale`` * log(number of actions)
     :param target_entropy_scale: 0.98 in Christodoulou 2019: almost uniform; lower values let the
@@ -43,8 +45,6 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
     :param target_update_interval: gradient steps between updates of the targets
     :param max_grad_norm: of actor and critics; None for any
     :raises ValueError: an ``ent_coef`` that is none of these
-
-    Others: see ``stable_baselines3.SAC``.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(

@@ -37,12 +37,12 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
       VecNormalize.
     - Stored info dicts are copied without their terminal observations.
 
+    Other parameters: see `stable_baselines3.HerReplayBuffer`.
+
     :param goal_mix: weights of "real", "future", "final" and "episode" goals in a batch, instead of
         `n_sampled_goal` and `goal_selection_strategy`
 
     :raises ValueError: an unknown strategy, or observations without the three goal keys
-
-    Others: see `stable_baselines3.HerReplayBuffer`.
     """
 
     once = ("desired_goal",)

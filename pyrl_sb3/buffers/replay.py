@@ -43,6 +43,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
     - Batches are drawn by a generator of the buffer's own.
     - Environments may be more or fewer than before: the episodes are then dealt out anew.
 
+    Other parameters: see `stable_baselines3.common.buffers.ReplayBuffer`.
+
     :param seed: of the generator that draws batches; by default drawn from numpy's global state,
         which SB3 has seeded with the model's seed
     :param dtype: stored dtype of float observations, one for all or by key; samples are float32
@@ -54,8 +56,6 @@ class ReplayBuffer(sb3.ReplayBuffer):
         the buffer
     :param path: an existing or new folder, for `storage="memmap"`
     :raises ValueError: an observation space that cannot be stored, or an impossible option
-
-    Others: see `stable_baselines3.common.buffers.ReplayBuffer`.
     """
 
     observations = View()
@@ -286,5 +286,5 @@ class ReplayBuffer(sb3.ReplayBuffer):
 class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):
     """`ReplayBuffer` for dict observations.
 
-    Others: see `stable_baselines3.common.buffers.DictReplayBuffer`.
+    Parameters: see `ReplayBuffer`.
     """
