@@ -73,7 +73,7 @@ class Linear:
             self._read_gradient(g)
         if self._few_inputs:
             # At half the time, with the copy
-            self.dweight.copy_(th.bmm(self._x_rows.mT, g).mT)
+            self.dweight.copy_(th.bmm(self._x_rows_transposed, g).mT)
         else:
             th.bmm(self._g_transposed, self._x_rows, out=self.dweight)
         # Half the time of a sum
@@ -82,6 +82,7 @@ class Linear:
     def _read_gradient(self, g: th.Tensor) -> None:
         n, rows, _ = g.shape
         self.g, self._g_transposed, self._x_rows = g, g.mT, self._x[:, :rows]
+        self._x_rows_transposed = self._x_rows.mT
         self._ones = g.new_ones(n, 1, rows)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
