@@ -42,6 +42,10 @@ ZOO = Path(__file__).parents[1] / "tests" / "config" / "zoo"
 PENDULUM = Task(-155, 20_000, 500, episodes=200, quick=50, slack=15)
 MOUNTAIN_CAR = Task(93, 50_000, 1_000, slack=0.5)
 LANDER = Task(270, 500_000, 5_000, save_freq=25_000)
+# A return that is on the way, not the end of it: how soon both are there.
+CHEETAH = Task(
+    4_000, 100_000, 5_000, episodes=20, quick=5, slack=200, save_freq=25_000, zoo="HalfCheetah-v4"
+)
 WALKER = Task(300, 500_000, 10_000, slack=5, save_freq=50_000)
 REACH = Task(1.0, 20_000, 250, slack=0.051, success=True, zoo="FetchReach-v1")
 FETCH = Task(0.95, 1_000_000, 10_000, slack=0.1, success=True, save_freq=50_000)
@@ -51,13 +55,17 @@ TASKS = {
     "sac/MountainCarContinuous-v0": MOUNTAIN_CAR,
     "td3/MountainCarContinuous-v0": MOUNTAIN_CAR,
     "sac/LunarLanderContinuous-v3": LANDER,
+    "td3/LunarLanderContinuous-v3": LANDER,
+    "ddpg/LunarLanderContinuous-v3": LANDER,
     "tqc/LunarLanderContinuous-v3": LANDER,
+    "sac/HalfCheetah-v5": CHEETAH,
     "sac/BipedalWalker-v3": WALKER,
     "td3/BipedalWalker-v3": WALKER,
     "ddpg/BipedalWalker-v3": Task(280, 1_000_000, 20_000, slack=5, save_freq=50_000),
     "her-sac/FetchReach-v4": REACH,
     "her-sac/FetchPush-v4": FETCH,
     "her-td3/FetchPush-v4": FETCH,
+    "her-sac/FetchPickAndPlace-v4": FETCH,
     "her-td3/FetchPickAndPlace-v4": FETCH,
     "her-sac/parking-v0": Task(-6.8, 100_000, 5_000, slack=0.5, save_freq=25_000),
 }

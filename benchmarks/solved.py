@@ -29,6 +29,7 @@ TARGETS = {
     "LunarLanderContinuous-v3": ("260 at 500,000", "270 at 150,000"),
     "BipedalWalker-v3": ("298 at 500,000", "300 at 350,000, 45 min"),
     "ddpg/BipedalWalker-v3": ("197 at 1,000,000", "280"),
+    "HalfCheetah-v5": ("9,535 at 1,000,000", "-"),
     "FetchReach-v4": ("1.0 at 20,000", "1.0 at 2,000, 30 s"),
     "FetchPush-v4": ("about 1,000,000", "0.95 at 250,000, 60 min"),
     "FetchPickAndPlace-v4": ("-9.3 at 1,000,000", "0.9 at 550,000"),
