@@ -103,7 +103,7 @@ def test_logs_are_continued(pyrl, run):
     times = [float(row.split(",")[2]) for row in rows]
     assert times == sorted(times)
     events = EventAccumulator(str(run)).Reload()
-    # Sorted: TensorBoard reads files by name, and two that begin in one second go by process number.
+    # TensorBoard reads files by name: those of one second in the order of process numbers
     seen = sorted(event.step for event in events.Scalars("train/critic_loss"))
     assert seen == sorted(set(after))  # and none of what was logged before from the checkpoint on
 
