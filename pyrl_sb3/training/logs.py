@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -98,6 +99,9 @@ def _continued_tensorboard(run: Path, timesteps: int) -> TensorBoardOutputFormat
         SessionLog,
     )
 
+    # Files are read by name, and the names of those of one second are in no order.
+    if any(run.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(1)
     writer = TensorBoardOutputFormat(str(run))
     # What SummaryWriter(purge_step=) does; SB3 does not pass that on.
     start = Event(step=timesteps + 1, session_log=SessionLog(status=SessionLog.START))

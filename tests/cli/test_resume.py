@@ -5,6 +5,7 @@ import errno
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.training.folders import held
+from pyrl_sb3.training.logs import continued_logger
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
@@ -103,9 +105,15 @@ def test_logs_are_continued(pyrl, run):
     times = [float(row.split(",")[2]) for row in rows]
     assert times == sorted(times)
     events = EventAccumulator(str(run)).Reload()
-    # TensorBoard reads files by name: those of one second in the order of process numbers
-    seen = sorted(event.step for event in events.Scalars("train/critic_loss"))
+    seen = [event.step for event in events.Scalars("train/critic_loss")]
     assert seen == sorted(set(after))  # and none of what was logged before from the checkpoint on
+
+
+def test_tensorboard_reads_what_was_continued_last(run):
+    earlier = run / f"events.out.tfevents.{int(time.time()):010d}.zzz.1.0"
+    earlier.touch()
+    continued_logger(run, 45).close()
+    assert max(run.glob("events.*")) != earlier
 
 
 def test_callbacks_of_the_caller_go_on(run):
