@@ -13,7 +13,8 @@ from stable_baselines3.her.goal_selection_strategy import (
 
 from pyrl_sb3.buffers.batches import put_goals
 from pyrl_sb3.buffers.columns import Where
-from pyrl_sb3.buffers.fields import check_same_spaces, known_keys
+from pyrl_sb3.buffers.fields import check_same_spaces
+from pyrl_sb3.buffers.goal_mix import shares
 from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.replay import ReplayBuffer
 from pyrl_sb3.buffers.returns import Segment, one_step, segment_from
@@ -36,6 +37,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
     - `set_env` may be called again, and happens by itself when batches are normalised by another
       VecNormalize.
     - Stored info dicts are copied without their terminal observations.
+    - An environment may say by `hindsight_goals` what is to be the goal for something achieved, and
+      its goals are then sub-goals, which may change during an episode: each transition has its
+      own. By `goal_features` it says what else in an observation depends on the goal (docs:
+      "Goals and hindsight").
 
     Other parameters: see `stable_baselines3.HerReplayBuffer`.
 
@@ -67,9 +72,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._goal_dtype = self.observation_space["desired_goal"].dtype
         self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
         if goal_mix is not None:
-            self.her_ratio, self._mix = _shares(goal_mix)
+            self.her_ratio, self._mix = shares(goal_mix)
         self._blank: list[dict[str, Any]] = []  # made once: garbage collection notices dicts
         self._oracle: GoalOracle | None = None
+        self._sub_goals = self._features = False
         self._normalize: VecNormalize | None = None
         env, self.env = self.env, None
         if env is not None:
@@ -94,6 +100,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             self.change_n_envs(env.num_envs)
         self.env = env
         self._oracle = GoalOracle(env)
+        self._sub_goals, self._features = self._oracle.translates, self._oracle.describes
         self._normalize = unwrap_vec_normalize(env)
         keep_raw_terminals(env)
 
@@ -137,7 +144,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         if env is not None and env is not self._normalize and env.venv is not None:
             self.set_env(env)  # the model has been given another environment
         store, n = self.store, len(positions)
-        n_new = int(self.her_ratio * n)
+        n_new = n if self._sub_goals else int(self.her_ratio * n)
         if not n_new:
             return super().sample_at(positions, envs, env)
         where = store.locate(positions, envs)
@@ -145,19 +152,55 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         some = where.part(new)
         chosen = self._choose(some)
         if self.n_steps > 1:
-            goals = store.read_next("achieved_goal", chosen, some)
+            goals = self._goals(some, chosen)
             segment = segment_from(store, where, self.n_steps, self._final)
             self._relabel_segment(some, Segment(*[field[new] for field in segment]), goals)
             return self._folded(where, segment, env, goals)
         rewards, dones = one_step(store, where, self._final)
         both, achieved = store.read_both_and(where, positions, "achieved_goal", chosen)
-        goals = achieved[2 * n :]
+        if self._sub_goals:
+            goals = self._translated(some, both["desired_goal"], achieved)
+            two = achieved[n : 2 * n].astype(self._goal_dtype), goals.astype(self._goal_dtype)
+        else:
+            goals = achieved[2 * n :]
+            # What was achieved and what is desired now lie side by side.
+            asked = achieved[2 * n - n_new :].astype(self._goal_dtype)
+            two = asked[:n_new], asked[n_new:]
         put_goals(both, goals)
-        # What was achieved and what is desired now lie side by side.
-        asked = achieved[2 * n - n_new :].astype(self._goal_dtype)
-        two = asked[:n_new], asked[n_new:]
         self._relabel(some, some.positions, *two, rewards[new], dones[new])
         return self._batch(where, both, rewards, dones, env)
+
+    @property
+    def _asked(self) -> GoalOracle:
+        if self._oracle is None:
+            raise RuntimeError(
+                "the buffer has no environment to compute rewards for new goals: call set_env(env)"
+            )
+        return self._oracle
+
+    def _batch(self, where: Where, both: dict[str, Array], *args: Any) -> Any:
+        if self._features:
+            features = self._asked.goal_features(both["achieved_goal"], both["desired_goal"])
+            for key, values in features.items():
+                both[key][:] = values
+        return super()._batch(where, both, *args)
+
+    def _goals(self, where: Where, chosen: Ints) -> Array:
+        """Goals of these transitions, for what was achieved by the steps at `chosen`."""
+        if not self._sub_goals:
+            return self.store.read_next("achieved_goal", chosen, where)
+        both, achieved = self.store.read_both_and(where, where.positions, "achieved_goal", chosen)
+        return self._translated(where, both["desired_goal"], achieved)
+
+    def _translated(self, where: Where, desired: Array, achieved: Array) -> Array:
+        """What the environment makes goals of; the first rows keep theirs. See `read_both_and`."""
+        n = len(where.positions)
+        before, later = achieved[:n].astype(self._goal_dtype), achieved[2 * n :]
+        later = later.astype(self._goal_dtype)
+        goals = self._asked.hindsight_goals(before, later, self.rng.random(n), where.envs)
+        kept = n - int(self.her_ratio * n)
+        goals[:kept] = desired[:kept]
+        return goals
 
     def _choose(self, where: Where) -> Ints:
         """Positions of steps later in the episode, at its end, or anywhere in it: what they
@@ -198,23 +241,19 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         :param steps: positions in the episodes of `where`; all arrays have as many entries
         :param achieved: goals achieved by these steps; like `goals` in the environment's dtype
         """
-        if self._oracle is None:
-            raise RuntimeError(
-                "the buffer has no environment to compute rewards for new goals: call set_env(env)"
-            )
         asked = achieved, goals, self._infos_at(steps, where), where.envs
-        rewards[:] = self._oracle.rewards(*asked)
-        if not self._oracle.terminates(achieved):
+        rewards[:] = self._asked.rewards(*asked)
+        if not self._asked.terminates(achieved):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
         real = self.store.read_next("desired_goal", steps, where).astype(self._goal_dtype)
-        dones[dones] = ~self._oracle.terminated(
+        dones[dones] = ~self._asked.terminated(
             achieved[dones],
             real[dones],
             [info for info, done in zip(asked[2], dones, strict=True) if done],
             where.envs[dones],
         )
-        dones |= self._oracle.terminated(*asked)
+        dones |= self._asked.terminated(*asked)
 
     def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
         if not self._infos:
@@ -224,17 +263,3 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         slots = (positions % self.buffer_size).tolist()
         infos = [self._infos[slot][e] for slot, e in zip(slots, where.envs.tolist(), strict=True)]
         return deepcopy(infos)  # the reward function may write into what it is given
-
-
-def _shares(goal_mix: Mapping[str, float]) -> tuple[float, dict[str, float]]:
-    """The share of rows with new goals, and among these the shares of the strategies."""
-    kinds = ("real", "future", "final", "episode")
-    known_keys("goal_mix", goal_mix, dict.fromkeys(kinds))
-    total = sum(goal_mix.values())
-    if min(goal_mix.values(), default=-1) < 0 or not 0 < total < float("inf"):
-        raise ValueError(
-            f"goal_mix={dict(goal_mix)} is no ratio: give weights such as {{'real': 1}}"
-        )
-    new = total - goal_mix.get("real", 0)
-    shares = {kind: goal_mix[kind] / new for kind in kinds[1:] if goal_mix.get(kind)}
-    return new / total, shares

@@ -35,6 +35,41 @@ class GoalOracle:
         asked = self._ask("compute_reward", achieved, desired, infos, envs)
         return asked.astype(np.float32, copy=False)
 
+    @property
+    def translates(self) -> bool:
+        """Whether what was achieved becomes a goal only by the environment's `hindsight_goals`."""
+        return self.env.has_attr("hindsight_goals")
+
+    def hindsight_goals(self, achieved: Array, later: Array, uniform: Array, envs: Ints) -> Array:
+        """Goals for what was achieved `later`, `(n, goal_dim)`.
+
+        :param achieved: what was achieved before the step of each row
+        :param uniform: random numbers in `[0, 1)`, one for each row
+        """
+        goals: Array | None = None
+        for index in np.unique(envs):
+            rows = np.flatnonzero(envs == index)
+            asked = achieved[rows], later[rows], uniform[rows]
+            found = self.env.env_method("hindsight_goals", *asked, indices=[int(index)])[0]
+            if goals is None:
+                goals = np.empty((len(envs), *found.shape[1:]), found.dtype)
+            goals[rows] = found
+        assert goals is not None
+        return goals
+
+    @property
+    def describes(self) -> bool:
+        """Whether observations have more that depends on the goal: `goal_features` says what."""
+        return self.env.has_attr("goal_features")
+
+    def goal_features(self, achieved: Array, desired: Array) -> dict[str, Array]:
+        """By key, what observations with these goals have, `(n, ...)`: what agents see is the same
+        in all environments, the first is asked.
+        """
+        features: dict[str, Array]
+        features = self.env.env_method("goal_features", achieved, desired, indices=[0])[0]
+        return features
+
     def terminates(self, achieved: Array) -> bool:
         """Whether reaching a goal may end an episode; `achieved` are some goals, `(n, goal_dim)`.
 

@@ -170,7 +170,7 @@ def pyrl_environments() -> Iterable[EnvironmentSpec]:
 
 @hookimpl
 def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
-    """When episodes are over for good."""
+    """When episodes are over for good, and which goals are asked for."""
     yield EnvWrapperSpec(
         name="terminate-on-success",
         target="pyrl_sb3.training.wrappers:TerminateOnSuccess",
@@ -180,6 +180,11 @@ def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
         name="never-done",
         target="pyrl_sb3.training.wrappers:NeverDone",
         summary="no end is for good: learning assumes that all goes on",
+    )
+    yield EnvWrapperSpec(
+        name="relay-goals",
+        target="pyrl_sb3.training.relay:RelayGoals",
+        summary="an arm first reaches for an object, then brings it to its goal (Luo 2023)",
     )
 
 

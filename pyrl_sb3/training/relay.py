@@ -1,0 +1,123 @@
+"""Sub-goals on the way: first to the object, then with it to its goal."""
+
+from collections.abc import Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Observation = dict[str, Array]
+Step = tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]
+
+
+class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
+    """
+    Asks an arm for two things in turn: to reach an object, and to bring it to its goal.
+
+    An arm that does not find the object learns nothing from hindsight, as whatever it does, the
+    object stays where it is. Reaching is learned soon, and then moves it (relay HER, Luo 2023,
+    https://arxiv.org/abs/2208.00843). Goals are `(x, y, z, 1)` for the object and `(x, y, z, 0)`
+    for the gripper; what is achieved is `(6,)`, the object's position and the gripper's. Success
+    is what it was, the reward is that of the goal asked for: 0 when it is reached, else -1.
+
+    Far from the object, reaching is asked for in some of the steps and the object's own goal in the
+    others, so that one policy learns both and goes on where the other one left off.
+
+    Deviations from the paper: one network without a head for each task; which of the two goals
+    a transition learns from is drawn, by whether the object moved; the share of guided steps does
+    not depend on how well each goal is reached; policies see `difference`.
+
+    Args:
+        env: its achieved goal is the object's position, `(3,)`, in metres.
+        gripper: the entries of `observation` where the gripper's position begins and ends.
+        near: distance at which the object counts as reached, in metres.
+        within: distance at which the object counts as brought to its goal, in metres.
+        guided: share of the steps away from the object that ask for reaching.
+        moved: an object that moved less far, in metres, mostly tells of the gripper's goals.
+
+    Raises:
+        ValueError: the achieved goal is not a position.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Observation, Any],
+        gripper: Sequence[int] = (0, 3),
+        near: float = 0.06,
+        within: float = 0.05,
+        guided: float = 0.5,
+        moved: float = 0.02,
+    ) -> None:
+        super().__init__(env)
+        goals: Any = env.observation_space
+        if not isinstance(goals, spaces.Dict) or goals["achieved_goal"].shape != (3,):
+            raise ValueError("RelayGoals needs an achieved_goal of three coordinates, an object's")
+        self.gripper, self.near, self.within = slice(*gripper), near, within
+        self.guided, self.moved = guided, moved
+        dtype: Any = goals["achieved_goal"].dtype
+        sizes = {"achieved_goal": 6, "desired_goal": 4, "difference": 3}
+        boxes = {key: spaces.Box(-np.inf, np.inf, (n,), dtype) for key, n in sizes.items()}
+        space: Any = spaces.Dict({**goals.spaces, **boxes})
+        self.observation_space = space
+        self._rng = np.random.default_rng()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Reset; a seed also decides which goals are asked for."""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._asked(observation), info
+
+    def step(self, action: Any) -> Step:
+        """Step; the reward is that of the goal which the last observation asked for."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        goal, found = self.goal, self._asked(observation)
+        reward = float(self.compute_reward(found["achieved_goal"], goal, info))
+        return found, reward, terminated, truncated, info
+
+    def _asked(self, observation: Observation) -> Observation:
+        thing, hand = observation["achieved_goal"], observation["observation"][self.gripper]
+        goal = observation["desired_goal"]
+        close = np.linalg.norm(thing - hand) < self.near
+        done = np.linalg.norm(thing - goal) < self.within
+        guided = self._rng.random() < self.guided and not close and not done
+        self.goal = np.append(thing, 0.0) if guided else np.append(goal, 1.0)
+        achieved = np.concatenate([thing, hand])
+        goals = {"achieved_goal": achieved, "desired_goal": self.goal}
+        return {**observation, **goals, **self.goal_features(achieved, self.goal)}
+
+    def goal_features(self, achieved_goal: Array, desired_goal: Array) -> Observation:
+        """Return the `difference` of goals, `(..., 3)`; arguments as of `compute_reward`."""
+        thing = desired_goal[..., 3:] > 0.5
+        at = np.where(thing, achieved_goal[..., :3], achieved_goal[..., 3:])
+        return {"difference": desired_goal[..., :3] - at}
+
+    def compute_reward(self, achieved_goal: Array, desired_goal: Array, info: Any) -> Array:
+        """
+        Return 0 for goals that are reached and -1 for others, `(...)`.
+
+        Args:
+            achieved_goal: positions of the object and the gripper, `(..., 6)`.
+            desired_goal: where which of them is to be, `(..., 4)`.
+            info: is not looked at.
+        """
+        difference = self.goal_features(achieved_goal, desired_goal)["difference"]
+        allowed = np.where(desired_goal[..., 3] > 0.5, self.within, 0.8 * self.near)
+        return -(np.linalg.norm(difference, axis=-1) > allowed).astype(np.float32)
+
+    def hindsight_goals(self, achieved: Array, later: Array, uniform: Array) -> Array:
+        """
+        Return goals `(batch, 4)` that were reached later in the episodes of some transitions.
+
+        Args:
+            achieved: what was achieved when they began, `(batch, 6)`.
+            later: what was achieved after some later step, `(batch, 6)`.
+            uniform: random numbers in `[0, 1)`, `(batch,)`: with 0.8 of those that an object moved
+                for it is the object's goal, with 0.2 of the others.
+        """
+        moved = np.linalg.norm(later[:, :3] - achieved[:, :3], axis=1) > self.moved
+        thing = (uniform < np.where(moved, 0.8, 0.2))[:, None]
+        return np.concatenate([np.where(thing, later[:, :3], later[:, 3:]), thing], axis=1)
