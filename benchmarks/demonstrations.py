@@ -60,7 +60,8 @@ def run(args: Any, seed: int, demos: Path | None) -> None:
     if over(outcome, args.limit):
         return
     model, outcome = started(args, name, seed, experiment)
-    test = VecNormalize(vector_env(ENV, 1, 1000 + seed, experiment), training=False)
+    env = vector_env(ENV, 1, 1000 + seed, experiment, training=False)
+    test = VecNormalize(env, training=False)
     while not over(outcome, args.limit):
         begin = process_time()
         model.learn(EVERY, reset_num_timesteps=model.num_timesteps == 0, log_interval=None)

@@ -79,7 +79,7 @@ def testing(case: Task, env_id: str, experiment: Experiment) -> VecEnv:
     if experiment.normalize is not None:
         keywords = {**experiment.normalize, "training": False, "norm_reward": False}
         normalize = lambda env: VecNormalize(env, **keywords)  # noqa: E731
-    return vector_env(env_id, case.quick, STARTS, experiment, normalize=normalize)
+    return vector_env(env_id, case.quick, STARTS, experiment, training=False, normalize=normalize)
 
 
 def ours(request: TrainingRequest, case: Task, file: Path, facts: dict[str, Any]) -> None:

@@ -180,8 +180,12 @@ def _continued_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:
     return monitor
 
 
-def _seeded(env_id: str, experiment: Experiment, seed: int, render_mode: str | None) -> Env:
+def _seeded(
+    env_id: str, experiment: Experiment, training: bool, render_mode: str | None, seed: int
+) -> Env:
     env = _wrapped(env_id, experiment, render_mode)
+    if not training and env.has_wrapper_attr("training"):
+        env.set_wrapper_attr("training", False)
     env.action_space.seed(seed)
     return env
 
@@ -192,6 +196,7 @@ def vector_env(
     seed: int,
     experiment: Experiment,
     *,
+    training: bool = True,
     monitor: Path | None = None,
     continued: bool = False,
     normalize: Callable[[VecEnv], VecEnv] | None = None,
@@ -205,14 +210,15 @@ def vector_env(
         n_envs: how many.
         seed: of the first environment.
         experiment: their arguments, wrappers and stacking.
+        training: whether an agent learns in them; where it does not, what has an attribute
+            `training` has it set to False.
         monitor: a folder for `<i>.monitor.csv`, episode returns as they come.
         continued: go on with the files that are there.
         normalize: wraps them in `VecNormalize`; None leaves observations as they are.
         render_mode: as in `gymnasium.make`.
     """
-    makers = [
-        partial(_seeded, env_id, experiment, seed + index, render_mode) for index in range(n_envs)
-    ]
+    make = partial(_seeded, env_id, experiment, training, render_mode)
+    makers = [partial(make, seed + index) for index in range(n_envs)]
     logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
     venv: VecEnv = RenewableVecEnv(makers, logs, experiment.monitor_kwargs, continued)
     venv.seed(seed)

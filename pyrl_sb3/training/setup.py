@@ -111,6 +111,8 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
         normalize=learning,
     )
     opened.callback(env.close)
-    eval_env = vector_env(env_id, 1, seed + n_envs, experiment, normalize=evaluating)
+    eval_env = vector_env(
+        env_id, 1, seed + n_envs, experiment, training=False, normalize=evaluating
+    )
     opened.callback(eval_env.close)
     return env, eval_env

@@ -92,6 +92,7 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         1,
         request.seed,
         experiment,
+        training=False,
         normalize=partial(load_statistics, path, trust=request.trust),
         render_mode=request.render_mode,
     )
