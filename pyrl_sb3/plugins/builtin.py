@@ -182,6 +182,11 @@ def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
         summary="no end is for good: learning assumes that all goes on",
     )
     yield EnvWrapperSpec(
+        name="goal-difference",
+        target="pyrl_sb3.training.wrappers:GoalDifference",
+        summary="observations have what is left to the goal, in hindsight too",
+    )
+    yield EnvWrapperSpec(
         name="relay-goals",
         target="pyrl_sb3.training.relay:RelayGoals",
         summary="an arm first reaches for an object, then brings it to its goal (Luo 2023)",

@@ -1,9 +1,10 @@
-"""When an episode is over for good: at success, or never."""
+"""When an episode is over for good, and what is left to the goal."""
 
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 Env = gym.Env[Any, Any]
@@ -43,3 +44,46 @@ class NeverDone(gym.Wrapper[Any, Any, Any, Any]):
     def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> NDArray[Any]:
         """No goal would have ended it: ``(...)``, for goals ``(..., goal_dim)``."""
         return np.zeros(np.shape(achieved_goal)[:-1], bool)
+
+
+class GoalDifference(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    Adds `difference` to observations, what is left to the goal: `desired_goal - achieved_goal`.
+
+    A network would have to learn to subtract, to some centimetres. For pyrl_sb3's
+    `HerReplayBuffer`, which computes it for new goals; with that of SB3 it would not fit these.
+
+    Raises:
+        ValueError: desired and achieved goals are no vectors of one shape.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        space: Any = env.observation_space
+        goals = [space[key] for key in ("achieved_goal", "desired_goal") if _has(space, key)]
+        if len(goals) != 2 or goals[0].shape != goals[1].shape or len(goals[0].shape) != 1:
+            raise ValueError("GoalDifference needs achieved_goal and desired_goal of one length")
+        difference: Any = spaces.Box(-np.inf, np.inf, goals[0].shape, goals[0].dtype)
+        self.observation_space = spaces.Dict({**space.spaces, "difference": difference})
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Reset, and add it."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._with(observation), info
+
+    def step(self, action: Any) -> Step:
+        """Step, and add it."""
+        observation, *rest = self.env.step(action)
+        return (self._with(observation), *rest)
+
+    def _with(self, observation: Any) -> Any:
+        goals = observation["achieved_goal"], observation["desired_goal"]
+        return {**observation, **self.goal_features(*goals)}
+
+    def goal_features(self, achieved_goal: Any, desired_goal: Any) -> dict[str, NDArray[Any]]:
+        """Return the `difference` of goals ``(..., goal_dim)``."""
+        return {"difference": np.asarray(desired_goal) - achieved_goal}
+
+
+def _has(space: Any, key: str) -> bool:
+    return isinstance(space, spaces.Dict) and key in space.spaces

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3 import SAC, TD3, HerReplayBuffer
 from pyrl_sb3.algorithms.normalized import NormalizedGoals
 from pyrl_sb3.plugins import get_plugin_manager
-from pyrl_sb3.training.wrappers import NeverDone, TerminateOnSuccess
+from pyrl_sb3.training.wrappers import GoalDifference, NeverDone, TerminateOnSuccess
 
 
 def her(kind, env, **keywords):
@@ -104,7 +104,41 @@ def test_no_end_is_for_good(line):
     assert not batch.dones.any()
 
 
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_differences_are_those_of_new_goals(line, n_steps):
+    env = GoalDifference(line())
+    seen, _ = env.reset(seed=0)
+    assert seen["difference"] == seen["desired_goal"] - seen["achieved_goal"]
+    seen = env.step(np.array([1.0]))[0]
+    assert seen["difference"] == seen["desired_goal"] - 1
+    keywords = {"n_sampled_goal": 4, "n_steps": n_steps}
+    model = her(SAC, lambda: GoalDifference(line()), replay_buffer_kwargs=keywords)
+    model.learn(100)
+    batch = model.replay_buffer.sample(200)
+    for each in (batch.observations, batch.next_observations):
+        assert th.equal(each["difference"], each["desired_goal"] - each["achieved_goal"])
+    assert len(set(batch.observations["desired_goal"].flatten().tolist())) > 30
+    env = VecNormalize(model.get_env(), norm_reward=False)
+    for statistics in env.obs_rms.values():
+        statistics.mean[:], statistics.var[:] = 3, 25
+    env.obs_rms["difference"].mean[:], env.obs_rms["difference"].var[:] = 5, 4
+    seen = model.replay_buffer.sample(200, env=env).observations
+    plain = env.unnormalize_obs({key: value.numpy() for key, value in seen.items()})
+    wanted = plain["desired_goal"] - plain["achieved_goal"]
+    assert 2 * seen["difference"].numpy() + 5 == pytest.approx(wanted, abs=1e-4)
+
+
+def test_goals_of_other_shapes_have_no_difference(line):
+    with pytest.raises(ValueError, match="of one length"):
+        GoalDifference(line("box"))
+    env = line()
+    env.observation_space["desired_goal"] = spaces.Box(-1, 1, (2,))
+    with pytest.raises(ValueError, match="of one length"):
+        GoalDifference(env)
+
+
 def test_the_registry_has_them():
     manager = get_plugin_manager()
+    assert manager.load("env-wrapper", "goal-difference") is GoalDifference
     assert manager.load("env-wrapper", "terminate-on-success") is TerminateOnSuccess
     assert manager.load("env-wrapper", "never-done") is NeverDone
