@@ -23,9 +23,9 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
     for the gripper; what is achieved is `(6,)`, the object's position and the gripper's. Success
     is what it was, the reward is that of the goal asked for: 0 when it is reached, else -1.
 
-    In some episodes of the training, steps that begin far from the object ask for reaching every
-    now and then: one policy learns both and goes on where it left off with the other. With
-    `training` set to False, as where the commands evaluate, only the object's goal is asked for.
+    In training, steps that begin far from the object ask for reaching every now and then: one
+    policy learns both and goes on where it left off with the other. With `training` set to False,
+    as where the commands evaluate, only the object's goal is asked for.
 
     Deviations from the paper: one network without a head for each task; which of the two goals
     a transition learns from is drawn, by whether the object moved; how often reaching is asked for
@@ -36,8 +36,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         gripper: the entries of `observation` where the gripper's position begins and ends.
         near: distance at which the object counts as reached, in metres.
         within: distance at which the object counts as brought to its goal, in metres.
-        guided: share of the episodes that ask for reaching too, and in these, of the steps that
-            begin away from the object.
+        guided: share of the steps that begin away from the object which ask for reaching.
         moved: an object that moved less far, in metres, mostly tells of the gripper's goals.
 
     Raises:
@@ -71,7 +70,6 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         """Reset; a seed also decides which goals are asked for."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self._guided = self.guided if self._rng.random() < self.guided else 0.0
         observation, info = self.env.reset(seed=seed, options=options)
         return self._asked(observation), info
 
@@ -87,7 +85,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         goal = observation["desired_goal"]
         close = np.linalg.norm(thing - hand) < self.near
         done = np.linalg.norm(thing - goal) < self.within
-        reach = self.training and self._rng.random() < self._guided and not close and not done
+        reach = self.training and self._rng.random() < self.guided and not close and not done
         self.goal = np.append(thing, 0.0) if reach else np.append(goal, 1.0)
         achieved = np.concatenate([thing, hand])
         goals = {"achieved_goal": achieved, "desired_goal": self.goal}
