@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def _scripted(env_id: str, seed: int) -> tuple[Act, VecEnv]:
             f"no script for {env_id}, only for {known}{did_you_mean(name, CONTROLLERS)}; "
             "--policy RUN records a trained agent"
         )
-    plain = read_experiment(packaged_config("her-sac"), "her-sac", env_id)
+    settings = read_experiment(packaged_config("her-sac"), "her-sac", env_id)
+    plain = replace(settings, env_wrapper=())  # scripts know the environments as they are
     return partial(_controlled, CONTROLLERS[name]), vector_env(env_id, 1, seed, plain)
 
 
