@@ -49,6 +49,7 @@ CHEETAH = Task(
 WALKER = Task(300, 500_000, 10_000, slack=5, save_freq=50_000)
 REACH = Task(1.0, 20_000, 250, slack=0.051, success=True, zoo="FetchReach-v1")
 FETCH = Task(0.95, 1_000_000, 10_000, slack=0.1, success=True, save_freq=50_000)
+PICK_AND_PLACE = replace(FETCH, threshold=0.9)
 TASKS = {
     "sac/Pendulum-v1": PENDULUM,
     "td3/Pendulum-v1": PENDULUM,
@@ -63,8 +64,8 @@ TASKS = {
     "her-sac/FetchReach-v4": REACH,
     "her-sac/FetchPush-v4": FETCH,
     "her-td3/FetchPush-v4": FETCH,
-    "her-sac/FetchPickAndPlace-v4": FETCH,
-    "her-td3/FetchPickAndPlace-v4": FETCH,
+    "her-sac/FetchPickAndPlace-v4": PICK_AND_PLACE,
+    "her-td3/FetchPickAndPlace-v4": PICK_AND_PLACE,
     "her-sac/parking-v0": Task(-6.8, 100_000, 5_000, slack=0.5, save_freq=25_000),
 }
 
