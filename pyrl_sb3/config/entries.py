@@ -6,17 +6,25 @@ from typing import Any
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean
 
+WITH_DEMONSTRATIONS = " with demonstrations"
+"""After an environment's name: its entry for trainings that have demonstrations."""
 
-def choose_entry(document: Document, env_id: str) -> tuple[str, Mapping[str, Any]]:
+
+def choose_entry(
+    document: Document, env_id: str, demonstrated: bool = False
+) -> tuple[str, Mapping[str, Any]]:
     """
     The entry of an environment: its own, else ``atari`` for an Atari game, else ``default``.
 
+    :param demonstrated: Prefer that for trainings with demonstrations.
     :raises ConfigError: when there is none, or the file is no mapping of entries.
     """
     entries = document.data
     if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
         raise ConfigError(f"{document.name}: must map environments to their settings")
     candidates = [env_id, "atari", "default"] if _is_atari(env_id) else [env_id, "default"]
+    if demonstrated:
+        candidates.insert(0, env_id + WITH_DEMONSTRATIONS)
     entry = next((name for name in candidates if name in entries), None)
     if entry is None:
         advice = did_you_mean(env_id, entries)

@@ -130,13 +130,15 @@ def read_experiment(
     :param path: A YAML file in the zoo's layout; a Python file only with `trust`.
     :param algorithm: Whose arguments the entry holds; ``her-`` before it names the buffer.
     :param env_id: An environment; one without an entry of its own takes ``atari`` where it is an
-        Atari game, otherwise ``default``.
+        Atari game, otherwise ``default``; where an override names demonstrations, one called
+        ``ENV with demonstrations`` comes first.
     :param overrides: ``key.path=value`` each, with the value in YAML, or read already.
     :param trust: Run Python files, import classes from any package.
     :raises ConfigError: with one line for each mistake.
     """
     document = read_document(path, trust=trust)
-    entry, content = choose_entry(document, env_id)
     changes = [parse_override(each) if isinstance(each, str) else each for each in overrides]
+    demonstrated = any(change.path == ("demonstrations",) for change in changes)
+    entry, content = choose_entry(document, env_id, demonstrated)
     reader = EntryReader(document, entry, algorithm, trust=trust)
     return Experiment(**reader.read(content, changes))

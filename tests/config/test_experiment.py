@@ -133,6 +133,19 @@ def test_files_and_entries_that_are_not_there(tmp_path: Path) -> None:
     assert lines == ["my.yml: no entry 'Pendulum-v1' and no `default`; did you mean Pendulum-v0?"]
 
 
+def test_demonstrations_have_an_entry_of_their_own(tmp_path: Path) -> None:
+    two = "Pendulum-v1: {gamma: 0.9}\nPendulum-v1 with demonstrations: {gamma: 0.8}"
+    assert read(tmp_path, two).arguments["gamma"] == 0.9
+    experiment = read(tmp_path, two, "demonstrations=demos.npz")
+    assert experiment.arguments["gamma"] == 0.8
+    assert experiment.source.endswith("my.yml: Pendulum-v1 with demonstrations")
+    one = "Pendulum-v1: {gamma: 0.9}"
+    assert read(tmp_path, one, "demonstrations=demos.npz").arguments["gamma"] == 0.9
+    wrong = two.replace("0.8", "8")
+    place = "my.yml:2: Pendulum-v1 with demonstrations.gamma"
+    assert problems(tmp_path, wrong, "demonstrations=demos.npz")[0].startswith(place)
+
+
 def test_values_take_the_type_that_is_declared(tmp_path: Path) -> None:
     text = "default: {gamma: 1e-1, buffer_size: !!float 1e3, learning_rate: 3e-4, ent_coef: auto}"
     arguments = read(tmp_path, text).arguments
