@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.config import read_experiment
+from pyrl_sb3.config.entries import WITH_DEMONSTRATIONS
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import register_installed
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals, packaged_config
@@ -19,7 +20,8 @@ ENTRIES = [
 @pytest.mark.parametrize(("agent", "entry"), ENTRIES)
 def test_an_entry_is_complete(agent, entry):
     register_installed()
-    assert entry == "default" or entry in gym.registry or plugin_spec(entry).id == entry
+    env_id = entry.removesuffix(WITH_DEMONSTRATIONS)
+    assert env_id == "default" or env_id in gym.registry or plugin_spec(env_id).id == env_id
     experiment = read_experiment(packaged_config(agent), agent, entry)
     assert experiment.n_timesteps > experiment.arguments["learning_starts"]
     if agent.startswith("her-") and entry != "BitFlipping-v0":  # bits are 0 and 1 already
