@@ -1,7 +1,7 @@
 """What environments say about goals they were not given."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,10 +47,9 @@ class GoalOracle:
         :param uniform: random numbers in `[0, 1)`, one for each row
         """
         goals: Array | None = None
-        for index in np.unique(envs):
-            rows = np.flatnonzero(envs == index)
+        for index, rows in _by_owner(envs):
             asked = achieved[rows], later[rows], uniform[rows]
-            found = self.env.env_method("hindsight_goals", *asked, indices=[int(index)])[0]
+            found = self.env.env_method("hindsight_goals", *asked, indices=[index])[0]
             if goals is None:
                 goals = np.empty((len(envs), *found.shape[1:]), found.dtype)
             goals[rows] = found
@@ -92,10 +91,9 @@ class GoalOracle:
         if self.env.num_envs == 1 and len(envs):
             return self._call(method, achieved, desired, infos, 0)
         out = np.empty(len(envs))
-        for index in np.unique(envs):
-            rows = np.flatnonzero(envs == index)
+        for index, rows in _by_owner(envs):
             some = [infos[row] for row in rows.tolist()]
-            out[rows] = self._call(method, achieved[rows], desired[rows], some, int(index))
+            out[rows] = self._call(method, achieved[rows], desired[rows], some, index)
         return out
 
     def _call(self, method: str, achieved: Array, desired: Array, infos: Infos, env: int) -> Array:
@@ -134,6 +132,12 @@ class GoalOracle:
             return False
         ask: Any = _Ask(method, rows)
         return self.env.env_is_wrapped(ask, indices=[env])[0]
+
+
+def _by_owner(envs: Ints) -> Iterator[tuple[int, Ints]]:
+    """Each environment, and the rows that are its own."""
+    for index in np.unique(envs).tolist():
+        yield index, np.flatnonzero(envs == index)
 
 
 def _answers(method: Callable[..., Any], achieved: Array, *others: Any) -> bool:

@@ -8,6 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from pyrl_sb3.training.wrappers import shape_of
+
 Array = NDArray[Any]
 Observation = dict[str, Array]
 Step = tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]
@@ -54,7 +56,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
     ) -> None:
         super().__init__(env)
         goals: Any = env.observation_space
-        if not isinstance(goals, spaces.Dict) or goals["achieved_goal"].shape != (3,):
+        if shape_of(goals, "achieved_goal") != (3,):
             raise ValueError("RelayGoals needs an achieved_goal of three coordinates, an object's")
         self.gripper, self.near, self.within = slice(*gripper), near, within
         self.guided, self.moved = guided, moved

@@ -60,10 +60,10 @@ class GoalDifference(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         space: Any = env.observation_space
-        goals = [space[key] for key in ("achieved_goal", "desired_goal") if _has(space, key)]
-        if len(goals) != 2 or goals[0].shape != goals[1].shape or len(goals[0].shape) != 1:
+        shape = shape_of(space, "achieved_goal")
+        if shape is None or len(shape) != 1 or shape != shape_of(space, "desired_goal"):
             raise ValueError("GoalDifference needs achieved_goal and desired_goal of one length")
-        difference: Any = spaces.Box(-np.inf, np.inf, goals[0].shape, goals[0].dtype)
+        difference: Any = spaces.Box(-np.inf, np.inf, shape, space["achieved_goal"].dtype)
         self.observation_space = spaces.Dict({**space.spaces, "difference": difference})
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -85,5 +85,7 @@ class GoalDifference(gym.Wrapper[Any, Any, Any, Any]):
         return {"difference": np.asarray(desired_goal) - achieved_goal}
 
 
-def _has(space: Any, key: str) -> bool:
-    return isinstance(space, spaces.Dict) and key in space.spaces
+def shape_of(space: Any, key: str) -> tuple[int, ...] | None:
+    """The shape of what observations have by this key; None where they do not."""
+    has = isinstance(space, spaces.Dict) and key in space.spaces
+    return space[key].shape if has else None

@@ -141,6 +141,9 @@ def test_other_goals_are_refused():
         RelayGoals(arm)
     with pytest.raises(ValueError, match="an achieved_goal of three coordinates"):
         RelayGoals(gym.make("Pendulum-v1"))
+    arm.observation_space = spaces.Dict(observation=spaces.Box(-1, 1, (3,)))
+    with pytest.raises(ValueError, match="an achieved_goal of three coordinates"):
+        RelayGoals(arm)
 
 
 def test_hindsight_asks_for_the_object_mostly_where_it_moved():
