@@ -170,7 +170,7 @@ def pyrl_environments() -> Iterable[EnvironmentSpec]:
 
 @hookimpl
 def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
-    """When episodes are over for good, and which goals are asked for."""
+    """When episodes are over for good, what they are rewarded by, which goals are asked for."""
     yield EnvWrapperSpec(
         name="terminate-on-success",
         target="pyrl_sb3.training.wrappers:TerminateOnSuccess",
@@ -185,6 +185,11 @@ def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
         name="goal-difference",
         target="pyrl_sb3.training.wrappers:GoalDifference",
         summary="observations have what is left to the goal, in hindsight too",
+    )
+    yield EnvWrapperSpec(
+        name="bounded-rewards",
+        target="pyrl_sb3.training.wrappers:BoundedRewards",
+        summary="rewards within bounds for learning, the true ones where agents are evaluated",
     )
     yield EnvWrapperSpec(
         name="relay-goals",

@@ -184,8 +184,12 @@ def _seeded(
     env_id: str, experiment: Experiment, training: bool, render_mode: str | None, seed: int
 ) -> Env:
     env = _wrapped(env_id, experiment, render_mode)
-    if not training and env.has_wrapper_attr("training"):
-        env.set_wrapper_attr("training", False)
+    # Each wrapper has its own.
+    each: Env | None = None if training else env
+    while each is not None:
+        if hasattr(each, "training"):
+            each.training = False
+        each = getattr(each, "env", None)
     env.action_space.seed(seed)
     return env
 

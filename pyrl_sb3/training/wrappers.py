@@ -1,4 +1,4 @@
-"""When an episode is over for good, and what is left to the goal."""
+"""When an episode is over for good, what is left to the goal, and rewards within bounds."""
 
 from typing import Any, SupportsFloat
 
@@ -83,6 +83,49 @@ class GoalDifference(gym.Wrapper[Any, Any, Any, Any]):
     def goal_features(self, achieved_goal: Any, desired_goal: Any) -> dict[str, NDArray[Any]]:
         """Return the `difference` of goals ``(..., goal_dim)``."""
         return {"difference": np.asarray(desired_goal) - achieved_goal}
+
+
+class BoundedRewards(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    Rewards within bounds, for learning only: evaluations, where `training` is False, have the true.
+
+    A penalty for failing that is far larger than all else teaches to keep away from where one may
+    fail, and with that from the goal: a lunar lander hovers. Bounds for all environments alike are
+    those of Mnih 2015 (https://doi.org/10.1038/nature14236), -1 and 1.
+
+    Args:
+        env: without `compute_reward`: rewards for other goals would not be bounded.
+        low: rewards below become this one; None: none do.
+        high: likewise those above.
+        scale: rewards are multiplied by it, after that.
+
+    Raises:
+        ValueError: `low` is above `high`, or the environment computes rewards for goals.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        low: float | None = None,
+        high: float | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(env)
+        self.low = -np.inf if low is None else low
+        self.high = np.inf if high is None else high
+        if self.low > self.high:
+            raise ValueError(f"BoundedRewards: low, {low}, is above high, {high}")
+        if env.has_wrapper_attr("compute_reward"):
+            raise ValueError("BoundedRewards does not bound the rewards that HER computes")
+        self.scale = scale
+        self.training = True
+
+    def step(self, action: Any) -> Step:
+        """Step, with a reward within the bounds."""
+        observation, reward, *rest = self.env.step(action)
+        if self.training:
+            reward = self.scale * min(max(float(reward), self.low), self.high)
+        return (observation, reward, *rest)
 
 
 def shape_of(space: Any, key: str) -> tuple[int, ...] | None:
