@@ -184,14 +184,18 @@ def _seeded(
     env_id: str, experiment: Experiment, training: bool, render_mode: str | None, seed: int
 ) -> Env:
     env = _wrapped(env_id, experiment, render_mode)
-    # Each wrapper has its own.
-    each: Env | None = None if training else env
-    while each is not None:
-        if hasattr(each, "training"):
-            each.training = False
-        each = getattr(each, "env", None)
+    if not training:
+        _tell_of_evaluation(env)
     env.action_space.seed(seed)
     return env
+
+
+def _tell_of_evaluation(env: Env) -> None:
+    """Set `training` to False wherever it is: each wrapper has its own."""
+    if hasattr(env, "training"):
+        env.training = False
+    if isinstance(env, gym.Wrapper):
+        _tell_of_evaluation(env.env)
 
 
 def vector_env(

@@ -85,7 +85,7 @@ class GoalDifference(gym.Wrapper[Any, Any, Any, Any]):
         return {"difference": np.asarray(desired_goal) - achieved_goal}
 
 
-class BoundedRewards(gym.Wrapper[Any, Any, Any, Any]):
+class BoundedRewards(gym.RewardWrapper[Any, Any]):
     """
     Rewards within bounds, for learning only: evaluations, where `training` is False, have the true.
 
@@ -120,12 +120,11 @@ class BoundedRewards(gym.Wrapper[Any, Any, Any, Any]):
         self.scale = scale
         self.training = True
 
-    def step(self, action: Any) -> Step:
-        """Step, with a reward within the bounds."""
-        observation, reward, *rest = self.env.step(action)
-        if self.training:
-            reward = self.scale * min(max(float(reward), self.low), self.high)
-        return (observation, reward, *rest)
+    def reward(self, reward: SupportsFloat) -> SupportsFloat:
+        """Return it within the bounds, in training."""
+        if not self.training:
+            return reward
+        return self.scale * min(max(float(reward), self.low), self.high)
 
 
 def shape_of(space: Any, key: str) -> tuple[int, ...] | None:
