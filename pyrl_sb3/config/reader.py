@@ -11,6 +11,7 @@ from pyrl_sb3.config.combinations import contradictions
 from pyrl_sb3.config.components import Reference, check_path, load_class, registered
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.n_steps import told_to_the_buffer
 from pyrl_sb3.config.overrides import Override, apply
 from pyrl_sb3.config.syncs import sync_plan
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
@@ -71,6 +72,10 @@ class EntryReader:
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
             values["buffer"] = given["replay_buffer_class"]
         self._components(values)
+        try:
+            values = told_to_the_buffer(values, self.cls)
+        except ValueError as error:
+            self._fail(("n_steps",), str(error))
         for keys, message in contradictions(values, self.cls, self.declared):
             self._fail(keys, message)
         if self.problems:

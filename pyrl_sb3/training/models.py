@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.buffers import DictReplayBuffer, ReplayBuffer
 from pyrl_sb3.config import Experiment, Reference
+from pyrl_sb3.config.n_steps import told_to_the_buffer
 from pyrl_sb3.plugins import (
     NoiseContext,
     ReplayBufferSpec,
@@ -91,14 +92,13 @@ def build_model(
     if isinstance(keywords["policy"], str):
         # Of ours, one class for all kinds of observations.
         keywords["policy"] = agent.policy or _policy(keywords["policy"], env.observation_space)
-    if keywords.get("n_steps", 1) == 1 or agent.buffer:
-        keywords.setdefault("replay_buffer_class", agent.buffer or _buffer(env.observation_space))
+    keyed = isinstance(env.observation_space, spaces.Dict)
+    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays.
+    if keywords.get("n_steps", 1) == 1 or keyed:
+        ours = DictReplayBuffer if keyed else ReplayBuffer
+        keywords.setdefault("replay_buffer_class", agent.buffer or ours)
+        keywords = told_to_the_buffer(keywords, agent.algorithm)
     return agent.algorithm(env=env, seed=seed, device=device, **keywords)
-
-
-def _buffer(observations: spaces.Space[Any]) -> type[ReplayBuffer]:
-    """Ours rather than SB3's: checkpoints of it are as large as what is new."""
-    return DictReplayBuffer if isinstance(observations, spaces.Dict) else ReplayBuffer
 
 
 def _policy(name: str, observations: spaces.Space[Any]) -> str:

@@ -252,6 +252,33 @@ def test_names_of_the_registry(tmp_path: Path) -> None:
     assert policy is pyrl_sb3.SACPolicy
 
 
+@pytest.mark.parametrize("algorithm", ["her-sac", "sac"])
+def test_a_buffer_is_told_the_steps_that_sb3_ignores(algorithm: str, tmp_path: Path) -> None:
+    text = "default: {n_steps: 3, gamma: 0.95, replay_buffer_class: her}"
+    arguments = read(tmp_path, text, algorithm=algorithm).arguments
+    assert arguments["replay_buffer_kwargs"] == {"n_steps": 3, "gamma": 0.95}
+    assert "n_steps" not in arguments
+    text = "default: {n_steps: 3}"
+    assert read(tmp_path, text, algorithm="sac").arguments["n_steps"] == 3
+    for text in ("{n_steps: 3, replay_buffer_kwargs: {n_steps: 3}}", "{n_steps: 3}"):
+        arguments = read(tmp_path, f"default: {text}", algorithm="her-sac").arguments
+        assert arguments["replay_buffer_kwargs"] == {"n_steps": 3, "gamma": 0.99}
+    # SB3's default is 0.99, that of buffers too
+    text = "default: {gamma: 0.9, replay_buffer_kwargs: {n_steps: 3}}"
+    arguments = read(tmp_path, text, algorithm="her-sac").arguments
+    assert arguments["replay_buffer_kwargs"] == {"n_steps": 3, "gamma": 0.9}
+
+
+def test_steps_that_no_buffer_sums(tmp_path: Path) -> None:
+    text = "default: {n_steps: 3, replay_buffer_class: sb3.HerReplayBuffer}"
+    assert problems(tmp_path, text, algorithm="her-sac") == [
+        "my.yml:1: default.n_steps: HerReplayBuffer has no argument n_steps"
+    ]
+    text = "default: {n_steps: 3, replay_buffer_kwargs: {n_steps: 2}}"
+    (line,) = problems(tmp_path, text, algorithm="her-sac")
+    assert line.endswith("n_steps: replay_buffer_kwargs has n_steps: 2")
+
+
 def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:
     text = """\
 default:

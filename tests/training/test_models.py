@@ -78,3 +78,21 @@ def test_scheduled_noise_passes_the_check(tmp_path):
     env = gym.make("Pendulum-v1")
     experiment = read_experiment(path, "td3", "Pendulum-v1")
     check_components(AGENTS["td3"], experiment, env.observation_space, env.action_space)
+
+
+def test_several_steps_of_keyed_observations(tmp_path):
+    path = tmp_path / "my.yml"
+    path.write_text("default: {n_steps: 3, gamma: 0.9}")
+
+    def keyed():
+        env = gym.make("Pendulum-v1")
+        space = gym.spaces.Dict({"seen": env.observation_space})
+        return gym.wrappers.TransformObservation(env, lambda seen: {"seen": seen}, space)
+
+    experiment = read_experiment(path, "td3", "Pendulum-v1")
+    env = DummyVecEnv([keyed])
+    model = build_model(AGENTS["td3"], env, experiment, timesteps=100, seed=3, device="cpu")
+    model.learn(120)
+    discounts = model.replay_buffer.sample(64).discounts
+    assert {round(each, 3) for each in discounts.flatten().tolist()} <= {0.9, 0.81, 0.729}
+    assert discounts.min() < 0.73
