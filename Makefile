@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "== making the environment $(VENV) (once; a few minutes, mostly PyTorch)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[robotics,box2d,report,tensorboard,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[robotics,box2d,highway,report,tensorboard,dev]'
 	@touch $@
 
 check: $(READY)

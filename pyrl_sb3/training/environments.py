@@ -23,24 +23,35 @@ from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
 Env = gym.Env[Any, Any]
 
-# How the names of gymnasium-robotics begin: what to install when it is not there.
-_ROBOTICS_NAMES = ("Fetch", "Hand", "PointMaze", "AntMaze", "Adroit", "FrankaKitchen")
+# Packages that register their environments when they are imported: how these names begin.
+_PACKAGES = {
+    "gymnasium_robotics": ("Fetch", "Hand", "PointMaze", "AntMaze", "Adroit", "FrankaKitchen"),
+    "highway_env": ("parking", "highway", "merge", "roundabout", "intersection", "racetrack"),
+}
 # Where an environment's code lives, and the extra that brings what the code needs.
 _EXTRAS = {
     "gymnasium.envs.box2d": "box2d",
     "gymnasium.envs.mujoco": "robotics",
     "gymnasium_robotics": "robotics",
+    "highway_env": "highway",
 }
 
 
-def register_installed() -> None:
-    """Register the environments of gymnasium-robotics, where it is installed."""
-    if find_spec("gymnasium_robotics") is None:
-        return
-    with warnings.catch_warnings(), redirect_stderr(StringIO()):
-        # Importing it warns and prints about environments nobody has asked for.
-        warnings.simplefilter("ignore")
-        gym.register_envs(import_module("gymnasium_robotics"))
+def register_installed(env_id: str = "") -> None:
+    """
+    Register the environments of the packages that are known here and installed.
+
+    Args:
+        env_id: no package is imported that it does not take to find this one.
+    """
+    likely_first = sorted(_PACKAGES, key=lambda each: not env_id.startswith(_PACKAGES[each]))
+    for package in likely_first:
+        if env_id in gym.registry or find_spec(package) is None:
+            continue
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            # Importing them warns and prints about environments nobody has asked for.
+            warnings.simplefilter("ignore")
+            gym.register_envs(import_module(package))
 
 
 def env_spec(env_id: str) -> EnvSpec:
@@ -50,8 +61,7 @@ def env_spec(env_id: str) -> EnvSpec:
     Raises:
         InputError: there is no such environment, or the package that has it is not installed.
     """
-    if env_id not in gym.registry:
-        register_installed()
+    register_installed(env_id)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a newer version exists
@@ -73,8 +83,10 @@ def env_spec(env_id: str) -> EnvSpec:
 
 
 def _what_instead(env_id: str) -> str:
-    if env_id.startswith(_ROBOTICS_NAMES) and find_spec("gymnasium_robotics") is None:
-        return ": install gymnasium-robotics with pip install 'pyrl-sb3[robotics]'"
+    for package, names in _PACKAGES.items():
+        if env_id.startswith(names) and find_spec(package) is None:
+            name, extra = package.replace("_", "-"), _EXTRAS[package]
+            return f": install {name} with pip install 'pyrl-sb3[{extra}]'"
     return did_you_mean(env_id, [*newest_ids(), *plugin_ids()])
 
 

@@ -159,6 +159,7 @@ def test_damaged_statistics(pyrl, folder, model):
     ("missing", "line", "extra"),
     [
         ("gymnasium_robotics", "her-sac-train FetchReach-v4", "robotics"),
+        ("highway_env", "her-sac-train parking-v0", "highway"),
         ("Box2D", "ddpg-train BipedalWalker-v3", "box2d"),
         ("matplotlib", "demo", "report"),
         ("imageio", "sac-test Pendulum-v1 --gif a.gif", "report"),
