@@ -50,7 +50,7 @@ REACH = Task(1.0, 20_000, 250, slack=0.051, success=True, zoo="FetchReach-v1")
 FETCH = Task(0.95, 1_000_000, 10_000, slack=0.1, success=True, save_freq=50_000)
 PICK_AND_PLACE = replace(FETCH, threshold=0.9)
 # The standard error of 100 episodes is 0.25, which is as much as is to be told apart here.
-PARKING = Task(-6.8, 100_000, 10_000, episodes=500, quick=100, slack=0.3, save_freq=25_000)
+PARKING = Task(-6.8, 100_000, 10_000, episodes=500, quick=50, slack=0.5, save_freq=25_000)
 TASKS = {
     "sac/Pendulum-v1": PENDULUM,
     "td3/Pendulum-v1": PENDULUM,
