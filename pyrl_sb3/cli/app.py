@@ -24,7 +24,7 @@ from pyrl_sb3.cli import (
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, RunStoppedError
 
 
 class _Commands(TyperGroup):
@@ -96,6 +96,9 @@ def run(arguments: Sequence[str]) -> int:
         for problem in _problems(error):
             typer.echo(f"pyrl: {problem}", err=True)
         return 2
+    except RunStoppedError as error:
+        typer.echo(f"pyrl: {error}", err=True)
+        return 1
     return int(code or 0)
 
 

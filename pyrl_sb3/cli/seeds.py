@@ -13,7 +13,7 @@ from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training.command_line import arguments, options
-from pyrl_sb3.training.engines import PROCESSES, Engine, Job, engine
+from pyrl_sb3.training.engines import Engine, Job, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import TrainingRequest, require_at_least
@@ -24,7 +24,7 @@ from pyrl_sb3.training.threads import share_cores
 
 
 def train_seeds(
-    given: Mapping[str, Any], seeds: str, jobs: int | None, engine_name: str | None
+    given: Mapping[str, Any], seeds: str, jobs: int | None, engine_name: str, runs: Engine
 ) -> int:
     """
     Train several seeds; return the exit code.
@@ -33,7 +33,8 @@ def train_seeds(
         given: what the command line says of a `TrainingRequest`.
         seeds: as `parse_seeds` takes them.
         jobs: processes at a time.
-        engine_name: of what runs them; by default processes of this machine.
+        engine_name: of what runs them.
+        runs: that engine.
 
     Raises:
         InputError, ConfigError, PluginError: what was asked for cannot be done; nothing has
@@ -47,11 +48,10 @@ def train_seeds(
     request = TrainingRequest(**{**given, "seed": None, "config": config})
     _, complete, _ = checked(request)
     request = dataclasses.replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
-    group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name or PROCESSES)
-    with closing(engine(group.engine)) as runs:
-        group = _shared_out(group, runs, len(wanted), jobs, request.threads)
-        group = groups.new_group(request.save or Path(request.agent), group)
-        return _run(group, {seed: _beginning(group, seed) for seed in wanted}, runs)
+    group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name)
+    group = _shared_out(group, runs, len(wanted), jobs, request.threads)
+    group = groups.new_group(request.save or Path(request.agent), group)
+    return _run(group, {seed: _beginning(group, seed) for seed in wanted}, runs)
 
 
 def go_on_with_seeds(
@@ -73,7 +73,6 @@ def go_on_with_seeds(
     group = groups.read_group(folder)
     refuse_differences(folder, group.request, given)
     require_at_least(1, "jobs", jobs)
-    left = groups.unfinished(group, given.get("timesteps"))
     threads = given.get("threads") or (None if jobs else group.request.threads)
     changes = changes_in(given)
     group = dataclasses.replace(
@@ -82,6 +81,7 @@ def go_on_with_seeds(
         engine=engine_name or group.engine,
     )
     with closing(engine(group.engine)) as runs:
+        left = groups.unfinished(group, given.get("timesteps"))
         group = _shared_out(group, runs, len(left), jobs, threads)
         changes["threads"] = group.request.threads
         groups.write_group(group)

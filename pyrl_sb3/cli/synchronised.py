@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from pyrl_sb3.cli import output
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError
@@ -42,19 +40,14 @@ class Asked:
 
 def run(asked: Asked) -> int:
     """Train all copies, or under torchrun that which this process is; return the exit code."""
-    from pyrl_sb3.training.errors import RunStoppedError
     from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
 
-    try:
-        if in_torchrun():
-            if asked.engine is not None:
-                raise InputError(f"--engine {asked.engine}: torchrun has started this copy already")
-            with DistributedGroup.of_torchrun() as group:
-                return _copy(asked, group)
-        return _all(asked)
-    except RunStoppedError as error:
-        typer.echo(f"pyrl: {error}", err=True)
-        return 1
+    if in_torchrun():
+        if asked.engine is not None:
+            raise InputError(f"--engine {asked.engine}: torchrun has started this copy already")
+        with DistributedGroup.of_torchrun() as group:
+            return _copy(asked, group)
+    return _all(asked)
 
 
 def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,13 +158,20 @@ def _run_seeds(
     jobs: int | None,
     engine: str | None,
 ) -> int:
-    from pyrl_sb3.cli.seeds import go_on_with_seeds, train_seeds
+    from pyrl_sb3.training import engines
 
     if resume is None:
         assert seeds is not None
-        return train_seeds(given, seeds, jobs, engine)
+        name = engine or engines.PROCESSES
+        with closing(engines.engine(name)) as runs:
+            # Now, since the engine imports the same: at the same time.
+            from pyrl_sb3.cli.seeds import train_seeds
+
+            return train_seeds(given, seeds, jobs, name, runs)
     if seeds is not None:
         raise typer.BadParameter(f"--seeds {seeds}: --resume takes the seeds from {resume}")
+    from pyrl_sb3.cli.seeds import go_on_with_seeds
+
     return go_on_with_seeds(resume, given, jobs, engine)
 
 
@@ -177,7 +185,7 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
         resume: the run to go on with.
     """
     from pyrl_sb3.training import resume as resuming
-    from pyrl_sb3.training.errors import InputError, RunStoppedError
+    from pyrl_sb3.training.errors import InputError
     from pyrl_sb3.training.progress import PROGRESS_FILE, ProgressFile, ProgressReport
     from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.run import train
@@ -187,18 +195,14 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
     folder = resume or given.get("folder")
     if folder is not None and is_group(folder.parent):
         callbacks.append(ProgressFile(folder / PROGRESS_FILE))
-    try:
-        if resume is not None:
-            resuming.refuse_changes(resume, given)
-            changes = resuming.changes_in(given)
-            result = resuming.resume(resume, **changes, callbacks=callbacks)
-        elif "env_id" in given:
-            result = train(TrainingRequest(**given), callbacks)
-        else:
-            raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
-    except RunStoppedError as error:
-        typer.echo(f"pyrl: {error}", err=True)
-        return 1
+    if resume is not None:
+        resuming.refuse_changes(resume, given)
+        changes = resuming.changes_in(given)
+        result = resuming.resume(resume, **changes, callbacks=callbacks)
+    elif "env_id" in given:
+        result = train(TrainingRequest(**given), callbacks)
+    else:
+        raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
     return _say(console, agent, result)
 
 

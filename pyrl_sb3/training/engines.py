@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.forks import ForkServer
 from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.threads import available_cores
 
@@ -92,7 +93,11 @@ class LocalProcess:
 
 
 class LocalProcesses:
-    """Runs jobs as processes of this machine."""
+    """Runs jobs as processes of this machine; on Linux, forks of one that has imported all."""
+
+    def __init__(self) -> None:
+        # macOS has libraries that do not survive a fork, Windows has no forks.
+        self._forks = ForkServer() if sys.platform == "linux" else None
 
     def cores(self) -> int:
         """Return the cores that this process may use."""
@@ -102,12 +107,16 @@ class LocalProcesses:
         """Return the address at which this machine reaches itself."""
         return "127.0.0.1"
 
-    def start(self, job: Job) -> LocalProcess:
+    def start(self, job: Job) -> Process:
         """Start a job without waiting for it."""
-        return LocalProcess(job)
+        if self._forks is None:
+            return LocalProcess(job)
+        return self._forks.start(job.arguments, job.log, job.environment())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """End what forks the jobs."""
+        if self._forks is not None:
+            self._forks.close()
 
 
 def engine(name: str) -> Engine:

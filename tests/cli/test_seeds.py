@@ -1,10 +1,12 @@
 """Several seeds from one command: real processes, one of which may fail, or all be stopped."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -220,3 +222,25 @@ def test_a_damaged_group_gets_one_line(pyrl, folder, content, line):
     plot = pyrl("plot", "group").err
     assert plot.count("\n") == 1
     assert plot.startswith("pyrl: group/seed_0")
+
+
+def test_the_end_of_what_starts_the_seeds_is_one_line(folder):
+    command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
+    command += ["--timesteps", "1000000", "--save", "runs", *SHORT]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    runs = [folder / "runs/Pendulum-v1_1" / name for name in ("seed_0", "seed_1")]
+    while not all(_episodes(run) for run in runs):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (server,) = map(int, children)
+    os.kill(server, signal.SIGKILL)
+    error = process.communicate(timeout=60)[1]
+    assert (process.returncode, error.count("\n")) == (1, 1)
+    assert error.startswith("pyrl: what starts the seeds has ended; those that run save and end")
+    end = time.monotonic() + 60
+    while not all((run / "model.zip").is_file() for run in runs):
+        assert time.monotonic() < end
+        time.sleep(0.1)

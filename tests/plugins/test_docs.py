@@ -146,16 +146,24 @@ def test_toml_is_valid_and_names_what_the_first_example_has():
     assert first.startswith(f"# {module.replace('.', '/')}.py")
 
 
-def test_engine(documented):
+def test_engine(documented, tmp_path):
     _, ref = documented("pyrl_engines")
+    log = tmp_path / "log"
     code = f"""
-import os
+import os, time
+from pathlib import Path
+from pyrl_sb3.training.engines import Job
 from pyrl_sb3.plugins import NoiseContext, PluginManager, Settings
 import polite.plugin
 manager = PluginManager(Settings(load=frozenset()))
 manager.register(polite.plugin, "polite")
 engine = manager.load("engine", {ref!r})()
 assert engine.cores() >= 1
+process = engine.start(Job(name="version", arguments=("--version",), log=Path({str(log)!r})))
+while (code := process.poll()) is None:
+    time.sleep(0.05)
+assert code == 0
+engine.close()
 print(os.nice(0))
 """
     places = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
@@ -164,6 +172,7 @@ print(os.nice(0))
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) >= 10
+    assert log.read_text().startswith("pyrl-sb3 ")
 
 
 def test_an_attribute_that_follows_the_length_of_the_run_is_not_restored():

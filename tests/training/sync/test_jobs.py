@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,17 @@ def copies_of(group):
     return found
 
 
+def forks_of(folder):
+    """The processes of seeds that were started in this folder, by seed."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            name = (entry / "comm").read_text().strip()
+            if name.startswith("pyrl seed_") and (entry / "cwd").readlink() == folder:
+                found[int(name.removeprefix("pyrl seed_"))] = int(entry.name)
+    return found
+
+
 def steps_of(run):
     return Checkpoint(CheckpointFolder(run / "checkpoints").latest()).moment.timesteps
 
@@ -138,7 +150,7 @@ def test_a_copy_that_is_killed_on_an_engine_comes_back(tmp_path):
     process = start(tmp_path, *command("Pendulum-v1", 2, 2000, "--sync", "mean"), *ENGINE)
     group = tmp_path / "td3" / "Pendulum-v1_1"
     wait_for((group / "seed_1" / "checkpoints" / "step_400").is_dir, process)
-    os.kill(copies_of(group)[1], signal.SIGKILL)
+    os.kill(forks_of(tmp_path)[1], signal.SIGKILL)
     output = end(process)
     assert "seed 1 ended: exit code -9" in output
     assert "all copies start again" in output

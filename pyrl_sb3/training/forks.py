@@ -1,0 +1,163 @@
+"""
+Processes that are forks of one that has imported PyTorch and SB3: a tenth of the start-up.
+
+That process, `python -m pyrl_sb3.training.forks`, reads a request from each line of its standard
+input and writes what became of it. It has no threads, never trains, and ends with its input.
+"""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from pyrl_sb3.training.errors import RunStoppedError
+from pyrl_sb3.training.orphans import bound_to_this_process
+
+
+class ForkServer:
+    """
+    Starts `python -m pyrl_sb3 ARGUMENTS` as forks of one process; not on macOS and Windows.
+
+    Each is in a session of its own. When this process is killed, they save and end.
+    """
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile("w+")  # noqa: SIM115  # closed by `close`
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._file,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        self._has_started = False
+
+    def start(
+        self, arguments: Sequence[str], log: Path, environment: dict[str, str]
+    ) -> "ForkedProcess":
+        """
+        Start a process; waits until all is imported.
+
+        Args:
+            arguments: after `pyrl`.
+            log: the file that gets what it prints; added to where it is there.
+            environment: variables set besides those of this process.
+
+        Raises:
+            RunStoppedError: what forks the processes has ended.
+        """
+        words, path, self._has_started = list(arguments), str(log), True
+        pid = self.ask("start", arguments=words, log=path, environment=environment)
+        return ForkedProcess(self, pid)
+
+    def ask(self, request: str, **what: Any) -> Any:
+        """Return the answer to a request; raises as `start`."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        with suppress(BrokenPipeError):
+            self._server.stdin.write(json.dumps([request, what]) + "\n")
+            self._server.stdin.flush()
+        answer = self._server.stdout.readline()
+        if not answer:
+            said = "what starts the seeds has ended; those that run save and end"
+            raise RunStoppedError(": ".join([said, *self._errors()[-1:]]))
+        return json.loads(answer)
+
+    def _errors(self) -> list[str]:
+        self._file.seek(0)
+        return self._file.read().strip().splitlines()
+
+    def close(self) -> None:
+        """End the server; what it has started and still runs saves and ends."""
+        if not self._has_started:
+            self._server.kill()
+        with suppress(BrokenPipeError):
+            self._server.communicate()
+        self._file.close()
+
+
+class ForkedProcess:
+    """What a `ForkServer` started."""
+
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self._server, self.pid = server, pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs; -N if signal N ended it."""
+        if self._code is None:
+            self._code = self._server.ask("poll", pid=self.pid)
+        return self._code
+
+    def stop(self) -> None:
+        """Ask it to save and end, as Ctrl-C does."""
+        if self._code is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGINT)
+
+
+def serve() -> None:
+    """Answer requests until there are no more. In a fork, this is where it runs the command."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever an import prints is not an answer
+    _import_all()
+    # What is imported stays: garbage collection need not look at it, which takes a fork a second
+    # when it exits, nor touch the memory that all share.
+    gc.freeze()
+    os.environ.update(bound_to_this_process())
+    for line in sys.stdin:
+        request, what = json.loads(line)
+        if request == "start":
+            answer: int | None = os.fork()
+            if answer == 0:
+                answers.close()
+                _run(**what)
+        else:
+            pid, status = os.waitpid(what["pid"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _import_all() -> None:
+    """Import what every training needs."""
+    import torch as th
+
+    import pyrl_sb3.algorithms
+    import pyrl_sb3.cli.app
+    import pyrl_sb3.training.progress
+    import pyrl_sb3.training.run  # noqa: F401  # and those above
+
+    th.optim.Adam([th.zeros(1)])  # imports half as much again as all of the others
+
+
+def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
+    """Become a process of its own, and run the command, which exits."""
+    from pyrl_sb3.cli import main
+
+    os.setsid()
+    for path, flags, files in (
+        (os.devnull, os.O_RDONLY, (0,)),
+        (log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, (1, 2)),
+    ):
+        opened = os.open(path, flags, 0o666)
+        for file in files:
+            os.dup2(opened, file)
+        os.close(opened)
+    os.environ.update(environment)
+    sys.argv = ["pyrl", *arguments]
+    # What `top` and `ps -e` show, since the command line is that of all forks.
+    Path("/proc/self/comm").write_text(f"pyrl {Path(log).stem}")
+    main(arguments)
+
+
+if __name__ == "__main__":
+    serve()
