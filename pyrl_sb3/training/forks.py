@@ -153,6 +153,7 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
             os.dup2(opened, file)
         os.close(opened)
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have `command &` ignore it
     sys.argv = ["pyrl", *arguments]
     # What `top` and `ps -e` show, since the command line is that of all forks.
     Path("/proc/self/comm").write_text(f"pyrl {Path(log).stem}")

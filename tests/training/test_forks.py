@@ -120,6 +120,21 @@ def test_what_goes_wrong_at_first_is_said(tmp_path, monkeypatch):
     forks.close()
 
 
+def test_a_stop_is_heard_at_once_where_a_shell_has_interrupts_ignored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forks = ForkServer()
+    try:
+        words = [*TRAIN, "--timesteps", "1000000", "--set", "learning_starts=1000000"]
+        process = forks.start(words, tmp_path / "log", {})
+        wait_for((tmp_path / "runs").is_dir)  # where nothing listens to signals yet
+        process.stop()
+        assert ended(process) in (130, -signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+        forks.close()
+
+
 def test_nobody_waits_for_a_server_that_has_nothing_to_do():
     forks = ForkServer()
     forks.close()
