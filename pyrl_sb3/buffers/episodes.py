@@ -1,6 +1,6 @@
 """Storage of episodes in a ring: each observation once, facts about an episode once per episode."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from copy import copy
 from types import MappingProxyType
 from typing import Any
@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from pyrl_sb3.buffers.columns import Allocate, EpisodeColumn, Field, Obs, StepColumn, Where
+from pyrl_sb3.buffers.ends import CUT, RUNNING
 from pyrl_sb3.buffers.stacks import StackColumn
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints, StartBits
 
 _NONE = np.empty(0, np.int64)
-RUNNING, TERMINATED, TRUNCATED, CUT = range(4)
-"""How an episode ended. CUT: the environment was reset before the episode was over."""
 
 
 class EpisodeStore:
@@ -261,16 +260,3 @@ def halves(both: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array
     """The first half of every array, and the second."""
     n = len(next(iter(both.values()))) // 2
     return {k: x[:n] for k, x in both.items()}, {k: x[n:] for k, x in both.items()}
-
-
-def all_marked(done: Array, infos: Sequence[dict[str, Any]]) -> bool:
-    """Whether every end says if it is a truncation."""
-    return all("TimeLimit.truncated" in infos[env] for env in done.nonzero()[0].tolist())
-
-
-def end_codes(done: Array, infos: Sequence[dict[str, Any]]) -> Array:
-    """How each environment's step ended its episode, `(n_envs,)`."""
-    ends = np.zeros(len(infos), np.int8)  # RUNNING
-    for env in done.nonzero()[0].tolist():
-        ends[env] = TRUNCATED if infos[env].get("TimeLimit.truncated") else TERMINATED
-    return ends

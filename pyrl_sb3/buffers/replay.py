@@ -13,13 +13,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from pyrl_sb3.buffers import files
 from pyrl_sb3.buffers.batches import put_goals, samples
 from pyrl_sb3.buffers.columns import Field, Obs, Where
-from pyrl_sb3.buffers.episodes import (
-    TERMINATED,
-    TRUNCATED,
-    EpisodeStore,
-    all_marked,
-    end_codes,
-)
+from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, all_marked, end_codes
+from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pyrl_sb3.buffers.episodes import CUT, RUNNING, EpisodeStore
+from pyrl_sb3.buffers.ends import CUT, RUNNING
+from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.table import Array, Ints
 
 CHUNK = 1024

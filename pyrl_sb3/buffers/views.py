@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pyrl_sb3.buffers.episodes import RUNNING, TRUNCATED, EpisodeStore
+from pyrl_sb3.buffers.ends import RUNNING, TRUNCATED
+from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.table import Array
 
 
