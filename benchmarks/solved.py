@@ -153,17 +153,36 @@ def unsolved_table(groups: Groups) -> str:
     return "\n".join(lines)
 
 
+def score_at(run: Run, limit: float) -> float:
+    """The last score until then; a run that is over keeps its last one."""
+    return float([each[SCORE] for each in run["curve"] if each[STEPS] <= limit][-1])
+
+
+def side_by_side(runs: Sequence[Run], shipped: Sequence[Run]) -> list[str]:
+    """Steps that all runs of a variant have had, its mean score there, that of the same seeds."""
+    theirs = {run["seed"]: run for run in shipped}
+    pairs = [(run, theirs[run["seed"]]) for run in runs if run["seed"] in theirs]
+    if not pairs:
+        return ["-"] * 3
+    stopped = [run for run, _ in pairs if not run["solved"]]
+    at = min(steps(run) for run in stopped or [run for run, _ in pairs])
+    scores = np.mean([[score_at(run, at) for run in pair] for pair in pairs], axis=0)
+    return [f"{at:,.0f}", *map(number, scores)]
+
+
 def compared_table(groups: Groups) -> str:
     """Variants of settings, task by task, where some are shipped."""
     lines = [
-        "| task | settings | seeds solved | steps | processor seconds |",
-        "|---|---|---|---|---|",
+        "| task | settings | seeds solved | steps | processor seconds | at | score | shipped |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for (task, label), runs in groups.items():
         alone = all(other != task or name == label for other, name in groups)
         if alone or (task, "shipped") not in groups:
             continue
-        lines.append(row([task, settings(runs[0]), solved_of(runs), *how_soon(runs)]))
+        cells = [task, settings(runs[0]), solved_of(runs), *how_soon(runs)]
+        beside = [""] * 3 if label == "shipped" else side_by_side(runs, groups[task, "shipped"])
+        lines.append(row([*cells, *beside]))
     return "\n".join(lines)
 
 

@@ -40,6 +40,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         within: distance at which the object counts as brought to its goal, in metres.
         guided: share of the steps that begin away from the object which ask for reaching.
         moved: an object that moved less far, in metres, mostly tells of the gripper's goals.
+        difference: whether observations have `difference`, what is left to the goal.
 
     Raises:
         ValueError: the achieved goal is not a position.
@@ -53,15 +54,16 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         within: float = 0.05,
         guided: float = 0.5,
         moved: float = 0.02,
+        difference: bool = True,
     ) -> None:
         super().__init__(env)
         goals: Any = env.observation_space
         if shape_of(goals, "achieved_goal") != (3,):
             raise ValueError("RelayGoals needs an achieved_goal of three coordinates, an object's")
         self.gripper, self.near, self.within = slice(*gripper), near, within
-        self.guided, self.moved = guided, moved
+        self.guided, self.moved, self.difference = guided, moved, difference
         dtype: Any = goals["achieved_goal"].dtype
-        sizes = {"achieved_goal": 6, "desired_goal": 4, "difference": 3}
+        sizes = {"achieved_goal": 6, "desired_goal": 4, **({"difference": 3} if difference else {})}
         boxes = {key: spaces.Box(-np.inf, np.inf, (n,), dtype) for key, n in sizes.items()}
         space: Any = spaces.Dict({**goals.spaces, **boxes})
         self.observation_space = space
@@ -95,9 +97,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
 
     def goal_features(self, achieved_goal: Array, desired_goal: Array) -> Observation:
         """Return the `difference` of goals, `(..., 3)`; arguments as of `compute_reward`."""
-        thing = desired_goal[..., 3:] > 0.5
-        at = np.where(thing, achieved_goal[..., :3], achieved_goal[..., 3:])
-        return {"difference": desired_goal[..., :3] - at}
+        return {"difference": _left(achieved_goal, desired_goal)} if self.difference else {}
 
     def compute_reward(self, achieved_goal: Array, desired_goal: Array, info: Any) -> Array:
         """
@@ -108,7 +108,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
             desired_goal: where which of them is to be, `(..., 4)`.
             info: is not looked at.
         """
-        difference = self.goal_features(achieved_goal, desired_goal)["difference"]
+        difference = _left(achieved_goal, desired_goal)
         allowed = np.where(desired_goal[..., 3] > 0.5, self.within, 0.8 * self.near)
         return -(np.linalg.norm(difference, axis=-1) > allowed).astype(np.float32)
 
@@ -125,3 +125,9 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         moved = np.linalg.norm(later[:, :3] - achieved[:, :3], axis=1) > self.moved
         thing = (uniform < np.where(moved, 0.8, 0.2))[:, None]
         return np.concatenate([np.where(thing, later[:, :3], later[:, 3:]), thing], axis=1)
+
+
+def _left(achieved_goal: Array, desired_goal: Array) -> Array:
+    """From what a goal asks of, the object or the gripper, to where it is to be: `(..., 3)`."""
+    thing = desired_goal[..., 3:] > 0.5
+    return desired_goal[..., :3] - np.where(thing, achieved_goal[..., :3], achieved_goal[..., 3:])

@@ -208,6 +208,19 @@ def test_normalised_differences_are_those_of_new_goals():
         assert plain["difference"] == pytest.approx(expected["difference"], abs=1e-5)
 
 
+def test_difference_may_be_left_out_and_changes_nothing_else():
+    batches = []
+    for difference in (True, False):
+        env = DummyVecEnv([lambda each=difference: RelayGoals(Arm(), difference=each)])
+        batches.append(collected(env, 100).replay_buffer.sample(100))
+    both, less = batches
+    for name in ("observations", "next_observations"):
+        one, other = (getattr(batch, name) for batch in (both, less))
+        assert set(one) - set(other) == {"difference"}
+        assert all(one[key].equal(other[key]) for key in other)
+    assert both.rewards.equal(less.rewards)
+
+
 def test_other_processes_are_asked_and_draw_nothing():
     def batch(kind):
         env = kind([lambda: RelayGoals(Arm())])

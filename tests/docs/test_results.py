@@ -60,6 +60,19 @@ def test_variants_are_compared_where_there_are_several() -> None:
     assert "| sac/Pendulum-v1 | stock | 1 of 1 | 4,000 (4,000 to 4,000) |" in table
 
 
+def test_variants_stand_beside_the_shipped_ones_of_the_same_seeds_after_as_many_steps() -> None:
+    def run(number: int, label: str, scores: list[float], solved: bool) -> dict[str, Any]:
+        rows = [[1000 * (i + 1), score, *[0.0] * 8] for i, score in enumerate(scores)]
+        return {**seed_of(number, None, label), "solved": solved, "curve": rows}
+
+    shipped = [run(0, "shipped", [1, 2, 3], True), run(1, "shipped", [4, 5, 6, 7], False)]
+    variant = [run(0, "other", [8, 9, 10, 11], False), run(1, "other", [12], True)]
+    assert solved.side_by_side(variant, shipped) == ["4,000", "11.5", "5"]
+    quicker = [run(1, "other", [12, 14], True), run(7, "other", [0], False)]
+    assert solved.side_by_side(quicker, shipped) == ["2,000", "14", "5"]
+    assert solved.side_by_side([run(7, "other", [0], False)], shipped) == ["-"] * 3
+
+
 def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(SystemExit, match=r"README\.md has no <!-- results -->"):
         solved.with_tables("README.md", {}, "no marks")
