@@ -31,7 +31,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
 
     Deviations from the paper: one network without a head for each task; which of the two goals
     a transition learns from is drawn, by whether the object moved; how often reaching is asked for
-    does not depend on how well it is learned; policies see `difference`.
+    does not depend on how well it is learned.
 
     Args:
         env: its achieved goal is the object's position, `(3,)`, in metres.
@@ -54,7 +54,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         within: float = 0.05,
         guided: float = 0.5,
         moved: float = 0.02,
-        difference: bool = True,
+        difference: bool = False,
     ) -> None:
         super().__init__(env)
         goals: Any = env.observation_space

@@ -76,11 +76,11 @@ def collected(env, steps=400, **kwargs):
 
 
 def relayed(*owners):
-    return DummyVecEnv([lambda owner=owner: RelayGoals(Arm(owner)) for owner in owners])
+    return DummyVecEnv([lambda owner=owner: RelayGoals(Arm(owner), difference=True) for owner in owners])
 
 
 def test_reaching_is_asked_for_and_rewarded_first():
-    env = RelayGoals(Arm(), guided=1.0, near=0.06, within=0.05)
+    env = RelayGoals(Arm(), guided=1.0, near=0.06, within=0.05, difference=True)
     env.reset(seed=0)
     arm = env.unwrapped
     arm.thing, arm.goal = np.array([0.2, 0, 0]), np.array([0.5, 0, 0])
