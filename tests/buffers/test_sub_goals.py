@@ -76,7 +76,9 @@ def collected(env, steps=400, **kwargs):
 
 
 def relayed(*owners):
-    return DummyVecEnv([lambda owner=owner: RelayGoals(Arm(owner), difference=True) for owner in owners])
+    return DummyVecEnv(
+        [lambda owner=owner: RelayGoals(Arm(owner), difference=True) for owner in owners]
+    )
 
 
 def test_reaching_is_asked_for_and_rewarded_first():
