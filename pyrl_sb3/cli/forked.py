@@ -54,14 +54,9 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     from pyrl_sb3.cli import main
 
     os.setsid()
-    for path, flags, files in (
-        (os.devnull, os.O_RDONLY, (0,)),
-        (log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, (1, 2)),
-    ):
-        opened = os.open(path, flags, 0o666)
-        for file in files:
-            os.dup2(opened, file)
-        os.close(opened)
+    with open(os.devnull) as nothing, open(log, "ab") as file:
+        for there, descriptor in ((nothing, 0), (file, 1), (file, 2)):
+            os.dup2(there.fileno(), descriptor)
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have `command &` ignore it
     sys.argv = ["pyrl", *arguments]

@@ -32,7 +32,6 @@ class ForkServer:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
-        self._has_started = False
 
     def start(
         self, arguments: Sequence[str], log: Path, environment: dict[str, str]
@@ -48,8 +47,8 @@ class ForkServer:
         Raises:
             RunStoppedError: what forks the processes has ended.
         """
-        words, path, self._has_started = list(arguments), str(log), True
-        pid = self.ask("start", arguments=words, log=path, environment=environment)
+        words = list(arguments)
+        pid = self.ask("start", arguments=words, log=str(log), environment=environment)
         return ForkedProcess(self, pid)
 
     def ask(self, request: str, **what: Any) -> Any:
@@ -71,10 +70,8 @@ class ForkServer:
 
     def close(self) -> None:
         """End the server; what it has started and still runs saves and ends."""
-        if not self._has_started:
-            self._server.kill()
-        with suppress(BrokenPipeError):
-            self._server.communicate()
+        self._server.kill()  # it holds nothing, and may still be importing
+        self._server.communicate()
         self._file.close()
 
 
