@@ -1,5 +1,6 @@
 """The command line: parse, then call what does the work."""
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -10,4 +11,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pyrl_sb3.training.orphans import stop_with_parent
 
     stop_with_parent()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    status = run(sys.argv[1:] if arguments is None else arguments)
+    # What is in use to the end would be searched for garbage several times as Python ends.
+    gc.collect()
+    gc.freeze()
+    sys.exit(status)
