@@ -7,7 +7,7 @@ import numpy as np
 
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints
 
-Allocate = Callable[[str, tuple[int, ...], np.dtype], Array]  # name, shape, dtype
+Allocate = Callable[[tuple[int, ...], np.dtype], Array]  # shape, dtype
 Obs = Mapping[str, Any]
 
 
@@ -62,7 +62,7 @@ class StepColumn:
         self.dtype = next(iter(fields.values())).dtype
         # What is stored in half precision is computed with in single.
         self._read_dtype = np.dtype(np.float32) if self.dtype.kind == "f" else self.dtype
-        self.ring = allocate(self.name, (slots * table.n_envs, edges[-1]), self.dtype)
+        self.ring = allocate((slots * table.n_envs, edges[-1]), self.dtype)
         self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
         self._turn = 0  # times around the ring, in rows: of the newest step
         table.add_field(self.name, (edges[-1],), self.dtype)
@@ -179,7 +179,7 @@ class EpisodeColumn(StepColumn):
     """A key that keeps its value from reset to reset (a goal): one row per episode."""
 
     def __init__(self, key: str, field: Field, table: EpisodeTable) -> None:
-        super().__init__({key: field}, 1, table, lambda name, shape, dtype: np.empty(shape, dtype))
+        super().__init__({key: field}, 1, table, np.empty)
         self.key = key
         self._seen = b""  # the value as it was given, which is quicker to compare
 

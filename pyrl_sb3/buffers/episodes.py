@@ -34,14 +34,14 @@ class EpisodeStore:
         action: Field,
         once: Collection[str] = (),
         stacks: Mapping[str, int] = MappingProxyType({}),
-        allocate: Allocate = lambda name, shape, dtype: np.empty(shape, dtype),
+        allocate: Allocate = np.empty,
     ) -> None:
         self.slots, self.n_envs, self._allocate = slots, n_envs, allocate
         self.now = 0
         self.table = EpisodeTable(n_envs)
         self.bits = StartBits(slots, n_envs)
-        self.actions = self._allocate("action", (slots * n_envs, *action.shape), action.dtype)
-        self.rewards = self._allocate("reward", (slots * n_envs,), np.dtype(np.float32))
+        self.actions = self._allocate((slots * n_envs, *action.shape), action.dtype)
+        self.rewards = self._allocate((slots * n_envs,), np.dtype(np.float32))
         self.columns: list[StepColumn] = []
         by_dtype: dict[np.dtype, dict[str, Field]] = {}
         for key, field in observations.items():
@@ -77,13 +77,13 @@ class EpisodeStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         lengths = state.pop("lengths")
         self.__dict__.update(state)
-        self.actions = self._regrown("action", self.actions, self.slots * self.n_envs)
-        self.rewards = self._regrown("reward", self.rewards, self.slots * self.n_envs)
+        self.actions = self._regrown(self.actions, self.slots * self.n_envs)
+        self.rewards = self._regrown(self.rewards, self.slots * self.n_envs)
         for column, length in zip(self.columns, lengths, strict=True):
-            column.ring = self._regrown(column.name, column.ring, length)
+            column.ring = self._regrown(column.ring, length)
 
-    def _regrown(self, name: str, filled: Array, length: int) -> Array:
-        ring = self._allocate(name, (length, *filled.shape[1:]), filled.dtype)
+    def _regrown(self, filled: Array, length: int) -> Array:
+        ring = self._allocate((length, *filled.shape[1:]), filled.dtype)
         ring[: len(filled)] = filled
         return ring
 

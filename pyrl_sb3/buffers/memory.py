@@ -71,8 +71,8 @@ class Allocator:
     def __getstate__(self) -> dict[str, object]:
         return {"storage": self.storage, "path": self.path, "folder": None, "files": 0}
 
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        """An array of undefined contents; `name` says what for."""
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """An array of undefined contents."""
         if self.path is None:
             return np.empty(shape, dtype)
         if self.folder is None:
