@@ -253,10 +253,5 @@ class EpisodeStore:
 
     def read(self, where: Where, finals: Ints) -> tuple[dict[str, Array], dict[str, Array]]:
         """The same in two dicts of arrays `(batch, ...)`."""
-        return halves(self.read_both(where, finals))
-
-
-def halves(both: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The first half of every array, and the second."""
-    n = len(next(iter(both.values()))) // 2
-    return {k: x[:n] for k, x in both.items()}, {k: x[n:] for k, x in both.items()}
+        n, both = len(finals), self.read_both(where, finals)
+        return {k: x[:n] for k, x in both.items()}, {k: x[n:] for k, x in both.items()}

@@ -1,8 +1,13 @@
-"""What share of a batch gets goals of which kind."""
+"""What share of a batch gets goals of which kind, and from which steps."""
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from pyrl_sb3.buffers.columns import Where
+from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import known_keys
+from pyrl_sb3.buffers.table import Ints
 
 
 def shares(goal_mix: Mapping[str, float]) -> tuple[float, dict[str, float]]:
@@ -17,3 +22,29 @@ def shares(goal_mix: Mapping[str, float]) -> tuple[float, dict[str, float]]:
     new = total - goal_mix.get("real", 0)
     shares = {kind: goal_mix[kind] / new for kind in kinds[1:] if goal_mix.get(kind)}
     return new / total, shares
+
+
+def choose(
+    shares: Mapping[str, float], where: Where, store: EpisodeStore, rng: np.random.Generator
+) -> Ints:
+    """Positions of steps later in the episodes of `where`, at their ends, or anywhere in them: what
+    these achieved are the new goals.
+    """
+    starts = where.positions if shares.keys() == {"future"} else _starts(shares, where, store)
+    drawn = rng.random(len(starts))
+    drawn *= where.stops - starts
+    return starts + drawn.astype(np.int64)
+
+
+def _starts(shares: Mapping[str, float], where: Where, store: EpisodeStore) -> Ints:
+    """The first steps that may be chosen: each strategy has its share of the rows."""
+    starts, done, share = where.positions.copy(), 0, 0.0
+    for strategy, fraction in shares.items():
+        share += fraction
+        rows = slice(done, done := round(share * len(starts)))
+        if strategy == "final":
+            starts[rows] = where.lasts[rows]
+        elif strategy == "episode":
+            first = store.table.starts(where.rows[rows])
+            starts[rows] = np.maximum(first, store.first)
+    return starts

@@ -14,7 +14,7 @@ from stable_baselines3.her.goal_selection_strategy import (
 from pyrl_sb3.buffers.batches import put_goals
 from pyrl_sb3.buffers.columns import Where
 from pyrl_sb3.buffers.fields import check_same_spaces
-from pyrl_sb3.buffers.goal_mix import shares
+from pyrl_sb3.buffers.goal_mix import choose, shares
 from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.replay import ReplayBuffer
 from pyrl_sb3.buffers.returns import Segment, one_step, segment_from
@@ -150,7 +150,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         where = store.locate(positions, envs)
         new = slice(n - n_new, None)
         some = where.part(new)
-        chosen = self._choose(some)
+        chosen = choose(self._mix, some, store, self.rng)
         if self.n_steps > 1:
             goals = self._goals(some, chosen)
             segment = segment_from(store, where, self.n_steps, self._final)
@@ -201,28 +201,6 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         kept = n - int(self.her_ratio * n)
         goals[:kept] = desired[:kept]
         return goals
-
-    def _choose(self, where: Where) -> Ints:
-        """Positions of steps later in the episode, at its end, or anywhere in it: what they
-        achieved are the new goals.
-        """
-        starts = where.positions if self._mix.keys() == {"future"} else self._starts(where)
-        drawn = self.rng.random(len(starts))
-        drawn *= where.stops - starts
-        return starts + drawn.astype(np.int64)
-
-    def _starts(self, where: Where) -> Ints:
-        """The first steps that may be chosen: each strategy has its share of the rows."""
-        starts, done, share = where.positions.copy(), 0, 0.0
-        for strategy, fraction in self._mix.items():
-            share += fraction
-            rows = slice(done, done := round(share * len(starts)))
-            if strategy == "final":
-                starts[rows] = where.lasts[rows]
-            elif strategy == "episode":
-                first = self.store.table.starts(where.rows[rows])
-                starts[rows] = np.maximum(first, self.store.first)
-        return starts
 
     def _relabel_segment(self, where: Where, segment: Segment, goals: Array) -> None:
         at = np.nonzero(segment.valid)
