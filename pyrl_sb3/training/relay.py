@@ -40,7 +40,6 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         within: distance at which the object counts as brought to its goal, in metres.
         guided: share of the steps that begin away from the object which ask for reaching.
         moved: an object that moved less far, in metres, mostly tells of the gripper's goals.
-        difference: whether observations have `difference`, what is left to the goal.
 
     Raises:
         ValueError: the achieved goal is not a position.
@@ -54,16 +53,15 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         within: float = 0.05,
         guided: float = 0.5,
         moved: float = 0.02,
-        difference: bool = False,
     ) -> None:
         super().__init__(env)
         goals: Any = env.observation_space
         if shape_of(goals, "achieved_goal") != (3,):
             raise ValueError("RelayGoals needs an achieved_goal of three coordinates, an object's")
         self.gripper, self.near, self.within = slice(*gripper), near, within
-        self.guided, self.moved, self.difference = guided, moved, difference
+        self.guided, self.moved = guided, moved
         dtype: Any = goals["achieved_goal"].dtype
-        sizes = {"achieved_goal": 6, "desired_goal": 4, **({"difference": 3} if difference else {})}
+        sizes = {"achieved_goal": 6, "desired_goal": 4}
         boxes = {key: spaces.Box(-np.inf, np.inf, (n,), dtype) for key, n in sizes.items()}
         space: Any = spaces.Dict({**goals.spaces, **boxes})
         self.observation_space = space
@@ -92,12 +90,7 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         reach = self.training and self._rng.random() < self.guided and not close and not done
         self.goal = np.append(thing, 0.0) if reach else np.append(goal, 1.0)
         achieved = np.concatenate([thing, hand])
-        goals = {"achieved_goal": achieved, "desired_goal": self.goal}
-        return {**observation, **goals, **self.goal_features(achieved, self.goal)}
-
-    def goal_features(self, achieved_goal: Array, desired_goal: Array) -> Observation:
-        """Return the `difference` of goals, `(..., 3)`; arguments as of `compute_reward`."""
-        return {"difference": _left(achieved_goal, desired_goal)} if self.difference else {}
+        return {**observation, "achieved_goal": achieved, "desired_goal": self.goal}
 
     def compute_reward(self, achieved_goal: Array, desired_goal: Array, info: Any) -> Array:
         """
@@ -108,9 +101,11 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
             desired_goal: where which of them is to be, `(..., 4)`.
             info: is not looked at.
         """
-        difference = _left(achieved_goal, desired_goal)
-        allowed = np.where(desired_goal[..., 3] > 0.5, self.within, 0.8 * self.near)
-        return -(np.linalg.norm(difference, axis=-1) > allowed).astype(np.float32)
+        thing = desired_goal[..., 3] > 0.5
+        asked = np.where(thing[..., None], achieved_goal[..., :3], achieved_goal[..., 3:])
+        allowed = np.where(thing, self.within, 0.8 * self.near)
+        far = np.linalg.norm(desired_goal[..., :3] - asked, axis=-1) > allowed
+        return -far.astype(np.float32)
 
     def hindsight_goals(self, achieved: Array, later: Array, uniform: Array) -> Array:
         """
@@ -125,9 +120,3 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         moved = np.linalg.norm(later[:, :3] - achieved[:, :3], axis=1) > self.moved
         thing = (uniform < np.where(moved, 0.8, 0.2))[:, None]
         return np.concatenate([np.where(thing, later[:, :3], later[:, 3:]), thing], axis=1)
-
-
-def _left(achieved_goal: Array, desired_goal: Array) -> Array:
-    """From what a goal asks of, the object or the gripper, to where it is to be: `(..., 3)`."""
-    thing = desired_goal[..., 3:] > 0.5
-    return desired_goal[..., :3] - np.where(thing, achieved_goal[..., :3], achieved_goal[..., 3:])

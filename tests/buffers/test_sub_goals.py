@@ -59,6 +59,24 @@ class Arm(gym.Env):
         raise AssertionError("sub-goals have rewards of their own")
 
 
+class Differing(RelayGoals):
+    """The same, and `difference` in observations: what is left to the goal asked for."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        left = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+        self.observation_space = spaces.Dict({**self.observation_space, "difference": left})
+
+    def _asked(self, observation):
+        found = super()._asked(observation)
+        return {**found, **self.goal_features(found["achieved_goal"], found["desired_goal"])}
+
+    def goal_features(self, achieved_goal, desired_goal):
+        thing = desired_goal[..., 3:] > 0.5
+        asked = np.where(thing, achieved_goal[..., :3], achieved_goal[..., 3:])
+        return {"difference": desired_goal[..., :3] - asked}
+
+
 def collected(env, steps=400, **kwargs):
     """What a model that acts at random has in its buffer."""
     model = SAC(
@@ -76,13 +94,11 @@ def collected(env, steps=400, **kwargs):
 
 
 def relayed(*owners):
-    return DummyVecEnv(
-        [lambda owner=owner: RelayGoals(Arm(owner), difference=True) for owner in owners]
-    )
+    return DummyVecEnv([lambda owner=owner: Differing(Arm(owner)) for owner in owners])
 
 
 def test_reaching_is_asked_for_and_rewarded_first():
-    env = RelayGoals(Arm(), guided=1.0, near=0.06, within=0.05, difference=True)
+    env = RelayGoals(Arm(), guided=1.0, near=0.06, within=0.05)
     env.reset(seed=0)
     arm = env.unwrapped
     arm.thing, arm.goal = np.array([0.2, 0, 0]), np.array([0.5, 0, 0])
@@ -90,12 +106,10 @@ def test_reaching_is_asked_for_and_rewarded_first():
     observation = env.step(still)[0]
     assert observation["desired_goal"].tolist() == [0.2, 0, 0, 0]
     assert observation["achieved_goal"].tolist() == [0.2, 0, 0, 0, 0, 0]
-    assert observation["difference"].tolist() == [0.2, 0, 0]
     arm.hand = np.array([0.151, 0, 0])  # nearer than 0.06, not nearer than 0.8 of it
     observation, reward, *_ = env.step(still)
     assert reward == -1
     assert observation["desired_goal"].tolist() == [0.5, 0, 0, 1]
-    assert observation["difference"] == pytest.approx([0.3, 0, 0])
     arm.thing = np.array([0.46, 0, 0])
     observation, reward, _, _, info = env.step(still)
     assert (reward, info["is_success"]) == (0, True)
@@ -210,10 +224,10 @@ def test_normalised_differences_are_those_of_new_goals():
         assert plain["difference"] == pytest.approx(expected["difference"], abs=1e-5)
 
 
-def test_difference_may_be_left_out_and_changes_nothing_else():
+def test_features_of_goals_change_nothing_else():
     batches = []
-    for difference in (True, False):
-        env = DummyVecEnv([lambda each=difference: RelayGoals(Arm(), difference=each)])
+    for kind in (Differing, RelayGoals):
+        env = DummyVecEnv([lambda each=kind: each(Arm())])
         batches.append(collected(env, 100).replay_buffer.sample(100))
     both, less = batches
     for name in ("observations", "next_observations"):
