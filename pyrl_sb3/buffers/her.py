@@ -150,7 +150,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         where = store.locate(positions, envs)
         new = slice(n - n_new, None)
         some = where.part(new)
-        chosen = choose(self._mix, some, store, self.rng)
+        chosen = self._choose(some)
         if self.n_steps > 1:
             goals = self._goals(some, chosen)
             segment = segment_from(store, where, self.n_steps, self._final)
@@ -201,6 +201,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         kept = n - int(self.her_ratio * n)
         goals[:kept] = desired[:kept]
         return goals
+
+    def _choose(self, where: Where) -> Ints:
+        """Positions of the steps whose achieved goals are the new goals."""
+        return choose(self._mix, where, self.store, self.rng)
 
     def _relabel_segment(self, where: Where, segment: Segment, goals: Array) -> None:
         at = np.nonzero(segment.valid)
