@@ -94,7 +94,8 @@ class StepColumn:
 
     def _flat(self, key: str, value: Array) -> Array:
         shape = (self.table.n_envs, *self.fields[key].shape)
-        if value.shape != shape and value.shape != shape[:1]:
+        scalars = value.shape == shape[:1] and np.prod(shape) == len(value)
+        if value.shape != shape and not scalars:
             raise ValueError(f"observation {key!r} has shape {value.shape} instead of {shape}")
         return value.reshape(self.table.n_envs, -1)
 
@@ -204,6 +205,7 @@ class EpisodeColumn(StepColumn):
     def begin(self, rows: Ints, envs: Ints, position: int) -> None:
         """Take note of the values that were just put."""
         self.pending[envs] = self.ring[envs]
+        self._seen = b""
 
     def read(self, positions: Ints, where: Where) -> Array:
         """Rows of the episodes of `where`."""

@@ -139,10 +139,13 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""
         self.store.cut()
 
+    def _meet(self, env: VecNormalize) -> None:
+        super()._meet(env)
+        if env is not self._normalize and env.venv is not None:
+            self.set_env(env)  # the model has been given another environment
+
     def sample_at(self, positions: Ints, envs: Ints, env: VecNormalize | None = None) -> Any:
         """As in `ReplayBuffer`; the last `int(her_ratio * batch)` rows get new goals."""
-        if env is not None and env is not self._normalize and env.venv is not None:
-            self.set_env(env)  # the model has been given another environment
         store, n = self.store, len(positions)
         n_new = n if self._sub_goals else int(self.her_ratio * n)
         if not n_new:
@@ -225,10 +228,11 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """
         asked = achieved, goals, self._infos_at(steps, where), where.envs
         rewards[:] = self._asked.rewards(*asked)
-        if not self._asked.terminates(achieved):
+        if not self._asked.terminates(achieved, *asked[2:]):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
-        real = self.store.read_next("desired_goal", steps, where).astype(self._goal_dtype)
+        # The observation after the step may show the next goal already.
+        real = self.store.read_one("desired_goal", steps, where).astype(self._goal_dtype)
         dones[dones] = ~self._asked.terminated(
             achieved[dones],
             real[dones],

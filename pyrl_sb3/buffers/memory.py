@@ -6,6 +6,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +53,8 @@ class Allocator:
     """Makes arrays in memory, or in files.
 
     :param storage: "ram", or "memmap" for files
-    :param path: where a folder for the files is made, which is removed with the allocator
+    :param path: where a folder for the files is made, which is removed with the allocator; each
+        file goes with its array
     :raises ValueError: an unknown storage, or a path without files and the other way round
     """
 
@@ -82,4 +84,11 @@ class Allocator:
             weakref.finalize(self, remove, self.folder, ignore_errors=True)
         self.files += 1
         file = self.folder / f"{self.files}.bin"
-        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
+        array = np.asarray(np.memmap(file, dtype, "w+", shape=shape))
+        weakref.finalize(array, _remove, file)
+        return array
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):  # Windows keeps what is mapped, until the folder goes
+        file.unlink(missing_ok=True)

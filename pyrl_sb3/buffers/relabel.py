@@ -69,17 +69,19 @@ class GoalOracle:
         features = self.env.env_method("goal_features", achieved, desired, indices=[0])[0]
         return features
 
-    def terminates(self, achieved: Array) -> bool:
+    def terminates(self, achieved: Array, infos: Infos, envs: Ints) -> bool:
         """Whether reaching a goal may end an episode; `achieved` are some goals, `(n, goal_dim)`.
 
-        A `compute_terminated` that takes one transition at a time and does not even end on a goal
-        that is exactly reached (the Fetch environments': always false) is taken to say nothing.
+        A `compute_terminated` that takes one transition at a time, without infos that it might go
+        by, and does not even end on a goal that is exactly reached (the Fetch environments': always
+        false) is taken to say nothing.
         """
         if self._terminates is None and len(achieved):
-            name, one = "compute_terminated", achieved[:1]
+            name, env = "compute_terminated", int(envs[0])
             self._terminates = self.env.has_attr(name) and (
-                self._takes_batches(name, achieved, achieved, [{}] * len(achieved), 0)
-                or bool(self.env.env_method(name, one[0], one[0], {}, indices=[0])[0])
+                self._takes_batches(name, achieved, achieved, infos, env)
+                or any(infos)
+                or bool(self.env.env_method(name, achieved[0], achieved[0], {}, indices=[env])[0])
             )
         return bool(self._terminates)
 
@@ -101,7 +103,8 @@ class GoalOracle:
             batch = self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
             return np.asarray(batch).reshape(len(achieved))
         rows = zip(achieved, desired, infos, strict=True)
-        return np.array([self.env.env_method(method, *row, indices=[env])[0] for row in rows])
+        each = [self.env.env_method(method, *row, indices=[env])[0] for row in rows]
+        return np.array(each).reshape(len(achieved))
 
     def _takes_batches(
         self, method: str, achieved: Array, desired: Array, infos: Infos, env: int

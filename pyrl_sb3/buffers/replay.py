@@ -144,6 +144,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     def adopt(self, store: EpisodeStore, infos: files.Infos) -> None:
         """Replace what is stored; `infos` are those of all steps in the window, oldest first."""
+        infos = infos if self.copy_info_dict else []
         newest = store.first % store.slots
         self._store, self._infos = store, infos[len(infos) - newest :] + infos[: -newest or None]
         self._count(self.store)
@@ -171,7 +172,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
         ends = None
         if np.count_nonzero(done):
-            ends = self._ends(done, infos)
+            ends = self._ends(np.asarray(done), infos)
             after = with_raw_terminals(after, [self._raw(info) for info in infos])
         if np.ndim(action) != 2:
             action = np.asarray(action).reshape(self.n_envs, self.action_dim)
@@ -217,8 +218,12 @@ class ReplayBuffer(sb3.ReplayBuffer):
         :raises RuntimeError: nothing is stored yet
         """
         if env is not None:
-            keep_raw_terminals(env)
+            self._meet(env)
         return self.sample_at(*self._draw(batch_size), env)
+
+    def _meet(self, env: VecNormalize) -> None:
+        """Take note of what will normalise a batch, before it is drawn."""
+        keep_raw_terminals(env)
 
     def _draw(self, batch_size: int) -> tuple[Ints, Ints]:
         """Positions and environments of the transitions to sample; override to prioritise."""

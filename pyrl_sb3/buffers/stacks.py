@@ -128,10 +128,10 @@ class StackColumn(StepColumn):
     def pick(self, rows: Array, key: str) -> Array:
         """Stacks `(batch, *shape)` from their frames."""
         axis = self.axis
-        parts = rows.reshape(
-            len(rows), self.n_stack, *self.shape[:axis], -1, *self.shape[axis + 1 :]
-        )
-        whole = np.moveaxis(parts, 1, axis + 1).reshape(-1, *self.shape)
+        frame = list(self.shape)
+        frame[axis] //= self.n_stack
+        parts = rows.reshape(len(rows), self.n_stack, *frame)
+        whole = np.moveaxis(parts, 1, axis + 1).reshape(len(rows), *self.shape)
         return whole.astype(np.float32) if whole.dtype.kind == "f" else np.ascontiguousarray(whole)
 
     @property
