@@ -64,6 +64,10 @@ class Cloning(_Base):
         super()._setup_model()
         self._cloning = CloningSettings.of(self.demonstration_kwargs)
 
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        self._demo_buffer = None  # to be filled again, with this environment's rewards
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._setup_learn(*args, **kwargs)
         if self.num_timesteps == 0 and self._load_demonstrations():

@@ -138,7 +138,8 @@ def test_an_end_that_also_changes_the_goal_was_caused_by_the_goal_before():
     step(buffer, (1, 2), (2, 7), done=True)
     batch = buffer.sample_at(np.ones(50, int), np.zeros(50, int))
     reached = batch.observations["desired_goal"][:, :1] == 2
-    assert reached.any() and not reached.all()
+    assert reached.any()
+    assert not reached.all()
     assert (batch.dones.bool() == reached).all()
 
 

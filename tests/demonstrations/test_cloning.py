@@ -157,6 +157,19 @@ def test_demonstrations_are_relabelled_with_goals(line, demonstrations):
     assert 0 < (batch.rewards == 0).sum() < 160
 
 
+def test_a_new_environment_gives_demonstrations_their_rewards(line, demonstrations):
+    class Worse(line):
+        def compute_reward(self, achieved, desired, info):
+            return super().compute_reward(achieved, desired, info) - 5
+
+    demos = demonstrations("goal", rewards=False)
+    model = build(SAC, line, HerReplayBuffer, demonstrations=demos)
+    model.learn(10)
+    model.set_env(DummyVecEnv([Worse]))
+    model.learn(10, reset_num_timesteps=False)
+    assert set(model._demo_batch(50).rewards.flatten().tolist()) <= {-6.0, -5.0}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_warm_start_clones(kind, line, demonstrations):
     model = build(
