@@ -39,11 +39,7 @@ class LeanDiscretePolicy(LeanActing):
     ) -> None:
         kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self._set_up_acting(self._acting_network())
-
-    def _acting_network(self) -> Any:
-        """SB3's network with a features extractor, whose features are acted on."""
-        raise NotImplementedError
+        self._set_up_acting()
 
     def set_training_mode(self, mode: bool) -> None:
         if not (self.training == self._acting_network().training == mode):
@@ -55,6 +51,7 @@ class LeanDiscretePolicy(LeanActing):
 
 class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
     __doc__ = LeanDiscretePolicy.__doc__
+    plain_network = dqn.QNetwork
 
     def _acting_network(self) -> Any:
         return self.q_net
@@ -65,6 +62,7 @@ class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
 
 class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
     __doc__ = LeanDiscretePolicy.__doc__
+    plain_network = qrdqn.QuantileNetwork
 
     def _acting_network(self) -> Any:
         return self.quantile_net
@@ -167,6 +165,7 @@ class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
     ``actor_target`` follows the actor: the earlier policy of the entropy penalty.
     """
 
+    plain_network = CategoricalActor
     actor: CategoricalActor  # type: ignore[assignment]  # SB3's is Gaussian
     critic: DiscreteCritic  # type: ignore[assignment]  # SB3's reads actions
     critic_target: DiscreteCritic  # type: ignore[assignment]

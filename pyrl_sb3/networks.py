@@ -1,5 +1,6 @@
 """What the policies add to SB3's networks: layer normalisation, and features for acting."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -102,7 +103,7 @@ class FlatFeatures:
                 return None
             if not isinstance(part, np.ndarray) or part.ndim == 0 or part.shape[1:] != shape:
                 return None
-            parts.append(part.reshape(len(part), -1))
+            parts.append(part.reshape(len(part), math.prod(shape)))
         flat = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return th.as_tensor(flat, dtype=th.float32, device=device)
 

@@ -5,7 +5,7 @@ They are passed to stock algorithms, ``SAC(pyrl_sb3.SACPolicy, env).learn(...)``
 of the SB3 policy they extend, and compute the same actions and losses from the same weights.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy.typing as npt
 import torch as th
@@ -45,22 +45,42 @@ else:
 class LeanActing(_Base):
     """
     Acting with few calls for an SB3 policy; mixed in before it, which has to set up by
-    `_set_up_acting` and to fill in `_act` and `_as_actions`.
+    `_set_up_acting` and to fill in `_acting_network`, `_act` and `_as_actions`.
+
+    A policy that is derived with another `_predict`, and networks of another class than
+    `plain_network` or with hooks, act as in SB3.
     """
+
+    plain_network: ClassVar[Any]
 
     def _build(self, lr_schedule: Schedule) -> None:
         # Adam's implementations exclude one another, so a choice of the user's stands.
         chosen = {"fused", "foreach", "capturable", "differentiable"} & set(self.optimizer_kwargs)
         if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
-            self.optimizer_kwargs["fused"] = True
+            self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
         super()._build(lr_schedule)
 
-    def _set_up_acting(self, network: Any) -> None:
-        """:param network: an SB3 network with a features extractor, whose features are acted on"""
+    def _acting_network(self) -> Any:
+        """SB3's network with a features extractor, whose features are acted on."""
+        raise NotImplementedError
+
+    def _set_up_acting(self) -> None:
+        network = self._acting_network()
         self._flat_features = FlatFeatures(self.observation_space, network.features_extractor)
-        # A parameter to ask for the device: SB3's property walks the modules to find one. In a
-        # tuple, so that it is not registered a second time.
-        self._anchor = (next(network.parameters()),)
+        # In a tuple, so that they are not registered a second time: the extractor, and a parameter
+        # to ask for the device, which SB3's property walks the modules to find.
+        self._anchors = network.features_extractor, next(network.parameters())
+        kinds = type(self).__mro__
+        derived = kinds[: kinds.index(LeanActing)]
+        self._own_predict = any("_predict" in vars(kind) for kind in derived)
+
+    def _acts_plainly(self) -> bool:
+        network = self._acting_network()
+        return (
+            type(network) is self.plain_network
+            and network.features_extractor is self._anchors[0]
+            and not (network._forward_hooks or network._forward_pre_hooks or self._own_predict)
+        )
 
     def predict(
         self,
@@ -69,7 +89,9 @@ class LeanActing(_Base):
         episode_start: npt.NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...] | None]:
-        features = self._flat_features(observation, self._anchor[0].device)
+        features = None
+        if self._acts_plainly():
+            features = self._flat_features(observation, self._anchors[1].device)
         if features is None:
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
@@ -125,7 +147,10 @@ class LeanPolicy(LeanActing):
         self.layer_norm = layer_norm
         kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self._set_up_acting(self.actor)
+        self._set_up_acting()
+
+    def _acting_network(self) -> Any:
+        return self.actor
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
@@ -184,6 +209,7 @@ def _gaussian_action(
 
 class SACPolicy(LeanPolicy, sac.SACPolicy):
     __doc__ = LeanPolicy.__doc__
+    plain_network = sac.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         return _gaussian_action(self.actor, features, deterministic)
@@ -191,6 +217,7 @@ class SACPolicy(LeanPolicy, sac.SACPolicy):
 
 class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
     __doc__ = LeanPolicy.__doc__
+    plain_network = tqc.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         return _gaussian_action(self.actor, features, deterministic)
@@ -205,6 +232,8 @@ class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
 
     :raises ValueError: with ``layer_norm``
     """
+
+    plain_network = crossq.Actor
 
     def __init__(self, *args: Any, layer_norm: LayerNorm = False, **kwargs: Any) -> None:
         if layer_norm:
@@ -228,6 +257,7 @@ class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
 
 class TD3Policy(LeanPolicy, td3.TD3Policy):
     __doc__ = LeanPolicy.__doc__
+    plain_network = td3.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         return lean_forward(self.actor.mu, features)

@@ -59,6 +59,7 @@ class Critics:
 
     def descend(self, dq: th.Tensor) -> None:
         _step(self.optimizer, self._q, dq)
+        del self._q  # and the graph with it
 
     def target_q_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         with th.no_grad():
@@ -73,7 +74,9 @@ class Critics:
         return self._q.detach()
 
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
-        return th.autograd.grad(self._q, self._actions, dq)[0]
+        gradient = th.autograd.grad(self._q, self._actions, dq)[0]
+        del self._q, self._actions
+        return gradient
 
     def attached(self) -> bool:
         return True
@@ -97,6 +100,7 @@ class GaussianActor:
 
     def descend(self, da: th.Tensor, dlog_prob: th.Tensor) -> None:
         _step(self.optimizer, [self._actions, self._log_prob], [da, dlog_prob])
+        del self._actions, self._log_prob
 
     def attached(self) -> bool:
         return True
@@ -118,6 +122,7 @@ class DeterministicActor:
 
     def descend(self, da: th.Tensor) -> None:
         _step(self.optimizer, self._actions, da)
+        del self._actions
 
     def attached(self) -> bool:
         return True

@@ -17,9 +17,9 @@ class DiscreteSteps(ReplayFiles, GradientSteps):
 
     def _bind(self) -> None:
         self._obstacle = "the actions are discrete"
-        self._bound_policy = self.policy
         self._prepare = autograd.preparation(self.policy)
         self._learners = ()
+        self._watch_parts()
 
 
 def descend(

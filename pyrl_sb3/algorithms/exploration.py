@@ -96,7 +96,7 @@ class Exploration(_Base):
     def _new_explorer(self) -> "_Explorer":
         policy: Any = self.policy
         with th.random.fork_rng(devices=[]):  # the weights it begins with are not kept
-            return _Explorer(policy.make_actor().to(self.device))
+            return _Explorer(policy.make_actor().to(self.device), self.actor)
 
     def _perturbed(self, noise: ParameterNoise) -> Array:
         own = parameters_to_vector(self.actor.parameters()).detach().cpu().numpy()
@@ -126,17 +126,20 @@ class Exploration(_Base):
         """Root mean square of the difference between the actions of the actor and of a copy."""
         assert self.replay_buffer is not None
         batch = self.replay_buffer.sample(self.batch_size, env=self._vec_normalize_env)
-        copy, own = self._new_explorer(), _Explorer(self.actor)
+        copy, own = self._new_explorer(), _Explorer(self.actor, self.actor)
         copy.take(self._perturbed(noise))
         actions = [each.act(batch.observations, deterministic=True) for each in (copy, own)]
         return float((actions[0] - actions[1]).square().mean().sqrt())
 
 
 class _Explorer:
-    """An actor and where its parameters are from."""
+    """An actor and where its parameters are from.
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    :param own: the agent's, whose running statistics it shares
+    """
+
+    def __init__(self, actor: Any, own: Any) -> None:
+        self.actor, self._own = actor, own
         self._taken: Array | None = None
         if actor.training:
             actor.set_training_mode(False)
@@ -151,6 +154,8 @@ class _Explorer:
     def act(self, observations: Any, *, deterministic: bool) -> th.Tensor:
         """Actions, ``(batch, action_dim)``."""
         with th.no_grad():
+            for mine, its in zip(self.actor.buffers(), self._own.buffers(), strict=True):
+                mine.copy_(its)
             return self.actor._predict(observations, deterministic=deterministic)
 
 

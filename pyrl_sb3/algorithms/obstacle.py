@@ -44,11 +44,21 @@ def _network_obstacle(net: Any, observation_space: Any) -> str | None:
         return "uses gSDE"
     if FlatFeatures(observation_space, net.features_extractor).shapes is None:
         return "has a features extractor that does more than concatenate vectors"
-    layers = [layer for network in networks(net) for block in network for layer in block]
+    ensemble = networks(net)
+    layers = [layer for network in ensemble for block in network for layer in block]
     for layer in layers:
         if not _is_simple(layer):
             return f"has a {type(layer).__name__} layer of its own kind"
+    if any(type(network[0][0]) is not nn.Linear for network in ensemble):
+        return "does not begin with a linear layer"
+    if any(_kinds(network) != _kinds(ensemble[0]) for network in ensemble):
+        return "has networks that differ"
     return _parameter_obstacle(list(net.parameters()), layers)
+
+
+def _kinds(network: Any) -> list[str]:
+    """Kind, sizes and settings of each layer, as it prints itself."""
+    return [repr(layer) for block in network for layer in block]
 
 
 def _is_simple(layer: nn.Module) -> bool:
@@ -72,6 +82,8 @@ def _parameter_obstacle(parameters: list[nn.Parameter], layers: Iterable[nn.Modu
         return "shares parameters, or has some outside its layers"
     if not all(p.requires_grad for p in parameters):
         return "has frozen parameters"
+    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters):
+        return "has hooks on parameters"
     if any(p.device.type != "cpu" for p in parameters):
         return f"is on {parameters[0].device}"
     if {p.dtype for p in parameters} not in ({th.float32}, {th.float64}):
@@ -84,6 +96,8 @@ def _optimizer_obstacle(
 ) -> str | None:
     if type(optimizer) is not th.optim.Adam:
         return f"is a {type(optimizer).__name__}"
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return "has hooks"
     groups = optimizer.param_groups
     if len(groups) != 1 or set(groups[0]["params"]) != set(parameters):
         return "has several groups, or other parameters than the network"

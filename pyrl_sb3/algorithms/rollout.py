@@ -3,12 +3,16 @@
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.sac import policies as sac
+from stable_baselines3.td3 import policies as td3
 
 from pyrl_sb3.algorithms.acting import Array, features_of
 from pyrl_sb3.algorithms.cloning import Cloning
@@ -16,6 +20,7 @@ from pyrl_sb3.algorithms.exploration import Exploration
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.sparse import SparseTargets
 from pyrl_sb3.algorithms.step import GradientSteps
+from pyrl_sb3.policies import LeanActing
 
 
 class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
@@ -37,9 +42,14 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         # As CombinedExtractor orders them
         keys = list(getattr(self.actor.features_extractor, "extractors", {}))
         self._features = features_of(self.observation_space, keys)
+        self._acts_plainly = not self._obstacle and _predict_as_in_sb3(self, self.policy)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As of `GradientSteps`."""
+        return {**super().__getstate__(), "_features": None}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_features"]
+        return [*super()._excluded_save_params(), "_features", "_acts_plainly"]
 
     def collect_rollouts(
         self,
@@ -53,12 +63,12 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
     ) -> RolloutReturn:
         if env.num_envs > 1 and train_freq.unit is not TrainFrequencyUnit.STEP:
             raise ValueError(f"train_freq={tuple(train_freq)}: count steps with several envs")
-        self._ensure_bound()
         if self.policy.training:
             self.policy.set_training_mode(False)
         if self.use_sde:
             self.actor.reset_noise(env.num_envs)
         callback.on_rollout_start()
+        self._ensure_bound()
         steps = episodes = 0
         go_on = True
         while go_on and should_collect_more_steps(train_freq, steps, episodes):
@@ -96,8 +106,8 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
 
     def _explore(self) -> Array:
         assert self._last_obs is not None
-        if self._obstacle:
-            actions, _ = self.policy.predict(self._last_obs, deterministic=False)
+        if not self._acts_plainly:
+            actions, _ = self.predict(self._last_obs, deterministic=False)
             return self.policy.scale_action(actions)
         actions = self._learners[0].explore(self._features(self._last_obs))
         return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
@@ -137,3 +147,14 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             action_noise.reset()
         if log_interval is not None and self._episode_num % log_interval == 0:
             self.dump_logs()
+
+
+def _predict_as_in_sb3(model: Any, policy: Any) -> bool:
+    """Whether neither the model nor its policy has been given an own way to predict."""
+    ways = (sac.SACPolicy._predict, td3.TD3Policy._predict)
+    return (
+        type(model).predict is BaseAlgorithm.predict
+        and type(policy).predict in (BasePolicy.predict, LeanActing.predict)
+        and type(policy)._predict in ways
+        and not {"predict", "_predict"} & (vars(model).keys() | vars(policy).keys())
+    )

@@ -18,8 +18,8 @@ def sample(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None) -> A
     The plain buffer of SB3 is read here: rows of flat arrays, each copied once. All other buffers
     are asked.
     """
-    saves_memory = getattr(buffer, "optimize_memory_usage", False)
-    if type(buffer) is not ReplayBuffer or saves_memory or env or buffer.device.type != "cpu":
+    other = getattr(buffer, "optimize_memory_usage", False) or "sample" in vars(buffer)
+    if type(buffer) is not ReplayBuffer or other or env or buffer.device.type != "cpu":
         return buffer.sample(batch_size, env=env)
     size = buffer.buffer_size if buffer.full else buffer.pos
     rows = np.random.randint(0, size, batch_size)

@@ -12,6 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from pyrl_sb3.algorithms import autograd, explicit
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 from pyrl_sb3.algorithms.sampling import sample
+from pyrl_sb3.algorithms.watch import Watch
 
 if TYPE_CHECKING:
 
@@ -44,6 +45,9 @@ class Batch(NamedTuple):
     demos: int = 0
 
 
+_BOUND = ("_prepare", "_learners", "_watch")
+
+
 class Metrics:
     """Tensors of one ``train()``, detached, made numbers only when it is over."""
 
@@ -58,6 +62,8 @@ class Metrics:
 
     def means(self) -> dict[str, float]:
         """The mean of each, in one transfer from the device."""
+        if not self._values:
+            return {}
         numbers = defaultdict(list)
         for name, number in zip(self._names, th.stack(self._values).tolist(), strict=True):
             numbers[name].append(number)
@@ -109,15 +115,22 @@ class GradientSteps(_Base):
         """Put the parameters and the optimisers' moments where the gradient step wants them."""
         self._obstacle = find_obstacle(self.policy)
         kind = autograd if self._obstacle else explicit
-        self._bound_policy = self.policy
         self._prepare = kind.preparation(self.policy)
         self._learners = self._make_learners(kind)
+        self._watch_parts()
+
+    def _watch_parts(self) -> None:
+        self._bound_policy, self._watch = self.policy, Watch(self)
 
     def _ensure_bound(self) -> None:
-        """Bind again where something else than training has moved the parameters."""
-        learners = [learner for learner in self._learners if learner]
-        if self._bound_policy is not self.policy or not all(each.attached() for each in learners):
+        """Bind again where something else than training has changed or moved the networks."""
+        same = self._bound_policy is self.policy and self._watch.same()
+        if not (same and all(learner.attached() for learner in self._learners if learner)):
             self._bind()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which bind anew."""
+        return {**self.__dict__, "_bound_policy": None, **dict.fromkeys(_BOUND)}
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
         """
@@ -166,14 +179,20 @@ class GradientSteps(_Base):
 
     def _record(self, metrics: Metrics) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, value in metrics.means().items():
+        means = metrics.means()
+        for name, value in means.items():
             self.logger.record(f"train/{name}", value)
+        lost = [name for name, value in means.items() if value != value]
+        if lost:
+            raise ValueError(
+                f"{lost[0]} is NaN after {self._n_updates} gradient steps: an observation "
+                "or reward was NaN, or the learning rate is too high"
+            )
 
     def _excluded_save_params(self) -> list[str]:
         return [
             *super()._excluded_save_params(),
             "_obstacle",
             "_bound_policy",
-            "_prepare",
-            "_learners",
+            *_BOUND,
         ]

@@ -28,6 +28,12 @@ class Perturbation(np.ndarray[Any, np.dtype[Any]]):
         none = np.zeros((*self.shape[:-1], 1), bool)
         self.replaced, self.instead = none, np.zeros(self.shape, self.dtype)
 
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Stacked, as SB3's VectorizedActionNoise does, it goes on taking actions' places."""
+        if func is np.stack and len(args) == 1 and not kwargs:
+            return stacked(args[0])
+        return super().__array_function__(func, types, args, kwargs)
+
     def __radd__(self, actions: Array) -> Array:  # type: ignore[override, unused-ignore]
         """Perturbed actions."""
         return np.where(self.replaced, self.instead, actions + np.asarray(self))

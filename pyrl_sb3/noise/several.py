@@ -38,6 +38,8 @@ def for_envs(noise: ActionNoise, n_envs: int) -> ActionNoise:
     be attributes of the process, or of a process that is.
     """
     old = noise.noises if isinstance(noise, VectorizedActionNoise) else [noise]
+    if type(noise) is VectorizedActionNoise and any(_generators(old[0])):
+        old = old[:1]  # of which the others are copies, generator and all
     if len(old) == n_envs and (n_envs == 1) == (not isinstance(noise, VectorizedActionNoise)):
         return noise
     more = [_begun(old[0]) for _ in range(n_envs - len(old))]

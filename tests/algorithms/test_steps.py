@@ -157,3 +157,95 @@ def test_autograd_steps_on_images(name: str, shared: bool, make_env: Any) -> Non
     kwargs = {"share_features_extractor": shared, "optimizer_class": th.optim.SGD}
     ours = assert_equal_training(name, make_env("image"), close=1e-5, policy_kwargs=kwargs)
     assert "features extractor" in ours.gradients
+
+
+def freeze(model: Any) -> None:
+    model.actor.latent_pi.requires_grad_(False)
+
+
+def replace_layer(model: Any) -> None:
+    th.manual_seed(7)
+    model.actor.latent_pi[0] = nn.Linear(5, 12)
+    model.actor.optimizer = th.optim.Adam(model.actor.parameters(), lr=3e-4)
+
+
+def replace_critic_layer(model: Any) -> None:
+    th.manual_seed(7)
+    model.critic.qf0[0] = nn.Linear(8, 12)
+    model.critic.optimizer = th.optim.Adam(model.critic.parameters(), lr=3e-4)
+
+
+def hook_gradients(model: Any) -> None:
+    for parameter in model.actor.parameters():
+        parameter.register_hook(lambda g: g * 0)
+
+
+def hook_layer(model: Any) -> None:
+    model.critic.qf0[0].register_forward_hook(lambda layer, args, out: out * 2)
+
+
+def other_optimizer(model: Any) -> None:
+    model.actor.optimizer = th.optim.SGD(model.actor.parameters(), lr=0.1)
+
+
+def fix_temperature(model: Any) -> None:
+    model.ent_coef_optimizer = None
+    model.ent_coef_tensor = th.tensor(0.01)
+
+
+EDITS = [
+    freeze,
+    replace_layer,
+    replace_critic_layer,
+    hook_gradients,
+    hook_layer,
+    other_optimizer,
+    fix_temperature,
+]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ELU])  # the second is left to autograd
+@pytest.mark.parametrize("edit", EDITS)
+def test_edits_of_a_model_count(edit: Any, activation: Any, make_env: Any) -> None:
+    models = []
+    for module in (sb3, algorithms):
+        model = make(module, "SAC", make_env(), policy_kwargs={"activation_fn": activation})
+        fill(model)
+        train(model)
+        edit(model)
+        before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+        train(model)
+        models.append(model)
+    theirs, ours = (model.policy.state_dict() for model in models)
+    th.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    assert any(not th.equal(before[name], value) for name, value in ours.items())
+
+
+class LayerFirst(pyrl_sb3.policies.TD3Policy):
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        critic = super().make_critic(features_extractor)
+        for q in critic.q_networks:
+            q.insert(0, nn.LayerNorm(8))
+        return critic
+
+
+class ActivationFirst(pyrl_sb3.policies.TD3Policy):
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor = super().make_actor(features_extractor)
+        actor.mu.insert(0, nn.Tanh())
+        return actor
+
+
+class UnequalCritics(pyrl_sb3.policies.TD3Policy):
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        critic = super().make_critic(features_extractor)
+        critic.qf1[1] = nn.Tanh()
+        return critic
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("policy", [LayerFirst, ActivationFirst, UnequalCritics])
+def test_unusual_networks_are_trained_as_in_sb3(policy: Any, make_env: Any) -> None:
+    ours = assert_equal_training("TD3", make_env(), policy=policy)
+    assert ours.gradients.startswith("autograd")

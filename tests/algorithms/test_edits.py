@@ -1,0 +1,207 @@
+"""Models that are changed after they were made: trained and acting as SB3's would be."""
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.td3 import policies as td3
+from torch import nn
+
+import pyrl_sb3
+from pyrl_sb3 import algorithms
+from pyrl_sb3.algorithms.normalized import NormalizedGoals
+from pyrl_sb3.noise.action import GaussianNoise
+from pyrl_sb3.noise.greedy import EpsilonGreedy
+from pyrl_sb3.noise.parameter import ParameterNoise
+
+KEYWORDS = {"learning_starts": 5, "batch_size": 16, "buffer_size": 200, "seed": 0, "device": "cpu"}
+SIZES = {"net_arch": [8, 8]}
+
+
+def make(module: Any, name: str, env: Any, policy: Any = "MlpPolicy", **arguments: Any) -> Any:
+    policy_kwargs = {**SIZES, **arguments.pop("policy_kwargs", {})}
+    return getattr(module, name)(
+        policy, env, policy_kwargs=policy_kwargs, **{**KEYWORDS, **arguments}
+    )
+
+
+def test_an_optimizers_hook_is_called(make_env: Any) -> None:
+    model, calls = make(algorithms, "SAC", make_env()), []
+    model.learn(10)
+    model.critic.optimizer.register_step_pre_hook(lambda *args: calls.append(1))
+    model.learn(10, reset_num_timesteps=False)
+    assert len(calls) == 10
+
+
+class HalfActor(td3.Actor):
+    def forward(self, obs: Any) -> th.Tensor:
+        return super().forward(obs) * 0 + 0.25
+
+
+class OwnActor(pyrl_sb3.TD3Policy):
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        keywords = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return HalfActor(**keywords).to(self.device)
+
+
+class OwnPredict(td3.TD3Policy):
+    def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
+        return super()._predict(observation, deterministic) * 0 + 0.25
+
+
+class OwnLeanPredict(pyrl_sb3.TD3Policy):
+    def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
+        return super()._predict(observation, deterministic) * 0 + 0.25
+
+
+@pytest.mark.parametrize("policy", [OwnActor, OwnPredict, OwnLeanPredict])
+def test_an_own_way_to_act_is_acted_by(policy: Any, make_env: Any) -> None:
+    model = make(algorithms, "TD3", make_env(), policy, learning_starts=0)
+    model.learn(5)
+    assert np.allclose(model.replay_buffer.actions[:5], 0.25)
+    observation = np.zeros((2, 5), np.float32)
+    expected = model.policy.unscale_action(np.full((2, 3), 0.25, np.float32))
+    assert np.allclose(model.predict(observation)[0], expected)
+
+
+def test_a_models_own_predict_is_explored_by(make_env: Any) -> None:
+    class Model(algorithms.TD3):
+        def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+            return np.zeros((1, 3), np.float32), None
+
+    model = make(type("M", (), {"TD3": Model}), "TD3", make_env(), learning_starts=0)
+    model.learn(5)
+    expected = model.policy.scale_action(np.zeros(3, np.float32))
+    assert np.allclose(model.replay_buffer.actions[:5, 0], expected)
+
+
+def test_a_hook_on_the_actor_acts(make_env: Any) -> None:
+    model = make(sb3, "TD3", make_env(), pyrl_sb3.TD3Policy)
+    model.actor.register_forward_hook(lambda net, args, out: out * 0)
+    assert np.allclose(model.predict(np.ones((1, 5), np.float32))[0], -0.5)  # of [-2, 1]
+
+
+def test_a_q_network_of_ones_own_acts(make_env: Any) -> None:
+    class Env(make_env):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = spaces.Discrete(3)
+
+    class Third(sb3.dqn.policies.QNetwork):
+        def forward(self, obs: Any) -> th.Tensor:
+            return super().forward(obs) + th.tensor([0.0, 0.0, 100.0])
+
+    class Policy(pyrl_sb3.DQNPolicy):
+        def make_q_net(self) -> Any:
+            keywords = self._update_features_extractor(self.net_args, features_extractor=None)
+            return Third(**keywords).to(self.device)
+
+    model = make(algorithms, "DQN", Env(), Policy)
+    actions, _ = model.predict(np.random.default_rng(0).normal(size=(9, 5)), deterministic=True)
+    assert actions.tolist() == [2] * 9
+
+
+def test_a_replaced_sample_is_drawn_from(make_env: Any) -> None:
+    model, calls = make(algorithms, "TD3", make_env()), []
+    original = model.replay_buffer.sample
+    model.replay_buffer.sample = lambda *a, **k: calls.append(1) or original(*a, **k)
+    model.learn(10)
+    assert len(calls) == 5
+
+
+def test_parameter_noise_shares_running_statistics(make_env: Any) -> None:
+    noise = ParameterNoise(1e-6, np.random.default_rng(0), sigma=1e-6)
+    model = make(
+        algorithms,
+        "TD3",
+        make_env("dict"),
+        "MultiInputPolicy",
+        action_noise=noise,
+        policy_kwargs={"features_extractor_class": NormalizedGoals},
+    )
+    model.learn(60)
+    assert model.actor.features_extractor.norms["goal"].running_count > 0
+    noise.reset()
+    expected = model.policy.scale_action(model.policy.predict(model._last_obs)[0])
+    assert np.allclose(model._explore_with(noise), expected, atol=1e-3)
+    assert model._distance(noise) < 1e-3
+
+
+@pytest.mark.parametrize("module", [sb3, algorithms])
+def test_random_actions_survive_sb3s_vectorised_noise(module: Any, make_env: Any) -> None:
+    greedy = EpsilonGreedy((3,), 1.0, None, np.random.default_rng(0))
+    envs, noise = DummyVecEnv([make_env] * 2), VectorizedActionNoise(greedy, 2)
+    model = make(module, "TD3", envs, action_noise=noise, learning_starts=0)
+    model.learn(200)
+    assert np.std(model.replay_buffer.actions[:100], axis=0) == pytest.approx(0.577, abs=0.15)
+
+
+def test_sb3s_vectorised_noise_gets_a_generator_for_each_environment(make_env: Any) -> None:
+    gaussian = GaussianNoise((3,), 0.3, np.random.default_rng(0))
+    envs, noise = DummyVecEnv([make_env] * 2), VectorizedActionNoise(gaussian, 2)
+    model = make(algorithms, "TD3", envs, action_noise=noise)
+    model.learn(4)
+    first, second = model.action_noise()
+    assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
+def test_nan_ends_training_with_its_name(name: str, make_env: Any) -> None:
+    class Env(make_env):  # type: ignore[misc, valid-type]
+        def step(self, action: Any) -> Any:
+            obs, _, *rest = super().step(action)
+            return (obs, float("nan"), *rest)
+
+    with pytest.raises(ValueError, match=r"_loss is NaN after 1 gradient steps"):
+        make(algorithms, name, Env()).learn(50)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ELU])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_models_train_alike(copied: Any, activation: Any, make_env: Any) -> None:
+    model = make(algorithms, "SAC", make_env(), policy_kwargs={"activation_fn": activation})
+    model.learn(20)
+    other = copied(model)
+    for each in (model, other):
+        np.random.seed(0)
+        th.manual_seed(0)
+        each.train(3, 16)
+    for name, expected in model.policy.state_dict().items():
+        th.testing.assert_close(other.policy.state_dict()[name], expected)
+
+
+def test_parameters_written_before_a_rollout_are_acted_on(make_env: Any) -> None:
+    class Zeros(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            for parameter in self.model.actor.parameters():
+                parameter.data = th.zeros_like(parameter)
+
+        def _on_step(self) -> bool:
+            return True
+
+    model = make(algorithms, "TD3", make_env(), learning_starts=0)
+    model.learn(1, callback=Zeros())
+    assert np.allclose(model.replay_buffer.actions[0], 0)
+
+
+def test_what_is_passed_in_stays_as_it_is(make_env: Any) -> None:
+    keywords = {"weight_decay": 1e-4}
+    policy_kwargs = {"optimizer_kwargs": keywords}
+    make(algorithms, "SAC", make_env(), policy_kwargs=policy_kwargs)
+    assert keywords == {"weight_decay": 1e-4}
+
+
+@pytest.mark.parametrize("name", ["SAC", "TD3"])
+def test_no_gradient_steps_and_no_observations(name: str, make_env: Any) -> None:
+    model = make(algorithms, name, make_env())
+    model.learn(6)
+    model.train(0, 8)
+    assert model.predict(np.zeros((0, 5), np.float32))[0].shape == (0, 3)
