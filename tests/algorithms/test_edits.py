@@ -89,24 +89,25 @@ def test_a_hook_on_the_actor_acts(make_env: Any) -> None:
     assert np.allclose(model.predict(np.ones((1, 5), np.float32))[0], -0.5)  # of [-2, 1]
 
 
-def test_a_q_network_of_ones_own_acts(make_env: Any) -> None:
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_a_q_network_of_ones_own_acts(best: int, make_env: Any) -> None:
     class Env(make_env):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             super().__init__()
             self.action_space = spaces.Discrete(3)
 
-    class Third(sb3.dqn.policies.QNetwork):
+    class Own(sb3.dqn.policies.QNetwork):
         def forward(self, obs: Any) -> th.Tensor:
-            return super().forward(obs) + th.tensor([0.0, 0.0, 100.0])
+            return super().forward(obs) + 100 * th.eye(3)[best]
 
     class Policy(pyrl_sb3.DQNPolicy):
         def make_q_net(self) -> Any:
             keywords = self._update_features_extractor(self.net_args, features_extractor=None)
-            return Third(**keywords).to(self.device)
+            return Own(**keywords).to(self.device)
 
     model = make(algorithms, "DQN", Env(), Policy)
     actions, _ = model.predict(np.random.default_rng(0).normal(size=(9, 5)), deterministic=True)
-    assert actions.tolist() == [2] * 9
+    assert actions.tolist() == [best] * 9
 
 
 def test_a_replaced_sample_is_drawn_from(make_env: Any) -> None:
