@@ -18,6 +18,7 @@ from pyrl_sb3.training.kept import load_buffer, save_buffer
 from pyrl_sb3.training.randomness import random_states, restore_random_states
 from pyrl_sb3.training.state import (
     StateError,
+    Stateful,
     Tree,
     capture,
     capture_attributes,
@@ -104,7 +105,7 @@ def _parts(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> dict
         "noise": _captured(model.action_noise, (object,)),
         "wrappers": [capture_attributes(each, (RunningMeanStd,)) for each in _wrappers(model.env)],
         "callbacks": {
-            name: capture_attributes(each, (BaseCallback, RunningMeanStd), _OF_CALLS)
+            name: capture_attributes(each, (BaseCallback, RunningMeanStd, Stateful), _OF_CALLS)
             for name, each in _named(callbacks).items()
         },
         "log": [_captured(each) for each in (log.name_to_value, log.name_to_count)]

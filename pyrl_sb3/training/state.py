@@ -28,6 +28,10 @@ _GENERATORS = (np.random.Generator, np.random.RandomState, th.Generator, random.
 _OPAQUE = (type, FunctionType, MethodType, ModuleType, th.nn.Module, th.optim.Optimizer, th.Tensor)
 
 
+class Stateful:
+    """What derives from it is captured, by attribute, with the callback that holds it."""
+
+
 class StateError(InputError):
     """Captured state does not fit the object it is to be put into."""
 

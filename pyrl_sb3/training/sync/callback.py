@@ -36,7 +36,8 @@ class SeedSyncCallback(BaseCallback):
     under ``torchrun --standalone --nproc-per-node 4 script.py``. All copies begin with the weights
     of the first one, whatever their seeds; their environments, noise and batches stay different.
     At each synchronisation, and when the training ends, each reports its state, and the strategy
-    says what it goes on from. Statistics of `VecNormalize` are merged whatever the strategy.
+    says what it goes on from; not where all have been told to stop, and may go on later. Statistics
+    of `VecNormalize` are merged whatever the strategy.
 
     A group of one trains as without the callback. Each copy of several logs `sync/rounds`,
     `sync/score` and `sync/total_timesteps`, the environment steps of all copies together.
@@ -103,14 +104,16 @@ class SeedSyncCallback(BaseCallback):
             self._replay.begin(self.model)
 
     def _on_step(self) -> bool:
-        if self.group.size > 1 and self.num_timesteps >= self._next:
+        # After the last step, the end of the training does it.
+        if self.group.size > 1 and self._next <= self.num_timesteps < self.model._total_timesteps:
             self._next += self.interval
             self.synchronise()
         return True
 
     def _on_training_end(self) -> None:
         if self.group.size > 1:
-            self.synchronise()
+            if not getattr(self.group, "stop", 0):
+                self.synchronise()
             if self._replay:
                 self._replay.end(self.model)
         leave = getattr(self.group, "leave", None)

@@ -11,12 +11,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.state import Stateful
 from pyrl_sb3.training.sync.state import Arrays
 
 _PREFIX, _SEPARATOR = "replay/", "|"
 
 
-class SharedReplay:
+class SharedReplay(Stateful):
     """
     Notes what is added to a model's replay buffer, and adds what others have noted.
 
@@ -26,7 +27,10 @@ class SharedReplay:
     """
 
     def __init__(self) -> None:
-        self._steps: list[dict[str, NDArray[Any]]] = []
+        # By name `(capacity, n_envs, ...)`, and how much of it is filled: few arrays, of which
+        # checkpoints are made in no time.
+        self._noted: dict[str, NDArray[Any]] = {}
+        self._count = 0
 
     def begin(self, model: OffPolicyAlgorithm) -> None:
         """
@@ -55,10 +59,10 @@ class SharedReplay:
 
     def take(self) -> dict[str, NDArray[Any]]:
         """Return what was noted since the last time: `(steps, n_envs, ...)` by name."""
-        steps, self._steps = self._steps, []
-        if not steps:
+        count, self._count = self._count, 0
+        if not count:
             return {}
-        return {_PREFIX + name: np.stack([step[name] for step in steps]) for name in steps[0]}
+        return {_PREFIX + name: array[:count].copy() for name, array in self._noted.items()}
 
     def give(self, model: OffPolicyAlgorithm, everybody: Mapping[int, Arrays], own: int) -> None:
         """Add what all others noted, in the order of their ranks."""
@@ -82,8 +86,14 @@ class SharedReplay:
                     after[name][env] = raw
         truncated = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
         rest = {"action": action, "reward": reward, "done": done, "truncated": truncated}
-        copied = {name: np.array(value) for name, value in rest.items()}
-        self._steps.append({**_named("obs", obs), **after, **copied})
+        step = {**_named("obs", obs), **after, **{k: np.asarray(v) for k, v in rest.items()}}
+        if not self._noted:
+            self._noted = {name: np.empty((64, *v.shape), v.dtype) for name, v in step.items()}
+        elif self._count == len(self._noted["reward"]):
+            self._noted = {name: np.concatenate((v, v)) for name, v in self._noted.items()}
+        for name, value in step.items():
+            self._noted[name][self._count] = value
+        self._count += 1
 
 
 def _named(prefix: str, observations: Any) -> dict[str, NDArray[Any]]:

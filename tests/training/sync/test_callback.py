@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
@@ -117,6 +118,40 @@ def test_statistics_count_the_past_once_and_are_the_same_everywhere():
     np.testing.assert_array_equal(means[0], means[2])
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(40, [20, 40]), (50, [20, 40, 50])])
+def test_the_end_is_one_synchronisation(steps, expected):
+    """Neither is momentum applied twice nor patience lost in the last step."""
+
+    def train(group):
+        at = []
+
+        class Noted(SeedSyncCallback):
+            def synchronise(self):
+                at.append(self.num_timesteps)
+                super().synchronise()
+
+        sync = Noted("outer", interval=20, group=group)
+        make(group.rank).learn(steps, sync)
+        return at
+
+    assert Lockstep(2).run([train] * 2) == [expected] * 2
+
+
+def test_copies_that_are_told_to_stop_stay_as_they_are():
+    def train(group):
+        sync = SeedSyncCallback("best", interval=20, group=group)
+
+        class Stop(BaseCallback):
+            def _on_step(self):
+                group.stop = 2 if self.num_timesteps == 25 else 0
+                return not group.stop
+
+        make(group.rank).learn(40, [sync, Stop()])
+        return sync.rounds
+
+    assert Lockstep(2).run([train] * 2) == [1] * 2
+
+
 def test_steps_of_all_copies_are_logged():
     def train(group):
         model = make(group.rank)
@@ -124,7 +159,7 @@ def test_steps_of_all_copies_are_logged():
         model.learn(40, sync)
         return sync.rounds, model.logger.name_to_value["sync/total_timesteps"]
 
-    assert Lockstep(2).run([train] * 2) == [(3, 80)] * 2
+    assert Lockstep(2).run([train] * 2) == [(2, 80)] * 2
 
 
 def test_the_score_is_the_mean_of_the_last_episodes():

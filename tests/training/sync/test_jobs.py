@@ -193,9 +193,10 @@ def test_stopped_together_and_resumed(tmp_path):
 
 
 @pytest.mark.learning
-def test_a_master_that_is_killed_resumes_to_the_same_end(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--share-replay"]])
+def test_a_master_that_is_killed_resumes_to_the_same_end(more, tmp_path):
     """The same job twice, one of them killed with all its copies and resumed: equal to the bit."""
-    arguments = command("Pendulum-v1", 2, 900, "--sync", "outer", "--log-dir")
+    arguments = command("Pendulum-v1", 2, 900, "--sync", "outer", *more, "--log-dir")
     end(start(tmp_path, *arguments, "whole"))
     process = start(tmp_path, *arguments, "killed")
     group = tmp_path / "killed" / "td3" / "Pendulum-v1_1"
