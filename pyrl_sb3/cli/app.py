@@ -99,6 +99,12 @@ def run(arguments: Sequence[str]) -> int:
     except RunStoppedError as error:
         typer.echo(f"pyrl: {error}", err=True)
         return 1
+    except OSError as error:
+        if error.strerror is None or "--verbose" in arguments:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        typer.echo(f"pyrl: {error.strerror}{where}", err=True)
+        return 1
     return int(code or 0)
 
 

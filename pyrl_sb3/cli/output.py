@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shlex
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +17,21 @@ def console_for_log(*, stderr: bool = False) -> "Console":
     """Return the console to print on; the package's log goes there too, above any live bar."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False, stderr=stderr)
+    class LastingConsole(Console):
+        """Goes on without output where nobody takes it any more: there is a training to save."""
+
+        def print(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                super().print(*args, **kwargs)
+            except OSError as error:
+                if not stderr:
+                    sys.stderr.write(f"pyrl: nothing more can be printed: {error.strerror}\n")
+                _discard(self)
+
+        def on_broken_pipe(self) -> None:  # rich would exit
+            _discard(self)
+
+    console = LastingConsole(soft_wrap=True, highlight=False, stderr=stderr)
 
     class ConsoleHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -25,6 +41,13 @@ def console_for_log(*, stderr: bool = False) -> "Console":
     log.handlers = [ConsoleHandler()]
     log.setLevel(logging.INFO)
     return console
+
+
+def _discard(console: "Console") -> None:
+    """Have what is still to come, Python's own flush at exit included, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, console.file.fileno())
+    os.close(nowhere)
 
 
 def check_picture(path: Path) -> None:
@@ -39,12 +62,12 @@ def check_picture(path: Path) -> None:
 
 def say_how_to_go_on(console: "Console", agent: str, folder: Path) -> None:
     """Print the command that goes on with a run, or with several seeds."""
-    console.print(f"go on: pyrl {agent}-train --resume {folder}", markup=False)
+    console.print(f"go on: pyrl {agent}-train --resume {shlex.quote(str(folder))}", markup=False)
 
 
 def say_how_to_test(console: "Console", agent: str, env_id: str, folder: Path) -> None:
     """Print the command that tests the agent of a run."""
-    console.print(f"test it: pyrl {agent}-test {env_id} {folder}", markup=False)
+    console.print(f"test it: pyrl {agent}-test {env_id} {shlex.quote(str(folder))}", markup=False)
 
 
 def say_stopped(console: "Console", result: "TrainingResult") -> int:

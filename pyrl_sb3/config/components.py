@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import Parameter
 from pkgutil import resolve_name
 from typing import Any
 
@@ -85,6 +86,13 @@ class Reference:
             if name not in known and not anything:
                 advice = did_you_mean(name, known)
                 raise ConfigError(f"{short(self.name)} takes no argument {name!r}{advice}")
+        missing = [
+            name
+            for name, parameter in known.items()
+            if parameter.default is Parameter.empty and name not in self.params
+        ]
+        if missing and self.kind == "callback":
+            raise ConfigError(f"{short(self.name)} needs the argument {missing[0]!r}")
 
 
 def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:

@@ -1,5 +1,6 @@
 """Config files: YAML within bounds, or Python where that is trusted."""
 
+import re
 import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,6 +113,18 @@ class _Loader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def exponential(self, node: yaml.ScalarNode) -> float:
+        """A number; a whole one where it is written without a point, such as ``1e6``."""
+        value: float = self.construct_yaml_float(node)
+        return int(value) if "." not in node.value and value.is_integer() else value
+
+
+# YAML 1.1 wants a point in numbers with an exponent, which nobody writes.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.exponential)
 
 
 class _Check:

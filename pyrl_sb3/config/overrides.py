@@ -62,6 +62,8 @@ def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]
                 inner = _mapping(inner, change)
             elif depth == 0 and key == "noise" and isinstance(inner, str):
                 inner = _noise(inner, change)
+            elif depth == 0 and key == "sync" and isinstance(inner, str):
+                inner = {"name": inner}
             if not isinstance(inner, dict):
                 inside = ".".join(change.path[: depth + 1])
                 raise ConfigError(f"{change.where}: {inside} is {short(inner)}, no mapping")

@@ -155,6 +155,8 @@ class EntryReader:
             return None
         if isinstance(value, dict) and set(value) <= {"name", "params"} and "name" in value:
             name, params = value["name"], value.get("params") or {}
+            if not isinstance(params, dict):
+                raise ValueError(f"params: must be a mapping of names, not {short(params)}")
         elif isinstance(value, str):
             name, params = parse_noise(get_plugin_manager(), value)
         else:

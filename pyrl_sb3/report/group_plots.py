@@ -69,7 +69,11 @@ def _draw_curve(
         return statistics.iqm(scores.swapaxes(-1, -2)[..., None])
 
     label = f"{group.label} ({len(values)} runs)"
-    axis.plot(steps, pointwise(values), color=colour, label=label)
+    if not len(steps):
+        axis.plot([], [], color=colour, label=f"{label}, never evaluated at the same steps")
+        return
+    marker = "o" if len(steps) == 1 else None
+    axis.plot(steps, pointwise(values), color=colour, label=label, marker=marker)
     if len(values) > 1 and not group.couples_seeds:
         # One draw of whole runs for all points: a run is followed along its curve.
         chosen = rng.integers(len(values), size=(_REPS, len(values)))

@@ -59,7 +59,8 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
             key, coupled = str(run.parent), read_group(run.parent).couples_seeds
             name = str(run.parent)
         else:
-            key, coupled = f"{request.agent} {_config(run)}", False
+            asked = f"{request.agent} {request.stock} {request.n_envs}"
+            key, coupled = f"{asked} {_config(run)}", False
             name = request.agent
         found.setdefault(key, (name, [], coupled))[1].append(run)
     if labels and len(labels) != len(found):

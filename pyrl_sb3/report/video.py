@@ -48,6 +48,8 @@ def prepare_offscreen() -> None:
 def check_film(path: Path, option: str = "--gif", kinds: Sequence[str] = (".gif",)) -> None:
     """Raise InputError, naming the option, if no film of these kinds could be written to `path`."""
     require_package("imageio", "report")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; name a file, such as film{kinds[0]}")
     if path.suffix not in kinds:
         likely = path.with_suffix(kinds[0])
         raise InputError(f"{option} {path}: must end in {' or '.join(kinds)}, such as {likely}")

@@ -81,6 +81,8 @@ def record(
     """
     require_at_least(1, "episodes", episodes)
     require_at_least(0, "seed", seed)
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file, such as demos.npz")
     if not out.absolute().parent.is_dir() or not os.access(out.absolute().parent, os.W_OK):
         raise InputError(f"--out {out}: {out.absolute().parent} cannot be written to")
     env_id = env_spec(env_id).id

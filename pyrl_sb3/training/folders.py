@@ -156,9 +156,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write: writes the file at the path it is given.
     """
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(temporary)
-    sync_file(temporary)
-    temporary.replace(path)
+    try:
+        write(temporary)
+        sync_file(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_file(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The training itself, from a model that is set up to its last evaluation."""
 
 import errno
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.errors import RunStoppedError
 from pyrl_sb3.training.evaluation import Evaluation, PeriodicEvaluation, evaluate
 from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL
+from pyrl_sb3.training.logs import EVALUATIONS, add_evaluation
 from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run
@@ -53,6 +55,8 @@ def learn(
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
         evaluation = _final_evaluation(model, eval_env, request, signals)
+        if evaluation and request.eval_freq == 0:
+            add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
         if signals.received or request.save_freq:
             checkpoints.take()
     return TrainingResult(
@@ -74,7 +78,7 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
             raise RunStoppedError(f"{what}; there is no checkpoint yet to go on from") from error
         raise RunStoppedError(
             f"{what}; {latest} is whole: make room, then go on with "
-            f"`pyrl {run.request.agent}-train --resume {run.folder}`"
+            f"`pyrl {run.request.agent}-train --resume {shlex.quote(str(run.folder))}`"
         ) from error
 
 

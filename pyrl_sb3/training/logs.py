@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 from stable_baselines3.common.logger import (
     CSVOutputFormat,
     KVWriter,
@@ -18,12 +19,29 @@ from stable_baselines3.common.logger import (
 )
 from stable_baselines3.common.monitor import Monitor
 
+from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, write_whole
 
 PROGRESS = "progress.csv"
 EVALUATIONS = "evaluations.npz"
 _BEST = (BEST_MODEL, statistics_file(Path(BEST_MODEL)).name)
 _KEPT = "run"
+
+
+def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
+    """Add an evaluation to a file in the format of SB3's EvalCallback."""
+    new = {
+        "timesteps": np.array([timesteps]),
+        "results": evaluation.returns[None],
+        "ep_lengths": evaluation.lengths[None],
+    }
+    if evaluation.successes is not None:
+        new["successes"] = evaluation.successes[None]
+    if path.is_file():
+        with np.load(path) as old:
+            before = old["timesteps"] < timesteps
+            new = {name: np.concatenate((old[name][before], each)) for name, each in new.items()}
+    write_whole(path, lambda part: np.savez(part, **new))  # type: ignore[arg-type]  # numpy's stub takes it for allow_pickle
 
 
 def log_formats() -> list[str]:

@@ -1,4 +1,4 @@
-"""Stopping in good order on Ctrl-C and SIGTERM."""
+"""Stopping in good order on Ctrl-C, SIGTERM and a terminal that goes away."""
 
 import signal
 import threading
@@ -14,7 +14,8 @@ class StopAskedError(Exception):
 
 class StopSignals:
     """
-    While entered, SIGINT and SIGTERM do not interrupt: they are noted in `received`.
+    While entered, SIGINT, SIGTERM and SIGHUP do not interrupt: they are noted in `received`. SIGHUP
+    stays ignored where it is, as under `nohup`.
 
     A gradient step or the writing of a file is thus never torn apart; whoever runs the loop looks
     at `received` between steps. Outside the main thread, where Python has no signals, nothing is
@@ -27,7 +28,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         in_main_thread = threading.current_thread() is threading.main_thread()
-        wanted = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
+        wanted = _stopping() if in_main_thread else []
         self._previous = {number: signal.signal(number, self._note) for number in wanted}
         return self
 
@@ -42,6 +43,12 @@ class StopSignals:
         """Raise StopAskedError if a signal has come; can be `evaluate_policy`'s callback."""
         if self.received:
             raise StopAskedError
+
+
+def _stopping() -> list[signal.Signals]:
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    heard = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if hangup is not None and heard else [])]
 
 
 class StopCallback(BaseCallback):
