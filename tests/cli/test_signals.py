@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM: what was learned is saved, and where is said."""
+"""Ctrl-C, SIGTERM and a terminal that goes away: what was learned is saved, and where is said."""
 
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,7 @@ def wait_for(process, text):
     [
         # in training, before any learning starts and no evaluation is near
         (signal.SIGINT, ("td3-train", "Pendulum-v1", "--eval-freq", "0"), "1000/20000 steps"),
+        (signal.SIGHUP, ("td3-train", "Pendulum-v1", "--eval-freq", "0"), "1000/20000 steps"),
         # in an evaluation that would go on for hours: it starts at the step of the line waited for
         (
             signal.SIGTERM,
@@ -38,7 +40,7 @@ def wait_for(process, text):
             "1000/20000 steps",
         ),
     ],
-    ids=["Ctrl-C in training", "SIGTERM in an evaluation"],
+    ids=["Ctrl-C in training", "a terminal that is closed", "SIGTERM in an evaluation"],
 )
 def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     process = start(*arguments, *LONG)
@@ -54,3 +56,42 @@ def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     assert "model saved: runs/Pendulum-v1_1/model.zip" in out
     tested = pyrl("td3-test", "Pendulum-v1", "runs", "--episodes", 1)
     assert f"trained for {steps} steps" in tested.out
+
+
+SHORT = (
+    "td3-train",
+    "Pendulum-v1",
+    "--timesteps",
+    "3000",
+    "--save",
+    "runs",
+    "--eval-episodes",
+    "1",
+)
+FEW_GRADIENTS = ("--set", "learning_starts=2900", "--set", "policy_kwargs.net_arch=[8]")
+
+
+def test_training_goes_on_when_nobody_reads_its_output_any_more(folder):
+    with start(*SHORT, *FEW_GRADIENTS) as process:
+        wait_for(process, "/3000 steps")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert (folder / "runs" / "Pendulum-v1_1" / "model.zip").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_training_goes_on_when_its_output_has_no_space(folder):
+    command = [sys.executable, "-m", "pyrl_sb3"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, *SHORT, *FEW_GRADIENTS], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+        listed = subprocess.run(
+            [*command, "list", "algos"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.stderr == "pyrl: nothing more can be printed: No space left on device\n"
+    assert done.returncode == 0
+    assert (folder / "runs" / "Pendulum-v1_1" / "model.zip").is_file()
+    assert (listed.returncode, listed.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in listed.stderr

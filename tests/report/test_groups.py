@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,31 @@ def test_labels_must_fit(tmp_path):
     assert read_groups([folder, folder], ["A"])[0].label == "A"
     with pytest.raises(ValueError, match="2 for 1 groups"):
         read_groups([folder], ["A", "B"])
+
+
+def make_run(folder: Path, steps: list[int], **asked: object) -> Path:
+    """A run of its own, which was evaluated at these steps."""
+    folder.mkdir()
+    request = replace(REQUEST, **{"n_envs": 1, **asked})
+    facts = {"request": request_written(request), "components": [], "versions": {}}
+    (folder / "run.yml").write_text(yaml.safe_dump({**facts, "resumed": []}))
+    (folder / "config.yml").write_text("Pendulum-v1: {gamma: 0.98}")
+    np.savez(folder / "evaluations.npz", timesteps=steps, results=np.zeros((len(steps), 2)))
+    return folder
+
+
+def test_other_settings_on_the_command_line_are_another_group(tmp_path):
+    asked = [{"seed": 1}, {"seed": 2}, {"n_envs": 4}, {"stock": True}]
+    runs = [make_run(tmp_path / str(i), [10], **each) for i, each in enumerate(asked)]
+    sizes = [len(group.curves["Pendulum-v1"]) for group in read_groups(runs)]
+    assert sizes == [2, 1, 1]
+
+
+@pytest.mark.parametrize("steps", [([10], [20]), ([10], [10])])
+def test_runs_with_no_step_or_one_in_common_are_drawn(steps, tmp_path):
+    for i, each in enumerate(steps):
+        make_run(tmp_path / str(i), each)
+    arguments = ["report", str(tmp_path), "--reps", "100", "--out", str(tmp_path / "figures")]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "figures" / "Pendulum-v1_curves.png").is_file()

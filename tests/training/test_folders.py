@@ -36,5 +36,6 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     with pytest.raises(OSError, match="no space"):
         write_whole(path, fail)
     assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
     write_whole(path, lambda part: part.write_text("second"))
     assert path.read_text() == "second"

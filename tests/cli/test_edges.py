@@ -1,0 +1,79 @@
+"""Uncommon options and paths, each of which once went wrong."""
+
+import re
+
+import numpy as np
+import pytest
+
+from pyrl_sb3.config import read_experiment
+from pyrl_sb3.training.hyperparams import packaged_config
+
+SHORT = ("--timesteps", "60", "--eval-episodes", "1", "--set", "policy_kwargs.net_arch=[8]")
+
+
+def test_the_last_evaluation_is_kept_where_it_is_the_only_one(pyrl):
+    assert not pyrl("sac-train", "Pendulum-v1", "--eval-freq", 0, *SHORT).code
+    assert not pyrl("sac-train", "--resume", "sac/Pendulum-v1_1", "--timesteps", 80).code
+    with np.load("sac/Pendulum-v1_1/evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [60, 80]
+        assert found["results"].shape == (2, 1)
+    assert not pyrl("report", "sac", "--reps", 100).code
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sac-test", "Pendulum-v1", "--gif", "."),
+        ("record", "sac/Pendulum-v1_1", "--out", "."),
+        ("demos", "record", "FetchReach-v4", "--out", "."),
+    ],
+)
+def test_files_that_are_folders_are_refused_first(pyrl, folder, arguments):
+    assert not pyrl("sac-train", "Pendulum-v1", "--eval-freq", 0, *SHORT).code
+    outcome = pyrl(*arguments, "--episodes", 1)
+    assert outcome.code == 2
+    assert ".: is a folder; name a file, such as " in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_commands_that_are_printed_can_be_pasted(pyrl):
+    outcome = pyrl("sac-train", "Pendulum-v1", "--save", "with space", *SHORT)
+    assert "test it: pyrl sac-test Pendulum-v1 'with space/Pendulum-v1_1'" in outcome.out
+
+
+def read(*overrides):
+    return read_experiment(packaged_config("td3"), "td3", "Pendulum-v1", overrides=list(overrides))
+
+
+def test_numbers_with_exponents_are_numbers_everywhere():
+    found = read(
+        "normalize={clip_obs: 1e1}",
+        "policy_kwargs.optimizer_kwargs.eps=1e-8",
+        "sync={name: mean, every: 5e2}",
+        "buffer_size=1e4",
+    )
+    assert found.normalize["clip_obs"] == 10
+    assert found.arguments["policy_kwargs"]["optimizer_kwargs"]["eps"] == 1e-8
+    assert found.sync["every"] == 500
+    assert found.arguments["buffer_size"] == 10_000
+
+
+def test_parameters_of_a_strategy_in_short():
+    assert read("sync=best", "sync.params.patience=3").sync["params"] == {"patience": 3}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("noise={name: ou, params: [1]}", r"params: must be a mapping of names, not \[1\]"),
+        (
+            "callback=stable_baselines3.common.callbacks.CheckpointCallback",
+            "needs the argument 'save_freq'",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_anything_starts(override, message, pyrl, folder):
+    outcome = pyrl("td3-train", "Pendulum-v1", "--timesteps", 5, "--set", override)
+    assert outcome.code == 2
+    assert re.search(message, outcome.err)
+    assert not list(folder.iterdir())
