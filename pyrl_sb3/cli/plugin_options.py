@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def _without(wanted: bool) -> bool:
 
 
 def _with(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        if name.endswith(".py") and not Path(name).is_file():
+            raise typer.BadParameter(f"there is no file {name}")
     if names:
         configure(plugins=names)
     return names

@@ -76,6 +76,7 @@ def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:
 def _all(asked: Asked) -> int:
     from pyrl_sb3.training.folders import MODEL
     from pyrl_sb3.training.seeds import new_group, read_group, unfinished, write_group
+    from pyrl_sb3.training.sync.job import plan_of
     from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
     console, agent, resume = output.console_for_log(), asked.agent, asked.resume
@@ -89,6 +90,7 @@ def _all(asked: Asked) -> int:
     else:
         _refuse_changes(asked, resume)
         group, root = read_group(resume), resume
+        plan_of(group)  # that its strategy can be had is found here, not by each copy
         if not unfinished(group, asked.given.get("timesteps")) and (resume / MODEL).is_file():
             console.print(f"{resume} is finished: its copies have had all steps", markup=False)
             return 0

@@ -1,12 +1,16 @@
 """The test kit behind one door: what `pyrl plugins check` runs on a component."""
 
+from inspect import Parameter
 from typing import Any
 
 from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.noise.parameter import ParameterNoise
+from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
+from pyrl_sb3.plugins.signature import parameters
 from pyrl_sb3.testing.agents import SMALL, check_agent
-from pyrl_sb3.testing.noise import check_noise
+from pyrl_sb3.testing.noise import NoiseCase, check_noise
 from pyrl_sb3.testing.replay_buffers import check_replay_buffer
 from pyrl_sb3.testing.sync import check_sync_callback
 
@@ -19,7 +23,7 @@ def check_component(manager: PluginManager, found: Found) -> str:
     try:
         target = manager.load(found.kind, found.name)
         if found.kind == "noise":
-            check_noise(found.name, manager=manager)
+            _check_noise(manager, found, target)
         elif isinstance(found.spec, ReplayBufferSpec):
             kinds = found.spec.observation_kinds
             check_replay_buffer(target, found.spec.defaults, observation_kinds=kinds)
@@ -34,6 +38,15 @@ def check_component(manager: PluginManager, found: Found) -> str:
     except Exception as error:  # strangers' code
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _check_noise(manager: PluginManager, found: Found, target: Any) -> None:
+    known, _ = parameters(target, found.spec.leading)
+    around = "noise" in known and known["noise"].default is Parameter.empty
+    params = {"noise": "normal_0.1"} if around else {}  # what is made of another noise
+    made = NoiseCase(ref=found.name, params=params, manager=manager).make()
+    if not isinstance(made, (ParameterNoise, PolicyNoise)):  # which cannot be drawn by themselves
+        check_noise(found.name, params, manager=manager)
 
 
 def _check_algorithm(

@@ -7,6 +7,8 @@ import pytest
 
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup, write_group
 
 SHORT = ("--timesteps", "60", "--eval-episodes", "1", "--set", "policy_kwargs.net_arch=[8]")
 
@@ -77,3 +79,24 @@ def test_mistakes_are_found_before_anything_starts(override, message, pyrl, fold
     assert outcome.code == 2
     assert re.search(message, outcome.err)
     assert not list(folder.iterdir())
+
+
+def test_a_plugin_that_is_named_and_not_there_stops_the_command(pyrl, folder):
+    outcome = pyrl("-p", "nofile.py", "sac-train", "Pendulum-v1", *SHORT)
+    assert outcome.code == 2
+    assert "there is no file nofile.py" in outcome.err
+    assert not list(folder.iterdir())
+
+
+def test_a_group_whose_strategy_is_gone_starts_no_copies(pyrl, folder):
+    request = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=500)
+    extra = {"sync_every": 200, "sync_params": {}}
+    group = SeedGroup(
+        folder=folder / "group", seeds=(0, 1), request=request, sync="acme/mean-actor", extra=extra
+    )
+    group.folder.mkdir()
+    write_group(group)
+    outcome = pyrl("td3-train", "--resume", group.folder)
+    assert outcome.code == 2
+    assert "acme/mean-actor" in outcome.err
+    assert not list(group.folder.glob("seed_*"))

@@ -1,0 +1,12 @@
+"""What the package itself offers passes its own kit."""
+
+import pytest
+
+from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.testing.checks import check_component
+
+
+@pytest.mark.parametrize("name", ["normal", "ou", "eps", "param", "policy", "scheduled"])
+def test_the_noise_of_the_package(name):
+    manager = get_plugin_manager()
+    assert check_component(manager, manager.find("noise", f"pyrl/{name}")) == ""
