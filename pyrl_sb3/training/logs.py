@@ -19,6 +19,7 @@ from stable_baselines3.common.logger import (
 )
 from stable_baselines3.common.monitor import Monitor
 
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, write_whole
 
@@ -72,8 +73,15 @@ def keep_logs(run: Path, checkpoint: Path) -> dict[str, int]:
 
 
 def put_back_logs(run: Path, checkpoint: Path, sizes: dict[str, int]) -> None:
-    """Make a run's logs what they were at a checkpoint; what was logged later is dropped."""
+    """
+    Make a run's logs what they were at a checkpoint; what was logged later is dropped.
+
+    Raises:
+        InputError: the checkpoint has lost what it kept of them.
+    """
     kept = checkpoint / _KEPT
+    if not kept.is_dir():
+        raise InputError(f"{checkpoint} is damaged: it has no folder {_KEPT}, with logs")
     for name in (PROGRESS, EVALUATIONS, *_BEST):
         if (kept / name).is_file():
             write_whole(run / name, partial(shutil.copyfile, kept / name))

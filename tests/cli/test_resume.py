@@ -251,6 +251,15 @@ def test_one_process_at_a_time(pyrl, run):
     )
 
 
+def test_a_checkpoint_that_lost_its_logs_leaves_those_of_the_run(pyrl, run):
+    shutil.rmtree(run / "checkpoints" / "step_45" / "run")
+    before = (run / "progress.csv").read_bytes(), (run / "evaluations.npz").read_bytes()
+    outcome = pyrl("td3-train", "--resume", run)
+    assert outcome.code == 2
+    assert "step_45 is damaged: it has no folder run" in outcome.err
+    assert before == ((run / "progress.csv").read_bytes(), (run / "evaluations.npz").read_bytes())
+
+
 @pytest.mark.parametrize(
     "damaged", ["state.json", "state.npz", "model.zip", "replay_buffer/header.json"]
 )
