@@ -51,7 +51,7 @@ class LeanActing(_Base):
     `plain_network` or with hooks, act as in SB3.
     """
 
-    plain_network: ClassVar[Any]
+    plain_network: ClassVar[Any] = None
 
     def _build(self, lr_schedule: Schedule) -> None:
         # Adam's implementations exclude one another, so a choice of the user's stands.
@@ -75,6 +75,8 @@ class LeanActing(_Base):
         self._own_predict = any("_predict" in vars(kind) for kind in derived)
 
     def _acts_plainly(self) -> bool:
+        if "_anchors" not in vars(self):  # pickled by an earlier version
+            self._set_up_acting()
         network = self._acting_network()
         return (
             type(network) is self.plain_network

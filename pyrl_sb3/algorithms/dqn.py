@@ -33,6 +33,7 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
         super().__init__(*args, **kwargs)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        self._ensure_bound()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         metrics = Metrics()

@@ -100,6 +100,8 @@ class GradientSteps(_Base):
     Which one is decided when the model is set up and printed with ``verbose=1``.
     """
 
+    _watch: Watch | None = None
+
     def _setup_model(self) -> None:
         super()._setup_model()
         self._bind()
@@ -124,7 +126,8 @@ class GradientSteps(_Base):
 
     def _ensure_bound(self) -> None:
         """Bind again where something else than training has changed or moved the networks."""
-        same = self._bound_policy is self.policy and self._watch.same()
+        watch = self._watch
+        same = watch is not None and self._bound_policy is self.policy and watch.same()
         if not (same and all(learner.attached() for learner in self._learners if learner)):
             self._bind()
 

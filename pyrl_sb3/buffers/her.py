@@ -146,6 +146,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     def sample_at(self, positions: Ints, envs: Ints, env: VecNormalize | None = None) -> Any:
         """As in `ReplayBuffer`; the last `int(her_ratio * batch)` rows get new goals."""
+        if env is not None and env is not self._normalize and env.venv is not None:
+            if env.num_envs != self.n_envs:
+                raise ValueError(f"positions of {self.n_envs} environments, not of {env.num_envs}")
+            self.set_env(env)
         store, n = self.store, len(positions)
         n_new = n if self._sub_goals else int(self.her_ratio * n)
         if not n_new:

@@ -1,11 +1,13 @@
 """What the commands share of their output, and of checking where it goes."""
 
+import errno
 import logging
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,21 +19,8 @@ def console_for_log(*, stderr: bool = False) -> "Console":
     """Return the console to print on; the package's log goes there too, above any live bar."""
     from rich.console import Console
 
-    class LastingConsole(Console):
-        """Goes on without output where nobody takes it any more: there is a training to save."""
-
-        def print(self, *args: Any, **kwargs: Any) -> None:
-            try:
-                super().print(*args, **kwargs)
-            except OSError as error:
-                if not stderr:
-                    sys.stderr.write(f"pyrl: nothing more can be printed: {error.strerror}\n")
-                _discard(self)
-
-        def on_broken_pipe(self) -> None:  # rich would exit
-            _discard(self)
-
-    console = LastingConsole(soft_wrap=True, highlight=False, stderr=stderr)
+    stream: Any = _Lasting(sys.stderr if stderr else sys.stdout)
+    console = Console(soft_wrap=True, highlight=False, file=stream)
 
     class ConsoleHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -43,11 +32,36 @@ def console_for_log(*, stderr: bool = False) -> "Console":
     return console
 
 
-def _discard(console: "Console") -> None:
-    """Have what is still to come, Python's own flush at exit included, go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, console.file.fileno())
-    os.close(nowhere)
+class _Lasting:
+    """An output that nobody may take any more: there is a training to be gone on with and saved."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        """Have what is still to come, Python's own flush at exit included, go nowhere."""
+        with suppress(OSError):  # that may be lost too
+            if error.errno not in (errno.EPIPE, errno.EIO) and self._stream is not sys.stderr:
+                sys.stderr.write(f"pyrl: nothing more can be printed: {error.strerror}\n")
+        # Not a file of the system, perhaps
+        with suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def check_picture(path: Path) -> None:

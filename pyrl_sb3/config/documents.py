@@ -15,7 +15,10 @@ from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "merge"))
-_NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
+_EXPONENTIAL = "tag:yaml.org,2002:exponential"
+_NUMBERS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("int", "float", "exponential", "bool", "null")
+)
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -120,11 +123,20 @@ class _Loader(yaml.SafeLoader):
         return int(value) if "." not in node.value and value.is_integer() else value
 
 
-# YAML 1.1 wants a point in numbers with an exponent, which nobody writes.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.exponential)
+class _Dumper(yaml.SafeDumper):
+    """Puts text that `_Loader` would read as a number in quotes."""
+
+
+def write_yaml(data: Any) -> str:
+    """What `parse_yaml` reads as the same."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False))
+
+
+# YAML 1.1 wants a point and a sign in numbers with an exponent, which nobody writes.
+_WRITTEN = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+_Loader.add_implicit_resolver(_EXPONENTIAL, *_WRITTEN)
+_Loader.add_constructor(_EXPONENTIAL, _Loader.exponential)
+_Dumper.add_implicit_resolver(_EXPONENTIAL, *_WRITTEN)
 
 
 class _Check:

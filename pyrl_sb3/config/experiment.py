@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pyrl_sb3.config import zoo
 from pyrl_sb3.config.components import Reference, registered
-from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.config.documents import read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.config.overrides import Override, parse_override
@@ -91,7 +89,7 @@ class Experiment:
 
     def as_yaml(self) -> str:
         """A config file with this experiment as its only entry, `default`."""
-        return yaml.safe_dump({"default": _written(dict(self.given))}, sort_keys=False)
+        return write_yaml({"default": _written(dict(self.given))})
 
     def check_components(self) -> None:
         """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pyrl_sb3.training.engines import Engine, Job, Process
-from pyrl_sb3.training.signals import StopSignals
+from pyrl_sb3.training.signals import STOPPING, StopSignals
 
 _POLL = 0.2  # seconds
 
@@ -51,7 +51,7 @@ class Task:
         if self.code == 0:
             self.state = State.FINISHED
         elif self.code is not None:
-            asked = stopping or self.code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+            asked = stopping or self.code - 128 in STOPPING
             self.state = State.STOPPED if asked else State.FAILED
 
 

@@ -41,7 +41,14 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
     if path.is_file():
         with np.load(path) as old:
             before = old["timesteps"] < timesteps
-            new = {name: np.concatenate((old[name][before], each)) for name, each in new.items()}
+            # Of another number of episodes, only the last can be in one table.
+            if old["results"].shape[1:] == new["results"].shape[1:]:
+                same = {n: x for n, x in new.items() if n in old and old[n].ndim == x.ndim}
+                new = {
+                    name: np.concatenate((old[name][before], each))
+                    for name, each in same.items()
+                    if old[name].shape[1:] == each.shape[1:]
+                }
     write_whole(path, lambda part: np.savez(part, **new))  # type: ignore[arg-type]  # numpy's stub takes it for allow_pickle
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
+
 
 class StopAskedError(Exception):
     """Raised out of an evaluation when a stop has been asked for."""
@@ -28,7 +31,9 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         in_main_thread = threading.current_thread() is threading.main_thread()
-        wanted = _stopping() if in_main_thread else []
+        ignored = signal.getsignal(_HANGUP) is signal.SIG_IGN if _HANGUP else False
+        heard = [number for number in STOPPING if number != _HANGUP or not ignored]
+        wanted = heard if in_main_thread else []
         self._previous = {number: signal.signal(number, self._note) for number in wanted}
         return self
 
@@ -43,12 +48,6 @@ class StopSignals:
         """Raise StopAskedError if a signal has come; can be `evaluate_policy`'s callback."""
         if self.received:
             raise StopAskedError
-
-
-def _stopping() -> list[signal.Signals]:
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    heard = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([hangup] if hangup is not None and heard else [])]
 
 
 class StopCallback(BaseCallback):

@@ -206,3 +206,23 @@ def test_no_gradient_steps_and_no_observations(name: str, make_env: Any) -> None
     model.learn(6)
     model.train(0, 8)
     assert model.predict(np.zeros((0, 5), np.float32))[0].shape == (0, 3)
+
+
+def test_copies_of_dqn_train_too(make_env: Any) -> None:
+    class Env(make_env):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = spaces.Discrete(3)
+
+    model = make(algorithms, "DQN", Env())
+    model.learn(10)
+    copy.deepcopy(model).learn(20, reset_num_timesteps=False)
+
+
+def test_policies_that_were_pickled_before_act(make_env: Any) -> None:
+    policy = make(algorithms, "SAC", make_env()).policy
+    expected, _ = policy.predict(np.zeros((1, 5), np.float32), deterministic=True)
+    for name in ("_anchors", "_own_predict"):
+        del vars(policy)[name]
+    found, _ = policy.predict(np.zeros((1, 5), np.float32), deterministic=True)
+    np.testing.assert_array_equal(found, expected)

@@ -108,6 +108,20 @@ def test_an_environment_met_in_sample_is_met_before_rows_are_drawn(n_envs):
     assert numbers == set(range(1, 41))
 
 
+def test_sample_at_takes_the_rewards_of_the_environment_it_is_given():
+    class Seven(Reach):
+        def compute_reward(self, achieved, desired, info):
+            return np.full(len(achieved), 7.0)
+
+    buffer = her(DummyVecEnv([Reach]), goal_mix={"final": 1})
+    step(buffer, (0, 1), (1, 1))
+    other = VecNormalize(DummyVecEnv([Seven]), norm_obs=False, norm_reward=False)
+    assert buffer.sample_at(np.zeros(1, int), np.zeros(1, int), other).rewards.tolist() == [[7.0]]
+    two = VecNormalize(DummyVecEnv([Seven] * 2), norm_obs=False)
+    with pytest.raises(ValueError, match="positions of 1 environments, not of 2"):
+        buffer.sample_at(np.zeros(1, int), np.zeros(1, int), two)
+
+
 def test_files_go_with_what_they_stored(tmp_path):
     buffer = DictReplayBuffer(50, Reach.observation_space, ACTION, storage="memmap", path=tmp_path)
     counts = []

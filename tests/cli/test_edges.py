@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pyrl_sb3.config import read_experiment
+from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.logs import add_evaluation
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, write_group
 
@@ -58,6 +60,30 @@ def test_numbers_with_exponents_are_numbers_everywhere():
     assert found.arguments["policy_kwargs"]["optimizer_kwargs"]["eps"] == 1e-8
     assert found.sync["every"] == 500
     assert found.arguments["buffer_size"] == 10_000
+
+
+def test_what_is_no_number_stays_as_it_is_when_written_and_read_again(tmp_path):
+    mapping = 'policy_kwargs.optimizer_kwargs={mode: "1e5", x: !!float 3, y: 1e5}'
+    found = read(mapping)
+    again = tmp_path / "config.yml"
+    again.write_text(found.as_yaml())
+    second = read_experiment(again, "td3", "Pendulum-v1")
+    for experiment in (found, second):
+        keywords = experiment.given["policy_kwargs"]["optimizer_kwargs"]
+        assert keywords == {"mode": "1e5", "x": 3.0, "y": 100_000}
+        assert list(map(type, keywords.values())) == [str, float, int]
+
+
+@pytest.mark.parametrize("successes", [None, np.array([True]), np.array([True, False])])
+def test_evaluations_that_differ_do_not_end_a_run(successes, tmp_path):
+    path, returns = tmp_path / "evaluations.npz", np.ones(2)
+    for timesteps, each in ((10, None), (20, successes), (30, np.array([True, True]))):
+        add_evaluation(path, timesteps, Evaluation(returns, returns.astype(int), each))
+    with np.load(path) as found:
+        assert found["timesteps"].tolist() == [10, 20, 30]
+    add_evaluation(path, 40, Evaluation(np.ones(3), np.ones(3, int), None))
+    with np.load(path) as found:
+        assert found["timesteps"].tolist() == [40]
 
 
 def test_parameters_of_a_strategy_in_short():

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and a terminal that goes away: what was learned is saved, and where is said."""
 
+import os
 import re
 import signal
 import subprocess
@@ -87,11 +88,35 @@ def test_training_goes_on_when_its_output_has_no_space(folder):
         done = subprocess.run(
             [*command, *SHORT, *FEW_GRADIENTS], stdout=full, stderr=subprocess.PIPE, text=True
         )
+        both = subprocess.run(
+            [*command, *SHORT, *FEW_GRADIENTS], stdout=full, stderr=subprocess.STDOUT
+        )
         listed = subprocess.run(
             [*command, "list", "algos"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.stderr == "pyrl: nothing more can be printed: No space left on device\n"
     assert done.returncode == 0
     assert (folder / "runs" / "Pendulum-v1_1" / "model.zip").is_file()
+    assert both.returncode == 0
+    assert (folder / "runs" / "Pendulum-v1_2" / "model.zip").is_file()
     assert (listed.returncode, listed.stderr.count("\n")) == (1, 1)
     assert "No space left on device" in listed.stderr
+
+
+def test_training_is_saved_when_its_terminal_is_gone(folder):
+    """With the progress bar on it; nothing can be said any more."""
+    controller, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyrl_sb3", *SHORT, *FEW_GRADIENTS],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=os.setsid,
+    )
+    os.close(terminal)
+    shown = b""
+    while b"/3000" not in shown:
+        shown += os.read(controller, 4096)
+    os.close(controller)
+    assert process.wait(timeout=600) in (0, 128 + signal.SIGHUP)
+    assert (folder / "runs" / "Pendulum-v1_1" / "model.zip").is_file()
