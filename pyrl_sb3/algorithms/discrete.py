@@ -15,6 +15,14 @@ class DiscreteSteps(ReplayFiles, GradientSteps):
     The backward pass is left to autograd.
     """
 
+    def _setup_model(self) -> None:
+        first = getattr(self.action_space, "start", 0)
+        if first != 0:
+            raise ValueError(
+                f"{self.action_space} counts its actions from {first}: SB3 counts from 0"
+            )
+        super()._setup_model()
+
     def _bind(self) -> None:
         self._obstacle = "the actions are discrete"
         self._prepare = autograd.preparation(self.policy)

@@ -23,6 +23,16 @@ TRUSTED = frozenset(
     | {"stable_baselines3", "torch"}
 )
 
+# Wrappers of these packages that write where their arguments say: commands that only test a
+# stranger's run build its wrappers.
+_WRITERS = frozenset(
+    {
+        "stable_baselines3.common.monitor.Monitor",
+        "stable_baselines3.common.vec_env.vec_monitor.VecMonitor",
+        "stable_baselines3.common.vec_env.vec_video_recorder.VecVideoRecorder",
+        "gymnasium.wrappers.rendering.RecordVideo",
+    }
+)
 # What a class named by a config must be.
 _BASES = {
     "policy": "stable_baselines3.common.policies:BasePolicy",
@@ -109,7 +119,13 @@ def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
     if name in NAMES:
         return _of_kind(kind, name, resolve_name(NAMES[name]))
     if not registered(name):
-        return _of_kind(kind, name, _by_path(kind, name, trust))
+        found = _of_kind(kind, name, _by_path(kind, name, trust))
+        if kind.endswith("wrapper") and not trust and _writes_files(found):
+            raise ConfigError(
+                f"{short(name)} writes files where a config tells it to; pass --trust if you trust "
+                "this one (runs are monitored without it)"
+            )
+        return found
     if kind in _WITHOUT_PLUGINS:
         choices = [known for known in NAMES if "." in known or kind == "optimizer"]
         raise ConfigError(f"no {kind} {short(name)}{did_you_mean(name, choices)}")
@@ -121,6 +137,10 @@ def registered(name: Any) -> bool:
     if not isinstance(name, str) or name in NAMES:
         return False
     return "/" in name or not ("." in name or ":" in name)
+
+
+def _writes_files(kind: Any) -> bool:
+    return any(f"{each.__module__}.{each.__qualname__}" in _WRITERS for each in kind.__mro__)
 
 
 def check_path(kind: str, name: Any, *, trust: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -137,11 +138,33 @@ def saved_agents_go_on(case: AgentCase) -> None:
     twin = case.cls.load(file, env=case.env(), device="cpu")
     require(np.array_equal(_acts(twin), _acts(agent)), "a loaded agent acts otherwise")
     require(_equal(read_state(twin), read_state(agent)), "a loaded agent has another state")
+    kept, learned = _learned(twin), _learned(agent)
+    lost = [name for name, value in learned.items() if not _same(kept.get(name), value)]
+    require(not lost, f"a loaded agent has lost {', '.join(lost[:3])}")
     require(twin.num_timesteps == STEPS, "a loaded agent has forgotten num_timesteps")
     twin.learn(STEPS, reset_num_timesteps=False)
     counted = twin.num_timesteps
     require(counted == 2 * STEPS, f"num_timesteps is {counted} after {STEPS} further steps")
     require(not _equal(read_state(twin), read_state(agent)), "a loaded agent does not learn")
+
+
+def _learned(agent: Any) -> dict[str, th.Tensor]:
+    """All that training may have changed, whether or not the agent says that it saves it."""
+    found = {f"policy.{name}": value for name, value in agent.policy.state_dict().items()}
+    owners = {"": agent, "policy.": agent.policy}
+    owners |= {f"{part}.": getattr(agent, part, None) for part in ("actor", "critic")}
+    for prefix, owner in owners.items():
+        for name, value in getattr(owner, "__dict__", {}).items():
+            if isinstance(value, th.Tensor):
+                found[prefix + name] = value.detach()
+            elif isinstance(value, th.optim.Optimizer):
+                for number, state in value.state_dict()["state"].items():
+                    found |= {f"{prefix}{name}.{number}.{k}": v for k, v in state.items()}
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is not None and bool(th.equal(th.as_tensor(one), th.as_tensor(other)))
 
 
 AGENT_CHECKS: tuple[Callable[[AgentCase], None], ...] = (

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from pyrl_sb3.training.wrappers import shape_of
+from pyrl_sb3.training.wrappers import TerminateOnSuccess, shape_of
 
 Array = NDArray[Any]
 Observation = dict[str, Array]
@@ -42,7 +42,8 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         moved: an object that moved less far, in metres, mostly tells of the gripper's goals.
 
     Raises:
-        ValueError: the achieved goal is not a position.
+        ValueError: the achieved goal is not a position, or `env` has wrappers that know other
+            goals than these.
     """
 
     def __init__(
@@ -55,6 +56,13 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         moved: float = 0.02,
     ) -> None:
         super().__init__(env)
+        if env.has_wrapper_attr("goal_features"):
+            raise ValueError("RelayGoals has goals that GoalDifference around env does not know")
+        inner: gym.Env[Any, Any] = env
+        while isinstance(inner, gym.Wrapper):
+            if isinstance(inner, TerminateOnSuccess):
+                raise ValueError("RelayGoals goes inside of TerminateOnSuccess: name it first")
+            inner = inner.env
         goals: Any = env.observation_space
         if shape_of(goals, "achieved_goal") != (3,):
             raise ValueError("RelayGoals needs an achieved_goal of three coordinates, an object's")

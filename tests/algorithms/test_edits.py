@@ -226,3 +226,14 @@ def test_policies_that_were_pickled_before_act(make_env: Any) -> None:
         del vars(policy)[name]
     found, _ = policy.predict(np.zeros((1, 5), np.float32), deterministic=True)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["DQN", "DiscreteSAC"])
+def test_actions_that_are_not_counted_from_0_are_refused(name: str, make_env: Any) -> None:
+    class Env(make_env):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = spaces.Discrete(3, start=1)
+
+    with pytest.raises(ValueError, match="counts its actions from 1: SB3 counts from 0"):
+        make(pyrl_sb3, name, Env())

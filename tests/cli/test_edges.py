@@ -126,3 +126,38 @@ def test_a_group_whose_strategy_is_gone_starts_no_copies(pyrl, folder):
     assert outcome.code == 2
     assert "acme/mean-actor" in outcome.err
     assert not list(group.folder.glob("seed_*"))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "env_wrapper: [stable_baselines3.common.monitor.Monitor: {filename: mine/0}]",
+        "env_wrapper: [gymnasium.wrappers.RecordVideo: {video_folder: mine}]",
+        "vec_env_wrapper: [stable_baselines3.common.vec_env.VecMonitor: {filename: mine/0}]",
+    ],
+)
+def test_a_strangers_run_cannot_write_where_it_wants(pyrl, folder, entry):
+    assert not pyrl("sac-train", "Pendulum-v1", "--eval-freq", 0, *SHORT).code
+    (folder / "mine").mkdir()
+    (folder / "mine" / "0.monitor.csv").write_text("my log")
+    (folder / "sac" / "Pendulum-v1_1" / "config.yml").write_text(f"default: {{{entry}}}")
+    for command in (("sac-test", "Pendulum-v1"), ("evaluate", "sac/Pendulum-v1_1")):
+        outcome = pyrl(*command, "--episodes", 1)
+        assert outcome.code == 2
+        assert "writes files where a config tells it to; pass --trust" in outcome.err
+    assert [path.read_text() for path in (folder / "mine").iterdir()] == ["my log"]
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "message"),
+    [
+        ("[goal-difference,relay-goals]", "goals that GoalDifference around env does not know"),
+        ("[terminate-on-success,relay-goals]", "goes inside of TerminateOnSuccess"),
+    ],
+)
+def test_wrappers_in_an_order_that_cannot_work_are_refused(pyrl, folder, wrappers, message):
+    pytest.importorskip("gymnasium_robotics")
+    wrapped = f"env_wrapper={wrappers}"
+    outcome = pyrl("her-sac-train", "FetchPush-v4", "--timesteps", 50, "--set", wrapped)
+    assert outcome.code == 2
+    assert message in outcome.err

@@ -54,6 +54,16 @@ class Deaf(stable_baselines3.TD3):
         return super().learn(total_timesteps, None, **kwargs)
 
 
+class ForgetsTemperature(stable_baselines3.SAC):
+    def _get_torch_save_params(self):
+        return ["policy", "actor.optimizer", "critic.optimizer"], []
+
+
+class ForgetsMoments(stable_baselines3.SAC):
+    def _get_torch_save_params(self):
+        return ["policy"], ["log_ent_coef"]
+
+
 class LosesWeights(stable_baselines3.TD3):
     @classmethod
     def load(cls, path, env=None, device="auto", custom_objects=None):
@@ -76,6 +86,8 @@ class NoAgent:
         (Overshoots, "which is not in Box"),
         (Deaf, "a callback returns False"),
         (LosesWeights, "a loaded agent acts otherwise"),
+        (ForgetsTemperature, "a loaded agent has lost log_ent_coef"),
+        (ForgetsMoments, r"a loaded agent has lost .*optimizer\.0\."),
     ],
 )
 def test_what_is_no_agent_is_named(cls, message):

@@ -48,14 +48,15 @@ class AgentTrainer:
         seed: of the first copy; the others get the numbers after it.
         policy: as of the algorithm.
         noise: of the actions, in short, such as `ou_0.2`; each copy gets its own.
-        total_timesteps: that each copy will make, for schedules such as of the learning rate.
+        total_timesteps: that each copy will make, for schedules such as of the learning rate;
+            needed by algorithms whose random actions become fewer, such as DQN.
         score: how good a copy is; by default the mean return of its last ten episodes.
         sync_params: of the strategy.
         model_kwargs: of the algorithm.
 
     Raises:
-        InputError: there is no such strategy, less than one copy, noise for discrete actions, or
-            an `action_noise`, which would be the same for all.
+        InputError: there is no such strategy, less than one copy, noise for discrete actions, an
+            `action_noise`, which would be the same for all, or no `total_timesteps` where needed.
 
     Attributes:
         models: the copies.
@@ -94,6 +95,10 @@ class AgentTrainer:
                 seed=seed + copy,
                 **deepcopy(model_kwargs),
             )
+            if total_timesteps is None and hasattr(model, "exploration_schedule"):
+                raise InputError(
+                    f"total_timesteps: needed, {algorithm.__name__} explores less towards its end"
+                )
             model.action_noise = _noise(noise, model, seed + copy, total_timesteps)
             self.models.append(model)
             model._setup_learn(total_timesteps or _ENDLESS)  # what `learn` does before its loop

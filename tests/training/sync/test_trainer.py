@@ -123,10 +123,12 @@ def test_bad_input(problem, call):
 
 
 def test_copies_with_discrete_actions_take_turns_too():
-    trainer = make(pyrl_sb3.DQN, copies=2, env="CartPole-v1")
+    with pytest.raises(InputError, match="total_timesteps: needed, DQN explores less"):
+        make(pyrl_sb3.DQN, copies=2, env="CartPole-v1")
+    trainer = make(pyrl_sb3.DQN, copies=2, env="CartPole-v1", total_timesteps=500)
     before = arrays(trainer.master)
     trainer.run(5, 2)
     assert_equal(arrays(trainer.models[0]), arrays(trainer.master))
     assert any((array != before[name]).any() for name, array in arrays(trainer.master).items())
     with pytest.raises(InputError, match="none is for discrete actions"):
-        make(pyrl_sb3.DQN, copies=2, env="CartPole-v1", noise="ou_0.2")
+        make(pyrl_sb3.DQN, copies=2, env="CartPole-v1", noise="ou_0.2", total_timesteps=500)
