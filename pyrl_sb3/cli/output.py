@@ -19,7 +19,7 @@ def console_for_log(*, stderr: bool = False) -> "Console":
     """Return the console to print on; the package's log goes there too, above any live bar."""
     from rich.console import Console
 
-    stream: Any = _Lasting(sys.stderr if stderr else sys.stdout)
+    stream: Any = _Lasting("stderr" if stderr else "stdout")
     console = Console(soft_wrap=True, highlight=False, file=stream)
 
     class ConsoleHandler(logging.Handler):
@@ -33,10 +33,20 @@ def console_for_log(*, stderr: bool = False) -> "Console":
 
 
 class _Lasting:
-    """An output that nobody may take any more: there is a training to be gone on with and saved."""
+    """
+    An output that nobody may take any more: there is a training to be gone on with and saved.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    :param name: in `sys`
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def _stream(self) -> TextIO:
+        stream = getattr(sys, self._name)  # which may be another one by now
+        found: TextIO = getattr(stream, "rich_proxied_file", stream)  # in the place of a live bar's
+        return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -57,7 +67,7 @@ class _Lasting:
     def _lose(self, error: OSError) -> None:
         """Have what is still to come, Python's own flush at exit included, go nowhere."""
         with suppress(OSError):  # that may be lost too
-            if error.errno not in (errno.EPIPE, errno.EIO) and self._stream is not sys.stderr:
+            if error.errno not in (errno.EPIPE, errno.EIO) and self._name == "stdout":
                 sys.stderr.write(f"pyrl: nothing more can be printed: {error.strerror}\n")
         # Not a file of the system, perhaps
         with suppress(OSError), open(os.devnull, "w") as nowhere:

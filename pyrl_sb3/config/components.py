@@ -96,6 +96,11 @@ class Reference:
             if name not in known and not anything:
                 advice = did_you_mean(name, known)
                 raise ConfigError(f"{short(self.name)} takes no argument {name!r}{advice}")
+        if not self.trust and self._writes(target):
+            raise ConfigError(
+                f"{short(self.name)} writes files where a config tells it to; pass --trust if you "
+                "trust this one (runs are monitored without it)"
+            )
         missing = [
             name
             for name, parameter in known.items()
@@ -103,6 +108,14 @@ class Reference:
         ]
         if missing and self.kind == "callback":
             raise ConfigError(f"{short(self.name)} needs the argument {missing[0]!r}")
+
+    def _writes(self, target: Any) -> bool:
+        """Whether it would be told where to write."""
+        names = {
+            f"{each.__module__}.{each.__qualname__}" for each in getattr(target, "__mro__", ())
+        }
+        places = (self.params.get(name) for name in ("filename", "video_folder"))
+        return bool(names & _WRITERS) and any(place is not None for place in places)
 
 
 def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
@@ -119,13 +132,7 @@ def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
     if name in NAMES:
         return _of_kind(kind, name, resolve_name(NAMES[name]))
     if not registered(name):
-        found = _of_kind(kind, name, _by_path(kind, name, trust))
-        if kind.endswith("wrapper") and not trust and _writes_files(found):
-            raise ConfigError(
-                f"{short(name)} writes files where a config tells it to; pass --trust if you trust "
-                "this one (runs are monitored without it)"
-            )
-        return found
+        return _of_kind(kind, name, _by_path(kind, name, trust))
     if kind in _WITHOUT_PLUGINS:
         choices = [known for known in NAMES if "." in known or kind == "optimizer"]
         raise ConfigError(f"no {kind} {short(name)}{did_you_mean(name, choices)}")
@@ -137,10 +144,6 @@ def registered(name: Any) -> bool:
     if not isinstance(name, str) or name in NAMES:
         return False
     return "/" in name or not ("." in name or ":" in name)
-
-
-def _writes_files(kind: Any) -> bool:
-    return any(f"{each.__module__}.{each.__qualname__}" in _WRITERS for each in kind.__mro__)
 
 
 def check_path(kind: str, name: Any, *, trust: bool) -> None:
