@@ -141,12 +141,16 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     def _meet(self, env: VecNormalize) -> None:
         super()._meet(env)
-        if env is not self._normalize and env.venv is not None:
-            self.set_env(env)  # the model has been given another environment
+        if self._is_another(env):
+            self.set_env(env)
+
+    def _is_another(self, env: VecNormalize) -> bool:
+        """Whether the model has been given this environment since `set_env`."""
+        return env is not self._normalize and env.venv is not None
 
     def sample_at(self, positions: Ints, envs: Ints, env: VecNormalize | None = None) -> Any:
         """As in `ReplayBuffer`; the last `int(her_ratio * batch)` rows get new goals."""
-        if env is not None and env is not self._normalize and env.venv is not None:
+        if env is not None and self._is_another(env):
             if env.num_envs != self.n_envs:
                 raise ValueError(f"positions of {self.n_envs} environments, not of {env.num_envs}")
             self.set_env(env)
