@@ -70,9 +70,8 @@ class LeanActing(_Base):
         # In a tuple, so that they are not registered a second time: the extractor, and a parameter
         # to ask for the device, which SB3's property walks the modules to find.
         self._anchors = network.features_extractor, next(network.parameters())
-        kinds = type(self).__mro__
-        derived = kinds[: kinds.index(LeanActing)]
-        self._own_predict = any("_predict" in vars(kind) for kind in derived)
+        kind = type(self)
+        self._own_predict = kind._predict is not super(LeanActing, kind)._predict
 
     def _acts_plainly(self) -> bool:
         if "_anchors" not in vars(self):  # pickled by an earlier version

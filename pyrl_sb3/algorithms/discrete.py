@@ -6,6 +6,7 @@ from torch import nn
 from pyrl_sb3.algorithms import autograd
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.step import GradientSteps
+from pyrl_sb3.algorithms.watch import Watch
 
 
 class DiscreteSteps(ReplayFiles, GradientSteps):
@@ -27,7 +28,7 @@ class DiscreteSteps(ReplayFiles, GradientSteps):
         self._obstacle = "the actions are discrete"
         self._prepare = autograd.preparation(self.policy)
         self._learners = ()
-        self._watch_parts()
+        self._watch = Watch(self)
 
 
 def descend(

@@ -45,9 +45,6 @@ class Batch(NamedTuple):
     demos: int = 0
 
 
-_BOUND = ("_prepare", "_learners", "_watch")
-
-
 class Metrics:
     """Tensors of one ``train()``, detached, made numbers only when it is over."""
 
@@ -91,6 +88,9 @@ def takes_gradient_steps(
     return prepared
 
 
+_BOUND = ("_prepare", "_learners", "_watch")  # attributes that `_bind` makes
+
+
 class GradientSteps(_Base):
     """
     Training for an SB3 off-policy algorithm; mixed in before it.
@@ -119,21 +119,17 @@ class GradientSteps(_Base):
         kind = autograd if self._obstacle else explicit
         self._prepare = kind.preparation(self.policy)
         self._learners = self._make_learners(kind)
-        self._watch_parts()
-
-    def _watch_parts(self) -> None:
-        self._bound_policy, self._watch = self.policy, Watch(self)
+        self._watch = Watch(self)
 
     def _ensure_bound(self) -> None:
         """Bind again where something else than training has changed or moved the networks."""
-        watch = self._watch
-        same = watch is not None and self._bound_policy is self.policy and watch.same()
+        same = self._watch is not None and self._watch.same()
         if not (same and all(learner.attached() for learner in self._learners if learner)):
             self._bind()
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which bind anew."""
-        return {**self.__dict__, "_bound_policy": None, **dict.fromkeys(_BOUND)}
+        return {**self.__dict__, **dict.fromkeys(_BOUND)}
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
         """
@@ -193,9 +189,4 @@ class GradientSteps(_Base):
             )
 
     def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
-            "_obstacle",
-            "_bound_policy",
-            *_BOUND,
-        ]
+        return [*super()._excluded_save_params(), "_obstacle", *_BOUND]

@@ -41,6 +41,8 @@ class Watch:
 
     def same(self) -> bool:
         """Whether nothing has been replaced, frozen or hooked since."""
+        if self._model.policy is not self._policy:
+            return False
         now = self._now()
         if len(now) != len(self._things) or not all(map(is_, now, self._things)):
             return False

@@ -225,7 +225,7 @@ class EpisodeStore:
         """The column that holds this key."""
         return next(column for column in self.columns if key in column.fields)
 
-    def read_one(self, key: str, positions: Ints, where: Where) -> Array:
+    def read_before(self, key: str, positions: Ints, where: Where) -> Array:
         """Observations of one key before the steps at `positions` of the episodes of `where`."""
         column = self.column(key)
         return column.pick(column.read(positions, where), key)

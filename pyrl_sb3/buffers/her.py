@@ -240,7 +240,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
         # The observation after the step may show the next goal already.
-        real = self.store.read_one("desired_goal", steps, where).astype(self._goal_dtype)
+        real = self.store.read_before("desired_goal", steps, where).astype(self._goal_dtype)
         dones[dones] = ~self._asked.terminated(
             achieved[dones],
             real[dones],

@@ -43,11 +43,10 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
             before = old["timesteps"] < timesteps
             # Of another number of episodes, only the last can be in one table.
             if old["results"].shape[1:] == new["results"].shape[1:]:
-                same = {n: x for n, x in new.items() if n in old and old[n].ndim == x.ndim}
                 new = {
                     name: np.concatenate((old[name][before], each))
-                    for name, each in same.items()
-                    if old[name].shape[1:] == each.shape[1:]
+                    for name, each in new.items()
+                    if name in old and old[name].shape[1:] == each.shape[1:]
                 }
     write_whole(path, lambda part: np.savez(part, **new))  # type: ignore[arg-type]  # numpy's stub takes it for allow_pickle
 

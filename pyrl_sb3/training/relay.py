@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.env_util import is_wrapped
 
 from pyrl_sb3.training.wrappers import TerminateOnSuccess, shape_of
 
@@ -58,11 +59,8 @@ class RelayGoals(gym.Wrapper[Observation, Any, Observation, Any]):
         super().__init__(env)
         if env.has_wrapper_attr("goal_features"):
             raise ValueError("RelayGoals has goals that GoalDifference around env does not know")
-        inner: gym.Env[Any, Any] = env
-        while isinstance(inner, gym.Wrapper):
-            if isinstance(inner, TerminateOnSuccess):
-                raise ValueError("RelayGoals goes inside of TerminateOnSuccess: name it first")
-            inner = inner.env
+        if is_wrapped(env, TerminateOnSuccess):
+            raise ValueError("RelayGoals goes inside of TerminateOnSuccess: name it first")
         goals: Any = env.observation_space
         if shape_of(goals, "achieved_goal") != (3,):
             raise ValueError("RelayGoals needs an achieved_goal of three coordinates, an object's")

@@ -31,10 +31,12 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         in_main_thread = threading.current_thread() is threading.main_thread()
-        ignored = signal.getsignal(_HANGUP) is signal.SIG_IGN if _HANGUP else False
-        heard = [number for number in STOPPING if number != _HANGUP or not ignored]
-        wanted = heard if in_main_thread else []
-        self._previous = {number: signal.signal(number, self._note) for number in wanted}
+        wanted = STOPPING if in_main_thread else ()
+        self._previous = {
+            number: signal.signal(number, self._note)
+            for number in wanted
+            if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
