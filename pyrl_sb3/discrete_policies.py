@@ -37,7 +37,10 @@ class LeanDiscretePolicy(LeanActing):
         lr_schedule: Schedule,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
+        extractor = default_features_extractor(
+            observation_space, kwargs.get("normalize_images", True)
+        )
+        kwargs.setdefault("features_extractor_class", extractor)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self._set_up_acting()
 

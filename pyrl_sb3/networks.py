@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -19,11 +21,18 @@ from torch.nn.functional import linear
 from pyrl_sb3.agent import Observation
 
 
-def default_features_extractor(space: spaces.Space[object]) -> type[BaseFeaturesExtractor]:
-    """The extractor that SB3's Mlp-, Cnn- and MultiInputPolicy would choose for ``space``."""
+def default_features_extractor(
+    space: spaces.Space[object], normalize_images: bool = True
+) -> type[BaseFeaturesExtractor]:
+    """
+    The extractor that SB3's Mlp-, Cnn- and MultiInputPolicy would choose for ``space``.
+
+    :param normalize_images: False for images that are normalised already, of any dtype and bounds
+    """
     if isinstance(space, spaces.Dict):
         return CombinedExtractor
-    return NatureCNN if is_image_space(space) else FlattenExtractor
+    image = is_image_space(space, normalized_image=not normalize_images)
+    return NatureCNN if image else FlattenExtractor
 
 
 def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential:
@@ -62,6 +71,12 @@ def lean_forward(layers: Iterable[nn.Module], x: th.Tensor) -> th.Tensor:
     return x
 
 
+def refuse_nan(actions: npt.NDArray[Any]) -> None:
+    """Raise ValueError where an action is NaN."""
+    if np.isnan(actions).any():
+        raise ValueError("an action is NaN: an observation or a parameter of the policy is")
+
+
 class FlatFeatures:
     """
     Observations from numpy to the features that SB3's ``FlattenExtractor`` or
@@ -83,7 +98,8 @@ class FlatFeatures:
         elif type(extractor) is CombinedExtractor and isinstance(space, spaces.Dict):
             # CombinedExtractor concatenates in the order of its modules.
             parts = {key: space[key] for key in extractor.extractors}
-            if all(_is_vector(part) for part in parts.values()):
+            flat = all(type(each) is nn.Flatten for each in extractor.extractors.values())
+            if flat and all(_is_vector(part) for part in parts.values()):
                 self.shapes = {key: part.shape for key, part in parts.items() if part.shape}
 
     def __call__(self, observation: Observation, device: th.device) -> th.Tensor | None:
@@ -104,7 +120,8 @@ class FlatFeatures:
             if not isinstance(part, np.ndarray) or part.ndim == 0 or part.shape[1:] != shape:
                 return None
             parts.append(part.reshape(len(part), math.prod(shape)))
-        flat = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        # A copy: PyTorch takes no negative strides, and warns of what is read-only.
+        flat = np.array(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=1)
         return th.as_tensor(flat, dtype=th.float32, device=device)
 
 

@@ -25,9 +25,13 @@ from pyrl_sb3.networks import (
     default_features_extractor,
     insert_layer_norm,
     lean_forward,
+    refuse_nan,
 )
 
 LayerNorm = bool | Literal["actor", "critic"]
+
+# Methods that someone may have put another in place of, for one network
+_PATCHABLE = frozenset({"forward", "extract_features", "get_action_dist_params", "_predict"})
 
 if TYPE_CHECKING:
     # What the mixin may rely on: an actor-critic policy of SB3.
@@ -48,7 +52,7 @@ class LeanActing(_Base):
     `_set_up_acting` and to fill in `_acting_network`, `_act` and `_as_actions`.
 
     A policy that is derived with another `_predict`, and networks of another class than
-    `plain_network` or with hooks, act as in SB3.
+    `plain_network`, with hooks or with methods of their own, act as in SB3.
     """
 
     plain_network: ClassVar[Any] = None
@@ -81,6 +85,7 @@ class LeanActing(_Base):
             type(network) is self.plain_network
             and network.features_extractor is self._anchors[0]
             and not (network._forward_hooks or network._forward_pre_hooks or self._own_predict)
+            and _PATCHABLE.isdisjoint(vars(network))
         )
 
     def predict(
@@ -110,8 +115,13 @@ class LeanActing(_Base):
         raise NotImplementedError
 
     def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What `_act` returned, as the environments take it."""
+        """
+        What `_act` returned, as the environments take it.
+
+        :raises ValueError: it is NaN
+        """
         assert isinstance(self.action_space, spaces.Box)
+        refuse_nan(acted)
         return self.unscale_action(acted.reshape(-1, *self.action_space.shape))
 
 
@@ -126,7 +136,8 @@ class LeanPolicy(LeanActing):
       class serves as Mlp-, Cnn- and MultiInputPolicy;
     - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise: the same update in
       one call, equal up to rounding;
-    - ``set_training_mode`` visits the modules only when the mode changes.
+    - ``set_training_mode`` visits the modules only when the mode changes;
+    - actions that are NaN are refused, whatever the algorithm.
 
     :param layer_norm: normalise the hidden layers of the actor, the critics or (``True``) both
     :raises ValueError: another ``layer_norm``
@@ -146,7 +157,10 @@ class LeanPolicy(LeanActing):
                 f"layer_norm={layer_norm!r}: must be False, True (both), 'actor' or 'critic'"
             )
         self.layer_norm = layer_norm
-        kwargs.setdefault("features_extractor_class", default_features_extractor(observation_space))
+        extractor = default_features_extractor(
+            observation_space, kwargs.get("normalize_images", True)
+        )
+        kwargs.setdefault("features_extractor_class", extractor)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self._set_up_acting()
 

@@ -43,7 +43,10 @@ class Follower:
 
 def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
     optimizer.zero_grad()
-    th.autograd.backward(outputs, gradients)
+    pairs = zip(outputs, gradients, strict=True)
+    learned = [(output, gradient) for output, gradient in pairs if output.requires_grad]
+    if learned:  # the network is not frozen
+        th.autograd.backward(*zip(*learned, strict=True))
     optimizer.step()
 
 
@@ -58,7 +61,7 @@ class Critics:
         return self._q.detach()
 
     def descend(self, dq: th.Tensor) -> None:
-        _step(self.optimizer, self._q, dq)
+        _step(self.optimizer, [self._q], [dq])
         del self._q  # and the graph with it
 
     def target_q_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
@@ -121,7 +124,7 @@ class DeterministicActor:
             return self._target(observations)
 
     def descend(self, da: th.Tensor) -> None:
-        _step(self.optimizer, self._actions, da)
+        _step(self.optimizer, [self._actions], [da])
         del self._actions
 
     def attached(self) -> bool:

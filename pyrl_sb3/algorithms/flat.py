@@ -45,7 +45,7 @@ class FlatParameters:
         return list(map(th.Tensor.data_ptr, self.parameters)) == self._pointers
 
 
-_NO_AMSGRAD: list[th.Tensor] = []
+Lists = tuple[list[th.Tensor], ...]
 
 
 class FlatAdam:
@@ -64,9 +64,7 @@ class FlatAdam:
         self._exp_avg = th.zeros_like(flat.data)
         self._exp_avg_sq = th.zeros_like(flat.data)
         # One element for each parameter, since Adam's own step() counts each of them up.
-        self._steps = th.zeros(len(flat.parameters))
-        self._step, self._one = [self._steps[0]], th.ones(1)
-        self._tensors = [flat.data], [flat.grad], [self._exp_avg], [self._exp_avg_sq], _NO_AMSGRAD
+        self._steps, self._one = th.zeros(len(flat.parameters)), th.ones(1)
         moments = zip(
             self._steps,
             flat.views(self._exp_avg),
@@ -79,11 +77,35 @@ class FlatAdam:
             for name, value in optimizer.state[parameter].items():
                 state[name].copy_(th.as_tensor(value))
             optimizer.state[parameter] = state
+        # Parameters that Adam's own step() found without a gradient are behind the others.
+        self._even = self._are_even()
+        self._arguments = self._whole() if self._even else self._one_by_one()
+
+    def _are_even(self) -> bool:
+        return len(set(self._steps.tolist())) == 1
+
+    def _whole(self) -> Lists:
+        flat = self.flat
+        tensors = [flat.data], [flat.grad], [self._exp_avg], [self._exp_avg_sq]
+        return *tensors, [], [self._steps[0]]
+
+    def _one_by_one(self) -> Lists:
+        flat = self.flat
+        every = flat.data, flat.grad, self._exp_avg, self._exp_avg_sq
+        data, grad, exp_avg, exp_avg_sq = (list(flat.views(each)) for each in every)
+        return data, grad, exp_avg, exp_avg_sq, [], list(self._steps)
 
     def attached(self) -> bool:
-        """Whether the optimiser's state still lives here; loading gives it another."""
+        """
+        Whether the optimiser's state still lives here (loading gives it another), with steps that
+        are equal if they were.
+        """
         first = self.flat.parameters[0]
-        return self.flat.attached() and self.optimizer.state.get(first) is self._state[0]
+        return (
+            self.flat.attached()
+            and self.optimizer.state.get(first) is self._state[0]
+            and self._even == self._are_even()
+        )
 
     def descend(self) -> None:
         """One step, by the gradients in ``flat.grad``."""
@@ -91,8 +113,7 @@ class FlatAdam:
         self._steps.add_(self._one)
         # What torch.optim.Adam(fused=True) calls, without the 50 microseconds it adds per call.
         th._fused_adam_(
-            *self._tensors,
-            self._step,
+            *self._arguments,
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],

@@ -14,17 +14,22 @@ from pyrl_sb3.networks import FlatFeatures
 
 NETWORKS = ("actor", "actor_target", "critic", "critic_target")
 SIMPLE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU)
+# What Adam can be told to do that is not written out.
+OPTIONS = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
 
 
-def find_obstacle(policy: Any) -> str | None:
+def find_obstacle(model: Any) -> str | None:
     """
-    Why ``policy`` has to be left to autograd, or ``None`` when it has not.
+    Why ``model`` has to be left to autograd, or ``None`` when it has not.
 
     Types are compared exactly, since a subclass may compute anything.
 
-    :param policy: SAC's, TD3's or DDPG's
+    :param model: SAC, TD3 or DDPG
     """
+    policy = model.policy
     for name in NETWORKS:
+        if getattr(policy, name, None) is not getattr(model, name, None):
+            return f"the {name} of the policy is not the model's"
         if (net := getattr(policy, name, None)) is not None:
             reason = _network_obstacle(net, policy.observation_space)
             if reason is not None:
@@ -34,11 +39,16 @@ def find_obstacle(policy: Any) -> str | None:
         reason = _optimizer_obstacle(net.optimizer, list(net.parameters()))
         if reason is not None:
             return f"the optimizer of the {name} {reason}"
+    if (optimizer := getattr(model, "ent_coef_optimizer", None)) is not None:
+        reason = _optimizer_obstacle(optimizer, [model.log_ent_coef])
+        if reason is not None:
+            return f"the optimizer of the temperature {reason}"
     return None
 
 
 def _network_obstacle(net: Any, observation_space: Any) -> str | None:
-    if type(net) not in (sac.Actor, td3.Actor, ContinuousCritic) or _has_hooks(net):
+    known = type(net) in (sac.Actor, td3.Actor, ContinuousCritic)
+    if not known or _has_hooks(net) or _has_own_methods(net):
         return f"is a {type(net).__name__} of its own kind"
     if getattr(net, "use_sde", False):
         return "uses gSDE"
@@ -62,7 +72,7 @@ def _kinds(network: Any) -> list[str]:
 
 
 def _is_simple(layer: nn.Module) -> bool:
-    if _has_hooks(layer):
+    if _has_hooks(layer) or _has_own_methods(layer):
         return False
     if type(layer) is nn.LayerNorm:
         return len(layer.normalized_shape) == 1 and layer.bias is not None
@@ -74,6 +84,10 @@ def _is_simple(layer: nn.Module) -> bool:
 def _has_hooks(module: nn.Module) -> bool:
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
     return any(hooks) or bool(module._backward_pre_hooks)
+
+
+def _has_own_methods(module: nn.Module) -> bool:
+    return any(callable(getattr(type(module), name, None)) for name in vars(module))
 
 
 def _parameter_obstacle(parameters: list[nn.Parameter], layers: Iterable[nn.Module]) -> str | None:
@@ -101,6 +115,5 @@ def _optimizer_obstacle(
     groups = optimizer.param_groups
     if len(groups) != 1 or set(groups[0]["params"]) != set(parameters):
         return "has several groups, or other parameters than the network"
-    options = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
-    used = [option for option in options if groups[0].get(option)]
+    used = [option for option in OPTIONS if groups[0].get(option)]
     return f"uses {used[0]}" if used else None

@@ -20,6 +20,7 @@ from pyrl_sb3.algorithms.exploration import Exploration
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.sparse import SparseTargets
 from pyrl_sb3.algorithms.step import GradientSteps
+from pyrl_sb3.networks import refuse_nan
 from pyrl_sb3.policies import LeanActing
 
 
@@ -61,8 +62,11 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         learning_starts: int = 0,
         log_interval: int | None = None,
     ) -> RolloutReturn:
+        asked = f"train_freq=({train_freq.frequency}, {train_freq.unit.value!r})"
+        if train_freq.frequency < 1:
+            raise ValueError(f"{asked}: collect at least one step or episode")
         if env.num_envs > 1 and train_freq.unit is not TrainFrequencyUnit.STEP:
-            raise ValueError(f"train_freq={tuple(train_freq)}: count steps with several envs")
+            raise ValueError(f"{asked}: count steps with several envs")
         if self.policy.training:
             self.policy.set_training_mode(False)
         if self.use_sde:
@@ -70,8 +74,8 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         callback.on_rollout_start()
         self._ensure_bound()
         steps = episodes = 0
-        go_on = True
-        while go_on and should_collect_more_steps(train_freq, steps, episodes):
+        continue_training = True
+        while continue_training and should_collect_more_steps(train_freq, steps, episodes):
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
                 self.actor.reset_noise(env.num_envs)
             actions, buffer_actions = self._sample_action(
@@ -83,7 +87,7 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             # Under SB3's names, by which callbacks look them up
             num_collected_steps, num_collected_episodes = steps, episodes
             callback.update_locals(locals())
-            go_on = bool(callback.on_step())
+            continue_training = bool(callback.on_step())
             self._update_info_buffer(infos, dones)
             self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
@@ -92,7 +96,7 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
                 episodes += 1
                 self._end_episode(int(index), action_noise, log_interval)
         callback.on_rollout_end()
-        return RolloutReturn(steps * env.num_envs, episodes, go_on)
+        return RolloutReturn(steps * env.num_envs, episodes, continue_training)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -110,6 +114,7 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             actions, _ = self.predict(self._last_obs, deterministic=False)
             return self.policy.scale_action(actions)
         actions = self._learners[0].explore(self._features(self._last_obs))
+        refuse_nan(actions)
         return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
 
     def _store_transition(

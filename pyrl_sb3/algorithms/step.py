@@ -115,7 +115,7 @@ class GradientSteps(_Base):
 
     def _bind(self) -> None:
         """Put the parameters and the optimisers' moments where the gradient step wants them."""
-        self._obstacle = find_obstacle(self.policy)
+        self._obstacle = find_obstacle(self)
         kind = autograd if self._obstacle else explicit
         self._prepare = kind.preparation(self.policy)
         self._learners = self._make_learners(kind)

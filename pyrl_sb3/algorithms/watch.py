@@ -5,7 +5,7 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
-from pyrl_sb3.algorithms.obstacle import NETWORKS
+from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS
 
 _flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
 
@@ -28,6 +28,7 @@ class Watch:
         self._contents = [
             each.values() for part in modules for each in (part._modules, part._parameters)
         ]
+        self._attributes = [vars(part) for part in modules]
         self._parameters = list(dict.fromkeys(p for part in modules for p in part.parameters()))
         optimizers = [each for each in self._owned() if hasattr(each, "param_groups")]
         self._groups = [optimizer.param_groups for optimizer in optimizers]
@@ -40,7 +41,7 @@ class Watch:
         self._things, self._then = self._now(), self._state()
 
     def same(self) -> bool:
-        """Whether nothing has been replaced, frozen or hooked since."""
+        """Whether nothing has been replaced, frozen, hooked or set otherwise since."""
         if self._model.policy is not self._policy:
             return False
         now = self._now()
@@ -51,6 +52,7 @@ class Watch:
     def _owned(self) -> list[Any]:
         model, policy = self._model, self._policy
         return [
+            *(getattr(owner, name, None) for owner in (model, policy) for name in NETWORKS),
             getattr(getattr(policy, "actor", None), "optimizer", None),
             getattr(getattr(policy, "critic", None), "optimizer", None),
             getattr(model, "ent_coef_optimizer", None),
@@ -61,5 +63,6 @@ class Watch:
         return [*chain.from_iterable(self._contents), *self._owned()]
 
     def _state(self) -> tuple[Any, ...]:
-        groups = list(map(len, self._groups))
-        return any(self._hooks), groups, list(map(_flags, self._parameters))
+        options = [list(map(group.get, OPTIONS)) for group in chain(*self._groups)]
+        attributes = list(map(len, self._attributes))  # more of them, if a method is put there
+        return any(self._hooks), options, attributes, list(map(_flags, self._parameters))

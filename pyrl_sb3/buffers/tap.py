@@ -1,6 +1,7 @@
 """Raw terminal observations under VecNormalize."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
@@ -21,19 +22,18 @@ def keep_raw_terminals(env: VecEnv | None) -> None:
     `sync_envs_normalization` refuses.
     """
     normalize = None if env is None else unwrap_vec_normalize(env)
-    if normalize is None or getattr(normalize.venv.step_wait, "keeps_raw_terminals", False):
+    if normalize is None or getattr(normalize.venv.step_wait, "func", None) is _keeping:
         return
-    step_wait = normalize.venv.step_wait
+    # A partial of a bound method: copies of the environment get one of their own.
+    normalize.venv.step_wait = partial(_keeping, normalize.venv.step_wait)  # type: ignore[method-assign]
 
-    def keeping() -> VecEnvStepReturn:
-        obs, rewards, dones, infos = step_wait()
-        for index in np.flatnonzero(dones):
-            if "terminal_observation" in infos[index]:
-                infos[index][RAW_TERMINAL] = infos[index]["terminal_observation"]
-        return obs, rewards, dones, infos
 
-    keeping.keeps_raw_terminals = True  # type: ignore[attr-defined]
-    normalize.venv.step_wait = keeping  # type: ignore[method-assign]
+def _keeping(step_wait: Callable[[], VecEnvStepReturn]) -> VecEnvStepReturn:
+    obs, rewards, dones, infos = step_wait()
+    for index in np.flatnonzero(dones):
+        if "terminal_observation" in infos[index]:
+            infos[index][RAW_TERMINAL] = infos[index]["terminal_observation"]
+    return obs, rewards, dones, infos
 
 
 def with_raw_terminals(obs: Obs, raw: Sequence[Obs | None]) -> Obs:

@@ -41,6 +41,47 @@ def test_an_optimizers_hook_is_called(make_env: Any) -> None:
     assert len(calls) == 10
 
 
+@pytest.mark.parametrize("name", ["TD3", "DDPG"])
+def test_a_frozen_actor_leaves_the_critic_to_train(name: str, make_env: Any) -> None:
+    model = make(algorithms, name, make_env())
+    model.actor.requires_grad_(False)
+    before = copy.deepcopy(model.policy.state_dict())
+    model.learn(10)
+    changed = {k for k, v in model.policy.state_dict().items() if not th.equal(v, before[k])}
+    assert {key.split(".")[0] for key in changed} == {"critic", "critic_target"}
+
+
+@pytest.mark.parametrize("frequency", [0, -1, (0, "episode")])
+def test_rollouts_of_nothing_are_refused(frequency: Any, make_env: Any) -> None:
+    with pytest.raises(ValueError, match=r"train_freq=\(.*'\): collect at least one step"):
+        make(algorithms, "SAC", make_env(), train_freq=frequency).learn(5)
+
+
+def test_a_method_put_on_the_actor_acts(make_env: Any) -> None:
+    model = make(algorithms, "TD3", make_env(), learning_starts=0)
+    model.learn(2)
+    model.actor.forward = lambda observation: th.full((len(observation), 3), 0.25)
+    model.learn(3, reset_num_timesteps=False)
+    assert np.allclose(model.replay_buffer.actions[2:5], 0.25)
+    expected = model.policy.unscale_action(np.full((2, 3), 0.25, np.float32))
+    assert np.allclose(model.predict(np.zeros((2, 5), np.float32))[0], expected)
+
+
+@pytest.mark.parametrize("name", ["SAC", "TD3"])
+def test_observations_that_are_nan_are_not_acted_on(name: str, make_env: Any) -> None:
+    class Env(make_env):  # type: ignore[misc, valid-type]
+        def step(self, action: Any) -> Any:
+            assert not np.isnan(action).any()
+            obs, *rest = super().step(action)
+            return (obs * np.nan if self.steps == 3 else obs, *rest)
+
+    model = make(algorithms, name, Env(), learning_starts=0)
+    with pytest.raises(ValueError, match="an action is NaN"):
+        model.predict(np.full((2, 5), np.nan, np.float32))
+    with pytest.raises(ValueError, match="is NaN"):
+        model.learn(20)
+
+
 class HalfActor(td3.Actor):
     def forward(self, obs: Any) -> th.Tensor:
         return super().forward(obs) * 0 + 0.25

@@ -61,7 +61,7 @@ def make(name: str, env: Any, spoiled: bool) -> Any:
 def test_rows_without_weight_teach_nothing(
     name: str, obstacle: str | None, make_env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda policy: obstacle)
+    monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda model: obstacle)
     critics = []
     for spoiled in (False, True):
         model = make(name, make_env(), spoiled)
@@ -78,7 +78,7 @@ def test_rows_without_weight_teach_nothing(
 def test_the_buffer_is_told_how_wrong_the_critics_were(
     name: str, obstacle: str | None, make_env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda policy: obstacle)
+    monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda model: obstacle)
     targets = []
     for function in ("td_target", "soft_td_target"):
         original = getattr(losses, function)

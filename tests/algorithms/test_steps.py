@@ -144,7 +144,7 @@ def test_autograd_steps_are_sb3s(
     name: str, arguments: dict[str, Any], make_env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if arguments in OF_SAC.values():
-        monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda policy: "forced")
+        monkeypatch.setattr("pyrl_sb3.algorithms.step.find_obstacle", lambda model: "forced")
     ours = assert_equal_training(name, make_env(), **arguments)
     assert ours.gradients.startswith("autograd: ")
 
@@ -193,8 +193,77 @@ def fix_temperature(model: Any) -> None:
     model.ent_coef_tensor = th.tensor(0.01)
 
 
+def freeze_actor(model: Any) -> None:
+    model.actor.requires_grad_(False)
+
+
+def decay_temperature(model: Any) -> None:
+    model.ent_coef_optimizer = th.optim.AdamW([model.log_ent_coef], lr=1e-2, weight_decay=0.5)
+
+
+def raise_temperature(model: Any) -> None:
+    model.ent_coef_optimizer = th.optim.Adam([model.log_ent_coef], lr=1e-2, maximize=True)
+
+
+def descend_temperature(model: Any) -> None:
+    model.ent_coef_optimizer = th.optim.SGD([model.log_ent_coef], lr=0.1)
+
+
+def hook_temperature(model: Any) -> None:
+    def set_it(*args: Any) -> None:
+        model.log_ent_coef.data.fill_(0.3)
+
+    model.ent_coef_optimizer.register_step_post_hook(set_it)
+
+
+def ascend(model: Any) -> None:
+    model.actor.optimizer.param_groups[0]["maximize"] = True
+
+
+def decouple_decay(model: Any) -> None:
+    group = model.critic.optimizer.param_groups[0]
+    group.update(decoupled_weight_decay=True, weight_decay=0.5)
+
+
+def clone_means(model: Any) -> None:
+    """Train the actor, except for its deviations, whose Adam then is behind."""
+    observations = th.linspace(-1, 1, 50).view(10, 5)
+    for _ in range(20):
+        model.actor.optimizer.zero_grad()
+        means = model.actor(observations, deterministic=True)
+        (means - 0.3).square().mean().backward()
+        model.actor.optimizer.step()
+
+
+def own_forward(model: Any) -> None:
+    forward = model.critic.forward
+    model.critic.forward = lambda *args: tuple(q * 2 for q in forward(*args))
+
+
+def own_layer_forward(model: Any) -> None:
+    layer = model.critic.qf0[0]
+    layer.forward = lambda x: nn.functional.linear(x, layer.weight)
+
+
+def put_another_actor_into_the_policy(model: Any) -> None:
+    th.manual_seed(7)
+    model.policy.actor = model.policy.make_actor()
+    model.policy.actor.optimizer = th.optim.Adam(model.policy.actor.parameters())
+
+
 EDITS = [
     freeze,
+    freeze_actor,
+    decay_temperature,
+    raise_temperature,
+    descend_temperature,
+    hook_temperature,
+    ascend,
+    decouple_decay,
+    clone_means,
+    own_forward,
+    own_layer_forward,
+    put_another_actor_into_the_policy,
     replace_layer,
     replace_critic_layer,
     hook_gradients,
@@ -217,6 +286,8 @@ def test_edits_of_a_model_count(edit: Any, activation: Any, make_env: Any) -> No
         before = {name: value.clone() for name, value in model.policy.state_dict().items()}
         train(model)
         models.append(model)
+    temperatures = [getattr(model, "log_ent_coef", None) for model in models]
+    th.testing.assert_close(*temperatures, rtol=0, atol=1e-9)
     theirs, ours = (model.policy.state_dict() for model in models)
     th.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
     assert any(not th.equal(before[name], value) for name, value in ours.items())

@@ -1,12 +1,16 @@
 """Uncommon calls and environments, each of which once went wrong."""
 
+import pickle
+from copy import deepcopy
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, keep_raw_terminals
+from pyrl_sb3.buffers.tap import RAW_TERMINAL
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
 BOX = spaces.Box(-99, 99, (2,), np.float32)
@@ -190,3 +194,23 @@ def test_a_reward_of_one_transition_may_be_an_array(n_envs):
     batch = buffer.sample_at(np.array([0, 1]), np.zeros(2, int))
     assert batch.rewards.flatten().tolist() == [-1, 0]
     assert batch.dones.flatten().tolist() == [0, 1]
+
+
+class Counter(Reach):
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        return self.reset()[0], 0.0, self.steps % 2 == 0, False, {}
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_an_environment_step_themselves(copied):
+    inner = DummyVecEnv([Counter])
+    keep_raw_terminals(VecNormalize(inner))
+    other = copied(inner)
+    other.reset()
+    other.step(np.zeros((1, 1), np.float32))
+    assert [venv.envs[0].steps for venv in (inner, other)] == [0, 1]
+    keep_raw_terminals(VecNormalize(other))
+    assert RAW_TERMINAL in other.step(np.zeros((1, 1), np.float32))[3][0]

@@ -114,6 +114,40 @@ def test_a_single_observation_gives_a_single_action(space: str) -> None:
     np.testing.assert_allclose(*actions, rtol=1e-6)
 
 
+UNIT_IMAGE = spaces.Box(0.0, 1.0, (3, 36, 36), np.float32)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3"])
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [(UNIT_IMAGE, "CnnPolicy"), (spaces.Dict(a=UNIT_IMAGE, b=BOX), "MultiInputPolicy")],
+)
+def test_images_that_are_normalised_already_are_images(
+    algorithm: str, space: Any, name: str
+) -> None:
+    theirs = make_model(algorithm, name, space, normalize_images=False)
+    ours = make_ours(algorithm, space, normalize_images=False)
+    assert ours.policy.state_dict().keys() == theirs.policy.state_dict().keys()
+    ours.policy.load_state_dict(theirs.policy.state_dict())
+    space.seed(0)
+    observation = space.sample()
+    expected = theirs.predict(observation, deterministic=True)[0]
+    np.testing.assert_allclose(ours.predict(observation, deterministic=True)[0], expected)
+    ours.learn(24)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_observations_may_be_any_view(algorithm: str) -> None:
+    theirs, ours = pair(algorithm, BOX)
+    rows = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    rows.flags.writeable = False
+    for observation in (rows, rows[::-1], rows[:, ::-1], rows.T.copy().T):
+        expected = theirs.predict(observation, deterministic=True)[0]
+        found = ours.predict(observation, deterministic=True)[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_state_dependent_exploration_acts_as_in_sb3() -> None:
     actions = []
     for policy in ("MlpPolicy", SACPolicy):
