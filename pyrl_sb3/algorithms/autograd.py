@@ -6,6 +6,7 @@ Tensors that come back are detached; the graph stays here.
 """
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 import torch as th
@@ -43,10 +44,9 @@ class Follower:
 
 def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
     optimizer.zero_grad()
-    pairs = zip(outputs, gradients, strict=True)
-    learned = [(output, gradient) for output, gradient in pairs if output.requires_grad]
-    if learned:  # the network is not frozen
-        th.autograd.backward(*zip(*learned, strict=True))
+    learned = [output.requires_grad for output in outputs]
+    if any(learned):  # the network is not frozen
+        th.autograd.backward(list(compress(outputs, learned)), list(compress(gradients, learned)))
     optimizer.step()
 
 
