@@ -63,7 +63,7 @@ def apply_options(
         environ[LOAD] = ""
     for plugin in plugins:
         variable = DISABLE if plugin.startswith("no:") else MODULES
-        names = _words(environ.get(variable, "")) + [plugin.removeprefix("no:")]
+        names = [*_words(environ.get(variable, "")), plugin.removeprefix("no:")]
         environ[variable] = ",".join(dict.fromkeys(names))
 
 
