@@ -99,12 +99,26 @@ class StepColumn:
             raise ValueError(f"observation {key!r} has shape {value.shape} instead of {shape}")
         return value.reshape(self.table.n_envs, -1)
 
+    def mark(self) -> Array:
+        """What `go_back` needs to undo an `add`."""
+        return self.pending.copy()
+
+    def go_back(self, mark: Array) -> None:
+        """Undo what an `add` has changed, except for what it overwrote in the ring."""
+        self.pending[:] = mark
+        self._given = []
+
+    def turn_to(self, position: int) -> int:
+        """Make this position the newest; where it begins in the ring."""
+        row = position * self.table.n_envs
+        start = row % len(self.ring)
+        self._turn = row - start
+        return start
+
     def put(self, position: int, obs: Obs) -> bool:
         """Store what was observed before this step; whether all of it is what was pending."""
-        n_envs = self.table.n_envs
-        start = position * n_envs % len(self.ring)
-        self._turn = position * n_envs - start
-        rows = self.ring[start : start + n_envs]
+        start = self.turn_to(position)
+        rows = self.ring[start : start + self.table.n_envs]
         if [np.asarray(obs[key]).tobytes() for key in self.fields] == self._given:
             rows[:] = self.pending
             return True
@@ -168,7 +182,7 @@ class StepColumn:
     def pick(self, rows: Array, key: str) -> Array:
         """One key of rows: an array `(batch, *shape)`, a view where it can be one."""
         part = rows[:, self.spans[key]].astype(self._read_dtype, copy=False)
-        return part.reshape(-1, *self.fields[key].shape)
+        return part.reshape(len(rows), *self.fields[key].shape)
 
     @property
     def nbytes(self) -> int:
@@ -183,6 +197,12 @@ class EpisodeColumn(StepColumn):
         super().__init__({key: field}, 1, table, np.empty)
         self.key = key
         self._seen = b""  # the value as it was given, which is quicker to compare
+
+    def go_back(self, mark: Array) -> None:
+        """As for every column."""
+        super().go_back(mark)
+        self.ring[:] = mark
+        self._seen = b""
 
     def put(self, position: int, obs: Obs) -> bool:
         """As for every column, but the value of the episode is what was pending."""

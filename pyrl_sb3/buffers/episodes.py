@@ -26,6 +26,8 @@ class EpisodeStore:
     What is compared are the stored bits.
     """
 
+    _floor = 0  # nothing older is whole
+
     def __init__(
         self,
         slots: int,
@@ -90,7 +92,7 @@ class EpisodeStore:
     @property
     def first(self) -> int:
         """The oldest position still stored."""
-        return max(self.now - self.slots, 0)
+        return max(self.now - self.slots, self._floor)
 
     @property
     def nbytes(self) -> int:
@@ -103,8 +105,35 @@ class EpisodeStore:
     ) -> None:
         """Store one step of every environment: arrays `(n_envs, ...)`.
 
+        Where that fails or is interrupted, what was stored stays, except for the step that was to
+        be overwritten.
+
         :param ends: how each step ended its episode (`RUNNING` if it did not); None: no step did
         """
+        before = self._mark()
+        try:
+            self._add(obs, next_obs, actions, rewards, ends)
+        except BaseException:
+            self._go_back(before)
+            raise
+
+    def _mark(self) -> tuple[Any, ...]:
+        """What `_add` changes before it is over; arrays that it replaces, not those it writes."""
+        columns = [(column, column.mark()) for column in self.columns]
+        return self._ends, self._over, self._newest, self.table.counts, columns
+
+    def _go_back(self, before: tuple[Any, ...]) -> None:
+        self._ends, self._over, self._newest, self.table.counts, columns = before
+        self.columns = [column for column, _ in columns]
+        for column, mark in columns:
+            column.go_back(mark)
+        self.bits.clear(self.now)
+        self._floor = max(self.now + 1 - self.slots, self._floor)
+        self._synced = self.now == 0
+
+    def _add(
+        self, obs: Obs, next_obs: Obs, actions: Array, rewards: Array, ends: Array | None
+    ) -> None:
         now, n_envs = self.now, self.n_envs
         # All columns have to see the observation, whatever the first says.
         same = [column.put(now, obs) for column in self.columns]
@@ -118,11 +147,10 @@ class EpisodeStore:
         slot = now % self.slots * n_envs
         self.actions[slot : slot + n_envs] = actions
         self.rewards[slot : slot + n_envs] = rewards
-        self.now = now + 1
         self._synced = False
         if ends is not None:
-            self._ends[:] = ends
-            self._over = True
+            self._ends, self._over = np.array(ends, np.int8), True
+        self.now = now + 1  # last: now the step is stored
 
     def sync(self) -> None:
         """Bring the episode table up to date with the newest step."""
@@ -138,7 +166,7 @@ class EpisodeStore:
 
     def cut(self) -> None:
         """End the running episodes here: the environments have been, or will be, reset."""
-        self._ends[self._ends == RUNNING] = CUT
+        self._ends = np.where(self._ends == RUNNING, np.int8(CUT), self._ends)
         self._over, self._synced = True, self.now == 0
 
     def _begin(self) -> None:
@@ -153,11 +181,11 @@ class EpisodeStore:
         starts = ~goes_on
         envs = starts.nonzero()[0]
         self._make_room()
-        table.counts[envs] += 1
+        table.counts = table.counts + starts
         self._newest = newest = table.newest()
         rows = newest[envs]
         table.fields["start"][rows] = self.now
-        self._ends[envs] = RUNNING
+        self._ends = np.where(starts, np.int8(RUNNING), self._ends)
         self._over = False
         for column in self.columns:
             column.begin(rows, envs, self.now)
@@ -176,13 +204,13 @@ class EpisodeStore:
         """Store per step what has now changed within an episode."""
         self._synced = False
         self.sync()
-        values = self.table.fields.pop(column.name)
+        values = self.table.fields[column.name]
         step = StepColumn(column.fields, self.slots, self.table, self._allocate)
+        self.table.fields[column.name] = values  # until all is copied
         positions = np.repeat(np.arange(self.first, self.now), self.n_envs)
         envs = np.tile(np.arange(self.n_envs), self.now - self.first)
         rows = self.table.row(self.bits.numbers(positions, envs), envs)
         step.ring[(positions * self.n_envs + envs) % len(step.ring)] = values[rows]
-        self.table.fields[step.name][:] = values
         step.put(self.now, obs)
         self.columns = [step if other is column else other for other in self.columns]
         return step

@@ -20,12 +20,25 @@ if TYPE_CHECKING:
     from pyrl_sb3.buffers.replay import ReplayBuffer
 
 Infos = list[list[dict[str, Any]]]
+_TRIES = 100
 
 
 def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) -> None:
     """Replace what a buffer holds by what is in a folder; see `ReplayBuffer.load`."""
     folder = Path(path)
-    saved = read_header(folder)
+    for _ in range(_TRIES):
+        saved = read_header(folder)
+        try:
+            _load(buffer, folder, saved, restore_rng)
+            return
+        except ValueError:
+            # Somebody who saves there takes away files that are out of date.
+            if read_header(folder).tip == saved.tip:
+                raise
+    raise ValueError(f"{folder} cannot be loaded: it is saved to all the time")
+
+
+def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool) -> None:
     check_files(folder, saved)
     window, once = saved.now - saved.first, _once(saved)
     target = buffer.new_store(buffer.buffer_size, buffer.n_envs, once)
@@ -58,7 +71,7 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
 def _restore_rng(rng: np.random.Generator, saved: Header, folder: Path) -> None:
     try:
         rng.bit_generator.state = saved.rng
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{folder} has no state for a {type(rng.bit_generator).__name__}: {error}"
         ) from error
@@ -95,7 +108,8 @@ def _describe(field: Field | None) -> str:
 def _fill(store: EpisodeStore, folder: Path, saved: Header, shift: int) -> Infos:
     """Put what was saved into an empty store; infos of the steps in its window."""
     first = max(saved.first, saved.now - store.slots)
-    parts = [part for part in saved.parts if part.past > first or part is saved.tip]
+    needed = first - max(saved.layout.lead.values(), default=0)
+    parts = [part for part in saved.parts if part.past > needed or part is saved.tip]
     low, high = np.array(parts[0].low), np.array(saved.tip.high)
     restorer = Restorer(store, first, saved.now, shift, low, high)
     infos: Infos = []

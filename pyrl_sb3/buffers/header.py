@@ -94,7 +94,7 @@ def read_header(folder: Path) -> Header:
         whole = json.loads(file.read_bytes())
         version, content = whole["format"], whole["content"]
         intact = whole["checksum"] == _checksum(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged, or no replay buffer's header") from error
     if version != FORMAT:
         raise ValueError(
@@ -106,7 +106,7 @@ def read_header(folder: Path) -> Header:
     try:
         header = _from_json(content)
         _check(header)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not describe a replay buffer: {error}") from error
     return header
 
@@ -158,6 +158,8 @@ def _check(header: Header) -> None:
     """Check that the parts fit together, before anything is allocated for them."""
     for number in (header.n_envs, header.first, header.now):
         _natural(number)
+    if not isinstance(header.id, str):
+        raise ValueError(f"{header.id!r} is no name")
     before: Shard | None = None
     for part in header.parts:
         if not _SHARD.fullmatch(part.name):

@@ -115,25 +115,12 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         if self.copy_info_dict:
             skip = ("terminal_observation", RAW_TERMINAL)  # stored already
             rows = [{k: v for k, v in info.items() if k not in skip} for info in infos]
-            self._remember(self.store.now - 1, rows)
+            self._remember((self.store.now - 1) % self.buffer_size, deepcopy(rows))
 
-    def _remember(self, position: int, infos: list[dict[str, Any]]) -> None:
-        if len(self._infos) < self.buffer_size:
-            self._infos.append(infos)
-        else:
-            self._infos[position % self.buffer_size] = infos
-
-    def change_n_envs(self, n_envs: int, *args: Any) -> None:
-        """As in `ReplayBuffer`."""
-        old, slots = self._infos, self.buffer_size
-        self._infos = []
-
-        def each(positions: Ints, envs: Ints) -> None:
-            if old:
-                infos = [old[t % slots][e] for t, e in zip(positions, envs, strict=True)]
-                self._remember(self.store.now, infos)
-
-        super().change_n_envs(n_envs, each)
+    def _remember(self, slot: int, infos: list[dict[str, Any]]) -> None:
+        while len(self._infos) <= slot:  # more than one if an addition was interrupted
+            self._infos.append([{} for _ in infos])
+        self._infos[slot] = infos
 
     def truncate_last_trajectory(self) -> None:
         """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-_ARRAY = "__array__"
+# Of what JSON has no form for, in a dict of one key
+_ARRAY, _TUPLE, _DICT = "__array__", "__tuple__", "__dict__"
 
 
 def encode(infos: list[list[dict[str, Any]]]) -> bytes:
@@ -15,8 +16,8 @@ def encode(infos: list[list[dict[str, Any]]]) -> bytes:
     :raises ValueError: a value that is neither plain nor an array; names its key
     """
     try:
-        return json.dumps(infos, default=_plain).encode()
-    except TypeError:
+        return json.dumps(_plain(infos)).encode()
+    except (TypeError, RecursionError):
         items = ((key, value) for step in infos for info in step for key, value in info.items())
         key, problem = next((k, problem) for k, v in items if (problem := _problem(k, v)))
         raise ValueError(
@@ -27,18 +28,40 @@ def encode(infos: list[list[dict[str, Any]]]) -> bytes:
 
 def _problem(key: str, value: Any) -> str:
     try:
-        json.dumps({key: value}, default=_plain)
+        json.dumps(_plain({key: value}))
+    except RecursionError:
+        return "it is nested too deeply"
     except TypeError as error:
         return str(error)
     return ""
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         array = np.asarray(value, value.dtype.newbyteorder("<"))
         data = base64.b64encode(array.tobytes()).decode()
         return {_ARRAY: [array.dtype.str, list(array.shape), data]}
-    raise TypeError(f"{type(value).__name__} is neither plain nor an array of numbers")
+    kind = type(value)
+    if kind is dict:
+        return _plain_dict(value)
+    if kind in (list, tuple):
+        items = [_plain(item) for item in value]
+        return items if kind is list else {_TUPLE: items}
+    if kind in (str, bool, float, type(None)) or (kind is int and abs(value) < _MOST):
+        return value
+    if isinstance(value, int) and abs(value) >= _MOST:
+        raise TypeError("an int of more than 1,000 bits")
+    raise TypeError(f"{kind.__name__} is neither plain nor an array of numbers")
+
+
+_MOST = 2**1000
+
+
+def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
+    items = {key: _plain(item) for key, item in value.items()}
+    if all(type(key) is str for key in items) and not items.keys() & {_ARRAY, _TUPLE, _DICT}:
+        return items
+    return {_DICT: [[_plain(key), item] for key, item in items.items()]}
 
 
 def decode(content: bytes, n_steps: int, n_envs: int) -> list[list[dict[str, Any]]]:
@@ -46,14 +69,20 @@ def decode(content: bytes, n_steps: int, n_envs: int) -> list[list[dict[str, Any
 
     :raises ValueError: these are not the infos of so many steps
     """
-    infos = json.loads(content, object_hook=_array)
+    infos = json.loads(content, object_hook=_as_it_was)
     if len(infos) != n_steps or any(len(step) != n_envs for step in infos):
         raise ValueError("the number of infos is wrong")
     return infos
 
 
-def _array(value: dict[str, Any]) -> Any:
-    if value.keys() != {_ARRAY}:
+def _as_it_was(value: dict[str, Any]) -> Any:
+    if len(value) != 1:
+        return value
+    if _TUPLE in value:
+        return tuple(value[_TUPLE])
+    if _DICT in value:
+        return dict(value[_DICT])
+    if _ARRAY not in value:
         return value
     dtype, shape, data = value[_ARRAY]
     flat = np.frombuffer(base64.b64decode(data), np.dtype(dtype))

@@ -1,11 +1,11 @@
 """How much memory there is, and where else to put a buffer."""
 
+import os
 import re
 import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -50,7 +50,7 @@ def warn_if_too_large(n_bytes: int) -> None:
 
 
 class Allocator:
-    """Makes arrays in memory, or in files.
+    """Makes arrays in memory, or in files, which take all of their room on the disk at once.
 
     :param storage: "ram", or "memmap" for files
     :param path: where a folder for the files is made, which is removed with the allocator; each
@@ -77,18 +77,30 @@ class Allocator:
         """An array of undefined contents."""
         if self.path is None:
             return np.empty(shape, dtype)
-        if self.folder is None:
+        if self.folder is None or not self.folder.is_dir():
             Path(self.path).mkdir(parents=True, exist_ok=True)
             self.folder = Path(tempfile.mkdtemp(prefix="buffer-", dir=self.path))
-            remove: Callable[..., None] = shutil.rmtree
-            weakref.finalize(self, remove, self.folder, ignore_errors=True)
+            weakref.finalize(self, _remove, self.folder, os.getpid())
         self.files += 1
         file = self.folder / f"{self.files}.bin"
         array = np.asarray(np.memmap(file, dtype, "w+", shape=shape))
-        weakref.finalize(array, _remove, file)
+        weakref.finalize(array, _remove, file, os.getpid())
+        _take_space(file, array.nbytes)
         return array
 
 
-def _remove(file: Path) -> None:
+def _take_space(file: Path, size: int) -> None:
+    """Take the room on the disk now: a full one would kill whoever writes to the mapped file."""
+    if size and hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, size)
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() != pid:  # a fork, which only looks on
+        return
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
     with suppress(OSError):  # Windows keeps what is mapped, until the folder goes
-        file.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Replay buffers that store each fact once."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals, with_raw_terminals
-from pyrl_sb3.buffers.transfer import transfer
+from pyrl_sb3.buffers.transfer import transfer_infos
 from pyrl_sb3.buffers.views import View
 
 
@@ -85,6 +85,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         super().__init__(1, observation_space, *args, **kwargs)
         for name in [name for name in vars(self) if isinstance(getattr(type(self), name, 0), View)]:
             del self.__dict__[name]  # SB3's storage of the one transition asked for
+        self._capacity = buffer_size
         self.buffer_size = max(buffer_size // self.n_envs, 1)
         self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
@@ -200,17 +201,23 @@ class ReplayBuffer(sb3.ReplayBuffer):
     def _by_key(self, obs: Any) -> Obs:
         return obs if self.keyed else {WHOLE: obs}
 
-    def change_n_envs(
-        self, n_envs: int, each: Callable[[Ints, Ints], None] = lambda positions, envs: None
-    ) -> None:
-        """Deal the stored episodes out to another number of environments; same capacity in all."""
-        old, self._store = self._store, None
-        self.buffer_size = max(self.buffer_size * self.n_envs // n_envs, 1)
-        self.n_envs = n_envs
-        self.pos, self.full = 0, False
-        if old is not None:
-            transfer(old, self.store, each)
-            self._count(self.store)
+    def change_n_envs(self, n_envs: int) -> None:
+        """Deal the stored episodes out to another number of environments; same capacity in all.
+
+        Where that fails or is interrupted, the buffer stays as it was.
+
+        :raises ValueError: not at least one environment
+        """
+        if n_envs < 1:
+            raise ValueError(f"n_envs={n_envs}: choose at least 1")
+        size = max(self._capacity // n_envs, 1)
+        store, rows = None, self._infos
+        if self._store is not None:
+            store = self.new_store(size, n_envs, self.once)
+            rows = transfer_infos(self._infos, self._store, store)
+        self.buffer_size, self.n_envs = size, n_envs
+        if store is not None:
+            self.adopt(store, rows)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.

@@ -50,7 +50,8 @@ def fold(segment: Segment, gamma: float) -> tuple[Array, Array, Ints, Array]:
     valid = segment.valid & ~over
     n_steps = valid.shape[1]
     powers = np.float32(gamma) ** np.arange(n_steps + 1, dtype=np.float32)
-    rewards = (segment.rewards * valid * powers[:n_steps]).sum(axis=1, keepdims=True)
+    # Not multiplied by 0: what is not valid may be infinite.
+    rewards = (np.where(valid, segment.rewards, 0) * powers[:n_steps]).sum(axis=1, keepdims=True)
     lengths = valid.sum(axis=1, keepdims=True)
     dones = np.take_along_axis(segment.dones, lengths - 1, axis=1)
     finals = np.take_along_axis(segment.positions, lengths - 1, axis=1)[:, 0]

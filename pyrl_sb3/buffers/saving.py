@@ -14,6 +14,7 @@ from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.header import Header, Shard, little_endian, new_name
 from pyrl_sb3.buffers.infos import encode
 from pyrl_sb3.buffers.shards import (
+    check_files,
     commit,
     open_to_write,
     remove_leftovers,
@@ -90,7 +91,10 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header
     kept: list[Shard] = []
     if store.now:
         same = saved and saved.layout.same(what) and saved.has_infos == known
-        if saved and same and own.continues(saved):
+        continues = saved is not None and own.continues(saved)
+        if saved and not continues:
+            check_files(folder, saved)  # what is damaged is left for somebody to look at
+        if saved and same and continues and _is_whole(folder, saved):
             kept, first, low = _kept(saved, store)
         else:
             first, low = store.first, numbers_at(store, store.first)
@@ -110,6 +114,15 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header
         shards=kept,
         tip=_write_shard(folder, buffer, (now, now), (low, high), lead_of(store)),
     )
+
+
+def _is_whole(folder: Path, saved: Header) -> bool:
+    """Whether the files that may stay are there; otherwise all is written again."""
+    try:
+        check_files(folder, saved)
+    except ValueError:
+        return False
+    return True
 
 
 def _kept(saved: Header, store: EpisodeStore) -> tuple[list[Shard], int, Ints]:

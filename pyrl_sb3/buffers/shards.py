@@ -52,7 +52,7 @@ def remove_leftovers(folder: Path, header: Header | None) -> None:
     """Delete files of ours that the header does not name."""
     keep = {HEADER} if header is None else {HEADER, *(part.name for part in header.parts)}
     for file in folder.iterdir():
-        if ours(file.name) and file.name not in keep:
+        if ours(file.name) and file.name not in keep and not file.is_dir():
             file.unlink(missing_ok=True)
 
 
@@ -93,9 +93,12 @@ def check_files(folder: Path, header: Header) -> None:
 def read_shard(folder: Path, part: Shard) -> bytes:
     """The contents of a file.
 
-    :raises ValueError: its checksum is wrong
+    :raises ValueError: it is not there, or its checksum is wrong
     """
-    content = (folder / part.name).read_bytes()
+    try:
+        content = (folder / part.name).read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder / part.name} is missing") from error
     if hashlib.blake2b(content, digest_size=16).hexdigest() != part.checksum:
         raise ValueError(f"{folder / part.name} is damaged: its checksum is wrong")
     return content

@@ -183,7 +183,9 @@ class Restorer:
         table.fields["start"][table.row(table.counts, envs)] = store.now
         last = np.full(store.n_envs, store.now - 1)
         where = store.locate(last, envs)
+        store.bits.turn_to(store.now - 1)
         for column in store.columns:
+            column.turn_to(store.now - 1)
             column.pending[:] = column.read_next(last, where)
 
 

@@ -59,10 +59,15 @@ class StackColumn(StepColumn):
         split = value.reshape(n_envs, *self.shape[:axis], self.n_stack, -1, *self.shape[axis + 1 :])
         return np.moveaxis(split, axis + 1, 1).reshape(self.pending.shape)
 
+    def go_back(self, mark: Array) -> None:
+        """As for every column."""
+        super().go_back(mark)
+        self.current[:] = mark
+
     def put(self, position: int, obs: Obs) -> bool:
         """As for every column; the newest frame is stored."""
         self.current[:] = self._frames(obs)
-        start = position * self.table.n_envs % len(self.ring)
+        start = self.turn_to(position)
         self.ring[start : start + self.table.n_envs] = self.current[:, -1]
         return self.current.tobytes() == self.pending.tobytes()
 

@@ -36,18 +36,29 @@ class StartBits:
         """Episodes begun before each word, `(words, n_envs)`."""
         return self._pairs[:, :, 1].view(np.int64)
 
+    def turn_to(self, position: int) -> None:
+        """Make this position the newest."""
+        word = position >> 6
+        self._turn = word - word % len(self._pairs)
+
     def push(self, position: int, starts: Array, counts: Ints) -> None:
         """Record for every environment whether an episode starts at `position`;
         `counts` are the episodes begun so far, those included.
         """
         word, bit = divmod(position, 64)
-        self._turn = word - word % len(self._pairs)
+        self.turn_to(position)
         words, before = self._pairs[word - self._turn].T
         if bit == 0:
             words[:] = 0
             before[:] = counts - starts
         if np.count_nonzero(starts):
             words |= starts * np.uint64(1 << bit)
+
+    def clear(self, position: int) -> None:
+        """Forget what was recorded for the newest position."""
+        word, bit = divmod(position, 64)
+        words = self.words[word % len(self._pairs)]
+        words &= ~np.uint64(1 << bit)
 
     def numbers(self, positions: Ints, envs: Ints) -> Ints:
         """The number, counted from 0 in each environment, of the episode at each position."""
@@ -101,8 +112,9 @@ class EpisodeTable:
 
         Take them with `mode="wrap"`.
         """
-        rows = numbers - self.counts.item(0) // self.rows * self.rows
-        return rows if self.n_envs == 1 else rows * self.n_envs + envs
+        if self.n_envs > 1:  # of which one may be many turns ahead of another
+            return self.row(numbers, envs)
+        return numbers - self.counts.item(0) // self.rows * self.rows
 
     def starts(self, rows: Ints) -> Ints:
         """First positions of the episodes in these rows, perhaps overwritten by now."""
@@ -121,17 +133,15 @@ class EpisodeTable:
         self.oldest = oldest
         if not self.full():
             return
-        rows = self.rows + self.rows // 64 + 16
+        rows, grown = self.rows + self.rows // 64 + 16, {}
         numbers = [np.arange(low, high + 1) for low, high in zip(oldest, self.counts, strict=True)]
         envs = np.repeat(np.arange(self.n_envs), [len(some) for some in numbers])
         every = np.concatenate(numbers)
-        source = self.row(every, envs)
-        self.rows = rows
-        target = self.row(every, envs)
+        source, target = (every % n * self.n_envs + envs for n in (self.rows, rows))
         for name, field in self.fields.items():
-            grown = np.zeros((rows * self.n_envs, *field.shape[1:]), field.dtype)
-            grown[target] = field[source]
-            self.fields[name] = grown
+            grown[name] = np.zeros((rows * self.n_envs, *field.shape[1:]), field.dtype)
+            grown[name][target] = field[source]
+        self.rows, self.fields = rows, grown  # at once, since an interrupted step is undone
 
     @property
     def nbytes(self) -> int:

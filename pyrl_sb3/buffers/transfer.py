@@ -1,6 +1,7 @@
 """Moving episodes from one store to another."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def deal(source: EpisodeStore, n_envs: int) -> tuple[Ints, Ints, Array]:
     An episode is split only where a column is full, and at most `n_envs - 1` of the oldest
     transitions are left out.
 
-    :return: positions, environments and whether an episode is cut here, each `(length, n_envs)`
+    :return: positions, environments and whether an episode is over here, each `(length, n_envs)`
     """
     positions = np.repeat(np.arange(source.first, source.now), source.n_envs)
     envs = np.tile(np.arange(source.n_envs), source.now - source.first)
@@ -40,8 +41,9 @@ def deal(source: EpisodeStore, n_envs: int) -> tuple[Ints, Ints, Array]:
             columns[column].append(piece)
             filled[column] += len(piece)
     dealt = np.stack([np.concatenate(column) for column in columns], axis=1)
-    last = np.append(positions[dealt][1:] != positions[dealt][:-1] + 1, [[True] * n_envs], axis=0)
-    return positions[dealt], envs[dealt], last & (positions[dealt] != where.lasts[dealt])
+    episodes = where.rows[dealt]
+    last = np.append(episodes[1:] != episodes[:-1], [[True] * n_envs], axis=0)
+    return positions[dealt], envs[dealt], last
 
 
 def transfer(
@@ -79,3 +81,21 @@ def transfer(
                 source.rewards[slots[rows]],
                 ends[rows],
             )
+
+
+def transfer_infos(
+    infos: list[list[dict[str, Any]]], source: EpisodeStore, target: EpisodeStore
+) -> list[list[dict[str, Any]]]:
+    """`transfer`, and the infos of the steps that are added to `target`.
+
+    :param infos: of `source`, by slot and environment, or none
+    """
+    rows: list[list[dict[str, Any]]] = []
+
+    def each(positions: Ints, envs: Ints) -> None:
+        if infos:
+            steps = (positions % source.slots).tolist()
+            rows.append([infos[t][e] for t, e in zip(steps, envs.tolist(), strict=True)])
+
+    transfer(source, target, each)
+    return rows

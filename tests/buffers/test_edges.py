@@ -1,7 +1,13 @@
 """Uncommon calls and environments, each of which once went wrong."""
 
+import gc
+import os
 import pickle
+import shutil
+import sys
+import weakref
 from copy import deepcopy
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -9,12 +15,18 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, keep_raw_terminals
+from pyrl_sb3.buffers import (
+    DictReplayBuffer,
+    HerReplayBuffer,
+    ReplayBuffer,
+    keep_raw_terminals,
+)
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
 BOX = spaces.Box(-99, 99, (2,), np.float32)
 ACTION = spaces.Box(-1, 1, (1,), np.float32)
+ONE, THREE = (spaces.Box(-np.inf, np.inf, (n,), np.float32) for n in (1, 3))
 
 
 class Reach(gym.Env):
@@ -214,3 +226,237 @@ def test_copies_of_an_environment_step_themselves(copied):
     assert [venv.envs[0].steps for venv in (inner, other)] == [0, 1]
     keep_raw_terminals(VecNormalize(other))
     assert RAW_TERMINAL in other.step(np.zeros((1, 1), np.float32))[3][0]
+
+
+def numbers(*values):
+    return np.array(values, np.float32)[:, None]
+
+
+def plain(size=10, n_envs=1, **kwargs):
+    return ReplayBuffer(size, ONE, ACTION, n_envs=n_envs, seed=0, **kwargs)
+
+
+def walk(buffer, number, done=False, reward=None):
+    n = buffer.n_envs
+    infos = [{"TimeLimit.truncated": False}] * n
+    reward = np.full(n, number, np.float32) if reward is None else reward
+    before, after = (np.full((n, 1), x, np.float32) for x in (number, number + 1))
+    buffer.add(before, after, np.zeros((n, 1)), reward, np.full(n, done), infos)
+
+
+def everything(buffer):
+    positions = np.arange(buffer.store.first, buffer.store.now)
+    return buffer.sample_at(positions, np.zeros(len(positions), int))
+
+
+@pytest.mark.parametrize("size", [10, 4])
+def test_an_addition_that_is_refused_leaves_what_is_there(size):
+    buffer = plain(size)
+    for number in (0, 1, 2, 3):
+        walk(buffer, number, number == 2)
+    for _ in range(2):
+        with pytest.raises(ValueError):
+            walk(buffer, 100, reward=np.ones(3))
+    kept = everything(buffer)
+    expected = [0, 1, 2, 3] if size == 10 else [1, 2, 3]
+    assert kept.observations.ravel().tolist() == expected
+    assert kept.next_observations.ravel().tolist() == [x + 1 for x in expected]
+    for number in (10, 11, 12, 13):
+        walk(buffer, number, number == 12)
+    found = everything(buffer)
+    expected = [*([0, 1, 2, 3] if size == 10 else []), 10, 11, 12, 13]
+    assert found.observations.ravel().tolist() == expected
+    assert found.next_observations.ravel().tolist() == [x + 1 for x in expected]
+    assert found.dones.ravel().tolist() == [x in (2, 12) for x in expected]
+
+
+class StopHereError(BaseException):
+    pass
+
+
+def interrupted(call, moment):
+    """Call, and raise at that line of the buffers' modules; whether it was reached."""
+    lines = 0
+
+    def trace(frame, event, arg):
+        nonlocal lines
+        if "pyrl_sb3/buffers" not in frame.f_code.co_filename or undoing(frame):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == moment:
+                raise StopHereError
+        return trace
+
+    def undoing(frame):
+        return frame.f_code.co_name in ("_go_back", "go_back", "clear")
+
+    sys.settrace(trace)
+    try:
+        call()
+    except StopHereError:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("kind", ["plain", "stack", "her", "her whose goals change"])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
+    moment, goes_on, size = 0, True, 6 if full else 40
+
+    def add(buffer, number):
+        if kind == "plain":
+            walk(buffer, number, number % 4 == 3)
+        elif kind == "stack":
+            before, after = (
+                np.array([[n, n + 1, n + 2]], np.float32) for n in (number, number + 1)
+            )
+            done, infos = np.array([number % 4 == 3]), [{"TimeLimit.truncated": False}]
+            buffer.add(before, after, np.zeros((1, 1)), np.array([number]), done, infos)
+        else:
+            goal = number // 4 if kind == "her" else number // 3
+            step(buffer, (number, goal), (number + 1, goal), number % 4 == 3)
+
+    while goes_on:
+        moment += 1
+        if kind == "plain":
+            buffer = plain(size)
+        elif kind == "stack":
+            buffer = ReplayBuffer(size, THREE, ACTION, frame_stack=3, seed=0)
+        else:
+            buffer = her(DummyVecEnv([Reach]), size, n_sampled_goal=0)
+        for number in range(10):
+            add(buffer, number)
+        goes_on = interrupted(partial(add, buffer, 10), moment)
+        for number in range(10 if buffer.store.now == 10 else 11, 14):
+            add(buffer, number)
+        found = everything(buffer)
+        expected = np.arange(max(14 - size, 0), 14)
+        seen = found.observations, found.next_observations
+        if kind.startswith("her"):
+            seen = [each["observation"] for each in seen]
+            goals = found.observations["desired_goal"][:, 0]
+            per = 4 if kind == "her" else 3
+            assert goals.tolist() == (expected // per).tolist(), moment
+        assert seen[0][:, 0].tolist() == expected.tolist(), moment
+        assert seen[1][:, 0].tolist() == (expected + 1).tolist(), moment
+        assert found.dones.ravel().tolist() == (expected % 4 == 3).tolist(), moment
+    assert moment > 50
+    buffer.save(tmp_path / "b")
+    buffer.load(tmp_path / "b")
+
+
+def test_changes_of_the_number_of_environments_that_fail_lose_nothing(monkeypatch):
+    buffer = plain(10)
+    for number in range(5):
+        walk(buffer, number)
+    with pytest.raises(ValueError, match="n_envs=0: choose at least 1"):
+        buffer.add(numbers(5), numbers(6), np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), [])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(buffer), "new_store", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            buffer.change_n_envs(2)
+    assert (buffer.n_envs, buffer.buffer_size, buffer.size()) == (1, 10, 5)
+    assert everything(buffer).rewards.ravel().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_capacity_does_not_shrink_with_the_number_of_environments():
+    buffer = plain(10)
+    for n_envs in (3, 1, 4, 1, 7, 1):
+        buffer.change_n_envs(n_envs)
+    assert buffer.buffer_size == 10
+
+
+def test_running_episodes_are_cut_when_environments_change():
+    buffer = plain(20, n_envs=2, n_steps=5, gamma=1.0)
+    for s in range(2):
+        none, rewards = np.zeros(2, bool), np.array([1, 100])
+        buffer.add(numbers(s, 2 + s), numbers(s + 1, 3 + s), numbers(0, 0), rewards, none, [{}, {}])
+    buffer.change_n_envs(1)
+    assert everything(buffer).rewards.ravel().tolist() == [2, 1, 200, 100]
+
+
+def test_returns_ignore_infinite_rewards_of_other_episodes():
+    buffer = plain(10, n_steps=3)
+    for number in range(3):
+        walk(buffer, number, number == 2, np.array([np.inf if number == 2 else 1.0]))
+    for number in range(9, 11):
+        walk(buffer, number, number == 10, np.array([1.0]))
+    found = everything(buffer).rewards.ravel()
+    assert found[:3].tolist() == [np.inf] * 3
+    assert found[3] == pytest.approx(1.99)
+
+
+def test_observations_may_be_empty():
+    nothing = spaces.Box(-1, 1, (0,), np.float32)
+    z = np.zeros((1, 0), np.float32)
+    rest = np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), [{}]
+    buffer = ReplayBuffer(4, nothing, ACTION, seed=0)
+    buffer.add(z, z, *rest)
+    assert buffer.sample(3).observations.shape == (3, 0)
+    buffer = DictReplayBuffer(4, spaces.Dict(a=nothing, b=ONE), ACTION, seed=0)
+    buffer.add({"a": z, "b": numbers(1)}, {"a": z, "b": numbers(2)}, *rest)
+    assert buffer.sample(3).next_observations["b"].tolist() == [[2]] * 3
+
+
+def test_infos_are_kept_as_they_were_added():
+    buffer = her(DummyVecEnv([Reach]), copy_info_dict=True)
+    mutable = np.zeros(2)
+    step(buffer, (0, 1), (1, 1), extra=mutable)
+    mutable[:] = 7
+    assert buffer._infos[0][0]["extra"].tolist() == [0, 0]
+
+
+def test_a_memmap_folder_that_was_deleted_is_made_anew(tmp_path):
+    path = tmp_path / "m"
+    buffer = plain(10, storage="memmap", path=path)
+    walk(buffer, 1)
+    shutil.rmtree(path)
+    buffer.reset()
+    walk(buffer, 2)
+    assert everything(buffer).rewards.tolist() == [[2]]
+    goals = her(DummyVecEnv([Reach]), storage="memmap", path=path)
+    step(goals, (0, 1), (1, 1))
+    shutil.rmtree(path)
+    step(goals, (1, 2), (2, 2))  # the goal changes: another file
+    assert everything(goals).observations["desired_goal"][:, 0].tolist() == [1, 2]
+
+
+def test_memory_maps_take_their_room_on_the_disk_at_once(tmp_path):
+    buffer = plain(100_000, storage="memmap", path=tmp_path)
+    walk(buffer, 0)
+    taken = sum(file.stat().st_blocks * 512 for file in tmp_path.rglob("*.bin"))
+    assert taken >= 12 * 100_000
+
+
+def test_a_fork_leaves_the_files_of_its_parent(tmp_path):
+    buffer = plain(10, storage="memmap", path=tmp_path)
+    walk(buffer, 1)
+    files = sorted(tmp_path.rglob("*"))
+    if not (child := os.fork()):
+        del buffer
+        gc.collect()
+        weakref.finalize._exitfunc()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_reading_takes_no_longer_far_from_the_beginning():
+    stacks = ReplayBuffer(5, THREE, ACTION, frame_stack=3, seed=0)
+    for n in range(40):
+        before, after = (np.array([[x, x + 1, x + 2]], np.float32) for x in (n, n + 1))
+        stacks.add(before, after, np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), [{}])
+    column = stacks.store.columns[0]
+    assert 0 <= 39 - column._turn < len(column.ring)
+    unequal = plain(6, n_envs=2)
+    for n in range(200):  # the first environment never ends, the second always does
+        both = numbers(n, n), numbers(n + 1, n + 1), numbers(0, 0)
+        unequal.add(
+            *both, np.zeros(2), np.array([False, True]), [{}, {"TimeLimit.truncated": True}]
+        )
+    store = unequal.store
+    rows = store.locate(np.full(2, store.now - 1), np.arange(2)).rows
+    assert (np.abs(rows) < 2 * len(store.table.fields["start"])).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, infos
 
 BOX = spaces.Box(-np.inf, np.inf, (2,), np.float64)
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -255,3 +255,35 @@ def test_an_info_that_cannot_be_written_is_named(tmp_path):
     without.save(tmp_path / "without")
     with pytest.raises(ValueError, match="holds no infos"):
         again.load(tmp_path / "without")
+
+
+INFOS = [
+    {"t": (1, (2, [3])), 3: 4, True: "yes", None: 0, 2.5: (), ("a", 1): 1},
+    {"x": {"__array__": "z"}, "y": {"__tuple__": 1}, "z": {"__dict__": [[1]]}},
+    {"nan": float("nan"), "large": 2**900, "nested": {"a": {"b": {1: {2: 3}}}}, "empty": {}},
+]
+
+
+@pytest.mark.parametrize("info", INFOS)
+def test_infos_come_back_as_they_were(info):
+    (back,) = infos.decode(infos.encode([[info]]), 1, 1)[0]
+    assert repr(back) == repr(info)
+
+
+def circle():
+    value = {}
+    value["itself"] = value
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (circle(), "nested too deeply"),
+        (2**1001, "of more than 1,000 bits"),
+        ({1}, "set is neither"),
+    ],
+)
+def test_infos_that_would_not_come_back_are_named(value, problem):
+    with pytest.raises(ValueError, match=f"the info 'odd' cannot be saved .*{problem}"):
+        infos.encode([[{"fine": 1, "odd": value}]])

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, header, saving, shards
+from pyrl_sb3.buffers import (
+    DictReplayBuffer,
+    HerReplayBuffer,
+    ReplayBuffer,
+    files,
+    header,
+    saving,
+    shards,
+)
 
 ACTIONS = spaces.Box(-1, 1, (4,), np.float32)
 SIZES = {"achieved_goal": 3, "desired_goal": 3, "observation": 25}
@@ -170,7 +178,7 @@ def test_every_bit_comes_back(tmp_path, dtype):
     assert contents(buffer) == contents(again)
 
 
-@pytest.mark.parametrize("size", [10, 33, 40, 200])
+@pytest.mark.parametrize("size", [10, 19, 20, 21, 22, 33, 40, 200])
 @pytest.mark.parametrize("storage", ["ram", "memmap"])
 def test_frame_stacks(tmp_path, size, storage):
     space = spaces.Box(0, 255, (2, 3, 4), np.uint8)
@@ -273,6 +281,51 @@ def test_damage_is_refused_by_file_name(saved):
     loaded(folder)
 
 
+def test_a_header_nested_too_deeply_is_refused(saved):
+    folder, _ = saved
+    (folder / "header.json").write_text("[" * 200_000)
+    refused(folder, r"header\.json is damaged")
+
+
+@pytest.mark.parametrize("harm", ["missing", "truncated"])
+def test_a_save_mends_a_folder_that_is_not_whole(tmp_path, harm):
+    buffer = make()
+    for _ in range(2):
+        fill(buffer, 20).save(tmp_path / "saved")
+    file = next(file for file in (tmp_path / "saved").iterdir() if file.suffix == ".bin")
+    file.write_bytes(file.read_bytes()[:-1]) if harm == "truncated" else file.unlink()
+    with pytest.raises(ValueError, match="is missing" if harm == "missing" else "is damaged"):
+        fill(make(), 5).save(tmp_path / "saved")  # another buffer, which cannot mend it
+    fill(buffer, 3).save(tmp_path / "saved")
+    assert contents(loaded(tmp_path / "saved")) == contents(buffer)
+
+
+def test_a_load_goes_on_where_somebody_saves_meanwhile(tmp_path, monkeypatch):
+    buffer, folder = make(), tmp_path / "saved"
+    fill(buffer, 20).save(folder)
+    check, saves = files.check_files, []
+
+    def saved_meanwhile(*arguments):
+        if len(saves) < 3:
+            saves.append(fill(buffer, 5).save(folder))
+        check(*arguments)
+
+    monkeypatch.setattr("pyrl_sb3.buffers.files.check_files", saved_meanwhile)
+    again = make()
+    again.load(folder)
+    assert len(saves) == 3
+    assert contents(again) == contents(buffer)
+
+
+def test_a_folder_with_the_name_of_a_file_is_left_alone(tmp_path):
+    buffer, other = make(), tmp_path / "saved" / "0-1-0123456789abcdef.bin"
+    fill(buffer, 20).save(tmp_path / "saved")
+    other.mkdir()
+    fill(buffer, 5).save(tmp_path / "saved")
+    assert other.is_dir()
+    assert contents(loaded(tmp_path / "saved")) == contents(buffer)
+
+
 def rewrite(folder, change):
     """Change the header as somebody would who also works out its checksum."""
     whole = json.loads((folder / "header.json").read_bytes())
@@ -320,6 +373,9 @@ def put(*path):
         put("layout", None),
         put("rng", {}),
         put("extra", 1),
+        put("id", ["a"]),
+        put("layout", "steps", []),
+        put("rng", "state", "state", -(2**300)),
     ],
 )
 def test_a_header_that_contradicts_itself_is_refused(saved, change):
