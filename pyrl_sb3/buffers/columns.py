@@ -69,12 +69,15 @@ class StepColumn:
         self._forget_given()
 
     def _forget_given(self) -> None:
-        # Views of what is pending, and its bytes as they were given: both save time in `add`.
-        self._pending_parts = self._parts(self.pending)
+        # Where the next observation goes, by key, and the bytes of what is pending as they were
+        # given: both save time in `add`.
+        self._spare = np.empty_like(self.pending)
+        self._spares = self._parts(self._spare), self._parts(self.pending)
         self._given: list[bytes] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_pending_parts", "_given")}
+        left_out = ("_spare", "_spares", "_given")
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -99,14 +102,10 @@ class StepColumn:
             raise ValueError(f"observation {key!r} has shape {value.shape} instead of {shape}")
         return value.reshape(self.table.n_envs, -1)
 
-    def mark(self) -> Array:
-        """What `go_back` needs to undo an `add`."""
-        return self.pending.copy()
-
-    def go_back(self, mark: Array) -> None:
+    def go_back(self, pending: Array) -> None:
         """Undo what an `add` has changed, except for what it overwrote in the ring."""
-        self.pending[:] = mark
-        self._given = []
+        self.pending = pending
+        self._forget_given()
 
     def turn_to(self, position: int) -> int:
         """Make this position the newest; where it begins in the ring."""
@@ -127,7 +126,10 @@ class StepColumn:
 
     def put_next(self, obs: Obs) -> bool:
         """Keep what was observed after this step; false if this column cannot."""
-        self._given = self._put(self._pending_parts, obs)
+        here, there = self._spares
+        self._given = self._put(here, obs)
+        # What was pending stays as it is, for `go_back`.
+        self.pending, self._spare, self._spares = self._spare, self.pending, (there, here)
         return True
 
     def continues(self, position: int) -> Array:
@@ -198,10 +200,10 @@ class EpisodeColumn(StepColumn):
         self.key = key
         self._seen = b""  # the value as it was given, which is quicker to compare
 
-    def go_back(self, mark: Array) -> None:
+    def go_back(self, pending: Array) -> None:
         """As for every column."""
-        super().go_back(mark)
-        self.ring[:] = mark
+        super().go_back(pending)
+        self.ring[:] = pending
         self._seen = b""
 
     def put(self, position: int, obs: Obs) -> bool:
@@ -224,8 +226,9 @@ class EpisodeColumn(StepColumn):
 
     def begin(self, rows: Ints, envs: Ints, position: int) -> None:
         """Take note of the values that were just put."""
-        self.pending[envs] = self.ring[envs]
-        self._seen = b""
+        pending = self.pending.copy()
+        pending[envs] = self.ring[envs]
+        self.pending, self._seen = pending, b""
 
     def read(self, positions: Ints, where: Where) -> Array:
         """Rows of the episodes of `where`."""

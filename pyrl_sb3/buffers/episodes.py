@@ -119,14 +119,13 @@ class EpisodeStore:
 
     def _mark(self) -> tuple[Any, ...]:
         """What `_add` changes before it is over; arrays that it replaces, not those it writes."""
-        columns = [(column, column.mark()) for column in self.columns]
-        return self._ends, self._over, self._newest, self.table.counts, columns
+        pending = [column.pending for column in self.columns]
+        return self._ends, self._over, self._newest, self.table.counts, self.columns, pending
 
     def _go_back(self, before: tuple[Any, ...]) -> None:
-        self._ends, self._over, self._newest, self.table.counts, columns = before
-        self.columns = [column for column, _ in columns]
-        for column, mark in columns:
-            column.go_back(mark)
+        self._ends, self._over, self._newest, self.table.counts, self.columns, pending = before
+        for column, values in zip(self.columns, pending, strict=True):
+            column.go_back(values)
         self.bits.clear(self.now)
         self._floor = max(self.now + 1 - self.slots, self._floor)
         self._synced = self.now == 0

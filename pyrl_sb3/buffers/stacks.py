@@ -59,11 +59,6 @@ class StackColumn(StepColumn):
         split = value.reshape(n_envs, *self.shape[:axis], self.n_stack, -1, *self.shape[axis + 1 :])
         return np.moveaxis(split, axis + 1, 1).reshape(self.pending.shape)
 
-    def go_back(self, mark: Array) -> None:
-        """As for every column."""
-        super().go_back(mark)
-        self.current[:] = mark
-
     def put(self, position: int, obs: Obs) -> bool:
         """As for every column; the newest frame is stored."""
         self.current[:] = self._frames(obs)
@@ -76,12 +71,13 @@ class StackColumn(StepColumn):
 
         :raises ValueError: this is not the stack before, moved by one frame
         """
-        self.pending[:] = self._frames(obs)
-        if self.pending[:, :-1].tobytes() != self.current[:, 1:].tobytes():
+        frames = self._frames(obs)
+        if frames[:, :-1].tobytes() != self.current[:, 1:].tobytes():
             raise ValueError(
                 f"{self.key!r} is no stack of {self.n_stack} frames along axis {self.axis}: "
                 "a step did not move it by one frame; leave out frame_stack"
             )
+        self.pending = np.array(frames, self.dtype)
         return True
 
     def continues(self, position: int) -> Array:
