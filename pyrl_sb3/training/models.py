@@ -93,8 +93,10 @@ def build_model(
         # Of ours, one class for all kinds of observations.
         keywords["policy"] = agent.policy or _policy(keywords["policy"], env.observation_space)
     keyed = isinstance(env.observation_space, spaces.Dict)
-    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays.
-    if keywords.get("n_steps", 1) == 1 or keyed:
+    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays,
+    # which demonstrations cannot be in.
+    demonstrated = keywords.get("demonstrations") is not None
+    if keywords.get("n_steps", 1) == 1 or keyed or demonstrated:
         ours = DictReplayBuffer if keyed else ReplayBuffer
         keywords.setdefault("replay_buffer_class", agent.buffer or ours)
         keywords = told_to_the_buffer(keywords, agent.algorithm)
