@@ -194,7 +194,7 @@ def noise_problem(algorithm: type, noise: ActionNoise, *, use_sde: bool) -> str 
     if use_sde:
         return f"{process} is for a policy without gSDE, this {name} explores with gSDE"
     takes: frozenset[type[ActionNoise]] = getattr(algorithm, "takes_noise", frozenset())
-    if type(process) in takes:
+    if isinstance(process, tuple(takes)):
         return None
     if isinstance(process, PolicyNoise) and ParameterNoise in takes:
         return (

@@ -69,7 +69,7 @@ def _episode(acts: Any, states: Any, info: Any, where: str) -> Episode:
     with _naming(f"{where}: info"):
         for each in info:
             if not isinstance(each, Mapping):
-                raise TypeError(f"a {type(each).__name__}, must be a dict for each step")
+                raise TypeError(f"must be a dict for each step, not {type(each).__name__}")
         infos = [dict(each) for each in info]
         known = infos and "is_success" in infos[-1]
         success = bool(np.all(infos[-1]["is_success"])) if known else None

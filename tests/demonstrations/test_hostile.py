@@ -176,7 +176,7 @@ def objects(*values):
         ({"obs": objects(None)}, "episode 0: obs: "),
         ({"obs": objects([{"a": 1.0}, {"b": 1.0}])}, "episode 0: obs: 'b'|episode 0: obs: 'a'"),
         ({"obs": objects([{1: 1.0, "b": 1.0}] * 3)}, "episode 0: obs: keys must be text"),
-        ({"info": objects([1, 2])}, "episode 0: info: a int, must be a dict for each step"),
+        ({"info": objects([1, 2])}, "episode 0: info: must be a dict for each step, not int"),
     ],
 )
 def test_fields_of_baselines_of_a_wrong_kind(tmp_path, changed, message):
