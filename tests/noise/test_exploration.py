@@ -151,16 +151,16 @@ def test_sigma_is_adapted_until_the_actions_differ_by_the_target(kind):
 def test_many_gradient_steps_at_once_adapt_many_times(kind):
     noise, distances = noise_of("param_0.2"), []
     noise.adapt = distances.append
-    model = model_of(kind, noise, train_freq=40, gradient_steps=200, batch_size=8, random=True)
-    model.learn(120)
-    assert model._n_updates == 600
-    assert len(distances) == 600 // 50
+    model = model_of(kind, noise, train_freq=20, gradient_steps=100, batch_size=8, random=True)
+    model.learn(60)
+    assert model._n_updates == 300
+    assert len(distances) == 300 // 50
     assert len(set(distances)) == len(distances), "each is measured"
     later = noise_of("param_0.2")  # which knows nothing of those steps
     later.adapt = distances.append
     model.action_noise = later
-    model.learn(40, reset_num_timesteps=False)
-    assert len(distances) == 800 // 50
+    model.learn(20, reset_num_timesteps=False)
+    assert len(distances) == 400 // 50
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
