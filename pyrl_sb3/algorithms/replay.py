@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer, keep_raw_terminals
 
 if TYPE_CHECKING:
     _Base = OffPolicyAlgorithm
@@ -23,6 +23,7 @@ class ReplayFiles(_Base):
     - they are saved as a folder of plain arrays, to which saving again adds only what is new;
       a folder is loaded into the buffer the model was set up with, whose settings stay;
     - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment;
+    - terminal observations under VecNormalize are stored as they were from the first step on;
     - ``n_steps`` of the model is theirs too, which SB3 ignores beside a class.
 
     :raises ValueError: ``n_steps`` is another one in ``replay_buffer_kwargs``
@@ -43,6 +44,12 @@ class ReplayFiles(_Base):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`n_steps=.*` is ignored")
             super()._setup_model()
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._setup_learn(*args, **kwargs)
+        if isinstance(self.replay_buffer, ReplayBuffer):
+            keep_raw_terminals(self.env)
+        return prepared
 
     def save_replay_buffer(self, path: Any) -> None:
         if isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path)):

@@ -2,11 +2,12 @@
 
 from collections.abc import Sized
 from itertools import chain
-from operator import attrgetter, is_
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS
 
+_ATTRIBUTES = (*NETWORKS, "ent_coef_optimizer", "log_ent_coef")  # of a model
 _flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -32,6 +33,11 @@ class Watch:
         self._parameters = list(dict.fromkeys(p for part in modules for p in part.parameters()))
         optimizers = [each for each in self._owned() if hasattr(each, "param_groups")]
         self._groups = [optimizer.param_groups for optimizer in optimizers]
+        self._options = [
+            (groups[0], itemgetter(*options))
+            for groups in self._groups
+            if (options := [option for option in OPTIONS if option in groups[0]])
+        ]
         self._hooks: list[Sized] = []
         for part in modules:
             self._hooks += part._forward_hooks, part._forward_pre_hooks
@@ -50,19 +56,20 @@ class Watch:
         return self._state() == self._then
 
     def _owned(self) -> list[Any]:
-        model, policy = self._model, self._policy
+        # Modules look attributes up slowly, and more slowly those that they lack.
+        named, networks = vars(self._model).get, self._policy._modules.get
         return [
-            *(getattr(owner, name, None) for owner in (model, policy) for name in NETWORKS),
-            getattr(getattr(policy, "actor", None), "optimizer", None),
-            getattr(getattr(policy, "critic", None), "optimizer", None),
-            getattr(model, "ent_coef_optimizer", None),
-            getattr(model, "log_ent_coef", None),
+            *map(named, _ATTRIBUTES),
+            *map(networks, NETWORKS),
+            getattr(networks("actor"), "optimizer", None),
+            getattr(networks("critic"), "optimizer", None),
         ]
 
     def _now(self) -> list[Any]:
         return [*chain.from_iterable(self._contents), *self._owned()]
 
     def _state(self) -> tuple[Any, ...]:
-        options = [list(map(group.get, OPTIONS)) for group in chain(*self._groups)]
+        groups = list(map(len, self._groups))
+        options = [values(group) for group, values in self._options]
         attributes = list(map(len, self._attributes))  # more of them, if a method is put there
-        return any(self._hooks), options, attributes, list(map(_flags, self._parameters))
+        return any(self._hooks), groups, options, attributes, list(map(_flags, self._parameters))

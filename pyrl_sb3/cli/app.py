@@ -13,6 +13,7 @@ from pyrl_sb3.cli import (
     demo,
     demos,
     evaluate,
+    output,
     plot,
     plugin_options,
     plugins,
@@ -60,8 +61,9 @@ plot.add_command(app)
 record.add_command(app)
 report.add_command(app)
 demo.add_command(app)
-app.add_typer(demos.app)
-app.add_typer(plugins.app)
+for group in (demos.app, plugins.app):
+    group.callback(invoke_without_command=True)(output.help_without_command)
+    app.add_typer(group)
 app.command("list")(plugins.list_components)
 
 
@@ -81,13 +83,13 @@ def _root(
     no_plugins: plugin_options.NoPlugins = False,
     loaded: plugin_options.Plugins = None,
 ) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    output.help_without_command(context)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; the user's mistakes become one line on stderr."""
     plugin_options.plain_warnings()
+    output.print_anything()
     try:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
     except (typer.TyperException, InputError, PluginError, ConfigError) as error:

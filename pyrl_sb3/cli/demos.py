@@ -11,7 +11,6 @@ app = typer.Typer(
     name="demos",
     help="Record demonstrations to learn from.",
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
 
 Policy = Annotated[

@@ -1,6 +1,7 @@
 """What the commands share of their output, and of checking where it goes."""
 
 import errno
+import io
 import logging
 import os
 import shlex
@@ -8,6 +9,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+from pyrl_sb3.cli.plugin_options import pyrl
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +35,23 @@ def console_for_log(*, stderr: bool = False) -> "Console":
     log.handlers = [ConsoleHandler()]
     log.setLevel(logging.INFO)
     return console
+
+
+def help_without_command(context: typer.Context) -> None:
+    """Show the help of a group of commands of which none is named."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def print_anything() -> None:
+    """Have letters that the terminal lacks printed as escapes, instead of ending a training."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        # In the locale C, Python escapes what it could not read, and then mostly writes UTF-8.
+        in_c = stream.errors == "surrogateescape" and stream.encoding.lower() != "utf-8"
+        if stream.errors == "strict" or in_c:
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Lasting:
@@ -86,12 +108,14 @@ def check_picture(path: Path) -> None:
 
 def say_how_to_go_on(console: "Console", agent: str, folder: Path) -> None:
     """Print the command that goes on with a run, or with several seeds."""
-    console.print(f"go on: pyrl {agent}-train --resume {shlex.quote(str(folder))}", markup=False)
+    command = f"{pyrl()} {agent}-train --resume {shlex.quote(str(folder))}"
+    console.print(f"go on: {command}", markup=False)
 
 
 def say_how_to_test(console: "Console", agent: str, env_id: str, folder: Path) -> None:
     """Print the command that tests the agent of a run."""
-    console.print(f"test it: pyrl {agent}-test {env_id} {shlex.quote(str(folder))}", markup=False)
+    command = f"{pyrl()} {agent}-test {env_id} {shlex.quote(str(folder))}"
+    console.print(f"test it: {command}", markup=False)
 
 
 def say_stopped(console: "Console", result: "TrainingResult") -> int:

@@ -1,6 +1,7 @@
 """Which plugins a command loads, by its options, and how it warns of those that fail."""
 
 import os
+import shlex
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,16 @@ def _with(names: list[str] | None) -> list[str] | None:
             raise typer.BadParameter(f"there is no file {name}")
     if names:
         configure(plugins=names)
+    _loaded[:] = names or ()
     return names
+
+
+_loaded: list[str] = []
+
+
+def pyrl() -> str:
+    """Return the beginning of a command that loads the plugins that this one was told to load."""
+    return shlex.join(["pyrl", *(word for name in _loaded for word in ("-p", name))])
 
 
 # While the line is parsed, since which commands there are depends on the plugins.

@@ -31,7 +31,6 @@ app = typer.Typer(
     name="plugins",
     help="Plugins: list them, look into one, find out what is wrong, run its checks.",
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
 
 KINDS = {

@@ -62,9 +62,9 @@ def apply_options(
     if no_plugins:
         environ[LOAD] = ""
     for plugin in plugins:
-        blocked = plugin.startswith("no:")
-        variable = DISABLE if blocked else MODULES
-        environ[variable] = f"{environ.get(variable, '')},{plugin.removeprefix('no:')}".strip(",")
+        variable = DISABLE if plugin.startswith("no:") else MODULES
+        names = [*_words(environ.get(variable, "")), plugin.removeprefix("no:")]
+        environ[variable] = ",".join(dict.fromkeys(names))
 
 
 def _words(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.algorithms.exploration import noise_problem
-from pyrl_sb3.buffers import DictReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers import DictReplayBuffer, ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.config.n_steps import told_to_the_buffer
 from pyrl_sb3.plugins import (
@@ -103,7 +103,10 @@ def build_model(
         ours = DictReplayBuffer if keyed else ReplayBuffer
         keywords.setdefault("replay_buffer_class", agent.buffer or ours)
         keywords = told_to_the_buffer(keywords, agent.algorithm)
-    return agent.algorithm(env=env, seed=seed, device=device, **keywords)
+    model = agent.algorithm(env=env, seed=seed, device=device, **keywords)
+    if isinstance(model.replay_buffer, ReplayBuffer):
+        keep_raw_terminals(model.get_env())  # from the first step on, as where a run goes on
+    return model
 
 
 def _learning_starts(algorithm: type, keywords: Mapping[str, Any]) -> int:

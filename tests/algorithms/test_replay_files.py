@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import stable_baselines3
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+import pyrl_sb3
 from pyrl_sb3 import DQN, SAC, HerReplayBuffer, ReplayBuffer
 
 GOAL_SPACE = spaces.Dict(
@@ -139,3 +140,26 @@ def test_a_models_n_steps_and_gamma_are_the_buffers(kind: Any) -> None:
     assert (plain.replay_buffer.n_steps, plain.replay_buffer.gamma) == (2, 0.7)
     with pytest.raises(ValueError, match="n_steps=3, and replay_buffer_kwargs has n_steps=2: give"):
         kind(policy, env, n_steps=3, replay_buffer_kwargs={"n_steps": 2}, **keywords)
+
+
+class Third(Line):
+    """Observations that normalising and computing back does not give again exactly."""
+
+    observation_space = spaces.Box(-9, 9, (1,), np.float32)
+
+    def _see(self) -> Any:
+        return np.array([self.t + 1 / 3], np.float32)
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return self._see(), 0.0, False, self.t == 6, {}
+
+
+@pytest.mark.parametrize("name", ["SAC", "TD3"])
+def test_the_first_terminal_observation_is_stored_as_it_was(name: str) -> None:
+    env = VecNormalize(DummyVecEnv([Third]), clip_obs=1.0)
+    kind = getattr(pyrl_sb3, name)
+    model = kind("MlpPolicy", env, replay_buffer_class=ReplayBuffer, buffer_size=99, seed=0)
+    model.learn(8)
+    expected = np.float32(6 + 1 / 3)
+    assert model.replay_buffer.next_observations[5, 0, 0] == expected

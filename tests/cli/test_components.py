@@ -156,6 +156,21 @@ def test_plugins_can_be_left_out_and_brought_along(pyrl, folder, plugins):
     assert "noise-of-mine/mine" in pyrl("-p", "noise_of_mine.py", "list", "noises").out
 
 
+def test_hints_load_the_same_plugin(pyrl, folder):
+    (folder / "mine.py").write_text(
+        "from pyrl_sb3.plugins import EnvironmentSpec, hookimpl\n"
+        "@hookimpl\ndef pyrl_environments():\n"
+        "    target = 'gymnasium.envs.classic_control:PendulumEnv'\n"
+        "    yield EnvironmentSpec(name='swing', target=target, max_episode_steps=20)\n"
+    )
+    small = ("--timesteps", 40, "--eval-episodes", 1, "--set", "policy_kwargs.net_arch=[8]")
+    outcome = pyrl("-p", "mine.py", "sac-train", "swing", *small)
+    hint = outcome.out.partition("test it: pyrl ")[2].split("\n")[0]
+    assert hint == "-p mine.py sac-test mine/swing-v0 sac/mine-swing-v0_1"
+    assert not pyrl(*hint.split(), "--episodes", 1).code
+    assert "test it: pyrl sac-test" in pyrl("sac-train", "Pendulum-v1", *small).out
+
+
 def test_what_failed_is_listed_below_an_unknown_name(pyrl, folder):
     (folder / "broken.py").write_text("import nothing_like_it")
     with pytest.warns(PluginWarning, match="broken"):

@@ -1,10 +1,12 @@
 """Uncommon options and paths, each of which once went wrong."""
 
+import io
 import re
 
 import numpy as np
 import pytest
 
+from pyrl_sb3.cli.app import run
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.hyperparams import packaged_config
@@ -43,6 +45,22 @@ def test_files_that_are_folders_are_refused_first(pyrl, folder, arguments):
 def test_commands_that_are_printed_can_be_pasted(pyrl):
     outcome = pyrl("sac-train", "Pendulum-v1", "--save", "with space", *SHORT)
     assert "test it: pyrl sac-test Pendulum-v1 'with space/Pendulum-v1_1'" in outcome.out
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_letters_that_cannot_be_printed_end_no_training(monkeypatch, errors):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=errors)
+    monkeypatch.setattr("sys.stdout", out)
+    assert run(["sac-train", "Pendulum-v1", "--save", "läuf", *SHORT]) == 0
+    out.flush()
+    assert rb"model saved: l\xe4uf/Pendulum-v1_1/model.zip" in out.buffer.getvalue()
+
+
+@pytest.mark.parametrize("group", ["plugins", "demos"])
+def test_commands_of_a_group_are_listed(pyrl, group):
+    outcome = pyrl(group)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == pyrl(group, "--help").out
 
 
 def read(*overrides):

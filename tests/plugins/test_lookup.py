@@ -188,6 +188,8 @@ def test_modules_and_files_from_the_command_line(tmp_path, good, monkeypatch):
     manager = PluginManager.from_environ(environ)
     names = [found.name for found in manager.components("noise") if found.plugin.name != "pyrl"]
     assert names == ["my-plugin/mine", "othermod/other"]
+    apply_options(environ, plugins=["othermod", "no:good"])  # again, which changes nothing
+    assert environ["PYRL_PLUGIN_MODULES"] == f"{mine},othermod"
     apply_options(environ, no_plugins=True)
     assert PluginManager.from_environ(environ).settings.load == frozenset()
 

@@ -4,8 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.noise.several import PerEnvNoise
 from pyrl_sb3.training.agents import AGENTS
@@ -96,3 +97,15 @@ def test_several_steps_of_keyed_observations(tmp_path):
     discounts = model.replay_buffer.sample(64).discounts
     assert {round(each, 3) for each in discounts.flatten().tolist()} <= {0.9, 0.81, 0.729}
     assert discounts.min() < 0.73
+
+
+@pytest.mark.parametrize("agent", ["tqc", "td3"])
+def test_terminal_observations_are_kept_as_they_were(tmp_path, agent):
+    path = tmp_path / "my.yml"
+    path.write_text("default: {policy: MlpPolicy}")
+    env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1", max_episode_steps=5)]))
+    experiment = read_experiment(path, agent, "Pendulum-v1")
+    model = build_model(AGENTS[agent].stock(), env, experiment, timesteps=9, seed=0, device="cpu")
+    infos = []
+    model.learn(5, callback=lambda found, _: infos.extend(found["infos"]) or True)
+    assert [RAW_TERMINAL in info for info in infos] == [False] * 4 + [True]
