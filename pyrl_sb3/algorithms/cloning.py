@@ -1,14 +1,20 @@
 """Learning from demonstrations: their share of each batch, and behaviour cloning."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.cloning_settings import CloningSettings
+from pyrl_sb3.algorithms.demo_observations import (
+    begin_statistics,
+    normalized_anew,
+    recorded_space,
+    with_channels_first,
+)
 from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
 from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.demofiles import load_demonstrations
@@ -49,6 +55,8 @@ class Cloning(_Base):
     ) -> None:
         self.demonstrations = demonstrations
         self.demonstration_kwargs = demonstration_kwargs
+        self._has_seen_demonstrations = False
+        self._episodes_of: str | None = None  # where those came from that are not saved
         self._cloning = CloningSettings.of(demonstration_kwargs)
         self._demo_buffer: ReplayBuffer | None = None
         super().__init__(*args, **kwargs)
@@ -63,6 +71,9 @@ class Cloning(_Base):
     def _setup_model(self) -> None:
         super()._setup_model()
         self._cloning = CloningSettings.of(self.demonstration_kwargs)
+        if self.demonstrations is not None:
+            given = isinstance(self.demonstrations, Demonstrations)
+            self._episodes_of = self.demonstrations.source if given else None  # type: ignore[union-attr]
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
@@ -70,7 +81,19 @@ class Cloning(_Base):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._setup_learn(*args, **kwargs)
-        if self.num_timesteps == 0 and self._load_demonstrations():
+        if self.demonstrations is None:
+            if self._episodes_of is not None:
+                warnings.warn(
+                    f"the demonstrations of {self._episodes_of} were not saved with the model, "
+                    "which goes on without: load it with demonstrations=..., or give it a file",
+                    stacklevel=3,
+                )
+            return prepared
+        # Neither counts steps that another `learn()` begins to count anew.
+        new = not self._has_seen_demonstrations and self.num_timesteps == self._n_updates == 0
+        self._load_demonstrations(into_statistics=new)
+        if new:
+            self._has_seen_demonstrations = True
             self._warm_start()
         return prepared
 
@@ -78,29 +101,33 @@ class Cloning(_Base):
         self._load_demonstrations()
         return super()._begin_training()
 
-    def _load_demonstrations(self) -> bool:
-        """Fill the demonstrations' buffer, if that has not been done; whether there are any."""
-        if self.demonstrations is None or self._demo_buffer is not None:
-            return self.demonstrations is not None
-        found = self.demonstrations
+    def _load_demonstrations(self, *, into_statistics: bool = False) -> None:
+        """Fill the demonstrations' buffer, if there are any and that has not been done."""
+        found, env = self.demonstrations, self.env
+        if found is None or self._demo_buffer is not None:
+            return
         if not isinstance(found, Demonstrations):
             found = load_demonstrations(found)
-        assert self.env is not None
-        spec = self.env.get_attr("spec", [0])[0]
-        found.check(self.observation_space, self.action_space, spec.id if spec else None)  # type: ignore[arg-type]
+        assert env is not None
+        spec = env.get_attr("spec", [0])[0]
+        found.check(recorded_space(env), self.action_space, spec.id if spec else None)  # type: ignore[arg-type]
         found = found.with_rewards(self._goal_rewards())
         self._demo_buffer = buffer = self._new_demo_buffer(found.n_steps)
-        found.fill(buffer)
+        with_channels_first(env, found).fill(buffer)
         if isinstance(buffer, HerReplayBuffer):
-            buffer.set_env(self.env)
-        normalize = unwrap_vec_normalize(self.env)
-        if normalize is not None and self.num_timesteps == 0:
-            _add_to_statistics(normalize, found)
-        return True
+            buffer.set_env(env)
+        if into_statistics:
+            begin_statistics(env, found)
+            self._last_obs = normalized_anew(env, self._last_obs, self._last_original_obs)
 
     def _new_demo_buffer(self, steps: int) -> ReplayBuffer:
         own = self.replay_buffer
         kind: Any = type(own)
+        if self.batch_size < 2:
+            raise DemonstrationError(
+                f"batch_size={self.batch_size} has no room for demonstrations beside the agent's "
+                "own steps: at least 2"
+            )
         if not isinstance(own, ReplayBuffer):
             raise DemonstrationError(
                 f"demonstrations need a replay buffer of pyrl_sb3, not {kind.__module__}."
@@ -144,7 +171,7 @@ class Cloning(_Base):
     def _sample(self, batch_size: int) -> Batch:
         if self._demo_buffer is None:
             return super()._sample(batch_size)
-        demos = max(round(self._cloning.share * batch_size), 1)
+        demos = min(max(round(self._cloning.share * batch_size), 1), batch_size - 1)
         return _joined(super()._sample(batch_size - demos), self._demo_batch(demos))
 
     def _demo_batch(self, size: int) -> Batch:
@@ -187,19 +214,6 @@ class Cloning(_Base):
         gradients[0][rows] += weight * losses.cloning_gradient(a, a_demo, mask)
         metrics.add(bc_loss=losses.cloning_loss(a, a_demo, mask), bc_cloned=mask.mean())
         return gradients
-
-
-def _add_to_statistics(normalize: VecNormalize, demonstrations: Demonstrations) -> None:
-    """Let the statistics of observations begin with the demonstrations."""
-    if not (normalize.norm_obs and normalize.training):
-        return
-    for episode in demonstrations.episodes:
-        if isinstance(normalize.obs_rms, dict):
-            for key, statistics in normalize.obs_rms.items():
-                statistics.update(episode.observations[key])
-        else:
-            (values,) = episode.observations.values()
-            normalize.obs_rms.update(values)
 
 
 def _rows(observations: Any, rows: slice) -> Any:

@@ -1,5 +1,6 @@
 """How demonstrations are learned from."""
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +19,7 @@ class CloningSettings:
     :param bc_steps: environment steps over which `bc_weight` falls linearly to 0; None: it stays
     :param q_filter: clone only actions that the critics think better than the policy's
     :param warm_start: gradient steps of behaviour cloning alone, before the first environment step
-    :raises ValueError: a number out of range
+    :raises ValueError: a setting that is none, or out of range
     """
 
     share: float = 0.125
@@ -29,6 +30,16 @@ class CloningSettings:
     warm_start: int = 0
 
     def __post_init__(self) -> None:
+        for name, kind, what in (
+            *((name, numbers.Real, "a number") for name in ("share", "bc_weight", "rl_weight")),
+            *((name, numbers.Integral, "a whole number") for name in ("warm_start", "bc_steps")),
+            ("q_filter", bool, "true or false"),
+        ):
+            value = getattr(self, name)
+            if name == "bc_steps" and value is None:
+                continue
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise ValueError(f"{name}={value!r}: must be {what}")
         if not 0 < self.share < 1:
             raise ValueError(f"share={self.share}: must be above 0 and below 1")
         for name in ("bc_weight", "rl_weight", "warm_start"):

@@ -1,11 +1,12 @@
 """How noise makes actions: added, in place of the policy's own, or on the actor's parameters."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -29,8 +30,13 @@ class Exploration(_Base):
 
     - noise for another number of environments than the model's is taken over: processes go on or
       are begun, none is a copy that draws the same;
+    - where training goes on in the middle of an episode, so does the noise;
     - `PolicyNoise` and `ParameterNoise` work.
+
+    :cvar takes_noise: of the kinds that are not added to actions, those it can explore with
     """
+
+    takes_noise: ClassVar[frozenset[type[ActionNoise]]] = frozenset({ParameterNoise})
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_explorers"]
@@ -39,17 +45,30 @@ class Exploration(_Base):
         super()._setup_model()
         self._explorers: list[_Explorer] = []
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        goes_on = not reset_num_timesteps and self._last_obs is not None
         if self.action_noise is not None:
-            self.action_noise = for_envs(self.action_noise, self.n_envs)
-            driven = isinstance(_processes(self.action_noise)[0], PolicyNoise)
-            if driven and (self.use_sde or not hasattr(self.actor, "log_std")):
-                own = "explores with gSDE" if self.use_sde else "has a deterministic policy"
-                raise ValueError(
-                    f"{self.action_noise} is for a policy that draws its actions, "
-                    f"this {type(self).__name__} {own}"
-                )
-        return super()._setup_learn(*args, **kwargs)
+            noise = self.action_noise = for_envs(self.action_noise, self.n_envs)
+            if problem := noise_problem(type(self), noise, use_sde=self.use_sde):
+                raise ValueError(problem)
+            if isinstance(first := _processes(noise)[0], ParameterNoise):
+                first.begin(self._n_updates)
+        kept = self.action_noise
+        if goes_on:
+            self.action_noise = None  # SB3 resets it, but no environment
+        try:
+            return super()._setup_learn(
+                total_timesteps, callback, reset_num_timesteps, *args, **kwargs
+            )
+        finally:
+            self.action_noise = kept
 
     def _explore(self) -> Array:
         """Actions of the policy, ``(n_envs, *action_shape)``, in [-1, 1]."""
@@ -113,10 +132,12 @@ class Exploration(_Base):
     def _adapt(self, noises: Sequence[ParameterNoise]) -> None:
         """Measure, on replayed observations, what sigma makes of the actions, and adapt it."""
         first = noises[0]
-        if not first.due(self._n_updates):
+        due = first.due(self._n_updates)
+        if not due:
             return
-        distance = self._distance(first)
-        first.adapt(distance)
+        for _ in range(due):
+            distance = self._distance(first)
+            first.adapt(distance)
         for noise in noises[1:]:
             noise.sigma = first.sigma
         self.logger.record("rollout/parameter_noise_sigma", first.sigma)
@@ -157,6 +178,31 @@ class _Explorer:
             for mine, its in zip(self.actor.buffers(), self._own.buffers(), strict=True):
                 mine.copy_(its)
             return self.actor._predict(observations, deterministic=deterministic)
+
+
+def noise_problem(algorithm: type, noise: ActionNoise, *, use_sde: bool) -> str | None:
+    """
+    Why an algorithm cannot explore with noise, in one line; None where it can.
+
+    :param algorithm: any class
+    :param use_sde: whether it explores with gSDE besides
+    """
+    process = _processes(noise)[0]
+    if not isinstance(process, (PolicyNoise, ParameterNoise)):
+        return None
+    name = algorithm.__name__
+    if use_sde:
+        return f"{process} is for a policy without gSDE, this {name} explores with gSDE"
+    takes: frozenset[type[ActionNoise]] = getattr(algorithm, "takes_noise", frozenset())
+    if isinstance(process, tuple(takes)):
+        return None
+    if isinstance(process, PolicyNoise) and ParameterNoise in takes:
+        return (
+            f"{process} is for a policy that draws its actions, this {name} has a deterministic "
+            "policy: use SAC"
+        )
+    ours = "SAC" if isinstance(process, PolicyNoise) else "DDPG, TD3 or SAC"
+    return f"{name} cannot explore with {process}: use {ours} of pyrl_sb3, or ou_0.2 and the like"
 
 
 def _processes(noise: ActionNoise) -> list[ActionNoise]:

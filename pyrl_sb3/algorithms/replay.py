@@ -1,5 +1,6 @@
 """The replay buffer of a model: its files, and the environment it asks for rewards."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,27 @@ class ReplayFiles(_Base):
     - they are saved as a folder of plain arrays, to which saving again adds only what is new;
       a folder is loaded into the buffer the model was set up with, whose settings stay;
     - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment;
-    - terminal observations under VecNormalize are stored as they were from the first step on.
+    - terminal observations under VecNormalize are stored as they were from the first step on;
+    - ``n_steps`` of the model is theirs too, which SB3 ignores beside a class.
+
+    :raises ValueError: ``n_steps`` is another one in ``replay_buffer_kwargs``
     """
+
+    def _setup_model(self) -> None:
+        kind, n_steps = self.replay_buffer_class, self.n_steps
+        if n_steps == 1 or kind is None or not issubclass(kind, ReplayBuffer):
+            super()._setup_model()
+            return
+        told = {"n_steps": n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs}
+        if told["n_steps"] != n_steps:
+            raise ValueError(
+                f"n_steps={n_steps}, and replay_buffer_kwargs has n_steps={told['n_steps']}: "
+                "give one of them"
+            )
+        self.replay_buffer_kwargs = told
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`n_steps=.*` is ignored")
+            super()._setup_model()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._setup_learn(*args, **kwargs)

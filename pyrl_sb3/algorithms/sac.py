@@ -9,6 +9,8 @@ from stable_baselines3.common.policies import BasePolicy
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.rollout import Rollouts
 from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps
+from pyrl_sb3.noise.parameter import ParameterNoise
+from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.policies import SACPolicy
 
 
@@ -23,6 +25,8 @@ class SAC(Rollouts, stable_baselines3.SAC):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
         ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), SACPolicy
     )
+
+    takes_noise = frozenset({ParameterNoise, PolicyNoise})
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
         pi, critics = kind.GaussianActor(self.actor), kind.Critics(self.critic, self.critic_target)

@@ -1,6 +1,8 @@
 """Soft actor-critic for discrete actions."""
 
 import math
+from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch as th
@@ -44,7 +46,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         in Zhou 2022, for rewards in [-1, 1]; None for any distance
     :param target_update_interval: gradient steps between updates of the targets
     :param max_grad_norm: of actor and critics; None for any
-    :raises ValueError: an ``ent_coef`` that is none of these
+    :raises ValueError: an argument that is none of these, or out of range
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
@@ -94,6 +96,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        self._check_arguments()
         super()._setup_model()
         assert isinstance(self.action_space, spaces.Discrete)
         self.actor, self.critic = self.policy.actor, self.policy.critic
@@ -101,16 +104,37 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             self.target_entropy = self.target_entropy_scale * math.log(self.action_space.n)
         self.target_entropy = float(self.target_entropy)
         self.ent_coef_optimizer: th.optim.Adam | None = None
-        start = 1.0
         if isinstance(self.ent_coef, str):
-            kind, underscore, number = self.ent_coef.partition("_")
-            start = float(number) if underscore else 1.0
-            if kind != "auto" or not start > 0:
-                raise ValueError(f"ent_coef={self.ent_coef!r}: a number, auto, or such as auto_0.1")
-            self.log_ent_coef = th.tensor([math.log(start)], device=self.device).requires_grad_()
+            start = math.log(_first_temperature(self.ent_coef))
+            self.log_ent_coef = th.tensor([start], device=self.device).requires_grad_()
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
         else:
             self.ent_coef_tensor = th.tensor(float(self.ent_coef), device=self.device)
+
+    def _check_arguments(self) -> None:
+        inf = float("inf")
+        for name, least, most, valid in (
+            ("target_entropy_scale", 0.0, 1.0, "from 0 to 1"),
+            ("final_entropy_share", 0.0, 1.0, "from 0 to 1"),
+            ("entropy_penalty", 0.0, inf, "0 or more"),
+            ("q_clip", 0.0, inf, "0 or more, or None"),
+            ("max_grad_norm", 0.0, inf, "0 or more, or None"),
+            ("target_update_interval", 1, inf, "a whole number, at least 1"),
+        ):
+            value = getattr(self, name)
+            if value is None and "None" in valid:
+                continue
+            number = isinstance(value, Integral if name == "target_update_interval" else Real)
+            if not (number and least <= value <= most and value < inf):
+                raise ValueError(f"{name}={value!r}: must be {valid}")
+        entropy, ent_coef = self.target_entropy, self.ent_coef
+        if entropy != "auto" and not (isinstance(entropy, Real) and math.isfinite(entropy)):
+            raise ValueError(f"target_entropy={entropy!r}: must be a number, or auto")
+        fixed = isinstance(ent_coef, Real) and 0 <= ent_coef < inf
+        if not (fixed or (isinstance(ent_coef, str) and _first_temperature(ent_coef))):
+            raise ValueError(
+                f"ent_coef={ent_coef!r}: must be a number, 0 or more, or auto, or such as auto_0.1"
+            )
 
     def _bind(self) -> None:
         super()._bind()
@@ -214,6 +238,15 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         if self.ent_coef_optimizer is None:
             return modules, ["ent_coef_tensor"]
         return [*modules, "ent_coef_optimizer"], ["log_ent_coef"]
+
+
+def _first_temperature(ent_coef: str) -> float:
+    """Of ``auto`` and ``auto_0.1``; 0 for anything else."""
+    kind, underscore, number = ent_coef.partition("_")
+    with suppress(ValueError):
+        found = float(number) if underscore else 1.0
+        return found if kind == "auto" and 0 < found < float("inf") else 0.0
+    return 0.0
 
 
 def _of_actions(q: th.Tensor, actions: th.Tensor) -> th.Tensor:

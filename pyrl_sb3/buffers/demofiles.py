@@ -1,23 +1,21 @@
 """Files of demonstrations: our own, those of OpenAI baselines, Minari's data sets."""
 
-import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 
+from pyrl_sb3.buffers.baselines import read_baselines
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.table import Array
+from pyrl_sb3.plaindata import read_npy
 
 VERSION = 1
 MINARI = "minari:"
 _MOST = 2**33  # bytes, far more than demonstrations take
-_BASELINES = {"observations": "obs", "actions": "acs", "infos": "info"}
 
 
 def load_demonstrations(source: str | Path) -> Demonstrations:
@@ -46,14 +44,16 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
             if "pyrl_demonstrations" in names:
                 return _own(path, archive, names)
             if {"acs", "obs"} <= names:
-                return _baselines(path, archive, names)
-    except (zipfile.BadZipFile, EOFError, ValueError, pickle.UnpicklingError) as error:
-        if isinstance(error, DemonstrationError):
-            raise
-        raise DemonstrationError(f"{path}: cannot be read: {error}") from error
+                return read_baselines(archive, names, str(path))
+    except DemonstrationError:
+        raise
+    except Exception as error:  # whatever damaged files come to
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise DemonstrationError(f"{path}: cannot be read: {line}") from error
+    held = "".join(c if c.isprintable() else "?" for c in ", ".join(sorted(names))[:200])
     raise DemonstrationError(
-        f"{path}: holds {', '.join(sorted(names)) or 'nothing'}: no demonstrations of "
-        "`pyrl demos record`, nor acs and obs"
+        f"{path}: holds {held or 'nothing'}: no demonstrations of `pyrl demos record`, "
+        "nor acs and obs"
     )
 
 
@@ -82,28 +82,25 @@ def save_demonstrations(demonstrations: Demonstrations, path: Path) -> None:
 
 
 def _own(path: Path, archive: zipfile.ZipFile, names: set[str]) -> Demonstrations:
-    arrays = {name: _read(archive, name) for name in names}
-    version = int(arrays["pyrl_demonstrations"])
-    if version > VERSION:
-        raise DemonstrationError(f"{path}: is of a newer version, {version}")
-    expected = {"actions", "rewards", "lengths", "terminated", "env_id"}
-    keys = [name for name in names if name.startswith("observations/")]
-    if missing := sorted(expected - names) or ([] if keys else ["observations"]):
+    keys = sorted(name for name in names if name.startswith("observations/"))
+    needed = {"actions", "rewards", "lengths", "terminated", "env_id"}
+    if missing := sorted(needed - names) or ([] if keys else ["observations"]):
         raise DemonstrationError(f"{path}: {missing[0]} is missing")
-    lengths = arrays["lengths"]
-    steps = np.cumsum(lengths)[:-1]
-    parts = {name: np.split(arrays[name], steps) for name in ("actions", "rewards")}
-    states = {
-        key.partition("/")[2]: np.split(arrays[key], np.cumsum(lengths + 1)[:-1]) for key in keys
-    }
-    success = arrays.get("success", [None] * len(lengths))
+    plain = {"pyrl_demonstrations", *needed, *({"success"} & names)}
+    arrays = {name: _read(archive, name, path) for name in (*plain, *keys)}
+    if problem := _problem(arrays, keys):
+        raise DemonstrationError(f"{path}: {problem}")
+    lengths, success = arrays["lengths"].astype(np.int64), arrays.get("success")
+    steps, rows = np.cumsum(lengths)[:-1], np.cumsum(lengths + 1)[:-1]
+    actions, rewards = (np.split(arrays[name], steps) for name in ("actions", "rewards"))
+    states = {key.partition("/")[2]: np.split(arrays[key], rows) for key in keys}
     episodes = [
         Episode(
             observations={key: values[i] for key, values in states.items()},
-            actions=parts["actions"][i],
-            rewards=parts["rewards"][i],
+            actions=actions[i],
+            rewards=rewards[i],
             terminated=bool(arrays["terminated"][i]),
-            success=None if success[i] is None else bool(success[i]),
+            success=None if success is None else bool(success[i]),
         )
         for i in range(len(lengths))
     ]
@@ -111,37 +108,29 @@ def _own(path: Path, archive: zipfile.ZipFile, names: set[str]) -> Demonstration
     return Demonstrations(episodes=episodes, source=str(path), env_id=env_id)
 
 
-def _baselines(path: Path, archive: zipfile.ZipFile, names: set[str]) -> Demonstrations:
-    actions, observations = _read(archive, "acs"), _read(archive, "obs")
-    infos = _read(archive, "info") if "info" in names else [()] * len(actions)
-    for name, values in (("obs", observations), ("info", infos)):
-        if len(values) != len(actions):
-            raise DemonstrationError(f"{path}: {len(values)} {name} for {len(actions)} acs")
-    episodes = []
-    for number, (acts, states, info) in enumerate(zip(actions, observations, infos, strict=True)):
-        try:
-            episode = _baselines_episode(acts, states, info)
-        except (TypeError, ValueError, KeyError) as error:
-            raise DemonstrationError(f"{path}: episode {number}: obs: {error}") from error
-        episodes.append(episode)
-    return Demonstrations(episodes=episodes, source=str(path), names=_BASELINES)
-
-
-def _baselines_episode(actions: Any, states: Any, info: Any) -> Episode:
-    keyed = len(states) > 0 and isinstance(states[0], Mapping)
-    keys = states[0].keys() if keyed else [WHOLE]
-    observations = {
-        key: np.array([state[key] if keyed else state for state in states], dtype=np.float64)
-        for key in keys
-    }
-    infos = [dict(each) for each in info]
-    success = bool(np.all(infos[-1]["is_success"])) if infos and "is_success" in infos[-1] else None
-    return Episode(
-        observations=observations,
-        actions=np.array(list(actions), dtype=np.float64),
-        success=success,
-        infos=infos,
-    )
+def _problem(arrays: Mapping[str, Array], keys: Sequence[str]) -> str | None:
+    """What is wrong with a file of ours, by the field."""
+    version, lengths = arrays["pyrl_demonstrations"], arrays["lengths"]
+    if version.shape or version.dtype.kind not in "iu":
+        return "pyrl_demonstrations: must be the number of a version"
+    if version > VERSION:
+        return f"is of a newer version, {version}"
+    if arrays["env_id"].shape or arrays["env_id"].dtype.kind != "U":
+        return "env_id: must be text"
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
+        return "lengths: must be whole numbers, one for each episode"
+    steps, episodes = sum(lengths.tolist()), len(lengths)
+    of_steps = {"actions": steps, "rewards": steps, **dict.fromkeys(keys, steps + episodes)}
+    of_episodes = dict.fromkeys({"terminated", "success"} & arrays.keys(), episodes)
+    for name, count in {**of_steps, **of_episodes}.items():
+        values = arrays[name]
+        if values.ndim < 1 or values.dtype.kind not in "biuf":
+            return f"{name}: must be numbers, one or a row of them for each step"
+        if name in of_episodes and values.ndim > 1:
+            return f"{name}: must be one for each episode"
+        if len(values) != count:
+            return f"{name}: {len(values)}, by the lengths there must be {count}"
+    return None
 
 
 def _minari(name: str) -> Demonstrations:
@@ -171,39 +160,8 @@ def _minari(name: str) -> Demonstrations:
     )
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> Array:
-    with archive.open(f"{name}.npy") as file:
-        version = npy.read_magic(file)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = header(file)
-        if dtype.hasobject:
-            found = np.asarray(_PlainUnpickler(file).load(), dtype=object)
-        else:
-            found = np.frombuffer(file.read(), dtype)
-        if found.size != int(np.prod(shape)):
-            raise DemonstrationError(f"{archive.filename}: {name} is truncated")
-        return found.reshape(shape, order="F" if fortran else "C")
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Makes arrays and plain values, and nothing that could run code."""
-
-    _ALLOWED = frozenset(
-        {
-            *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
-            *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
-            *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("collections", "OrderedDict"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="latin1")  # as numpy, for files of Python 2
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}, refused")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+def _read(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+    try:
+        return read_npy(archive.read(f"{name}.npy"))
+    except ValueError as error:
+        raise DemonstrationError(f"{path}: {name}: {error}") from error

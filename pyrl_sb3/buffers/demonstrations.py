@@ -149,33 +149,47 @@ def _problems(
     episode: Episode, keyed: Mapping[str, spaces.Space[Any]], actions: spaces.Box
 ) -> "list[tuple[str, str]]":
     """Fields and what is wrong with them, the gravest first."""
-    steps, found = len(episode.actions), []
-    if not steps:
+    if not np.size(episode.actions):
         return [("actions", "empty")]
+    if episode.actions.ndim < 1:
+        return [("actions", "must be one for each step")]
+    steps, found = len(episode.actions), []
     for key in sorted(set(keyed) ^ set(episode.observations)):
         there = "missing" if key in keyed else "unknown to the environment"
         return [("observations", f"key {key!r} is {there}; it has {', '.join(sorted(keyed))}")]
     for key, space in keyed.items():
         values = episode.observations[key]
         name = f" of {key!r}" if len(keyed) > 1 else ""
-        if len(values) != steps + 1:
-            many = f"{len(values)}{name} for {steps} actions, there must be {steps + 1}"
+        if values.ndim < 1 or len(values) != steps + 1:
+            count = len(values) if values.ndim else 1
+            many = f"{count}{name} for {steps} actions, there must be {steps + 1}"
             found.append(("observations", many))
         elif values.shape[1:] != space.shape:
             shapes = f"shape {values.shape[1:]}{name}, the environment has {space.shape}"
             found.append(("observations", shapes))
-        elif values.dtype.kind == "f" and not np.isfinite(values).all():
-            at = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
-            found.append(("observations", f"not finite{name} at step {at}"))
+        elif (problem := _value_problem(values)) is not None:
+            found.append(("observations", problem.format(name)))
     return [*found, *_action_problems(episode.actions, actions), *_reward_problems(episode)]
+
+
+def _value_problem(values: Array) -> str | None:
+    """What is wrong with numbers, with a place for whose they are."""
+    if values.dtype.kind not in "biuf":
+        return f"must be numbers{{}}, not {values.dtype}"
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values.astype(np.float32))  # as they will be stored
+        if not finite.all():
+            at = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))[0]
+            return f"not finite{{}} at step {at}"
+    return None
 
 
 def _action_problems(values: Array, space: spaces.Box) -> "list[tuple[str, str]]":
     if values.shape[1:] != space.shape:
         return [("actions", f"shape {values.shape[1:]}, the environment has {space.shape}")]
-    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    if not finite.all():
-        return [("actions", f"not finite at step {np.flatnonzero(~finite)[0]}")]
+    if problem := _value_problem(values):
+        return [("actions", problem.format(""))]
     slack = 1e-5 * (space.high - space.low)  # for bounds that were rounded
     outside = (values < space.low - slack) | (values > space.high + slack)
     if outside.any():
@@ -189,8 +203,8 @@ def _reward_problems(episode: Episode) -> "list[tuple[str, str]]":
     rewards, steps = episode.rewards, len(episode.actions)
     if rewards is not None and rewards.shape != (steps,):
         return [("rewards", f"shape {rewards.shape}, there must be one for each of {steps} steps")]
-    if rewards is not None and not np.isfinite(rewards).all():
-        return [("rewards", f"not finite at step {np.flatnonzero(~np.isfinite(rewards))[0]}")]
+    if rewards is not None and (problem := _value_problem(rewards)):
+        return [("rewards", problem.format(""))]
     if episode.infos and len(episode.infos) != steps:
         return [("infos", f"{len(episode.infos)} for {steps} actions")]
     return []

@@ -25,6 +25,24 @@ class Context(Protocol):
         """The generator of one environment."""
 
 
+class Standalone(ActionNoise):
+    """Noise that is more than a sum with the actions, so that no other noise can be made of it."""
+
+
+def require_plain(outer: str, noise: ActionNoise) -> None:
+    """
+    Check that noise is merely added to actions, itself and what it is made of.
+
+    :param outer: what is to be made of it, for the message
+    :raises ValueError: it is not
+    """
+    inner: object = noise
+    while isinstance(inner, ActionNoise):
+        if isinstance(inner, Standalone):
+            raise ValueError(f"{outer} takes noise that is added to actions, not {inner}")
+        inner = getattr(inner, "noise", None)
+
+
 class GaussianNoise(ActionNoise):
     """
     Independent Gaussian noise.

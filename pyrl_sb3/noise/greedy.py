@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.noise import ActionNoise
 
-from pyrl_sb3.noise.action import Array, Context
+from pyrl_sb3.noise.action import Array, Context, Standalone, require_plain
 
 
 class Perturbation(np.ndarray[Any, np.dtype[Any]]):
@@ -16,7 +16,8 @@ class Perturbation(np.ndarray[Any, np.dtype[Any]]):
 
     As an array of its own it is the noise of the others.
 
-    :ivar replaced: ``(..., 1)``, which actions it takes the place of
+    :ivar replaced: which actions it takes the place of: ``(1, ...)`` with the axes of an action, or
+        ``(n_envs, 1, ...)``
     :ivar instead: shaped as the actions, by what
     """
 
@@ -25,7 +26,7 @@ class Perturbation(np.ndarray[Any, np.dtype[Any]]):
 
     def __array_finalize__(self, other: Any) -> None:
         """Views and slices are plain noise."""
-        none = np.zeros((*self.shape[:-1], 1), bool)
+        none = np.zeros((1,) * self.ndim, bool)
         self.replaced, self.instead = none, np.zeros(self.shape, self.dtype)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -63,7 +64,7 @@ def stacked(draws: Sequence[Array]) -> Array:
     )
 
 
-class EpsilonGreedy(ActionNoise):
+class EpsilonGreedy(Standalone):
     """
     A uniformly random action with some probability, otherwise the policy's with other noise on it,
     as in the first work on hindsight (Andrychowicz 2017, https://arxiv.org/abs/1707.01495,
@@ -73,7 +74,7 @@ class EpsilonGreedy(ActionNoise):
     :param probability: Of a random action, at each step.
     :param noise: On all other actions; None for none.
     :param rng: Generator to draw from.
-    :raises ValueError: for a probability that is none.
+    :raises ValueError: for a probability that is none, or noise that is not added to actions.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class EpsilonGreedy(ActionNoise):
         super().__init__()
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be from 0 to 1, not {probability!r}")
+        if noise is not None:
+            require_plain("eps", noise)
         self.shape = shape
         self.probability = probability
         self.noise = noise
@@ -103,7 +106,7 @@ class EpsilonGreedy(ActionNoise):
     def scaled(self, factor: float) -> Array:
         """The noise of one step, with the probability times `factor`."""
         noise = np.zeros(self.shape, np.float32) if self.noise is None else self.noise()
-        replaced = self.rng.random((*self.shape[:-1], 1)) < factor * self.probability
+        replaced = self.rng.random((1,) * len(self.shape)) < factor * self.probability
         instead = self.rng.uniform(-1, 1, self.shape).astype(np.float32)
         return perturbation(np.asarray(noise), replaced, instead)
 

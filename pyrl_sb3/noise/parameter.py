@@ -3,12 +3,11 @@
 from typing import NoReturn
 
 import numpy as np
-from stable_baselines3.common.noise import ActionNoise
 
-from pyrl_sb3.noise.action import Array, Context
+from pyrl_sb3.noise.action import Array, Context, Standalone
 
 
-class ParameterNoise(ActionNoise):
+class ParameterNoise(Standalone):
     """
     Adaptive parameter noise (Plappert 2017, https://arxiv.org/abs/1706.01905): in each episode an
     environment is explored by a copy of the actor with Gaussian noise on its parameters, whose
@@ -65,10 +64,14 @@ class ParameterNoise(ActionNoise):
         noise = self.rng.standard_normal(len(parameters), dtype=np.float32)
         return parameters + np.float32(self.sigma) * noise * where
 
-    def due(self, gradient_steps: int) -> bool:
-        """Whether it is time for an adaptation, after so many gradient steps."""
+    def begin(self, gradient_steps: int) -> None:
+        """Count adaptations from here, after so many gradient steps."""
+        self.adaptations = gradient_steps // self.adapt_every
+
+    def due(self, gradient_steps: int) -> int:
+        """How many adaptations it is time for, after so many gradient steps."""
         last, self.adaptations = self.adaptations, gradient_steps // self.adapt_every
-        return self.adaptations > last
+        return max(self.adaptations - last, 0)
 
     def adapt(self, distance: float) -> None:
         """

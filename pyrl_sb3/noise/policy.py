@@ -4,10 +4,10 @@ from typing import NoReturn
 
 from stable_baselines3.common.noise import ActionNoise
 
-from pyrl_sb3.noise.action import Array, Context
+from pyrl_sb3.noise.action import Array, Context, Standalone, require_plain
 
 
-class PolicyNoise(ActionNoise):
+class PolicyNoise(Standalone):
     """
     Another process, which takes the place of the independent Gaussian noise that a stochastic
     policy draws in the environment: a = tanh(mu + sigma noise) in SAC. Training goes on drawing
@@ -15,10 +15,12 @@ class PolicyNoise(ActionNoise):
     exploration of Eberhard 2023 (https://openreview.net/forum?id=hQ9V5QN27eS).
 
     :param noise: of unit variance, so that sigma stays the standard deviation.
+    :raises ValueError: for noise that takes the place of actions.
     """
 
     def __init__(self, noise: ActionNoise) -> None:
         super().__init__()
+        require_plain("policy", noise)
         self.noise = noise
 
     def reset(self) -> None:

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from stable_baselines3.common.noise import ActionNoise
 
-from pyrl_sb3.noise.action import Array, Context
+from pyrl_sb3.noise.action import Array, Context, require_plain
 from pyrl_sb3.noise.greedy import EpsilonGreedy
 
 SHAPES = ("linear", "cosine", "exponential")
@@ -17,6 +17,10 @@ class TrainingContext(Context, Protocol):
     @property
     def total_timesteps(self) -> int | None:
         """Steps of the environment in the whole training."""
+
+    @property
+    def learning_starts(self) -> int:
+        """How many of these are the warm-up, whose actions are not perturbed."""
 
 
 class ScheduledNoise(ActionNoise):
@@ -30,7 +34,7 @@ class ScheduledNoise(ActionNoise):
     :param steps: After how many draws the end is reached.
     :param end: The last factor.
     :param shape: The way there: ``"linear"``, ``"cosine"`` or ``"exponential"``.
-    :raises ValueError: for a parameter out of range.
+    :raises ValueError: for a parameter out of range, or noise that is not added to actions.
     """
 
     # Where a longer training goes on from a checkpoint, the steps are those of its new length.
@@ -43,6 +47,11 @@ class ScheduledNoise(ActionNoise):
         if not (np.isfinite(end) and end >= 0) or (shape == "exponential" and end == 0):
             least = "above 0" if shape == "exponential" else "0 or more"
             raise ValueError(f"end must be {least}, not {end!r}")
+        if not isinstance(noise, EpsilonGreedy):
+            require_plain("scheduled", noise)
+        elif noise.probability * end > 1 + 1e-9:
+            last = noise.probability * end
+            raise ValueError(f"the probability must be at most 1, not {last:g} in the end")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps!r}")
         self.noise = noise
@@ -90,9 +99,9 @@ def scheduled(
     """
     Scaled noise for one environment; as in `ScheduledNoise`.
 
-    :param over: The share of the training after which the end is reached. A run that is resumed
-        with another length follows that one, as SB3's schedules do.
-    :param steps: In place of that, after how many steps of the environment.
+    :param over: The share of the training, its warm-up included, after which the end is reached. A
+        run that is resumed with another length follows that one, as SB3's schedules do.
+    :param steps: In place of that, after how many steps of the environment that are perturbed.
     :raises ValueError: neither `steps` nor the length of the training is known, or a parameter is
         out of range.
     """
@@ -101,5 +110,5 @@ def scheduled(
             raise ValueError("the length of the training is not known: give steps")
         if not 0 < over <= 1:
             raise ValueError(f"over must be above 0 and at most 1, not {over!r}")
-        steps = max(int(over * context.total_timesteps), 1)
+        steps = max(int(over * context.total_timesteps) - context.learning_starts, 1)
     return ScheduledNoise(noise, steps, end, shape)

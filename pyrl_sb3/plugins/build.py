@@ -56,9 +56,10 @@ def make_noise(
         return noise
     timesteps = context.total_timesteps
     own = None if timesteps is None else max(timesteps // context.n_envs, 1)
+    starts = -(-context.learning_starts // context.n_envs)
     noises = []
     for rng in context.rng.spawn(context.n_envs):
-        each = replace(context, n_envs=1, rng=rng, total_timesteps=own)
+        each = replace(context, n_envs=1, rng=rng, total_timesteps=own, learning_starts=starts)
         noises.append(factory(each, **{**params, **_inner(manager, params, each)}))
     if len(noises) == 1:
         return noises[0]

@@ -22,6 +22,7 @@ class NoiseContext:
     :param max_episode_steps: Length limit of an episode in steps, where it has one.
     :param total_timesteps: Length of the training in environment steps, where known: of the
         `n_envs` environments together.
+    :param learning_starts: How many of these are the warm-up, whose actions noise is not added to.
     """
 
     action_space: "spaces.Box"
@@ -29,6 +30,7 @@ class NoiseContext:
     n_envs: int = 1
     max_episode_steps: int | None = None
     total_timesteps: int | None = None
+    learning_starts: int = 0
 
 
 class SeedGroup(Protocol):

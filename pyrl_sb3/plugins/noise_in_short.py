@@ -1,6 +1,8 @@
 """Noise in short, as people write it on the command line: ``eps_0.2+normal_0.3..0.1``."""
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pyrl_sb3.plugins.errors import ComponentParameterError
@@ -67,11 +69,11 @@ def _term(manager: PluginManager, text: str) -> tuple[str, dict[str, Any], float
 
 
 def _number(text: str, ref: str, number: str) -> float:
-    try:
-        return float(number)
-    except ValueError:
-        message = f"noise {text!r}: {number!r} is no number; write for example {ref}_0.1"
-        raise ComponentParameterError(message) from None
+    with suppress(ValueError):
+        if math.isfinite(found := float(number)):
+            return found
+    message = f"noise {text!r}: {number!r} is no number; write for example {ref}_0.1"
+    raise ComponentParameterError(message)
 
 
 def is_noise(value: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from pyrl_sb3.buffers import keep_raw_terminals
+from pyrl_sb3.buffers import ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
 from pyrl_sb3.buffers.fields import WHOLE
@@ -76,8 +76,8 @@ def record(
         trust: run code that the run's config names.
 
     Raises:
-        InputError: no script for the environment, no such run, nothing worth writing, or the file
-            cannot be written.
+        InputError: no script for the environment, no such run, its actions are discrete, nothing
+            worth writing, or the file cannot be written.
     """
     require_at_least(1, "episodes", episodes)
     require_at_least(0, "seed", seed)
@@ -90,6 +90,10 @@ def record(
         _scripted(env_id, seed) if policy == SCRIPTED else _trained(env_id, policy, seed, trust)
     )
     try:
+        if not isinstance(env.action_space, spaces.Box):
+            raise InputError(
+                f"demonstrations are of continuous actions, {env_id} has {env.action_space}"
+            )
         found = _episodes(env, act, episodes)
         space = env.observation_space, env.action_space
     finally:
@@ -99,7 +103,7 @@ def record(
     if not kept:
         raise InputError(f"none of {episodes} episodes was a success: nothing to write to {out}")
     demonstrations = Demonstrations(episodes=kept, source=str(out), env_id=env_id)
-    demonstrations.check(space[0], space[1])  # type: ignore[arg-type]  # trials are of Box actions
+    demonstrations.check(*space)
     write_whole(out, lambda part: save_demonstrations(demonstrations, part))
     rate = float(np.mean(known)) if known else None
     return Recording(rate, len(kept), demonstrations.n_steps)
@@ -207,13 +211,22 @@ def check_demonstrations(
         env_id: likewise.
 
     Raises:
-        InputError: they cannot be read, or are of something else.
+        InputError: they cannot be read, are of something else, or another setting of the training
+            leaves no place for them.
     """
     source = experiment.arguments.get("demonstrations")
     if source is None:
         return
     if agent.is_stock:
         raise InputError("SB3's algorithms do not learn from demonstrations: leave out --stock")
+    buffer = experiment.arguments.get("replay_buffer_class")
+    if buffer is not None and not issubclass(buffer, ReplayBuffer):
+        raise InputError(
+            f"demonstrations need a replay buffer of pyrl_sb3, not {buffer.__module__}."
+            f"{buffer.__name__}: leave out replay_buffer_class"
+        )
+    if experiment.arguments.get("batch_size", 2) < 2:
+        raise InputError("batch_size=1 has no room for demonstrations: at least 2")
     try:
         load_demonstrations(source).check(observations, actions, env_id)
     except DemonstrationError as error:

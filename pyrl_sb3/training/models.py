@@ -13,6 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.vec_env import VecEnv
 
+from pyrl_sb3.algorithms.exploration import noise_problem
 from pyrl_sb3.buffers import DictReplayBuffer, ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.config.n_steps import told_to_the_buffer
@@ -24,6 +25,7 @@ from pyrl_sb3.plugins import (
     make_noise,
     saved,
 )
+from pyrl_sb3.plugins.signature import parameters
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import statistics_file, write_whole
@@ -87,14 +89,17 @@ def build_model(
             n_envs=env.num_envs,
             max_episode_steps=spec.max_episode_steps if spec else None,
             total_timesteps=timesteps,
+            learning_starts=_learning_starts(agent.algorithm, keywords),
         )
         keywords["action_noise"] = _registered_noise(experiment.noise, context)
     if isinstance(keywords["policy"], str):
         # Of ours, one class for all kinds of observations.
         keywords["policy"] = agent.policy or _policy(keywords["policy"], env.observation_space)
     keyed = isinstance(env.observation_space, spaces.Dict)
-    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays.
-    if keywords.get("n_steps", 1) == 1 or keyed:
+    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays,
+    # which demonstrations cannot be in.
+    demonstrated = keywords.get("demonstrations") is not None
+    if keywords.get("n_steps", 1) == 1 or keyed or demonstrated:
         ours = DictReplayBuffer if keyed else ReplayBuffer
         keywords.setdefault("replay_buffer_class", agent.buffer or ours)
         keywords = told_to_the_buffer(keywords, agent.algorithm)
@@ -102,6 +107,16 @@ def build_model(
     if isinstance(model.replay_buffer, ReplayBuffer):
         keep_raw_terminals(model.get_env())  # from the first step on, as where a run goes on
     return model
+
+
+def _learning_starts(algorithm: type, keywords: Mapping[str, Any]) -> int:
+    """Environment steps whose actions are drawn uniformly."""
+    if keywords.get("use_sde") and keywords.get("use_sde_at_warmup"):
+        return 0
+    if "learning_starts" in keywords:
+        return int(keywords["learning_starts"])
+    known, _ = parameters(algorithm)
+    return int(known["learning_starts"].default) if "learning_starts" in known else 0
 
 
 def _policy(name: str, observations: spaces.Space[Any]) -> str:
@@ -136,9 +151,12 @@ def check_components(
         rng = np.random.default_rng(0)
         context = NoiseContext(action_space=actions, rng=rng, total_timesteps=1)
         try:
-            _registered_noise(experiment.noise, context)
+            noise = _registered_noise(experiment.noise, context)
         except (TypeError, ValueError) as error:
             raise InputError(f"noise {experiment.noise.name}: {first_line(error)}") from error
+        use_sde = bool(experiment.arguments.get("use_sde"))
+        if problem := noise_problem(agent.algorithm, noise, use_sde=use_sde):
+            raise InputError(f"noise {experiment.noise.name}: {problem}")
     if experiment.buffer is not None:
         kind: Literal["array", "dict"] = (
             "dict" if isinstance(observations, spaces.Dict) else "array"

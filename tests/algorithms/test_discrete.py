@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -234,6 +235,30 @@ def test_the_target_entropy_falls_over_the_training() -> None:
     assert wanted == pytest.approx([2.0, 1.25, 0.5])
     # The policy is close to uniform, with an entropy of 1.1: alpha goes where it is wanted.
     assert risen == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ent_coef": -1.0}, "ent_coef=-1.0: must be a number, 0 or more, or auto"),
+        ({"ent_coef": "auto_x"}, "ent_coef='auto_x': must be a number"),
+        ({"ent_coef": "auto_0"}, "ent_coef='auto_0': must be a number"),
+        ({"ent_coef": "auto_inf"}, "ent_coef='auto_inf': must be a number"),
+        ({"ent_coef": "0.1"}, "ent_coef='0.1': must be a number"),
+        ({"target_entropy": "foo"}, "target_entropy='foo': must be a number, or auto"),
+        ({"target_entropy_scale": -1}, "target_entropy_scale=-1: must be from 0 to 1"),
+        ({"final_entropy_share": 2.0}, "final_entropy_share=2.0: must be from 0 to 1"),
+        ({"entropy_penalty": -1.0}, "entropy_penalty=-1.0: must be 0 or more"),
+        ({"entropy_penalty": float("nan")}, "entropy_penalty=nan: must be 0 or more"),
+        ({"q_clip": -1.0}, "q_clip=-1.0: must be 0 or more, or None"),
+        ({"max_grad_norm": "1"}, "max_grad_norm='1': must be 0 or more, or None"),
+        ({"target_update_interval": 0}, "target_update_interval=0: must be a whole number, at le"),
+        ({"target_update_interval": 1.5}, "target_update_interval=1.5: must be a whole number"),
+    ],
+)
+def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        DiscreteSAC("MlpPolicy", "CartPole-v1", **arguments)
 
 
 def test_the_entropy_penalty_and_the_clip_change_the_step() -> None:

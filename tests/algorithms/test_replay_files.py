@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
-from pyrl_sb3 import SAC, HerReplayBuffer, ReplayBuffer
+from pyrl_sb3 import DQN, SAC, HerReplayBuffer, ReplayBuffer
 
 GOAL_SPACE = spaces.Dict(
     dict.fromkeys(
@@ -127,6 +127,19 @@ def test_plain_buffers_of_ours_serve_too() -> None:
     model = SAC("MlpPolicy", env, replay_buffer_class=ReplayBuffer, learning_starts=10, seed=0)
     model.learn(20)
     assert model.replay_buffer.size() == 20
+
+
+@pytest.mark.parametrize("kind", [SAC, DQN])
+def test_a_models_n_steps_and_gamma_are_the_buffers(kind: Any) -> None:
+    env = "Pendulum-v1" if kind is SAC else "CartPole-v1"
+    policy = kind.policy_aliases["MlpPolicy"]
+    keywords = {"replay_buffer_class": ReplayBuffer, "gamma": 0.8}
+    model = kind(policy, env, n_steps=3, **keywords)
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.8)
+    plain = kind(policy, env, replay_buffer_kwargs={"n_steps": 2, "gamma": 0.7}, **keywords)
+    assert (plain.replay_buffer.n_steps, plain.replay_buffer.gamma) == (2, 0.7)
+    with pytest.raises(ValueError, match="n_steps=3, and replay_buffer_kwargs has n_steps=2: give"):
+        kind(policy, env, n_steps=3, replay_buffer_kwargs={"n_steps": 2}, **keywords)
 
 
 class Third(Line):

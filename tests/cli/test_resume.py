@@ -183,12 +183,12 @@ def test_schedules_of_a_longer_run_follow_its_new_length(folder):
     first, second = Watch(), Watch()
     train(request, [first])
     resume(folder / "run", timesteps=80, callbacks=[second])
-    # The first 10 steps, of the warm-up, draw no noise.
+    # The first 10 steps, of the warm-up, draw no noise: the schedule is that of the others.
     factors = {step: factor for step, (factor, _) in {**first.seen, **second.seen}.items()}
-    assert factors[20] == pytest.approx(1 - 10 / 40)
-    assert factors[40] == pytest.approx(1 - 30 / 40)
-    assert factors[41] == pytest.approx(1 - 31 / 80)
-    assert factors[80] == pytest.approx(1 - 70 / 80)
+    assert factors[20] == pytest.approx(1 - 10 / 30)
+    assert factors[40] == pytest.approx(0)
+    assert factors[41] == pytest.approx(1 - 31 / 70)
+    assert factors[80] == pytest.approx(0)
     rates = {step: rate for step, (_, rate) in second.seen.items()}
     assert rates[60] == pytest.approx(0.1 * (1 - 59 / 80))  # of the step before: as in SB3
 

@@ -19,8 +19,14 @@ class Line(gym.Env[Any, Any]):
         one = spaces.Box(-9, 9, (1,), np.float32)
         self.kind = kind
         goal = {"observation": one, "achieved_goal": one, "desired_goal": one}
-        images = spaces.Box(0, 255, (1, 36, 36), np.uint8)
-        self.observation_space = {"goal": spaces.Dict(goal), "box": one, "image": images}[kind]
+        first, last = (spaces.Box(0, 255, shape, np.uint8) for shape in ((1, 36, 36), (36, 37, 3)))
+        self.observation_space = {
+            "goal": spaces.Dict(goal),
+            "box": one,
+            "image": first,
+            "channels-last": last,
+            "keyed": spaces.Dict({"view": last, "place": one}),
+        }[kind]
         self.action_space = spaces.Box(-2, 2, (1,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -35,6 +41,10 @@ class Line(gym.Env[Any, Any]):
             return np.full((1, 36, 36), 100 + 10 * self.place[0], np.uint8)
         if self.kind == "box":
             return self.place.copy()
+        if self.kind in ("channels-last", "keyed"):
+            row = np.arange(37, dtype=np.uint8)[:, None] + np.arange(3, dtype=np.uint8)
+            view = np.tile(row, (36, 1, 1)) + np.uint8(100 + 10 * self.place[0])
+            return view if self.kind == "channels-last" else {"view": view, "place": self.place}
         return {"observation": self.place, "achieved_goal": self.place, "desired_goal": self.goal}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

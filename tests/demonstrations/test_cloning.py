@@ -230,6 +230,12 @@ def test_clipped_targets_keep_to_what_returns_can_be(line):
     ("settings", "message"),
     [
         ({"share": 0}, "share=0: must be above 0 and below 1"),
+        ({"share": "abc"}, "share='abc': must be a number"),
+        ({"share": None}, "share=None: must be a number"),
+        ({"warm_start": 2.5}, r"warm_start=2\.5: must be a whole number"),
+        ({"bc_steps": True}, "bc_steps=True: must be a whole number"),
+        ({"q_filter": "no"}, "q_filter='no': must be true or false"),
+        ({"bc_weight": float("nan")}, "bc_weight=nan: must be 0 or more"),
         ({"bc_weight": -1}, "bc_weight=-1: must be 0 or more"),
         ({"bc_steps": 0}, "bc_steps=0: must be at least 1 environment step"),
         ({"warmstart": 3}, "demonstration_kwargs has no 'warmstart': choose share, bc_weight"),

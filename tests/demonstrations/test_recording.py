@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyrl_sb3.buffers.demofiles import load_demonstrations
+from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
+from pyrl_sb3.buffers.demonstrations import Demonstrations, Episode
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.demos import record
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.run import train
 
 pytest.importorskip("gymnasium_robotics")
 
@@ -88,6 +92,17 @@ def test_commands_from_recording_to_training(
         (["sac-train", "Pendulum-v1", "--demos", "REACH"], "recorded in FetchReach-v4, not in"),
         (["her-td3-train", "FetchReach-v4", "--demos", "REACH", "--stock"], "leave out --stock"),
         (["her-tqc-train", "FetchReach-v4", "--demos", "REACH"], "no such setting"),
+        (
+            ["her-td3-train", "FetchReach-v4", "--demos", "REACH", "--set", "batch_size=1"],
+            "batch_size=1 has no room for demonstrations: at least 2",
+        ),
+        (
+            [
+                *("td3-train", "FetchReach-v4", "--demos", "REACH", "--set"),
+                "replay_buffer_class=stable_baselines3.common.buffers.DictReplayBuffer",
+            ],
+            "need a replay buffer of pyrl_sb3, not stable_baselines3.common.buffers.DictReplay",
+        ),
     ],
 )
 def test_bad_input(
@@ -104,3 +119,40 @@ def test_bad_input(
     assert message in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_discrete_actions_are_not_recorded(tmp_path: Path) -> None:
+    request = TrainingRequest(
+        agent="dqn",
+        env_id="CartPole-v1",
+        timesteps=20,
+        eval_episodes=1,
+        eval_freq=0,
+        save=tmp_path / "dqn",
+    )
+    folder = train(request).folder
+    with pytest.raises(InputError, match=r"continuous actions, CartPole-v1 has Discrete\(2\)"):
+        record("CartPole-v1", str(folder), tmp_path / "demos.npz")
+    assert not (tmp_path / "demos.npz").exists()
+
+
+def test_training_with_returns_of_several_steps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    episode = Episode(
+        observations={"observation": rng.normal(size=(21, 3))},
+        actions=rng.uniform(-2, 2, (20, 1)),
+        rewards=np.zeros(20),
+    )
+    path = tmp_path / "demos.npz"
+    save_demonstrations(Demonstrations(episodes=[episode], source="x"), path)
+    settings = [f"demonstrations={path}", "n_steps=3", "learning_starts=10", "batch_size=8"]
+    request = TrainingRequest(
+        agent="td3",
+        env_id="Pendulum-v1",
+        timesteps=20,
+        eval_episodes=1,
+        eval_freq=0,
+        overrides=tuple(settings),
+        save=tmp_path / "td3",
+    )
+    assert train(request).timesteps == 20

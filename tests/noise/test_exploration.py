@@ -101,6 +101,8 @@ def test_policy_noise_is_refused_where_it_has_no_place():
         model_of(TD3, noise_of("policy+ou")).learn(1)
     with pytest.raises(ValueError, match="this SAC explores with gSDE"):
         model_of(SAC, noise_of("policy+ou"), use_sde=True).learn(1)
+    with pytest.raises(ValueError, match="this SAC explores with gSDE"):
+        model_of(SAC, noise_of("param_0.2"), use_sde=True).learn(1)
     with pytest.raises(TypeError, match=r"use it with pyrl_sb3\.SAC"):
         PolicyNoise(noise_of("ou_1.0"))()
     with pytest.raises(TypeError, match="parameter noise is for the actor"):
@@ -143,6 +145,51 @@ def test_sigma_is_adapted_until_the_actions_differ_by_the_target(kind):
     assert measured == pytest.approx(0.1, rel=0.2)
     assert noises[0].sigma == noises[1].sigma != 0.8
     assert model.logger.name_to_value["rollout/parameter_noise_sigma"] == noises[0].sigma
+
+
+@pytest.mark.parametrize("kind", [TD3, SAC])
+def test_many_gradient_steps_at_once_adapt_many_times(kind):
+    noise, distances = noise_of("param_0.2"), []
+    noise.adapt = distances.append
+    model = model_of(kind, noise, train_freq=20, gradient_steps=100, batch_size=8, random=True)
+    model.learn(60)
+    assert model._n_updates == 300
+    assert len(distances) == 300 // 50
+    assert len(set(distances)) == len(distances), "each is measured"
+    later = noise_of("param_0.2")  # which knows nothing of those steps
+    later.adapt = distances.append
+    model.action_noise = later
+    model.learn(20, reset_num_timesteps=False)
+    assert len(distances) == 400 // 50
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("config", ["ou_0.5", "param_0.2"])
+def test_noise_goes_on_in_the_middle_of_an_episode(config, n_envs):
+    model, undisturbed = (model_of(TD3, noise_of(config, n_envs), n_envs) for _ in range(2))
+    for more in range(3):
+        model.learn(10 * n_envs, reset_num_timesteps=not more)
+    undisturbed.learn(30 * n_envs)
+    assert np.array_equal(actions_of(model), actions_of(undisturbed))
+    model.learn(10 * n_envs)  # resets the environments, and the noise
+    assert not np.array_equal(actions_of(model)[30:], actions_of(model)[:10])
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_a_schedule_ends_with_the_training_that_begins_with_a_warm_up(n_envs):
+    context = NoiseContext(
+        action_space=Steady().action_space,
+        rng=np.random.default_rng(0),
+        n_envs=n_envs,
+        total_timesteps=400,
+        learning_starts=100,
+    )
+    noise = noise_from_config(get_plugin_manager(), "normal_0.4..0.1", context)
+    process = getattr(noise, "noises", [noise])[0]
+    assert process.factor == 1
+    model_of(TD3, noise, n_envs, learning_starts=100).learn(400)
+    assert process.draws == process.steps == 300 // n_envs
+    assert process.factor == pytest.approx(0.25)
 
 
 def test_parameter_noise_goes_on_after_saving(tmp_path):

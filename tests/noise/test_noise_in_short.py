@@ -42,6 +42,9 @@ def test_shorts(pyrl_plugins, text, parsed):
     ("text", "error", "message"),
     [
         ("eps_x", ComponentParameterError, "'x' is no number; write for example eps_0.1"),
+        ("eps_nan", ComponentParameterError, "'nan' is no number"),
+        ("ou_inf", ComponentParameterError, "'inf' is no number"),
+        ("ou_0.1..1e999", ComponentParameterError, "'1e999' is no number"),
         ("ou_0.1+normal_0.1", ComponentParameterError, "only eps and policy take another noise"),
         ("ou_0..0.1", ComponentParameterError, "must begin above 0"),
         ("ou_0.1..", ComponentParameterError, "'' is no number"),

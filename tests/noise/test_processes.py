@@ -78,6 +78,19 @@ def test_epsilon_greedy_replaces_actions(n_envs):
         assert np.abs(np.corrcoef(random.T) - np.eye(n_envs)).max() < 0.1
 
 
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_whole_actions_are_replaced_whatever_their_shape(n_envs):
+    context = NoiseContext(
+        action_space=gym.spaces.Box(-1, 1, (4, 2)), rng=np.random.default_rng(0), n_envs=n_envs
+    )
+    noise = noise_from_config(get_plugin_manager(), "eps_0.5", context)
+    actions = np.full((n_envs, 4, 2), 0.9, np.float32)
+    replaced = np.stack([actions + noise() != actions for _ in range(200)])
+    replaced = replaced.reshape(200 * n_envs, 8)
+    assert (replaced == replaced[:, :1]).all()
+    assert replaced.mean() == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize("n_envs", [1, 8])
 def test_a_schedule_ends_with_the_training_on_any_number_of_environments(n_envs):
     noise = make("normal_1.0..0.2", n_envs, total_timesteps=8000)
@@ -164,5 +177,18 @@ def test_bad_parameters():
     ):
         with pytest.raises(ValueError, match=message):
             ScheduledNoise(inner, steps, end, shape)
+    for config, message in (
+        ("eps_0.5..2", "probability must be at most 1, not 2 in the end"),
+        ("param_0.2..0.1", "scheduled takes noise that is added to actions, not ParameterNoise"),
+        ("eps_0.1+param_0.2", "eps takes noise that is added to actions, not ParameterNoise"),
+        ("eps_0.1+policy+ou", "eps takes noise that is added to actions, not PolicyNoise"),
+        ("eps_0.1+eps_0.2", "eps takes noise that is added to actions, not EpsilonGreedy"),
+        ("policy+param", "policy takes noise that is added to actions, not ParameterNoise"),
+        ("policy+policy+ou", "policy takes noise that is added to actions, not PolicyNoise"),
+        ("policy+eps_0.2", "policy takes noise that is added to actions, not EpsilonGreedy"),
+        ("policy+eps_0.2..0.1+ou", "policy takes noise that is added to actions, not EpsilonG"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(config, total_timesteps=100)
     with pytest.raises(ValueError, match="length of the training is not known"):
         make("ou_0.3..0.1")

@@ -197,6 +197,7 @@ def _noise(
         rng=np.random.default_rng(seed),
         n_envs=model.n_envs,
         total_timesteps=timesteps,
+        learning_starts=model.learning_starts,
     )
     return noise_from_config(get_plugin_manager(), short, context)
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from pyrl_sb3.plaindata import read_npy
 from pyrl_sb3.training.errors import InputError, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
@@ -146,30 +146,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                member.filename.removesuffix(".npy"): _array(archive.read(member))
+                member.filename.removesuffix(".npy"): read_npy(archive.read(member))
                 for member in archive.infolist()
             }
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
-
-
-def _array(content: bytes) -> npt.NDArray[Any]:
-    """Read one array, which must fill `content` exactly."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"arrays of version {version} are not read")
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    body = content[file.tell() :]
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if min(shape, default=0) < 0 or size != len(body):
-        raise ValueError(f"an array of shape {shape} is announced, and {len(body)} bytes are there")
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()

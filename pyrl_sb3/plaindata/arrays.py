@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Numbers and truth values of this machine's byte order: no objects, text, records.
-_DTYPE = re.compile(r"[<|=]?[?biufc]\d{0,2}")
+# Numbers and truth values of this machine's byte order: no text, no records. Bytes of an array of
+# objects would be pointers, so those are only made of lists.
+_NUMBER = re.compile(r"[<|=]?[?biufc]\d{0,2}")
+_OBJECT = re.compile(r"\|?O8?")
 
 
-def _dtype(code: Any, *_: object) -> np.dtype[Any]:
-    if not (isinstance(code, str) and _DTYPE.fullmatch(code)):
+def _number_dtype(code: Any, *_: object) -> np.dtype[Any]:
+    if not (isinstance(code, str) and _NUMBER.fullmatch(code)):
         raise ValueError(f"arrays of {str(code)[:40]!r} are not read")
     return np.dtype(code)
+
+
+def _any_dtype(code: Any, *_: object) -> np.dtype[Any]:
+    is_object = isinstance(code, str) and _OBJECT.fullmatch(code)
+    return np.dtype(object) if is_object else _number_dtype(code)
 
 
 def check_native(state: Any) -> None:
@@ -40,11 +47,17 @@ def _check(content: Any, dtype: Any, shape: Any) -> None:
     sound = (
         isinstance(content, (bytes, bytearray))
         and isinstance(dtype, np.dtype)
-        and isinstance(shape, tuple)
-        and all(isinstance(length, int) and length >= 0 for length in shape)
+        and not dtype.hasobject
+        and _is_shape(shape)
     )
     if not sound or dtype.itemsize * math.prod(shape) != len(content):
         raise ValueError("it has an array of other bytes than its shape needs")
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(
+        isinstance(length, int) and length >= 0 for length in shape
+    )
 
 
 def _empty_array(*_: object) -> npt.NDArray[Any]:
@@ -58,30 +71,49 @@ def fill(array: npt.NDArray[Any], state: Any) -> None:
 
     Args:
         array: fresh from `_empty_array`.
-        state: version, shape, dtype, whether in Fortran's order, bytes.
+        state: version, shape, dtype, whether in Fortran's order, bytes or, of objects, a list.
 
     Raises:
-        ValueError: the bytes are others than the shape needs, or the array is filled already.
+        ValueError: what it is filled with is more or less than the shape needs, or the array is
+            filled already.
     """
     _, shape, dtype, fortran, content = state
-    _check(content, dtype, shape)
+    if isinstance(content, str):  # bytes of Python 2
+        content = content.encode("latin1")
+    if type(content) is list and dtype == np.dtype(object):
+        if not _is_shape(shape) or math.prod(shape) != len(content):
+            raise ValueError("it has an array of other objects than its shape needs")
+    else:
+        _check(content, dtype, shape)
+        content = bytes(content)
     if array.shape != (0,) or not isinstance(fortran, bool):
         raise ValueError("it fills an array twice")
-    array.__setstate__((1, shape, dtype, fortran, bytes(content)))  # type: ignore[arg-type]
+    array.__setstate__((1, shape, dtype, fortran, content))  # type: ignore[arg-type]
 
 
 def _scalar(dtype: np.dtype[Any], content: Any) -> Any:
+    if isinstance(content, str):  # bytes of Python 2
+        content = content.encode("latin1")
     _check(content, dtype, ())
     return np.frombuffer(content, dtype)[0]
 
 
-def _array_type() -> None:
+def _array_type(*_: object) -> None:
     raise ValueError("it calls numpy.ndarray")  # named by arrays, never called
 
 
-# Before NumPy 2.0 the package was `numpy.core`.
-ARRAYS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "dtype"): _dtype,
+def _encode(text: Any, encoding: Any) -> bytes:
+    """What `bytes` are written as in protocol 2."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError(f"text in {str(encoding)[:40]!r} is not read")
+    return text.encode("latin1")
+
+
+Functions = dict[tuple[str, str], Callable[..., Any]]
+
+# Arrays of numbers. Before NumPy 2.0 the package was `numpy.core`.
+NUMBERS: Functions = {
+    ("numpy", "dtype"): _number_dtype,
     ("numpy", "ndarray"): _array_type,
     **{
         (f"numpy.{core}.{module}", name): function
@@ -92,4 +124,9 @@ ARRAYS: dict[tuple[str, str], Callable[..., Any]] = {
             ("numeric", "_frombuffer", _array),
         )
     },
+}
+NUMBERS_AND_OBJECTS: Functions = {
+    **NUMBERS,
+    ("numpy", "dtype"): _any_dtype,
+    ("_codecs", "encode"): _encode,
 }

@@ -1,0 +1,46 @@
+"""Single arrays of `.npy` and `.npz` files."""
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+
+
+def read_header(file: io.BytesIO) -> Header:
+    """
+    Return shape, whether in Fortran's order, and dtype, and leave the file behind these.
+
+    Raises:
+        ValueError: it is no array, or of a version that is not read.
+    """
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"arrays of version {version} are not read")
+    return read(file)
+
+
+def read_npy(content: bytes) -> npt.NDArray[Any]:
+    """
+    Read an array, which must fill `content` exactly.
+
+    Raises:
+        ValueError: it does not, or holds Python objects; nothing has been allocated for it.
+    """
+    file = io.BytesIO(content)
+    shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    body = memoryview(content)[file.tell() :]
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if min(shape, default=0) < 0 or size != len(body):
+        raise ValueError(f"an array of shape {shape} is announced, and {len(body)} bytes are there")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()

@@ -1,0 +1,165 @@
+"""How learning with demonstrations begins, once in the life of a model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
+
+import pyrl_sb3
+from pyrl_sb3 import SAC, TD3
+from pyrl_sb3.algorithms.cloning import Cloning
+from pyrl_sb3.buffers.demofiles import save_demonstrations
+from pyrl_sb3.buffers.demonstrations import DemonstrationError
+
+
+def build(env, demonstrations, kind=TD3, **keywords):
+    settings = {
+        "replay_buffer_class": pyrl_sb3.ReplayBuffer,
+        "learning_starts": 5,
+        "batch_size": 16,
+        "buffer_size": 100,
+        "policy_kwargs": {"net_arch": [8]},
+        "seed": 0,
+        **keywords,
+    }
+    return kind(kind.policy_aliases["MlpPolicy"], env, demonstrations=demonstrations, **settings)
+
+
+@pytest.mark.parametrize("kind", ["channels-last", "keyed"])
+def test_images_are_recorded_as_the_environment_shows_them(line, demonstrations, kind):
+    demos, keyed = demonstrations(kind), kind == "keyed"
+    buffer = pyrl_sb3.DictReplayBuffer if keyed else pyrl_sb3.ReplayBuffer
+    model = build(
+        DummyVecEnv([lambda: line(kind)]),
+        demos,
+        replay_buffer_class=buffer,
+        demonstration_kwargs={"warm_start": 1},
+    )
+    model.learn(8)
+    drawn = model._demo_buffer.sample(50).observations
+    views = (drawn["view"] if keyed else drawn).numpy()
+    key = "view" if keyed else "observation"
+    recorded = np.concatenate([each.observations[key] for each in demos.episodes])
+    recorded = recorded.transpose(0, 3, 1, 2)
+    assert views.shape[1:] == (3, 36, 37)
+    assert all((view == recorded).all(axis=(1, 2, 3)).any() for view in views)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_statistics_of_images_begin_with_demonstrations(line, demonstrations, inside):
+    env = DummyVecEnv([lambda: line("channels-last")])
+    wrappers = [VecTransposeImage, VecNormalize] if inside else [VecNormalize]
+    for wrapper in wrappers:
+        env = wrapper(env)
+    model = build(env, demonstrations("channels-last"), learning_starts=100)
+    if not inside:  # SB3 stores what is not transposed
+        model._setup_learn(1)
+    else:
+        model.learn(1)
+    assert env.obs_rms.mean.shape == ((3, 36, 37) if inside else (36, 37, 3))
+    assert env.obs_rms.count > 24
+
+
+@pytest.fixture
+def warm_starts(monkeypatch):
+    """The models that were started, each time."""
+    started, warm_start = [], Cloning._warm_start
+
+    def noted(self):
+        started.append(self)
+        warm_start(self)
+
+    monkeypatch.setattr(Cloning, "_warm_start", noted)
+    return started
+
+
+def test_a_model_begins_with_them_once(tmp_path, line, demonstrations, warm_starts):
+    path = tmp_path / "demos.npz"
+    save_demonstrations(demonstrations("box"), path)
+    env = VecNormalize(DummyVecEnv([lambda: line("box")]), norm_reward=False)
+    model = build(env, str(path), demonstration_kwargs={"warm_start": 2}, learning_starts=1000)
+    model.learn(10)
+    demonstrated = 4 * 6
+    assert env.obs_rms.count == pytest.approx(demonstrated + 12, abs=2)
+    model.learn(10)
+    model.set_env(env)
+    model.learn(10)
+    model.save(tmp_path / "model")
+    again = TD3.load(tmp_path / "model", env=env)
+    again.learn(10)
+    assert again._demo_buffer is not None
+    assert warm_starts == [model]
+    assert env.obs_rms.count == pytest.approx(demonstrated + 4 * 11, abs=3)
+
+
+def test_a_model_that_has_learned_is_not_started_again(line, demonstrations, warm_starts):
+    model = build(DummyVecEnv([lambda: line("box")]), None)
+    model.learn(20)
+    model.demonstrations = demonstrations("box")
+    model.learn(10)
+    assert not warm_starts
+    assert model._demo_buffer is not None
+
+
+def test_the_first_observation_is_normalised_with_the_demonstrations(line, demonstrations):
+    class First(BaseCallback):
+        def _on_training_start(self):
+            self.seen = self.model._last_obs.copy()
+            self.expected = env.normalize_obs(self.model._last_original_obs)
+
+        def _on_step(self):
+            return True
+
+    env, first = VecNormalize(DummyVecEnv([lambda: line("box")]), norm_reward=False), First()
+    build(env, demonstrations("box")).learn(3, callback=first)
+    assert first.seen == pytest.approx(first.expected)
+    assert abs(first.expected).max() > 0.05
+
+
+def test_episodes_that_were_not_saved_are_missed_aloud(tmp_path, line, demonstrations):
+    env = DummyVecEnv([lambda: line("box")])
+    demos = dataclasses.replace(demonstrations("box"), source="mine.npz")
+    model = build(env, demos)
+    model.learn(8)
+    model.save(tmp_path / "model")
+    with pytest.warns(UserWarning, match=r"demonstrations of mine\.npz were not saved"):
+        TD3.load(tmp_path / "model", env=env).learn(2)
+    again = TD3.load(tmp_path / "model", env=env, demonstrations=demos)
+    again.learn(8)
+    assert again._demo_buffer is not None
+    again.save(tmp_path / "model")
+    with pytest.warns(UserWarning, match="load it with demonstrations="):
+        TD3.load(tmp_path / "model", env=env).learn(2)
+
+
+@pytest.mark.parametrize(("batch_size", "share"), [(8, 0.99), (2, 0.9), (2, 0.01)])
+def test_a_batch_has_rows_of_both(line, demonstrations, batch_size, share):
+    model = build(
+        DummyVecEnv([lambda: line("box")]),
+        demonstrations("box"),
+        batch_size=batch_size,
+        demonstration_kwargs={"share": share},
+    )
+    model.learn(8)
+    batch = model._sample(batch_size)
+    assert 1 <= batch.demos < batch_size == len(batch.actions)
+
+
+def test_a_batch_of_one_has_no_room_for_both(line, demonstrations):
+    model = build(DummyVecEnv([lambda: line("box")]), demonstrations("box"), batch_size=1)
+    with pytest.raises(DemonstrationError, match="batch_size=1 has no room for demonstrations"):
+        model.learn(1)
+
+
+@pytest.mark.parametrize("kind", [TD3, SAC])
+def test_returns_of_several_steps(line, demonstrations, kind):
+    model = build(
+        DummyVecEnv([lambda: line("box")]), demonstrations("box"), kind, n_steps=3, gamma=0.9
+    )
+    model.learn(10)
+    assert model.n_steps == 3
+    for buffer in (model.replay_buffer, model._demo_buffer):
+        discounts = np.unique(buffer.sample(200).discounts.numpy().round(4))
+        assert discounts == pytest.approx([0.729, 0.81, 0.9])
