@@ -1,14 +1,16 @@
 """
 Several seeds of one experiment: a folder with one run for each, and what they have in common.
 
-`<root>/<environment>_<n>/` holds `seeds.yml`, a run's folder `seed_<s>/` for each seed, and what
-each printed in `seed_<s>.log`.
+`<root>/<environment>_<n>/` holds `seeds.yml`, the config that was given as `seeds_config.yml`, a
+run's folder `seed_<s>/` for each seed, and what each printed in `seed_<s>.log`.
 """
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +94,17 @@ class SeedGroup:
         """Return the file with what the process of a seed printed."""
         return self.folder / f"seed_{seed}.log"
 
+    @property
+    def config(self) -> Path:
+        """The config that was given as it was when the group began, for seeds that begin later."""
+        return (self.folder / "seeds_config.yml").absolute()
+
     def request_of(self, seed: int) -> TrainingRequest:
         """Return what one seed is to do, in its folder."""
-        return dataclasses.replace(self.request, seed=seed, folder=self.run(seed), save=None)
+        config = self.config if self.config.is_file() else self.request.config
+        return dataclasses.replace(
+            self.request, seed=seed, folder=self.run(seed), save=None, config=config
+        )
 
 
 def new_group(root: Path, group: SeedGroup) -> SeedGroup:
@@ -115,7 +125,11 @@ def new_group(root: Path, group: SeedGroup) -> SeedGroup:
 
 
 def write_group(group: SeedGroup) -> None:
-    """Write `seeds.yml`, whole or not at all."""
+    """Write `seeds.yml`, whole or not at all, and before it the config, unless it is there."""
+    given = group.request.config
+    # Python is read where it is: it may look for other files beside it.
+    if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
+        write_whole(group.config, partial(shutil.copyfile, given))
     facts = {
         "seeds": list(group.seeds),
         "engine": group.engine,

@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +150,49 @@ def test_a_report_names_a_seed_with_damaged_evaluations_and_leaves_it_out(group,
     assert outcome.err.startswith("G/seed_1 is left out: G/seed_1/evaluations.npz is no file of")
     (summary,) = json.loads(outcome.out)["groups"]
     assert (summary["runs"], summary["failed"]) == (2, 1)
+
+
+CONFIG = "default: {policy: MlpPolicy, n_timesteps: 600, gamma: 0.9, tau: 0.01}\n"
+
+
+def test_seeds_that_begin_later_read_the_config_as_it_was(resumed, pyrl, folder, monkeypatch):
+    config = folder / "my.yml"
+    config.write_text(CONFIG)
+    started = []
+    monkeypatch.setattr(
+        command, "run_jobs", lambda tasks, *_: started.extend(task.job.arguments for task in tasks)
+    )
+    line = ("td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", 2, "--threads", 1)
+    assert pyrl(*line).code == 0
+    config.write_text("nonsense")  # while they wait
+    shutil.rmtree("G")
+    (folder / "td3/Pendulum-v1_1").rename("G")
+    for words in (started[0], started[1], *(words for words, _ in resumed().values())):
+        path = Path(words[words.index("--config") + 1])
+        assert path.name == "seeds_config.yml"
+    assert path == folder / "G/seeds_config.yml"  # where the group was moved to
+    assert path.read_text() == CONFIG
+    assert set(resumed("--config", "my.yml")) == {0, 1}  # the line may be said again
+
+
+def test_synchronised_copies_too(pyrl, folder, monkeypatch):
+    from pyrl_sb3.training.sync import launch
+
+    (folder / "my.yml").write_text(CONFIG)
+    monkeypatch.setattr(launch, "launch", lambda *_: None)
+    line = ("td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", 2, "--sync", "mean")
+    assert pyrl(*line).code == 0
+    (folder / "my.yml").unlink()
+    assert read_group(Path("td3/Pendulum-v1_1")).request_of(0).config.read_text() == CONFIG
+
+
+def test_a_config_in_python_is_read_where_it_is(pyrl, folder, monkeypatch):
+    (folder / "my.py").write_text("from pathlib import Path\nhere = Path(__file__).parent\n")
+    with (folder / "my.py").open("a") as file:
+        file.write("hyperparams = {'default': {'n_timesteps': int((here / 'n').read_text())}}\n")
+    (folder / "n").write_text("600")
+    monkeypatch.setattr(command, "run_jobs", lambda *_: None)
+    line = ("td3-train", "Pendulum-v1", "--config", "my.py", "--trust", "--seeds", 2)
+    assert pyrl(*line).code == 0
+    group = read_group(Path("td3/Pendulum-v1_1"))
+    assert group.request_of(1).config == folder / "my.py"
