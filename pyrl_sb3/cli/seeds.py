@@ -123,8 +123,9 @@ def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[
         if run.exists():  # it ended before its first checkpoint and is unfinished: nothing to keep
             shutil.rmtree(run)
         return _beginning(group, seed)
-    total = changes.get("timesteps") or groups.total_of(group, seed, groups.last_checkpoint(run))
-    asked = {**changes, "timesteps": total}
+    done = groups.last_checkpoint(run)
+    total = changes.get("timesteps") or groups.total_of(group, seed, done) or 0
+    asked = {**changes, "timesteps": max(total, done)}
     return (f"{group.request.agent}-train", "--resume", str(run), *options(asked))
 
 

@@ -1,5 +1,6 @@
 """The evaluation of the trained model: always made, printed and written down, once."""
 
+import csv
 import json
 import shutil
 import signal
@@ -56,6 +57,12 @@ def test_it_stays_when_the_run_is_made_longer(pyrl):
     assert pyrl(*LINE, "--eval-freq", 40).code == 0
     assert pyrl("td3-train", "--resume", RUN, "--timesteps", 100).code == 0
     assert evaluated() == [40, 60, 80, 100]
+    with open(f"{RUN}/progress.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/mean_reward"]]
+    with np.load(f"{RUN}/evaluations.npz") as found:
+        returns = found["results"][[0, 2], 0]
+    assert [float(row["eval/mean_reward"]) for row in rows] == pytest.approx(returns)
+    assert [float(row["eval/mean_ep_length"]) for row in rows] == [10, 10]
 
 
 def test_the_best_model_is_the_best_of_those_on_the_way(pyrl, folder):

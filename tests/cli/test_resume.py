@@ -349,14 +349,21 @@ def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
     assert pyrl("td3-train", "--resume", run).code == 0
 
 
-def test_the_file_that_a_full_disk_has_no_room_for_is_named(pyrl, run, monkeypatch):
+@pytest.mark.parametrize(
+    ("writing", "named"),
+    [
+        ("pyrl_sb3.training.logs.np.savez", "run/evaluations.npz"),
+        ("pyrl_sb3.training.checkpoint.write_tree", "run/checkpoints/step_65"),
+    ],
+)
+def test_what_a_full_disk_has_no_room_for_is_named(pyrl, run, monkeypatch, writing, named):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")  # as writing to an open file does
 
-    monkeypatch.setattr("pyrl_sb3.training.logs.np.savez", full)
+    monkeypatch.setattr(writing, full)
     outcome = pyrl("td3-train", "--resume", run)
     assert outcome.code == 1
-    assert outcome.err.startswith("pyrl: No space left on device: run/evaluations.npz; run/check")
+    assert outcome.err.startswith(f"pyrl: No space left on device: {named}; run/checkpoints/")
 
 
 def test_without_resets_a_checkpoint_changes_nothing(pyrl, folder):

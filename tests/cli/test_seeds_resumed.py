@@ -84,6 +84,13 @@ def test_a_seed_that_was_made_longer_alone_keeps_its_length(group, resumed):
     assert {seed: steps_asked(words) for seed, (words, _) in found.items()} == {1: 900}
 
 
+def test_a_seed_that_has_had_more_steps_than_are_asked_for_is_not_refused_for_that(group, resumed):
+    for seed in group.seeds:
+        begin(group.run(seed), 300 + 100 * seed, evaluated=seed != 2)
+    found = resumed("--timesteps", 400)
+    assert {seed: steps_asked(words) for seed, (words, _) in found.items()} == {0: 400, 2: 500}
+
+
 def test_as_many_at_a_time_as_at_first(group, resumed):
     begin(group.run(0), 600)
     assert {jobs for _, jobs in resumed().values()} == {1}
