@@ -54,8 +54,8 @@ def in_common(seeds: SeedGroup, checkpoints: Mapping[int, Collection[int]]) -> i
     """
     last = max(set.intersection(*map(set, checkpoints.values())), default=0)
     # One that has none beside those with their first ones was killed before its own.
-    lost = all(checkpoints.values()) or any(len(each) > 1 for each in checkpoints.values())
-    if not last and lost:
+    first = all(len(each) <= 1 for each in checkpoints.values()) and seeds.request.save_freq
+    if not last and any(checkpoints.values()) and (all(checkpoints.values()) or not first):
         there = "; ".join(
             f"seed {seed} has {', '.join(map(str, sorted(steps))) or 'none'}"
             for seed, steps in checkpoints.items()

@@ -1,12 +1,14 @@
 """Where synchronised copies go on, and with what; nothing is deleted that is of use."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.request import TrainingRequest
-from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group
+from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync import job, launch
 from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
 
@@ -86,6 +88,16 @@ def test_a_copy_begins_anew_where_another_died_before_its_first_checkpoint(group
     train_copy(group.folder, Copy(0, []), changes={"timesteps": 900, "threads": 1, "keep_last": 1})
     assert not first.exists()
     assert (begun[0].timesteps, begun[0].threads, begun[0].keep_last) == (900, 1, 2)
+
+
+def test_what_a_stopped_copy_has_saved_is_kept_where_there_are_no_other_checkpoints(group, begun):
+    """With --save-freq 0 a single one is no first one."""
+    group = replace(group, request=replace(group.request, save_freq=0))
+    write_group(group)
+    (only,) = add_checkpoints(group, 3, 100)
+    with pytest.raises(InputError, match="seed 3 has 100; seed 4 has none"):
+        train_copy(group.folder, Copy(0, []))
+    assert only.exists()
 
 
 def test_what_changes_is_noted_for_later(group, monkeypatch):
