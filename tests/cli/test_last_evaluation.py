@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import signal
 
 import numpy as np
@@ -96,14 +95,3 @@ def test_it_is_made_without_a_checkpoint(pyrl, folder):
     assert evaluated() == [60]
     assert (folder / RUN / "model.zip").read_bytes() == model
     assert "has no checkpoint" in pyrl("td3-train", "--resume", RUN).err
-
-
-def test_seeds_that_lack_it_make_it(pyrl, folder):
-    assert pyrl(*LINE[:2], *LINE[2:-4], "--seeds", 1, "--save-freq", 0).code == 0
-    group = folder / RUN
-    shutil.copy(group / "seed_1/model.zip", folder)
-    (group / "seed_1/evaluations.npz").unlink()
-    assert "1 seeds, 1 to run" in pyrl("td3-train", "--resume", RUN).out
-    assert evaluated(group / "seed_1") == [60]
-    assert (group / "seed_1/model.zip").read_bytes() == (folder / "model.zip").read_bytes()
-    assert "1 seeds, 0 to run" in pyrl("td3-train", "--resume", RUN).out
