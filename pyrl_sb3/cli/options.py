@@ -111,7 +111,7 @@ EvalFreq = Annotated[
     typer.Option(
         metavar="N",
         help="Environment steps between evaluations, 0 for none but the last "
-        "[default: a twentieth of the run].",
+        "[default: a twentieth of the run, at least 500].",
     ),
 ]
 

@@ -66,6 +66,8 @@ def _report(
     groups = read_groups(runs, label or ())
     for run in (run for group in groups for run in group.unevaluated):
         typer.echo(f"{run} has no evaluations yet and is left out", err=True)
+    for run, problem in (each for group in groups for each in group.damaged.items()):
+        typer.echo(f"{run} is left out: {problem}", err=True)
     summaries = summarise(groups, threshold=threshold, seed=seed, reps=reps)
     pairs = improvements(groups, seed=seed)
     if as_json:

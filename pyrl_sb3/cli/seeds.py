@@ -22,6 +22,8 @@ from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
 
+_NAMED = 10  # seeds at most, in one line
+
 
 def train_seeds(
     given: Mapping[str, Any], seeds: str, jobs: int | None, engine_name: str, runs: Engine
@@ -71,6 +73,7 @@ def go_on_with_seeds(
             begun with.
     """
     group = groups.read_group(folder)
+    _refuse_one_seed(group, given)
     refuse_differences(folder, group.request, given)
     require_at_least(1, "jobs", jobs)
     threads = given.get("threads") or (None if jobs else group.request.threads)
@@ -79,13 +82,26 @@ def go_on_with_seeds(
         group,
         request=dataclasses.replace(group.request, **changes),
         engine=engine_name or group.engine,
+        jobs=jobs or group.jobs,
     )
     with closing(engine(group.engine)) as runs:
         left = groups.unfinished(group, given.get("timesteps"))
-        group = _shared_out(group, runs, len(left), jobs, threads)
-        changes["threads"] = group.request.threads
-        groups.write_group(group)
-        return _run(group, {seed: _going_on(group, seed, changes) for seed in left}, runs)
+        if jobs is None and "threads" not in given:  # as at first, if there are as many cores
+            jobs = min(group.jobs, max(1, runs.cores() // (threads or 1)))
+        running = _shared_out(group, runs, len(left), jobs, threads)
+        changes["threads"] = running.request.threads
+        groups.write_group(dataclasses.replace(running, jobs=group.jobs))
+        return _run(running, {seed: _going_on(running, seed, changes) for seed in left}, runs)
+
+
+def _refuse_one_seed(group: SeedGroup, given: Mapping[str, Any]) -> None:
+    if "seed" in given:
+        there = ", ".join(map(str, group.seeds[:_NAMED]))
+        there += ", ..." if len(group.seeds) > _NAMED else ""
+        raise InputError(
+            f"--seed {given['seed']}: {group.folder} has the seeds {there}, and --resume goes on "
+            "with all of them; leave it out"
+        )
 
 
 def _shared_out(
@@ -103,11 +119,14 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
 
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
     run = group.run(seed)
-    if not groups.has_checkpoint(run):
+    if not groups.has_checkpoint(run) and not groups.has_all_steps(group, seed):
         if run.exists():  # it ended before its first checkpoint and is unfinished: nothing to keep
             shutil.rmtree(run)
         return _beginning(group, seed)
-    return (f"{group.request.agent}-train", "--resume", str(run), *options(changes))
+    done = groups.last_checkpoint(run)
+    total = changes.get("timesteps") or groups.total_of(group, seed, done) or 0
+    asked = {**changes, "timesteps": max(total, done)}
+    return (f"{group.request.agent}-train", "--resume", str(run), *options(asked))
 
 
 def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine) -> int:

@@ -75,8 +75,10 @@ def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:
 
 def _all(asked: Asked) -> int:
     from pyrl_sb3.training.folders import MODEL
+    from pyrl_sb3.training.resume import changes_in
     from pyrl_sb3.training.seeds import new_group, read_group, unfinished, write_group
-    from pyrl_sb3.training.sync.job import plan_of
+    from pyrl_sb3.training.sync.common import check_in_common
+    from pyrl_sb3.training.sync.job import plan_of, with_changes
     from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
     console, agent, resume = output.console_for_log(), asked.agent, asked.resume
@@ -89,11 +91,12 @@ def _all(asked: Asked) -> int:
         group, root = _new(asked, copies=0)
     else:
         _refuse_changes(asked, resume)
-        group, root = read_group(resume), resume
+        group, root = with_changes(read_group(resume), changes_in(asked.given)), resume
         plan_of(group)  # that its strategy can be had is found here, not by each copy
         if not unfinished(group, asked.given.get("timesteps")) and (resume / MODEL).is_file():
             console.print(f"{resume} is finished: its copies have had all steps", markup=False)
             return 0
+        check_in_common(group)
     if asked.engine is not None:
         group = replace(group, engine=asked.engine)
     with _engine(group.engine) as runs:
@@ -101,7 +104,7 @@ def _all(asked: Asked) -> int:
             require_room(runs, group)
         if resume is None:
             group = new_group(root, group)
-        elif asked.engine is not None:
+        else:
             write_group(group)
         many, folder = len(group.seeds), group.folder
         console.print(f"{many} copies synchronised by {group.sync}: {folder}", markup=False)

@@ -15,7 +15,7 @@ from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.recorded import runs_within
-from pyrl_sb3.training.seeds import is_finished, read_group
+from pyrl_sb3.training.seeds import has_all_steps, is_finished, read_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Group:
         failed: the runs that ended without having had all of their steps, or without evaluations.
         couples_seeds: whether the runs learned from each other: then they are one sample.
         unevaluated: the runs that have no evaluations, and so no curve.
+        damaged: the runs whose evaluations cannot be read, likewise, and what is wrong with each.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Group:
     failed: list[Path]
     couples_seeds: bool
     unevaluated: list[Path] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
 
 
 def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Group]:
@@ -72,7 +74,9 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
         for name, (_, runs, coupled) in zip(names, found.values(), strict=True)
     ]
     if not any(group.curves for group in groups):
-        raise InputError(f"no run there has an {EVALUATIONS} yet: nothing to report")
+        damage = [each for group in groups for each in group.damaged.values()]
+        nothing = f"no run there has an {EVALUATIONS} yet: nothing to report"
+        raise InputError(damage[0] if damage else nothing)
     return groups
 
 
@@ -92,12 +96,16 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
     seconds: dict[str, list[Values]] = {}
     failed = _never_begun(runs[0].parent)
     unevaluated = [run for run in runs if not (run / EVALUATIONS).is_file()]
+    damaged: dict[Path, str] = {}
+    failed += [run for run in runs if not _has_all_steps(run)]
     for run in runs:
-        if not is_finished(run):
-            failed.append(run)
         if run in unevaluated:
             continue
-        curve = read_evaluations(run)
+        try:
+            curve = read_evaluations(run)
+        except InputError as error:
+            damaged[run] = str(error)
+            continue
         env_id = read_facts(run).request.env_id
         curves.setdefault(env_id, []).append(curve)
         seconds.setdefault(env_id, []).append(_seconds(run, curve.steps))
@@ -105,10 +113,21 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
         label=label,
         curves=curves,
         seconds=seconds,
-        failed=failed,
+        failed=list(dict.fromkeys([*failed, *damaged])),
         couples_seeds=coupled,
         unevaluated=unevaluated,
+        damaged=damaged,
     )
+
+
+def _has_all_steps(run: Path) -> bool:
+    """Whether a run is finished; that of a group by what the group is to have."""
+    if is_group(run.parent):
+        group = read_group(run.parent)
+        for seed in group.seeds:
+            if group.run(seed) == run:
+                return has_all_steps(group, seed)
+    return is_finished(run)
 
 
 def _never_begun(folder: Path) -> list[Path]:

@@ -59,8 +59,10 @@ class CheckpointFolder:
             write(part, self.latest())
             sync_folder(part)
             part.rename(final)
-        except OSError:
+        except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
+            if error.filename is None and error.errno is not None:
+                error.filename = str(final)  # writing to a file that is open names none
             raise
         sync_folder(self.path)
         for old in self.all()[:-keep]:

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from pyrl_sb3.training.signals import StopAskedError, StopSignals
 
 log = logging.getLogger("pyrl_sb3")
 
 StepCallback = Callable[[dict[str, Any], dict[str, Any]], None]
+Record = Callable[[int, "Evaluation"], None]
 
 
 @dataclass(frozen=True)
@@ -77,30 +78,53 @@ def evaluate(
     )
 
 
+def sync_statistics(model: BaseAlgorithm, env: VecEnv) -> None:
+    """Give an environment for evaluations the statistics of a model's `VecNormalize`, if any."""
+    if model.get_vec_normalize_env() is not None:
+        learning = model.get_env()
+        assert learning is not None
+        sync_envs_normalization(learning, env)
+
+
 class PeriodicEvaluation(EvalCallback):
-    """SB3's evaluation in the course of training, except that a signal ends it within a step."""
+    """
+    SB3's evaluation in the course of training, except that a signal ends it within a step.
 
-    def __init__(self, *args: Any, signals: StopSignals, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Args:
+        signals: that end it.
+        record: gets the environment steps and each evaluation.
+        keywords: of SB3's.
+    """
+
+    model: BaseAlgorithm
+
+    def __init__(self, *args: Any, signals: StopSignals, record: Record, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
         self.signals = signals
-
-    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        self.signals.check()
-        super()._log_success_callback(locals_, globals_)
+        self.record = record
 
     def _on_step(self) -> bool:
-        evaluations = len(self.evaluations_timesteps)
+        if self.n_calls % self.eval_freq:
+            return True
+        env = self.eval_env
+        sync_statistics(self.model, env)
         try:
-            proceed = super()._on_step()
+            evaluation = evaluate(self.model, env, self.n_eval_episodes, self.signals.check)
         except StopAskedError:
             return False
-        if len(self.evaluations_timesteps) > evaluations:
-            log.info("evaluation after %s steps: %s", self.num_timesteps, self._latest())
-        return proceed
+        log.info("evaluation after %s steps: %s", self.num_timesteps, evaluation)
+        self.record(self.num_timesteps, evaluation)
+        self._log(evaluation)
+        self.last_mean_reward = float(evaluation.returns.mean())
+        if self.last_mean_reward > self.best_mean_reward:
+            self.best_mean_reward = self.last_mean_reward
+            return self.callback_on_new_best is None or self.callback_on_new_best.on_step()
+        return True
 
-    def _latest(self) -> Evaluation:
-        return Evaluation(
-            returns=np.asarray(self.evaluations_results[-1]),
-            lengths=np.asarray(self.evaluations_length[-1]),
-            successes=np.asarray(self._is_success_buffer) if self._is_success_buffer else None,
-        )
+    def _log(self, evaluation: Evaluation) -> None:
+        self.logger.record("eval/mean_reward", float(evaluation.returns.mean()))
+        self.logger.record("eval/mean_ep_length", float(evaluation.lengths.mean()))
+        if evaluation.success_rate is not None:
+            self.logger.record("eval/success_rate", evaluation.success_rate)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)

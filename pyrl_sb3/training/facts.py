@@ -131,12 +131,14 @@ class Facts:
         timesteps: that the run is to have in the end; resuming may have raised them.
         components: the components, see `write_facts`.
         versions: of the packages then.
+        sync: the strategy that synchronises it with other copies; None where it learns alone.
     """
 
     request: TrainingRequest
     timesteps: int
     components: list[Record]
     versions: dict[str, str]
+    sync: str | None = None
 
 
 def check_run(folder: Path) -> None:
@@ -171,7 +173,13 @@ def read_facts(folder: Path) -> Facts:
         facts = yaml.safe_load(path.read_text(encoding="utf-8"))
         request = request_from(facts["request"])
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
-        return Facts(request, int(totals[-1]), list(facts["components"]), dict(facts["versions"]))
+        return Facts(
+            request,
+            int(totals[-1]),
+            list(facts["components"]),
+            dict(facts["versions"]),
+            facts.get("sync", {}).get("name"),
+        )
     except InputError:
         raise
     except Exception as error:  # whatever reading a damaged file comes to

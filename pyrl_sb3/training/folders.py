@@ -160,8 +160,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         sync_file(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            error.filename = str(path)  # writing to a file that is open names none
         raise
 
 

@@ -9,15 +9,25 @@ from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.errors import RunStoppedError
-from pyrl_sb3.training.evaluation import Evaluation, PeriodicEvaluation, evaluate
+from pyrl_sb3.training.evaluation import (
+    Evaluation,
+    PeriodicEvaluation,
+    evaluate,
+    sync_statistics,
+)
 from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL
-from pyrl_sb3.training.logs import EVALUATIONS, add_evaluation
+from pyrl_sb3.training.logs import (
+    EVALUATIONS,
+    add_evaluation,
+    keep_evaluations,
+    last_evaluated,
+)
 from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run
@@ -55,10 +65,10 @@ def learn(
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
         evaluation = _final_evaluation(model, eval_env, request, signals)
-        if evaluation and request.eval_freq == 0:
+        if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
         if signals.received or request.save_freq:
-            checkpoints.take()
+            keep_evaluations(run.folder, checkpoints.take())
     return TrainingResult(
         request.env_id, run.folder, path, model.num_timesteps, evaluation, signals.received
     )
@@ -123,16 +133,14 @@ def _periodic_evaluation(
         callback_on_new_best=on_new_best,
         n_eval_episodes=request.eval_episodes,
         eval_freq=max(every // request.n_envs, 1),
-        log_path=str(run.folder),
+        record=partial(add_evaluation, run.folder / EVALUATIONS),
     )
 
 
 def _final_evaluation(
     model: OffPolicyAlgorithm, eval_env: VecEnv, request: TrainingRequest, signals: StopSignals
 ) -> Evaluation | None:
-    env = model.get_env()
-    assert env is not None
-    sync_envs_normalization(env, eval_env)
+    sync_statistics(model, eval_env)
     try:
         signals.check()
         return evaluate(model, eval_env, request.eval_episodes, signals.check)

@@ -1,5 +1,7 @@
 """The files a run logs to, continued where a checkpoint left them."""
 
+import json
+import logging
 import os
 import shutil
 import time
@@ -21,7 +23,10 @@ from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, write_whole
+from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, sync_file, write_whole
+from pyrl_sb3.training.untrusted import read_arrays
+
+log = logging.getLogger("pyrl_sb3")
 
 PROGRESS = "progress.csv"
 EVALUATIONS = "evaluations.npz"
@@ -39,16 +44,29 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
     if evaluation.successes is not None:
         new["successes"] = evaluation.successes[None]
     if path.is_file():
-        with np.load(path) as old:
-            before = old["timesteps"] < timesteps
-            # Of another number of episodes, only the last can be in one table.
-            if old["results"].shape[1:] == new["results"].shape[1:]:
-                new = {
-                    name: np.concatenate((old[name][before], each))
-                    for name, each in new.items()
-                    if name in old and old[name].shape[1:] == each.shape[1:]
-                }
+        old = read_arrays(path)
+        before = old["timesteps"] < timesteps
+        # Of another number of episodes, only the last can be in one table.
+        if old["results"].shape[1:] == new["results"].shape[1:]:
+            new = {
+                name: np.concatenate((old[name][before], each))
+                for name, each in new.items()
+                if name in old and old[name].shape[1:] == each.shape[1:]
+            }
     write_whole(path, lambda part: np.savez(part, **new))  # type: ignore[arg-type]  # numpy's stub takes it for allow_pickle
+
+
+def last_evaluated(run: Path) -> int:
+    """Return the steps after which a run was evaluated last; 0 where that cannot be read."""
+    with suppress(OSError, InputError, KeyError, ValueError):
+        return int(read_arrays(run / EVALUATIONS)["timesteps"].max())
+    return 0
+
+
+def keep_evaluations(run: Path, checkpoint: Path) -> None:
+    """Keep the evaluations of a run with a checkpoint that was taken before the last of them."""
+    if (run / EVALUATIONS).is_file():
+        write_whole(checkpoint / _KEPT / EVALUATIONS, partial(shutil.copyfile, run / EVALUATIONS))
 
 
 def log_formats() -> list[str]:
@@ -67,6 +85,8 @@ def keep_logs(run: Path, checkpoint: Path) -> dict[str, int]:
 
     Files that are only added to stay where they are; of these the sizes are returned.
     """
+    for file in _monitors(run):
+        sync_file(file)  # a machine that goes down leaves no less than the checkpoint counts on
     kept = checkpoint / _KEPT
     kept.mkdir()
     for name in (PROGRESS, EVALUATIONS):
@@ -83,11 +103,14 @@ def put_back_logs(run: Path, checkpoint: Path, sizes: dict[str, int]) -> None:
     Make a run's logs what they were at a checkpoint; what was logged later is dropped.
 
     Raises:
-        InputError: the checkpoint has lost what it kept of them.
+        InputError: the checkpoint has lost what it kept of them, or a file that is only added to is
+            not what it was.
     """
     kept = checkpoint / _KEPT
     if not kept.is_dir():
         raise InputError(f"{checkpoint} is damaged: it has no folder {_KEPT}, with logs")
+    for name, size in sizes.items():
+        _check_monitor(run / name, size)
     for name in (PROGRESS, EVALUATIONS, *_BEST):
         if (kept / name).is_file():
             write_whole(run / name, partial(shutil.copyfile, kept / name))
@@ -97,6 +120,24 @@ def put_back_logs(run: Path, checkpoint: Path, sizes: dict[str, int]) -> None:
         size = sizes.get(file.name, 0)
         if file.stat().st_size > size:
             os.truncate(file, size)
+
+
+def _check_monitor(file: Path, size: int) -> None:
+    if not file.is_file():
+        log.warning("%s is gone: another is begun, on a clock of its own", file)
+        return
+    with file.open("rb") as content:
+        header = content.readline()
+        content.seek(max(size - 1, 0))
+        whole = content.read(1) == b"\n"  # as each row ends
+    try:
+        json.loads(header.removeprefix(b"#"))["t_start"]
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InputError(
+            f"{file} is damaged: not what it was at the checkpoint; deleting it begins another"
+        )
 
 
 def continued_logger(run: Path, timesteps: int) -> Logger:

@@ -1,5 +1,6 @@
 """Runs by their folders: which algorithm and environment a saved model belongs to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, check_run, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
-from pyrl_sb3.training.seeds import group_seeds
 from pyrl_sb3.training.trial import TrialRequest
 
 
@@ -47,8 +47,18 @@ def runs_within(folder: Path) -> list[Path]:
     """
     within = [path.parent for path in folder.glob(f"*/{FACTS}")]
     within += [path.parent for path in folder.glob(f"*/seed_*/{FACTS}")]
-    within = group_seeds([run for run in within if not is_group(run)])
+    within = _by_seed([run for run in within if not is_group(run)])
     if within and not (folder / FACTS).is_file():
         return within
     check_run(folder)
     return [folder]
+
+
+def _by_seed(folders: Sequence[Path]) -> list[Path]:
+    """Sort the folders of seeds by number, `seed_2` before `seed_10`."""
+    return sorted(folders, key=lambda path: (path.parent, *_place(path)))
+
+
+def _place(path: Path) -> tuple[str, int, str]:
+    stem, _, number = path.name.rpartition("_")
+    return (stem, int(number), "") if number.isdecimal() else ("", 0, path.name)

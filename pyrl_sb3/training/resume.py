@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,24 @@ from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, versions
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, saved_timesteps
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
-from pyrl_sb3.training.logs import put_back_logs
+from pyrl_sb3.training.logs import (
+    EVALUATIONS,
+    add_evaluation,
+    keep_evaluations,
+    last_evaluated,
+    put_back_logs,
+)
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Run, set_up
-from pyrl_sb3.training.signals import StopSignals
+from pyrl_sb3.training.signals import StopAskedError, StopSignals
+from pyrl_sb3.training.trial import TrialRequest, try_out
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -64,29 +72,41 @@ def resume(
     """
     require_at_least(1, "timesteps", timesteps)
     check_run(folder)
-    facts = read_facts(folder)
-    checkpoint = _latest(folder, facts.request.agent)
-    done = checkpoint.moment.timesteps
-    request = dataclasses.replace(
-        facts.request,
-        env_id=env_spec(facts.request.env_id).id,
+    signals = signals or StopSignals()
+    with held(folder):  # before anything is read: whoever was training here has written by now
+        facts = read_facts(folder)
+        _refuse_one_copy(folder, facts, signals)
+        checkpoint = _latest(folder)
+        saved = saved_timesteps(folder / MODEL)
+        done = checkpoint.moment.timesteps if checkpoint else saved or 0
+        request = dataclasses.replace(
+            _as_it_was(folder, facts.request),
+            trust=trust,
+            timesteps=_total(folder, facts, done, timesteps),
+            device=check_device(device or facts.request.device),
+            keep_last=keep_last or facts.request.keep_last,
+        )
+        assert request.timesteps is not None
+        # It may have been killed before its last model was saved.
+        if saved == done >= request.timesteps and (checkpoint or last_evaluated(folder) < done):
+            return _finished(folder, request, done, checkpoint, signals)
+        if checkpoint is None:
+            agent = request.agent
+            raise InputError(f"{folder} has no checkpoint: pyrl {agent}-train must begin again")
+        threads = set_threads(threads or facts.request.threads)
+        request = dataclasses.replace(request, threads=threads)
+        return _go_on(folder, facts, request, checkpoint, callbacks, signals)
+
+
+def _as_it_was(folder: Path, request: TrainingRequest) -> TrainingRequest:
+    return dataclasses.replace(
+        request,
+        env_id=env_spec(request.env_id).id,
         config=folder / CONFIG,  # with all that was changed on the command line
         overrides=(),
         noise=None,
         buffer=None,
-        trust=trust,
-        timesteps=_total(folder, facts, done, timesteps),
-        device=check_device(device or facts.request.device),
-        keep_last=keep_last or facts.request.keep_last,
     )
-    assert request.timesteps is not None
-    # It may have been killed before its last model was saved.
-    if done >= request.timesteps and saved_timesteps(folder / MODEL) == done:
-        log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
-        log.info("--timesteps N, with more than these, goes on with it")
-        return TrainingResult(request.env_id, folder, folder / MODEL, done, None, None)
-    request = dataclasses.replace(request, threads=set_threads(threads or facts.request.threads))
-    return _go_on(folder, facts, request, checkpoint, callbacks, signals or StopSignals())
 
 
 def changes_in(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,12 +134,55 @@ def _go_on(
         checkpoint=checkpoint,
         signals=signals,
     )
-    with stops_in_one_line(run), held(folder), ExitStack() as opened:
+    with stops_in_one_line(run), ExitStack() as opened:
         put_back_logs(folder, checkpoint.folder, checkpoint.log_sizes)
         add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
         model, eval_env = set_up(run, opened)
         say_what(run, model)
         return learn(run, model, eval_env, callbacks)
+
+
+def _finished(
+    folder: Path,
+    request: TrainingRequest,
+    done: int,
+    checkpoint: Checkpoint | None,
+    signals: StopSignals,
+) -> TrainingResult:
+    """Say that a run is finished, or make its last evaluation where that was interrupted."""
+    log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
+    evaluation = None
+    if last_evaluated(folder) < done:
+        log.info("it is evaluated, since that was interrupted")
+        with signals:
+            evaluation = _evaluated(folder, request, signals)
+        if evaluation:
+            add_evaluation(folder / EVALUATIONS, done, evaluation)
+            if checkpoint:
+                keep_evaluations(folder, checkpoint.folder)
+    else:
+        log.info("--timesteps N, with more than these, goes on with it")
+    return TrainingResult(
+        request.env_id, folder, folder / MODEL, done, evaluation, signals.received
+    )
+
+
+def _evaluated(folder: Path, request: TrainingRequest, signals: StopSignals) -> Evaluation | None:
+    """An evaluation of the saved model, in the environment of evaluations; None when stopped."""
+    assert request.seed is not None
+    assert request.n_envs is not None
+    trial = TrialRequest(
+        agent=request.agent,
+        env_id=request.env_id,
+        path=folder / MODEL,
+        episodes=request.eval_episodes,
+        seed=request.seed + request.n_envs,
+        device=request.device,
+        trust=request.trust,
+    )
+    with suppress(StopAskedError):
+        return try_out(trial, signals.check)
+    return None
 
 
 def _say_versions(facts: Facts) -> None:
@@ -167,11 +230,17 @@ def _shown(value: Any) -> str:
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _latest(folder: Path, agent: str) -> Checkpoint:
+def _latest(folder: Path) -> Checkpoint | None:
     path = CheckpointFolder(folder / CHECKPOINTS).latest()
-    if path is None:
-        raise InputError(f"{folder} has no checkpoint: pyrl {agent}-train must begin again")
-    return Checkpoint(path)
+    return Checkpoint(path) if path else None
+
+
+def _refuse_one_copy(folder: Path, facts: Facts, signals: StopSignals) -> None:
+    if facts.sync is not None and not signals.together:
+        raise InputError(
+            f"{folder} is one of several copies, synchronised by {facts.sync}, and does not learn "
+            f"alone: --resume {folder.parent} goes on with all of them"
+        )
 
 
 def _total(folder: Path, facts: Facts, done: int, wanted: int | None) -> int:

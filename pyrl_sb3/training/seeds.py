@@ -1,20 +1,22 @@
 """
 Several seeds of one experiment: a folder with one run for each, and what they have in common.
 
-`<root>/<environment>_<n>/` holds `seeds.yml`, a run's folder `seed_<s>/` for each seed, and what
-each printed in `seed_<s>.log`.
+`<root>/<environment>_<n>/` holds `seeds.yml`, the config that was given as `seeds_config.yml`, a
+run's folder `seed_<s>/` for each seed, and what each printed in `seed_<s>.log`.
 """
 
 import dataclasses
-import math
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
@@ -26,9 +28,8 @@ from pyrl_sb3.training.folders import (
     saved_timesteps,
     write_whole,
 )
-from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.logs import last_evaluated
 from pyrl_sb3.training.request import TrainingRequest
-from pyrl_sb3.training.untrusted import read_arrays
 
 _MOST_SEEDS = 1000
 
@@ -93,9 +94,17 @@ class SeedGroup:
         """Return the file with what the process of a seed printed."""
         return self.folder / f"seed_{seed}.log"
 
+    @property
+    def config(self) -> Path:
+        """The config that was given as it was when the group began, for seeds that begin later."""
+        return (self.folder / "seeds_config.yml").absolute()
+
     def request_of(self, seed: int) -> TrainingRequest:
         """Return what one seed is to do, in its folder."""
-        return dataclasses.replace(self.request, seed=seed, folder=self.run(seed), save=None)
+        config = self.config if self.config.is_file() else self.request.config
+        return dataclasses.replace(
+            self.request, seed=seed, folder=self.run(seed), save=None, config=config
+        )
 
 
 def new_group(root: Path, group: SeedGroup) -> SeedGroup:
@@ -116,7 +125,11 @@ def new_group(root: Path, group: SeedGroup) -> SeedGroup:
 
 
 def write_group(group: SeedGroup) -> None:
-    """Write `seeds.yml`, whole or not at all."""
+    """Write `seeds.yml`, whole or not at all, and before it the config, unless it is there."""
+    given = group.request.config
+    # Python is read where it is: it may look for other files beside it.
+    if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
+        write_whole(group.config, partial(shutil.copyfile, given))
     facts = {
         "seeds": list(group.seeds),
         "engine": group.engine,
@@ -167,72 +180,66 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
         run: its folder, which need not be there.
         timesteps: that it is to have; by default those it was to have when it was last begun.
     """
-    from pyrl_sb3.training.checkpoint import Checkpoint  # brings PyTorch
-    from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
-
     saved = saved_timesteps(run / MODEL)
     if saved is None or not (run / FACTS).is_file():
         return False
-    wanted = timesteps or read_facts(run).timesteps
-    latest = CheckpointFolder(run / CHECKPOINTS).latest()
-    if latest is None:  # --save-freq 0, and nobody stopped it
-        return timesteps is None or timesteps <= read_facts(run).timesteps
-    return min(saved, Checkpoint(latest).moment.timesteps) >= wanted
+    # Without a checkpoint, because of --save-freq 0, nobody stopped it.
+    return min(saved, last_checkpoint(run) or saved) >= (timesteps or read_facts(run).timesteps)
+
+
+def total_of(group: SeedGroup, seed: int, done: int) -> int | None:
+    """
+    Return the steps that a seed is to have in all: as the group says, which an extension that was
+    interrupted may have told it only; or as its run says where that was made longer alone.
+
+    Args:
+        group: of the seeds.
+        seed: one of them.
+        done: the steps that it has had.
+    """
+    wanted = group.request.timesteps
+    return wanted if wanted is None or done <= wanted else read_facts(group.run(seed)).timesteps
+
+
+def has_all_steps(group: SeedGroup, seed: int, timesteps: int | None = None) -> bool:
+    """Whether a seed is finished; `timesteps` that it is to have, by default as `total_of`."""
+    run = group.run(seed)
+    return is_finished(run, timesteps or total_of(group, seed, last_checkpoint(run)))
 
 
 def unfinished(group: SeedGroup, timesteps: int | None = None) -> list[int]:
     """
-    Return the seeds that have not had all of their steps.
+    Return the seeds that have not had all of their steps, or not their last evaluation.
 
     Args:
         group: of the seeds.
-        timesteps: as in `is_finished`.
+        timesteps: as in `has_all_steps`.
 
     Raises:
         InputError: one is to have more steps, and has kept no checkpoint to go on from.
     """
-    left = [seed for seed in group.seeds if not is_finished(group.run(seed), timesteps)]
+    left = [seed for seed in group.seeds if not has_all_steps(group, seed, timesteps)]
     for run in map(group.run, left):
-        if is_finished(run) and not has_checkpoint(run):
+        if not has_checkpoint(run) and is_finished(run):
             raise InputError(
-                f"--timesteps {timesteps}: {run} is finished and has kept no checkpoint to go on "
-                "from, because of --save-freq 0"
+                f"--timesteps {timesteps or group.request.timesteps}: {run} is finished and has "
+                "kept no checkpoint to go on from, because of --save-freq 0"
             )
-    return left
+    return [seed for seed in group.seeds if seed in left or _lacks_evaluation(group, seed)]
 
 
-def best_seed(group: SeedGroup) -> Path:
-    """
-    Return the run whose last evaluation had the highest mean return.
-
-    Raises:
-        InputError: none of its runs has a model.
-    """
-    runs = [run for seed in group.seeds if ((run := group.run(seed)) / MODEL).is_file()]
-    if not runs:
-        raise InputError(f"no seed of {group.folder} has a {MODEL} yet")
-    return max(runs, key=_last_return)
+def _lacks_evaluation(group: SeedGroup, seed: int) -> bool:
+    run = group.run(seed)
+    # Copies that are synchronised go on together or not at all: without a checkpoint, not.
+    can_go_on = group.sync is None or has_checkpoint(run)
+    return can_go_on and last_evaluated(run) < (saved_timesteps(run / MODEL) or 0)
 
 
-def _last_return(run: Path) -> float:
-    if not (run / EVALUATIONS).is_file():
-        return -math.inf
-    results = read_arrays(run / EVALUATIONS).get("results")
-    return -math.inf if results is None or not results.size else float(results[-1].mean())
+def last_checkpoint(run: Path) -> int:
+    """Return the steps of a run's last checkpoint, 0 without one."""
+    return max(CheckpointFolder(run / CHECKPOINTS).by_steps(), default=0)
 
 
 def has_checkpoint(run: Path) -> bool:
     """Whether a run can go on; otherwise it has to begin again."""
-    from pyrl_sb3.training.checkpoint_folder import CheckpointFolder  # brings PyTorch
-
-    return (run / FACTS).is_file() and CheckpointFolder(run / CHECKPOINTS).latest() is not None
-
-
-def group_seeds(folders: Sequence[Path]) -> list[Path]:
-    """Sort the folders of seeds by number, `seed_2` before `seed_10`."""
-    return sorted(folders, key=lambda path: (path.parent, *_place(path)))
-
-
-def _place(path: Path) -> tuple[str, int, str]:
-    stem, _, number = path.name.rpartition("_")
-    return (stem, int(number), "") if number.isdecimal() else ("", 0, path.name)
+    return last_checkpoint(run) > 0

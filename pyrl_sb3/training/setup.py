@@ -76,6 +76,8 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv]:
             seed=request.seed,
             device=request.device,
         )
+        # As SB3 has wrapped the model's: images with channels last are turned.
+        eval_env = model._wrap_env(eval_env, monitor_wrapper=False)
     except (InputError, ConfigError, PluginError, OSError):
         raise
     except Exception as error:

@@ -1,6 +1,7 @@
 """Trying out a saved model."""
 
 import logging
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +14,18 @@ from pyrl_sb3.config import read_experiment
 from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
-from pyrl_sb3.training.evaluation import Evaluation, evaluate
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.evaluation import Evaluation, StepCallback, evaluate
 from pyrl_sb3.training.fit import check_fit
-from pyrl_sb3.training.folders import find_model, is_group, runs_of
+from pyrl_sb3.training.folders import MODEL, find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.logs import EVALUATIONS, last_evaluated
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
-from pyrl_sb3.training.seeds import best_seed, read_group
+from pyrl_sb3.training.seeds import SeedGroup, read_group
+from pyrl_sb3.training.untrusted import read_arrays
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -110,17 +114,37 @@ def _one_run(path: Path, env_id: str) -> Path:
     latest = runs_of(path, env_id)[-1:]
     for group in (path, *latest):
         if is_group(group):
-            best = best_seed(read_group(group))
+            best = _best_seed(read_group(group))
             log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)
             return best
     return path
 
 
-def try_out(request: TrialRequest) -> Evaluation:
-    """Run the episodes that were asked for; raises what `open_trial` raises."""
+def _best_seed(group: SeedGroup) -> Path:
+    """
+    Return the run whose last evaluation had the highest mean return.
+
+    Raises:
+        InputError: none of its runs has a model.
+    """
+    runs = [run for seed in group.seeds if ((run := group.run(seed)) / MODEL).is_file()]
+    if not runs:
+        raise InputError(f"no seed of {group.folder} has a {MODEL} yet")
+    return max(runs, key=_last_return)
+
+
+def _last_return(run: Path) -> float:
+    if not last_evaluated(run):  # never, or in a file that is damaged
+        return -math.inf
+    results = read_arrays(run / EVALUATIONS).get("results")
+    return -math.inf if results is None or not results.size else float(results[-1].mean())
+
+
+def try_out(request: TrialRequest, each_step: StepCallback | None = None) -> Evaluation:
+    """Run the episodes that were asked for; raises what `open_trial` raises, and `each_step`."""
     model, env = open_trial(request)
     log.info("%s: trained for %s steps", find_agent(request.agent).title, model.num_timesteps)
     try:
-        return evaluate(model, env, request.episodes)
+        return evaluate(model, env, request.episodes, each_step)
     finally:
         env.close()

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.logs import continued_logger
 from pyrl_sb3.training.request import TrainingRequest
@@ -251,6 +253,60 @@ def test_one_process_at_a_time(pyrl, run):
     )
 
 
+def test_what_is_on_the_disk_is_read_once_no_other_process_trains_there(pyrl, run, monkeypatch):
+    @contextmanager
+    def held_after_another(folder):
+        shutil.rmtree(run / "checkpoints" / "step_45")  # by the other one
+        with held(folder):
+            yield
+
+    monkeypatch.setattr("pyrl_sb3.training.resume.held", held_after_another)
+    assert "going on after 30 steps" in pyrl("td3-train", "--resume", run).out
+
+
+def test_a_copy_of_several_that_are_synchronised_does_not_go_on_alone(pyrl, run):
+    facts = yaml.safe_load((run / "run.yml").read_text())
+    facts |= {"sync": {"name": "pyrl/mean", "sync_every": 10}, "couples_seeds": True}
+    (run / "run.yml").write_text(yaml.safe_dump(facts))
+    (run.parent / "group").mkdir()
+    copy = run.rename("group/seed_1")
+    for call in (lambda: pyrl("td3-train", "--resume", copy), lambda: resume(copy)):
+        if (outcome := _input_error(call)) is None:
+            pytest.fail("it went on")
+        assert outcome == (
+            "group/seed_1 is one of several copies, synchronised by pyrl/mean, and does not learn "
+            "alone: --resume group goes on with all of them"
+        )
+
+
+def _input_error(call):
+    try:
+        return call().err.removeprefix("pyrl: ").rstrip("\n") or None
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("left", ["", "#{}\n", "half", "another"])
+def test_a_damaged_log_of_episodes_is_named_and_can_be_deleted(pyrl, run, left):
+    file = run / "0.monitor.csv"
+    whole = file.read_text()
+    file.write_text(
+        {"half": whole[: len(whole) // 2], "another": whole.replace("\n", ";") * 2}.get(left, left)
+    )
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err) == (
+        2,
+        "pyrl: run/0.monitor.csv is damaged: not what it was at the checkpoint; deleting it begins "
+        "another\n",
+    )
+    file.unlink()
+    outcome = pyrl("td3-train", "--resume", run)
+    assert outcome.code == 0
+    assert "run/0.monitor.csv is gone: another is begun, on a clock of its own" in outcome.out
+    rows = file.read_text().splitlines()[2:]
+    assert [row.split(",")[1] for row in rows] == ["10"] * 4
+
+
 def test_a_checkpoint_that_lost_its_logs_leaves_those_of_the_run(pyrl, run):
     shutil.rmtree(run / "checkpoints" / "step_45" / "run")
     before = (run / "progress.csv").read_bytes(), (run / "evaluations.npz").read_bytes()
@@ -291,6 +347,23 @@ def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
     )
     assert names(run / "checkpoints") == ["step_30", "step_45"]
     assert pyrl("td3-train", "--resume", run).code == 0
+
+
+@pytest.mark.parametrize(
+    ("writing", "named"),
+    [
+        ("pyrl_sb3.training.logs.np.savez", "run/evaluations.npz"),
+        ("pyrl_sb3.training.checkpoint.write_tree", "run/checkpoints/step_65"),
+    ],
+)
+def test_what_a_full_disk_has_no_room_for_is_named(pyrl, run, monkeypatch, writing, named):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as writing to an open file does
+
+    monkeypatch.setattr(writing, full)
+    outcome = pyrl("td3-train", "--resume", run)
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"pyrl: No space left on device: {named}; run/checkpoints/")
 
 
 def test_without_resets_a_checkpoint_changes_nothing(pyrl, folder):

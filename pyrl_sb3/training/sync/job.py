@@ -12,13 +12,13 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
-from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError, RunStoppedError
-from pyrl_sb3.training.folders import CHECKPOINTS, is_group, make_folder
+from pyrl_sb3.training.folders import is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
-from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
+from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, total_of, write_group
+from pyrl_sb3.training.sync.common import common_checkpoint
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.signals import GroupSignals
@@ -26,7 +26,6 @@ from pyrl_sb3.training.sync.signals import GroupSignals
 log = logging.getLogger("pyrl_sb3")
 
 ELASTIC = "torch.distributed"  # the elastic agent of this machine, no engine
-_LISTED = 64  # checkpoints of a copy that the others hear of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +83,8 @@ def synchronised(
             "copies that train after each episode are never at the same step: "
             "--set train_freq=64 trains every 64 steps"
         )
-    # No copy is ahead of another by more than an interval: with two checkpoints, one is common.
     save_freq = max(request.save_freq, plan.every) if request.save_freq else 0
-    request = replace(request, save_freq=save_freq, keep_last=max(request.keep_last, 2))
+    request = replace(_keeping_two(request), save_freq=save_freq)
     return SeedGroup(
         folder=folder,
         seeds=tuple(seeds),
@@ -97,6 +95,16 @@ def synchronised(
         jobs=len(seeds),
         extra={"sync_every": plan.every, "sync_params": dict(plan.params)},
     )
+
+
+def _keeping_two(request: TrainingRequest) -> TrainingRequest:
+    # No copy is ahead of another by more than an interval: with two checkpoints, one is common.
+    return replace(request, keep_last=max(request.keep_last, 2))
+
+
+def with_changes(group: SeedGroup, changes: Mapping[str, Any]) -> SeedGroup:
+    """Return a group as it goes on with other attributes of its request."""
+    return replace(group, request=_keeping_two(replace(group.request, **changes)))
 
 
 def plan_of(group: SeedGroup) -> SyncPlan:
@@ -126,15 +134,19 @@ def train_copy(
         InputError: the group is of another size, or cannot be read.
         RunStoppedError: another copy is gone.
     """
-    seeds = read_group(folder)
+    changes = changes or {}
+    seeds = with_changes(read_group(folder), changes)
     if group.size != len(seeds.seeds):
         raise InputError(f"{folder} has {len(seeds.seeds)} seeds, and here are {group.size} copies")
     seed, plan = seeds.seeds[group.rank], plan_of(seeds)
-    request = seeds.request_of(seed)
-    sync = plan.callback(group, seeds.seeds[0], request.timesteps)
+    begin = common_checkpoint(seeds, group)
+    total = changes.get("timesteps") or total_of(seeds, seed, begin)
+    sync = plan.callback(group, seeds.seeds[0], total)
     syncing = [sync] if group.rank else [sync, SaveMaster(seeds, sync)]
+    # As the group has them: some are not as they were asked for.
+    changed = {**{name: getattr(seeds.request, name) for name in changes}, "timesteps": total}
     try:
-        result = _train(request, group, seeds, [*syncing, *callbacks], changes or {})
+        result = _train(seeds, group, begin, [*syncing, *callbacks], changed)
         group.leave()
         return result
     except RuntimeError as error:
@@ -144,14 +156,14 @@ def train_copy(
 
 
 def _train(
-    request: TrainingRequest,
-    group: DistributedGroup,
     seeds: SeedGroup,
+    group: DistributedGroup,
+    begin: int,
     callbacks: Sequence[BaseCallback],
     changes: Mapping[str, Any],
 ) -> TrainingResult:
+    request = seeds.request_of(seeds.seeds[group.rank])
     assert request.folder is not None
-    begin = common_checkpoint(request.folder, group)
     signals = GroupSignals(group)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt != "0":
@@ -168,24 +180,6 @@ def _train(
         "group": list(seeds.seeds),
     }
     return train(request, callbacks, signals=signals, notes=notes)
-
-
-def common_checkpoint(run: Path, group: DistributedGroup) -> int:
-    """
-    Return the steps of the last checkpoint that all copies have, 0 without one; this run's later
-    ones, which others do not have, are deleted.
-    """
-    checkpoints = CheckpointFolder(run / CHECKPOINTS).by_steps()
-    listed = np.zeros(_LISTED, np.int64)
-    newest = list(checkpoints)[-_LISTED:]
-    listed[: len(newest)] = newest
-    everybody = group.all_gather({"checkpoints": listed})
-    common = set.intersection(*(set(each["checkpoints"].tolist()) for each in everybody.values()))
-    last = max(common, default=0)
-    for steps, path in checkpoints.items():
-        if steps > last:
-            shutil.rmtree(path)
-    return last
 
 
 def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Path:

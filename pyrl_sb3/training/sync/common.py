@@ -1,0 +1,78 @@
+"""The last checkpoint that all copies have: from there they go on together."""
+
+import shutil
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import CHECKPOINTS
+from pyrl_sb3.training.seeds import SeedGroup
+from pyrl_sb3.training.sync.group import DistributedGroup
+
+_LISTED = 64  # checkpoints of a copy that the others hear of
+
+
+def common_checkpoint(seeds: SeedGroup, group: DistributedGroup) -> int:
+    """
+    Return the steps of the last checkpoint that all copies have, 0 where they are to begin anew;
+    this copy's later ones, which others do not have, are deleted.
+
+    Raises:
+        InputError: as `in_common`; nothing is deleted.
+    """
+    run = seeds.run(seeds.seeds[group.rank])
+    checkpoints = CheckpointFolder(run / CHECKPOINTS).by_steps()
+    listed = np.zeros(_LISTED, np.int64)
+    newest = list(checkpoints)[-_LISTED:]
+    listed[: len(newest)] = newest
+    everybody = group.all_gather({"checkpoints": listed})
+    last = in_common(
+        seeds,
+        {
+            seeds.seeds[rank]: [int(steps) for steps in each["checkpoints"] if steps]
+            for rank, each in everybody.items()
+        },
+    )
+    for steps, path in checkpoints.items():
+        if steps > last:
+            shutil.rmtree(path)
+    return last
+
+
+def in_common(seeds: SeedGroup, checkpoints: Mapping[int, Collection[int]]) -> int:
+    """
+    Return the steps of the last checkpoint that all copies have, 0 where they are to begin anew.
+
+    Args:
+        seeds: the group.
+        checkpoints: of each seed, by steps.
+
+    Raises:
+        InputError: there are checkpoints, but none that all have.
+    """
+    last = max(set.intersection(*map(set, checkpoints.values())), default=0)
+    # One that has none beside those with their first ones was killed before its own.
+    first = all(len(each) <= 1 for each in checkpoints.values()) and seeds.request.save_freq
+    if not last and any(checkpoints.values()) and (all(checkpoints.values()) or not first):
+        there = "; ".join(
+            f"seed {seed} has {', '.join(map(str, sorted(steps))) or 'none'}"
+            for seed, steps in checkpoints.items()
+        )
+        raise InputError(
+            f"{seeds.folder}: the copies have no checkpoint in common to go on from: {there}; "
+            f"put one back, or begin others by `pyrl {seeds.request.agent}-train`"
+        )
+    return last
+
+
+def check_in_common(seeds: SeedGroup) -> None:
+    """Raise InputError as `in_common`, for a group all of whose copies are on this disk."""
+    in_common(
+        seeds,
+        {
+            seed: CheckpointFolder(seeds.run(seed) / CHECKPOINTS).by_steps().keys()
+            for seed in seeds.seeds
+        },
+    )

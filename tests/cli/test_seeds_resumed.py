@@ -1,0 +1,205 @@
+"""What `--resume` of several seeds starts, by what is on the disk; no process is started."""
+
+import json
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pyrl_sb3.cli import seeds as command
+from pyrl_sb3.training.facts import request_written
+from pyrl_sb3.training.jobs import State
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup, read_group, write_group
+
+REQUEST = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=600, threads=1)
+
+
+def begin(run, done, *, total=600, checkpoint=True, evaluated=True):
+    """A run as it is after so many steps."""
+    run.mkdir()
+    facts = {"request": {**request_written(REQUEST), "timesteps": total}, "resumed": []}
+    facts |= {"components": [], "versions": {}}
+    (run / "run.yml").write_text(yaml.safe_dump(facts))
+    if checkpoint:
+        (run / f"checkpoints/step_{done}").mkdir(parents=True)
+    with zipfile.ZipFile(run / "model.zip", "w") as model:
+        model.writestr("data", json.dumps({"num_timesteps": done}))
+    if evaluated:
+        np.savez(run / "evaluations.npz", timesteps=[done], results=[[1.0]], ep_lengths=[[1]])
+
+
+@pytest.fixture
+def group(folder):
+    (folder / "G").mkdir()
+    group = SeedGroup(folder=folder / "G", seeds=(0, 1, 2), request=REQUEST, jobs=1)
+    write_group(group)
+    return group
+
+
+@pytest.fixture
+def resumed(group, pyrl, monkeypatch):
+    """The commands of the seeds that a line starts, and how many of them at a time."""
+
+    def call(*words):
+        started = []
+
+        def run_jobs(tasks, engine, at_a_time, watch):
+            for task in tasks:
+                started.append((task.job.name, task.job.arguments, at_a_time))
+                task.state = State.FINISHED
+
+        monkeypatch.setattr(command, "run_jobs", run_jobs)
+        outcome = pyrl("td3-train", "--resume", "G", *words)
+        assert outcome.code == 0, outcome.err
+        return {int(name.split()[1]): (words, jobs) for name, words, jobs in started}
+
+    return call
+
+
+def steps_asked(words):
+    return int(words[words.index("--timesteps") + 1])
+
+
+def test_seeds_that_waited_when_an_extension_was_interrupted_are_extended(group, resumed):
+    for seed in group.seeds:
+        begin(group.run(seed), 600)
+    assert set(resumed("--timesteps", 6000)) == {0, 1, 2}
+    shutil.rmtree(group.run(0))
+    begin(group.run(0), 6000, total=6000)  # it has come to its end, the others not to their turn
+    found = resumed()
+    assert {seed: steps_asked(words) for seed, (words, _) in found.items()} == {1: 6000, 2: 6000}
+
+
+def test_a_seed_that_was_made_longer_alone_keeps_its_length(group, resumed):
+    for seed in group.seeds:
+        begin(group.run(seed), 600)
+    shutil.rmtree(group.run(1))
+    begin(group.run(1), 700, total=900)
+    found = resumed()
+    assert {seed: steps_asked(words) for seed, (words, _) in found.items()} == {1: 900}
+
+
+def test_a_seed_that_has_had_more_steps_than_are_asked_for_is_not_refused_for_that(group, resumed):
+    for seed in group.seeds:
+        begin(group.run(seed), 300 + 100 * seed, evaluated=seed != 2)
+    found = resumed("--timesteps", 400)
+    assert {seed: steps_asked(words) for seed, (words, _) in found.items()} == {0: 400, 2: 500}
+
+
+def test_as_many_at_a_time_as_at_first(group, resumed):
+    begin(group.run(0), 600)
+    assert {jobs for _, jobs in resumed().values()} == {1}
+    begin(group.run(1), 600)
+    assert {jobs for _, jobs in resumed("--jobs", 2).values()} == {1}  # there is only one left
+    assert read_group(group.folder).jobs == 2
+    assert {jobs for _, jobs in resumed("--timesteps", 900).values()} == {2}
+
+
+def test_a_seed_that_lacks_its_last_evaluation_goes_on_to_it(group, resumed):
+    begin(group.run(0), 600)
+    begin(group.run(1), 600, evaluated=False)
+    begin(group.run(2), 600, checkpoint=False, evaluated=False)
+    found = resumed()
+    assert set(found) == {1, 2}
+    assert all("--resume" in words for words, _ in found.values())
+    assert (group.run(2) / "model.zip").is_file()
+
+
+@pytest.mark.parametrize(
+    "damaged", ["run.yml", "evaluations.npz", "checkpoints/step_300/state.npz"]
+)
+def test_a_damaged_file_of_one_seed_leaves_the_others_alone(damaged, group, resumed):
+    begin(group.run(0), 300)
+    begin(group.run(1), 300)
+    (group.run(1) / damaged).write_bytes(b"")
+    found = resumed()
+    assert set(found) == {0, 1, 2}
+    assert found[1][0][1:3] == ("--resume", "G/seed_1")
+    assert (group.run(1) / "checkpoints/step_300").is_dir()
+
+
+def test_checkpoints_of_a_seed_without_its_facts_are_kept(group, resumed):
+    begin(group.run(0), 300)
+    (group.run(0) / "run.yml").unlink()
+    assert resumed()[0][0][1:3] == ("--resume", "G/seed_0")
+    assert (group.run(0) / "checkpoints/step_300").is_dir()
+
+
+def test_one_seed_cannot_be_picked(group, pyrl):
+    outcome = pyrl("td3-train", "--resume", "G", "--seed", 7)
+    assert (outcome.code, outcome.err) == (
+        2,
+        "pyrl: --seed 7: G has the seeds 0, 1, 2, and --resume goes on with all of them; "
+        "leave it out\n",
+    )
+
+
+def test_a_report_counts_a_seed_that_waits_for_its_extension_as_failed(group, pyrl):
+    for seed in group.seeds:
+        begin(group.run(seed), 600)
+    write_group(replace(group, request=replace(REQUEST, timesteps=900)))
+    (summary,) = json.loads(pyrl("report", "G", "--json", "--reps", 100).out)["groups"]
+    assert (summary["runs"], summary["failed"]) == (3, 3)
+
+
+def test_a_report_names_a_seed_with_damaged_evaluations_and_leaves_it_out(group, pyrl):
+    for seed in group.seeds:
+        begin(group.run(seed), 600)
+    (group.run(1) / "evaluations.npz").write_bytes(b"junk")
+    outcome = pyrl("report", "G", "--json", "--reps", 100)
+    assert outcome.code == 0
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("G/seed_1 is left out: G/seed_1/evaluations.npz is no file of")
+    (summary,) = json.loads(outcome.out)["groups"]
+    assert (summary["runs"], summary["failed"]) == (2, 1)
+
+
+CONFIG = "default: {policy: MlpPolicy, n_timesteps: 600, gamma: 0.9, tau: 0.01}\n"
+
+
+def test_seeds_that_begin_later_read_the_config_as_it_was(resumed, pyrl, folder, monkeypatch):
+    config = folder / "my.yml"
+    config.write_text(CONFIG)
+    started = []
+    monkeypatch.setattr(
+        command, "run_jobs", lambda tasks, *_: started.extend(task.job.arguments for task in tasks)
+    )
+    line = ("td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", 2, "--threads", 1)
+    assert pyrl(*line).code == 0
+    config.write_text("nonsense")  # while they wait
+    shutil.rmtree("G")
+    (folder / "td3/Pendulum-v1_1").rename("G")
+    for words in (started[0], started[1], *(words for words, _ in resumed().values())):
+        path = Path(words[words.index("--config") + 1])
+        assert path.name == "seeds_config.yml"
+    assert path == folder / "G/seeds_config.yml"  # where the group was moved to
+    assert path.read_text() == CONFIG
+    assert set(resumed("--config", "my.yml")) == {0, 1}  # the line may be said again
+
+
+def test_synchronised_copies_too(pyrl, folder, monkeypatch):
+    from pyrl_sb3.training.sync import launch
+
+    (folder / "my.yml").write_text(CONFIG)
+    monkeypatch.setattr(launch, "launch", lambda *_: None)
+    line = ("td3-train", "Pendulum-v1", "--config", "my.yml", "--seeds", 2, "--sync", "mean")
+    assert pyrl(*line).code == 0
+    (folder / "my.yml").unlink()
+    assert read_group(Path("td3/Pendulum-v1_1")).request_of(0).config.read_text() == CONFIG
+
+
+def test_a_config_in_python_is_read_where_it_is(pyrl, folder, monkeypatch):
+    (folder / "my.py").write_text("from pathlib import Path\nhere = Path(__file__).parent\n")
+    with (folder / "my.py").open("a") as file:
+        file.write("hyperparams = {'default': {'n_timesteps': int((here / 'n').read_text())}}\n")
+    (folder / "n").write_text("600")
+    monkeypatch.setattr(command, "run_jobs", lambda *_: None)
+    line = ("td3-train", "Pendulum-v1", "--config", "my.py", "--trust", "--seeds", 2)
+    assert pyrl(*line).code == 0
+    group = read_group(Path("td3/Pendulum-v1_1"))
+    assert group.request_of(1).config == folder / "my.py"

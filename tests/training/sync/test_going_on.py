@@ -1,0 +1,132 @@
+"""Where synchronised copies go on, and with what; nothing is deleted that is of use."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from pyrl_sb3.cli.app import run
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
+from pyrl_sb3.training.sync import job, launch
+from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
+
+
+class Copy:
+    """A process of a group that hears from the other one which checkpoints that has."""
+
+    size = 2
+    left = True
+
+    def __init__(self, rank, others):
+        self.rank, self.others = rank, others
+
+    def all_gather(self, value):
+        listed = value["checkpoints"].copy()
+        listed[:] = 0
+        listed[: len(self.others)] = self.others
+        return {self.rank: value, 1 - self.rank: {"checkpoints": listed}}
+
+    def leave(self):
+        pass
+
+    def is_broken(self, error):
+        return False
+
+
+@pytest.fixture
+def group(tmp_path):
+    request = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=600, save_freq=100)
+    plan = SyncPlan(name="mean", every=100)
+    return new_group(tmp_path, synchronised(request, (3, 4), plan, tmp_path))
+
+
+def add_checkpoints(group: SeedGroup, seed: int, *steps: int) -> list:
+    folders = [group.run(seed) / "checkpoints" / f"step_{each}" for each in steps]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    return folders
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """What a copy begins, or goes on with."""
+    found = []
+    monkeypatch.setattr(job, "train", lambda request, *_, **__: found.append(request))
+    monkeypatch.setattr(job, "resume", lambda folder, **changes: found.append(changes))
+    return found
+
+
+def test_copies_keep_two_checkpoints_whatever_is_asked_for_when_they_are_resumed(group, begun):
+    first, last = add_checkpoints(group, 3, 100, 200)
+    train_copy(group.folder, Copy(0, [100]), changes={"keep_last": 1})
+    assert begun[0]["keep_last"] == 2
+    assert first.exists()
+    assert not last.exists()
+
+
+@pytest.mark.parametrize(("mine", "others"), [([300], [200]), ([300, 400], []), ([], [300, 400])])
+def test_copies_without_a_common_checkpoint_are_named_and_none_is_deleted(
+    mine, others, group, begun, capsys
+):
+    folders = add_checkpoints(group, 3, *mine)
+    with pytest.raises(InputError, match="no checkpoint in common"):
+        train_copy(group.folder, Copy(0, others))
+    add_checkpoints(group, 4, *others)
+    assert run(["td3-train", "--resume", str(group.folder)]) == 2
+    said = capsys.readouterr().err
+    for seed, steps in ((3, mine), (4, others)):
+        assert f"seed {seed} has {', '.join(map(str, steps)) or 'none'}" in said
+    assert said.count("\n") == 1
+    assert all(folder.exists() for folder in folders)
+    assert not begun
+
+
+def test_a_copy_begins_anew_where_another_died_before_its_first_checkpoint(group, begun):
+    (first,) = add_checkpoints(group, 3, 100)
+    train_copy(group.folder, Copy(0, []), changes={"timesteps": 900, "threads": 1, "keep_last": 1})
+    assert not first.exists()
+    assert (begun[0].timesteps, begun[0].threads, begun[0].keep_last) == (900, 1, 2)
+
+
+def test_what_a_stopped_copy_has_saved_is_kept_where_there_are_no_other_checkpoints(group, begun):
+    """With --save-freq 0 a single one is no first one."""
+    group = replace(group, request=replace(group.request, save_freq=0))
+    write_group(group)
+    (only,) = add_checkpoints(group, 3, 100)
+    with pytest.raises(InputError, match="seed 3 has 100; seed 4 has none"):
+        train_copy(group.folder, Copy(0, []))
+    assert only.exists()
+
+
+def test_what_changes_is_noted_for_later(group, monkeypatch):
+    monkeypatch.setattr(launch, "launch", lambda group, words: None)
+    changes = ["--timesteps", "900", "--threads", "1", "--keep-last", "1"]
+    assert run(["td3-train", "--resume", str(group.folder), *changes]) == 0
+    request = read_group(group.folder).request
+    assert (request.timesteps, request.threads, request.keep_last) == (900, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("noted", "changes", "expected"),
+    [(600, {}, 600), (600, {"timesteps": 900}, 900), (900, {}, 900), (200, {}, 700)],
+)
+def test_strategies_hear_of_the_steps_there_are_in_all(noted, changes, expected, group, begun):
+    """Also where only the group has heard of them yet, or only the runs have."""
+    facts = yaml.safe_load((group.folder / "seeds.yml").read_text())
+    facts["request"]["timesteps"] = noted
+    (group.folder / "seeds.yml").write_text(yaml.safe_dump(facts))
+    add_checkpoints(group, 3, 300)
+    resumed = [{"timesteps": 700}]
+    facts = {"request": facts["request"], "resumed": resumed, "components": [], "versions": {}}
+    (group.run(3) / "run.yml").write_text(yaml.safe_dump(facts))
+    heard = []
+    plan = SyncPlan.callback
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            SyncPlan, "callback", lambda *words: heard.append(words[-1]) or plan(*words)
+        )
+        train_copy(group.folder, Copy(0, [300]), changes=changes)
+    assert heard == [expected]
+    assert begun[0]["timesteps"] == expected
