@@ -217,7 +217,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
             rows = transfer_infos(self._infos, self._store, store)
         self.buffer_size, self.n_envs = size, n_envs
         if store is not None:
-            self.adopt(store, rows)
+            self.adopt(store, rows[-size:])
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.

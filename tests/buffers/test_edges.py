@@ -460,3 +460,15 @@ def test_reading_takes_no_longer_far_from_the_beginning():
     store = unequal.store
     rows = store.locate(np.full(2, store.now - 1), np.arange(2)).rows
     assert (np.abs(rows) < 2 * len(store.table.fields["start"])).all()
+
+
+def test_infos_stay_with_their_steps_when_fewer_fit():
+    buffer = her(DummyVecEnv([Reach] * 4), 2, copy_info_dict=True, n_sampled_goal=0)
+    four = seen(0, 1), seen(1, 1)
+    before, after = ({k: np.repeat(v, 4, axis=0) for k, v in obs.items()} for obs in four)
+    infos = [{"TimeLimit.truncated": True, "env": e} for e in range(4)]
+    buffer.add(before, after, np.zeros((4, 1)), np.arange(4.0), np.ones(4, bool), infos)
+    buffer.set_env(DummyVecEnv([Reach]))
+    rewards = buffer.rewards.ravel().tolist()
+    assert len(rewards) == 2
+    assert [info[0]["env"] for info in buffer._infos] == rewards
