@@ -141,6 +141,24 @@ class Headed(Averaging):
         super().synchronise()
 
 
+class Drawing(Averaging):
+    """Exchanges and draws, so that each copy trains otherwise than alone, and uses nothing."""
+
+    def synchronise(self):
+        if self.context.group.size > 1:
+            self.context.group.all_gather({"x": np.random.rand(3)})
+
+
+class Following(Averaging):
+    """The copies take over the last one's actor: the others' have no influence."""
+
+    def synchronise(self):
+        actor = self.model.actor
+        mine = {name: value.numpy() for name, value in actor.state_dict().items()}
+        *_, last = self.context.group.all_gather(mine).values()
+        actor.load_state_dict({name: th.as_tensor(value) for name, value in last.items()})
+
+
 class Unrepeatable(Averaging):
     calls = 0
 
@@ -171,12 +189,22 @@ def test_a_callback_that_leaves_the_seeds_alone_passes(pyrl_plugins):
 
 
 @pytest.mark.parametrize(
+    ("callback", "couples"), [(Averaging, True), (Following, True), (Idle, False), (Drawing, False)]
+)
+def test_coupling_is_that_one_copy_changes_another(pyrl_plugins, callback, couples):
+    pyrl_plugins.register(Syncs(callback, couples), "acme")
+    sync.coupling_is_declared(sync.SyncCase(ref="it", manager=pyrl_plugins))
+
+
+@pytest.mark.parametrize(
     ("callback", "couples", "check", "problem"),
     [
         (lambda context: 3, True, sync.gives_a_callback, "no BaseCallback"),
         (Meddling, True, sync.one_copy_is_left_alone, "changes the training of a single copy"),
         (Averaging, False, sync.coupling_is_declared, "declares couples_seeds=False"),
+        (Following, False, sync.coupling_is_declared, "declares couples_seeds=False"),
         (Idle, True, sync.coupling_is_declared, "declares couples_seeds=True"),
+        (Drawing, True, sync.coupling_is_declared, "declares couples_seeds=True"),
         (Unrepeatable, True, sync.runs_agree, "two executions end differently"),
         (Irregular, True, sync.copies_call_in_step, "not equally often"),
         (Headed, True, sync.survives_the_end_of_a_copy, "KeyError: 0"),

@@ -94,7 +94,9 @@ def test_step_is_that_of_the_equation():
     before = [p.detach().clone() for p in actor.parameters()]
     state = np.random.get_state()
     observations = callback.model.replay_buffer.sample(32).observations
-    loss = 0.5 * (actor(observations) - guide_of(callback)(observations).detach()).pow(2).sum(1).mean()
+    loss = (
+        0.5 * (actor(observations) - guide_of(callback)(observations).detach()).pow(2).sum(1).mean()
+    )
     expected = [
         p - 0.1 * 0.5 * g
         for p, g in zip(before, th.autograd.grad(loss, list(actor.parameters())), strict=True)
