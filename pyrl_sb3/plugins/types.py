@@ -71,7 +71,8 @@ class NoiseSpec(Component):
     The library calls the factory once per environment, each with a generator of its own: SB3's
     ``VectorizedActionNoise`` would copy one generator, and all environments explore alike.
 
-    :param vectorized: The factory makes one process with draws of shape (n_envs, action_dim).
+    :param vectorized: The factory makes one process for all environments, with draws of shape
+        ``(n_envs, action_dim)``; its `reset` may take `indices` of those that begin an episode.
     :param scale: The parameter that the number in ``name_0.3`` sets.
     """
 

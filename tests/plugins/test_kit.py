@@ -10,7 +10,14 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from pyrl_sb3.noise.action import GaussianNoise, gaussian
 from pyrl_sb3.plugins import NoiseSpec, SyncCallbackSpec, hookimpl
-from pyrl_sb3.testing import NoiseSuite, SyncCallbackSuite, check_noise, check_sync_callback, sync
+from pyrl_sb3.testing import (
+    NoiseSuite,
+    SyncCallbackSuite,
+    check_noise,
+    check_sync_callback,
+    noise,
+    sync,
+)
 from pyrl_sb3.testing.lockstep import Lockstep
 
 
@@ -85,6 +92,54 @@ def test_wrong_noise_is_named(pyrl_plugins, factory, problem):
     pyrl_plugins.register(Plugin(), "acme")
     with pytest.raises(AssertionError, match=problem):
         check_noise("wrong", manager=pyrl_plugins)
+
+
+class Together(GaussianNoise):
+    """One process for all environments, with draws of two dimensions."""
+
+    def reset(self, indices=None):
+        if indices is None:
+            self.sigma = self.sigma.copy()
+
+
+def together(context):
+    shape = (context.n_envs, *context.action_space.shape)
+    return Together(shape, 0.1, context.rng)
+
+
+class Vectorized:
+    @hookimpl
+    def pyrl_noise_processes(self):
+        yield NoiseSpec(name="together", target=together, vectorized=True)
+
+
+class TestTogether:
+    @pytest.mark.parametrize("check", noise.NOISE_CHECKS[:-1], ids=lambda check: check.__name__)
+    def test_vectorized_noise_as_documented_passes(self, pyrl_plugins, check):
+        pyrl_plugins.register(Vectorized(), "acme")
+        check(noise.NoiseCase(ref="together", manager=pyrl_plugins))
+
+
+class Short(GaussianNoise):
+    """Breaks in the second episode."""
+
+    resets = 0
+
+    def reset(self):
+        self.resets += 1
+        if self.resets > 1:
+            raise RuntimeError("one episode only")
+
+
+def test_noise_that_breaks_in_training_is_told(pyrl_plugins):
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="short", target=of(Short))
+
+    pyrl_plugins.register(Plugin(), "acme")
+    with pytest.raises(AssertionError, match="TD3 does not train with it: RuntimeError: one epis"):
+        noise.stock_models_train(noise.NoiseCase(ref="short", manager=pyrl_plugins))
 
 
 class Averaging(BaseCallback):
