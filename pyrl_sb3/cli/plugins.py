@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pyrl_sb3.cli import options
+from pyrl_sb3.cli.kinds import KINDS, begun, kind_of
 from pyrl_sb3.plugins import (
     PluginError,
     PluginInfo,
@@ -25,6 +26,7 @@ from pyrl_sb3.plugins.inspection import (
     shadowed_names,
     summarise,
 )
+from pyrl_sb3.plugins.settings import normalise
 from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
@@ -33,20 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-
-KINDS = {
-    "noises": "noise",
-    "buffers": "replay-buffer",
-    "sync": "sync-callback",
-    "callbacks": "callback",
-    "policies": "policy",
-    "extractors": "features-extractor",
-    "algos": "algorithm",
-    "envs": "environment",
-    "wrappers": "env-wrapper",
-    "engines": "engine",
-}
-
 
 Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"Only {', '.join(KINDS)}.")]
 
@@ -68,7 +56,7 @@ def list_plugins(
     Example: pyrl plugins list --kind noises
     """
     manager = _scanned()
-    wanted = KINDS.get(kind, kind) if kind else None
+    wanted = kind_of(kind) if kind else None
     components = {name: offers(manager, info, wanted) for name, info in manager.plugins.items()}
     shown = [
         info
@@ -107,16 +95,17 @@ def show(
     Examples: pyrl plugins show pyrl; pyrl plugins show colored-noise/pink
     """
     manager = _scanned()
-    chosen = [found for found in manager.components() if name in all_names(found)]
+    chosen = [found for found in manager.components() if normalise(name) in all_names(found)]
     if not chosen:
         _raise_unknown(manager, name)
     if as_json:
-        typer.echo(json.dumps([describe(manager, found) for found in chosen], indent=2))
+        typer.echo(json.dumps([describe(found) for found in chosen], indent=2))
         return
     for found in chosen:
         typer.echo(f"{found.kind} {found.name}")
-        about = describe(manager, found)
-        about["parameters"] = ", ".join(f"{k}={v}" for k, v in about["parameters"].items())
+        about = describe(found)
+        if "parameters" in about:
+            about["parameters"] = ", ".join(f"{k}={v}" for k, v in about["parameters"].items())
         for key, value in about.items():
             if key not in ("kind", "name") and value:
                 typer.echo(f"  {key}: {value}")
@@ -158,36 +147,40 @@ def check(
     """
     Import all that a plugin names and run the test kit on it; the exit code is 1 on failure.
 
+    What needs parameters is skipped: the functions of pyrl_sb3.testing take them.
+
     Examples: pyrl plugins check colored-noise   |   pyrl plugins check colored-noise --json
     """
     manager = _scanned()
-    if name not in manager.plugins:
+    info = manager.plugins.get(normalise(name))
+    if info is None:
         _raise_unknown(manager, name)
     # The kit needs torch and SB3, which listing must not load.
-    from pyrl_sb3.testing.checks import check_component
+    from pyrl_sb3.testing.checks import SKIPPED, check_component
 
     results = {
         f"{found.kind} {found.name}": check_component(manager, found)
-        for found in offers(manager, manager.plugins[name], None)
+        for found in offers(manager, info, None)
     }
-    results |= {str(each): str(each.error) for each in manager.failures if each.name == name}
+    reasons = [failure.reason for failure in manager.failures if failure.name == info.name]
+    if reasons:
+        results[f"plugin {info}"] = "; ".join(reasons)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
         for component, problem in results.items():
-            typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
-    if any(results.values()):
+            if problem.startswith(SKIPPED):
+                typer.echo(f"skipped {component}: {problem.removeprefix(SKIPPED)}")
+            else:
+                typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
+    if any(problem and not problem.startswith(SKIPPED) for problem in results.values()):
         raise typer.Exit(1)
-
-
-def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
 def list_components(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=_kinds),
+        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=begun),
     ] = "",
     as_json: options.Json = False,
 ) -> None:
@@ -199,7 +192,7 @@ def list_components(
     if not kind:
         raise InputError(f"Missing argument 'KIND': one of {', '.join(KINDS)}")
     manager = _scanned()
-    found = manager.components(KINDS.get(kind, kind))
+    found = manager.components(kind_of(kind))
     if as_json:
         typer.echo(json.dumps([summarise(each) for each in found], indent=2))
     else:
@@ -217,7 +210,7 @@ def _scanned() -> PluginManager:
 
 def _raise_unknown(manager: PluginManager, name: str) -> NoReturn:
     for failure in manager.failures:
-        if failure.name == name:
+        if failure.name == normalise(name):
             raise PluginError(str(failure))
     known = ", ".join(sorted(manager.plugins))
     raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}")
