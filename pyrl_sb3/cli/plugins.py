@@ -1,8 +1,10 @@
 """`pyrl plugins ...` and `pyrl list KIND`: what is installed, what it offers, what is wrong."""
 
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from typing import Annotated, NoReturn
 
 import typer
@@ -96,11 +98,15 @@ def show(
     """
     manager = _scanned()
     chosen = [found for found in manager.components() if normalise(name) in all_names(found)]
-    if not chosen:
+    failed = any(failure.name == normalise(name) for failure in manager.failures)
+    info = manager.plugins.get(normalise(name))
+    if not chosen and (failed or info is None):
         _raise_unknown(manager, name)
     if as_json:
         typer.echo(json.dumps([describe(found) for found in chosen], indent=2))
         return
+    if not chosen:
+        typer.echo(f"{info} offers nothing")
     for found in chosen:
         typer.echo(f"{found.kind} {found.name}")
         about = describe(found)
@@ -202,7 +208,8 @@ def list_components(
 def _scanned() -> PluginManager:
     """Return the manager after a scan whose failures these commands report themselves."""
     manager = get_plugin_manager()
-    with warnings.catch_warnings():
+    # What a plugin prints while it is imported is no part of what is asked for here.
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore", PluginWarning)
         manager.scan()
     return manager

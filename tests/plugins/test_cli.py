@@ -124,6 +124,18 @@ def test_show_goes_on_after_what_cannot_be_imported(good, fake_dist):
     assert "could not be imported" in lost["problem"]
 
 
+def test_what_a_plugin_prints_is_no_part_of_the_answer(good, fake_dist):
+    fake_dist("acme", "print('hello')\n" + (good / "pyrl_good.py").read_text())
+    assert json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)["failures"] == []
+
+
+def test_show_of_a_plugin_that_offers_nothing(fake_dist):
+    empty = "from pyrl_sb3.plugins import hookimpl\n@hookimpl\ndef pyrl_callbacks(): return []"
+    fake_dist("acme", empty)
+    assert run("show", "acme") == "acme (acme 1.0) offers nothing\n"
+    assert json.loads(run("show", "acme", "--json")) == []
+
+
 ODD = """
 import functools
 from pyrl_sb3.plugins import NoiseSpec, hookimpl
