@@ -24,6 +24,7 @@ from pyrl_sb3.plugins import (
     parse_noise,
 )
 from pyrl_sb3.plugins.manager import PluginManager
+from pyrl_sb3.training.state import capture, restore
 
 
 def context(n_envs=1, dim=3, seed=0):
@@ -135,6 +136,15 @@ def test_vectorized_noise_goes_on_with_no_other_number_of_environments(pyrl_plug
     model = pyrl_sb3.TD3("MlpPolicy", env, action_noise=noise, learning_starts=0)
     with pytest.raises(ValueError, match="one process for 2 environments together"):
         model.learn(9)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_vectorized_noise_goes_on_from_a_checkpoint(pyrl_plugins, n_envs):
+    noise, _ = joint(pyrl_plugins, Joint, context(n_envs))
+    noise()
+    twin = make_noise(pyrl_plugins, "joint", {}, context(n_envs, seed=1))
+    restore(capture(noise, (object,)), twin)
+    assert np.array_equal(twin(), noise())
 
 
 def test_vectorized_noise_of_another_shape_is_named(pyrl_plugins):
