@@ -231,7 +231,7 @@ class ByReward(ReplayBuffer):
 
     def add(self, obs, next_obs, action, reward, done, infos):
         super().add(obs, next_obs, action, reward, done, infos)
-        self.shares[self.store.now - 1] = np.abs(reward) % 7 + 1
+        self.shares[self.store.now - 1] = np.abs(reward) + 1
 
     def _table(self):
         return np.stack([self.shares[i] for i in range(self.store.first, self.store.now)])
