@@ -67,7 +67,7 @@ def check_component(manager: PluginManager, found: Found) -> str:
     except (PluginError, ConfigError, AssertionError) as error:
         return str(error)
     except Exception as error:  # strangers' code
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""
 
 

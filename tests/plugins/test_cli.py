@@ -169,7 +169,7 @@ def noise(context, *, sigma, mu, theta=1):
 
 class Raises(BaseCallback):
     def __init__(self):
-        raise RuntimeError("no licence")
+        raise RuntimeError("no\\nlicence")
 
     def _on_step(self):
         return True
