@@ -1,13 +1,16 @@
 """`pyrl plugins ...` and `pyrl list KIND`: what is installed, what it offers, what is wrong."""
 
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from typing import Annotated, NoReturn
 
 import typer
 
 from pyrl_sb3.cli import options
+from pyrl_sb3.cli.kinds import KINDS, begun, kind_of
 from pyrl_sb3.plugins import (
     PluginError,
     PluginInfo,
@@ -25,6 +28,7 @@ from pyrl_sb3.plugins.inspection import (
     shadowed_names,
     summarise,
 )
+from pyrl_sb3.plugins.settings import normalise
 from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
@@ -32,20 +36,6 @@ app = typer.Typer(
     help="Plugins: list them, look into one, find out what is wrong, run its checks.",
     rich_markup_mode=None,
 )
-
-KINDS = {
-    "noises": "noise",
-    "buffers": "replay-buffer",
-    "sync": "sync-callback",
-    "callbacks": "callback",
-    "policies": "policy",
-    "extractors": "features-extractor",
-    "algos": "algorithm",
-    "envs": "environment",
-    "wrappers": "env-wrapper",
-    "engines": "engine",
-}
-
 
 Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"Only {', '.join(KINDS)}.")]
 
@@ -67,7 +57,7 @@ def list_plugins(
     Example: pyrl plugins list --kind noises
     """
     manager = _scanned()
-    wanted = KINDS.get(kind, kind) if kind else None
+    wanted = kind_of(kind) if kind else None
     components = {name: offers(manager, info, wanted) for name, info in manager.plugins.items()}
     shown = [
         info
@@ -106,16 +96,21 @@ def show(
     Examples: pyrl plugins show pyrl; pyrl plugins show colored-noise/pink
     """
     manager = _scanned()
-    chosen = [found for found in manager.components() if name in all_names(found)]
-    if not chosen:
+    chosen = [found for found in manager.components() if normalise(name) in all_names(found)]
+    failed = any(failure.name == normalise(name) for failure in manager.failures)
+    info = manager.plugins.get(normalise(name))
+    if not chosen and (failed or info is None):
         _raise_unknown(manager, name)
     if as_json:
-        typer.echo(json.dumps([describe(manager, found) for found in chosen], indent=2))
+        typer.echo(json.dumps([describe(found) for found in chosen], indent=2))
         return
+    if not chosen:
+        typer.echo(f"{info} offers nothing")
     for found in chosen:
         typer.echo(f"{found.kind} {found.name}")
-        about = describe(manager, found)
-        about["parameters"] = ", ".join(f"{k}={v}" for k, v in about["parameters"].items())
+        about = describe(found)
+        if "parameters" in about:
+            about["parameters"] = ", ".join(f"{k}={v}" for k, v in about["parameters"].items())
         for key, value in about.items():
             if key not in ("kind", "name") and value:
                 typer.echo(f"  {key}: {value}")
@@ -157,36 +152,40 @@ def check(
     """
     Import all that a plugin names and run the test kit on it; the exit code is 1 on failure.
 
+    What needs parameters is skipped: the functions of pyrl_sb3.testing take them.
+
     Examples: pyrl plugins check colored-noise   |   pyrl plugins check colored-noise --json
     """
     manager = _scanned()
-    if name not in manager.plugins:
+    info = manager.plugins.get(normalise(name))
+    if info is None:
         _raise_unknown(manager, name)
     # The kit needs torch and SB3, which listing must not load.
-    from pyrl_sb3.testing.checks import check_component
+    from pyrl_sb3.testing.checks import SKIPPED, check_component
 
     results = {
         f"{found.kind} {found.name}": check_component(manager, found)
-        for found in offers(manager, manager.plugins[name], None)
+        for found in offers(manager, info, None)
     }
-    results |= {str(each): str(each.error) for each in manager.failures if each.name == name}
+    reasons = [failure.reason for failure in manager.failures if failure.name == info.name]
+    if reasons:
+        results[f"plugin {info}"] = "; ".join(reasons)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
         for component, problem in results.items():
-            typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
-    if any(results.values()):
+            if problem.startswith(SKIPPED):
+                typer.echo(f"skipped {component}: {problem.removeprefix(SKIPPED)}")
+            else:
+                typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
+    if any(problem and not problem.startswith(SKIPPED) for problem in results.values()):
         raise typer.Exit(1)
-
-
-def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
 def list_components(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=_kinds),
+        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=begun),
     ] = "",
     as_json: options.Json = False,
 ) -> None:
@@ -198,7 +197,7 @@ def list_components(
     if not kind:
         raise InputError(f"Missing argument 'KIND': one of {', '.join(KINDS)}")
     manager = _scanned()
-    found = manager.components(KINDS.get(kind, kind))
+    found = manager.components(kind_of(kind))
     if as_json:
         typer.echo(json.dumps([summarise(each) for each in found], indent=2))
     else:
@@ -208,7 +207,8 @@ def list_components(
 def _scanned() -> PluginManager:
     """Return the manager after a scan whose failures these commands report themselves."""
     manager = get_plugin_manager()
-    with warnings.catch_warnings():
+    # What a plugin prints while it is imported is no part of what is asked for here.
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore", PluginWarning)
         manager.scan()
     return manager
@@ -216,7 +216,7 @@ def _scanned() -> PluginManager:
 
 def _raise_unknown(manager: PluginManager, name: str) -> NoReturn:
     for failure in manager.failures:
-        if failure.name == name:
+        if failure.name == normalise(name):
             raise PluginError(str(failure))
     known = ", ".join(sorted(manager.plugins))
     raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}")

@@ -10,6 +10,7 @@ from pyrl_sb3.plugins.build import (
     make_noise,
     noise_from_config,
 )
+from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.contexts import NoiseContext, SeedGroup, SyncContext
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
@@ -30,7 +31,6 @@ from pyrl_sb3.plugins.types import (
     API_VERSION,
     AlgorithmSpec,
     CallbackSpec,
-    Component,
     EngineSpec,
     EnvironmentSpec,
     EnvWrapperSpec,

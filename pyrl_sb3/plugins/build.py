@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.plugins.contexts import NoiseContext
-from pyrl_sb3.plugins.errors import ComponentParameterError
+from pyrl_sb3.plugins.errors import ComponentParameterError, PluginError
 from pyrl_sb3.plugins.lookup import BUILTIN, Found
 from pyrl_sb3.plugins.manager import PluginManager
 from pyrl_sb3.plugins.noise_in_short import is_noise, parse_noise
@@ -43,28 +43,48 @@ def make_noise(
     The action noise `ref` for all ``context.n_envs`` environments.
 
     Each environment gets a process with a generator of its own, spawned from ``context.rng``. A
-    parameter `noise` may name another process, which is made first.
+    parameter `noise` may name another process, which is made first. The draws of one environment
+    have the shape of an action, those of several ``(n_envs, *action_shape)``.
 
-    :raises PluginError: there is no such noise, or it does not take these parameters.
+    :raises PluginError: there is no such noise, it does not take these parameters, or what is made
+        is no noise.
     """
     found = manager.find("noise", ref)
     assert isinstance(found.spec, NoiseSpec)
     factory = manager.load("noise", ref)
     params = manager.check_params("noise", ref, params)
     if found.spec.vectorized:
-        noise: ActionNoise = factory(context, **params)
-        return noise
+        return _joint(_noise(found, factory(context, **params)), context)
     timesteps = context.total_timesteps
     own = None if timesteps is None else max(timesteps // context.n_envs, 1)
     starts = -(-context.learning_starts // context.n_envs)
     noises = []
     for rng in context.rng.spawn(context.n_envs):
         each = replace(context, n_envs=1, rng=rng, total_timesteps=own, learning_starts=starts)
-        noises.append(factory(each, **{**params, **_inner(manager, params, each)}))
+        made = factory(each, **{**params, **_inner(manager, params, each)})
+        noises.append(_noise(found, made))
     if len(noises) == 1:
         return noises[0]
     vectorised: ActionNoise = import_module("pyrl_sb3.noise.several").PerEnvNoise(noises)
     return vectorised
+
+
+def _noise(found: Found, made: Any) -> "ActionNoise":
+    if isinstance(made, import_module("stable_baselines3.common.noise").ActionNoise):
+        noise: ActionNoise = made
+        return noise
+    raise PluginError(f"noise {found.name!r} gives {made!r}, which is no ActionNoise of SB3's")
+
+
+def _joint(noise: "ActionNoise", context: NoiseContext) -> "ActionNoise":
+    """One process for all environments, as SB3 takes it."""
+    module, shape = import_module("pyrl_sb3.noise.joint"), context.action_space.shape
+    made: ActionNoise = (
+        module.JointNoiseOfOne(noise, shape)
+        if context.n_envs == 1
+        else module.JointNoise(noise, (context.n_envs, *shape))
+    )
+    return made
 
 
 def _inner(

@@ -61,8 +61,13 @@ class PluginFailure:
     error: BaseException
 
     def __str__(self) -> str:
+        return f"plugin {self.plugin} {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """Where it failed and why, in one line."""
         what = f"{type(self.error).__name__}: {self.error}".removesuffix(": ")
-        return f"plugin {self.plugin} failed at {self.stage}: {' '.join(what.split())}"
+        return f"failed at {self.stage}: {' '.join(what.split())}"
 
     @property
     def traceback(self) -> str:

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from pyrl_sb3.plugins.errors import PluginFailure
-from pyrl_sb3.plugins.lookup import Found, PluginInfo
+from pyrl_sb3.plugins.errors import ComponentLoadError, PluginFailure
+from pyrl_sb3.plugins.lookup import Found, PluginInfo, load_target
 from pyrl_sb3.plugins.manager import PluginManager
 from pyrl_sb3.plugins.signature import parameters
 
@@ -21,9 +21,15 @@ def all_names(found: Found) -> set[str | None]:
     return {plugin, found.name, *found.spec.names}
 
 
-def describe(manager: PluginManager, found: Found) -> dict[str, Any]:
-    """Everything about a component, the parameters one may give it and their defaults included."""
-    target = manager.load(found.kind, found.name)
+def describe(found: Found) -> dict[str, Any]:
+    """
+    Everything about a component, the parameters one may give it and their defaults included; of one
+    that cannot be imported, what the problem is.
+    """
+    try:
+        target = load_target(found)
+    except ComponentLoadError as error:
+        return {**summarise(found), "problem": str(error)}
     known, _ = parameters(target, found.spec.leading)
     defaults = {name: parameter.default for name, parameter in known.items()}
     defaults |= found.spec.defaults

@@ -4,10 +4,12 @@ import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
     ComponentLoadError,
@@ -15,7 +17,8 @@ from pyrl_sb3.plugins.errors import (
     UnknownComponentError,
     install_hint,
 )
-from pyrl_sb3.plugins.types import SPECS, Component
+from pyrl_sb3.plugins.fields import is_path
+from pyrl_sb3.plugins.types import SPECS
 
 if TYPE_CHECKING:
     from pyrl_sb3.plugins.manager import PluginManager
@@ -78,8 +81,14 @@ class Found:
 
 
 def qualified_name(thing: Any) -> str:
-    """The path ``pkg.mod:Attr`` of a class or function."""
-    return f"{thing.__module__}:{thing.__qualname__}"
+    """
+    The path ``pkg.mod:Attr`` of a class or function; of another object that can be called, that of
+    its class, or of the function that it is a partial of.
+    """
+    if isinstance(thing, partial):
+        return qualified_name(thing.func)
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def check_kind(kind: str) -> str:
@@ -101,6 +110,8 @@ def find(manager: "PluginManager", kind: str, ref: str) -> Found:
     """See `PluginManager.find`."""
     known = list(manager.found(check_kind(kind)).values())
     if ":" in ref:
+        if not is_path(ref):
+            raise UnknownComponentError(f"{kind} {ref!r} does not read 'package.module:Attribute'")
         spec = SPECS[kind](name="undeclared", target=ref, **_UNDECLARED.get(kind, {}))
         return Found(kind=kind, name=ref, spec=spec)
     namespace, _, bare = ref.rpartition("/")
@@ -127,7 +138,10 @@ def load_target(found: Found) -> Any:
     if not isinstance(target, str):
         return target
     try:
-        return resolve_name(target)
+        loaded = resolve_name(target)
+        if not callable(loaded):
+            raise TypeError(f"{loaded!r} cannot be called")
+        return loaded
     except (Exception, SystemExit) as error:
         source = f" from plugin {found.plugin}" if found.plugin else ""
         hint = f"\n  hint: {found.spec.install_hint}" if found.spec.install_hint else ""

@@ -22,12 +22,14 @@ from typing import Any
 import pluggy
 
 from pyrl_sb3.plugins import builtin, hookspecs, lookup, signature
+from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import PluginError, PluginFailure, PluginWarning
+from pyrl_sb3.plugins.fields import is_name
 from pyrl_sb3.plugins.hookspecs import PROJECT
 from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
 from pyrl_sb3.plugins.settings import Settings, normalise
 from pyrl_sb3.plugins.sources import load_module, module_plugin_name, name_and_version
-from pyrl_sb3.plugins.types import SPECS, Component
+from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
 
 
@@ -165,6 +167,8 @@ class PluginManager:
         self._collect(plugin, info, quiet)
 
     def _register(self, plugin: object, info: PluginInfo) -> None:
+        if not is_name(info.name):
+            raise ValueError(f"its name {info.name!r} is not lower-case words joined by hyphens")
         if info.name in self.plugins:
             raise ValueError(f"its name is taken by plugin {self.plugins[info.name]}")
         try:

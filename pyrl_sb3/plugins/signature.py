@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any
 
+from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import ComponentParameterError
-from pyrl_sb3.plugins.types import Component
 
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -56,10 +56,23 @@ def check(
                 f"{label} has no parameter {name!r}; it takes {_listing(ours)}."
                 + (f" Did you mean {close[0]!r}?" if close else "")
             )
-    for name in ours - merged.keys():
-        if known[name].default is Parameter.empty:
-            raise ComponentParameterError(f"{label} needs the parameter {name!r}")
+    lacking = [name for name in required(component, target) if name not in merged]
+    if lacking:
+        noun = "parameter" if len(lacking) == 1 else "parameters"
+        names = ", ".join(map(repr, lacking))
+        raise ComponentParameterError(f"{label} needs the {noun} {names}")
     return merged
+
+
+def required(component: Component, target: Callable[..., Any]) -> list[str]:
+    """The parameters that somebody has to give, in the order of the signature."""
+    known, _ = parameters(target, component.leading)
+    given = {*component.supplied, *component.defaults}
+    return [
+        name
+        for name, parameter in known.items()
+        if parameter.default is Parameter.empty and name not in given
+    ]
 
 
 def _optional(parameter: Parameter) -> Parameter:

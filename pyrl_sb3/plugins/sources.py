@@ -25,7 +25,8 @@ def name_and_version(distribution: Distribution | None) -> tuple[str | None, str
 
 def module_plugin_name(module: str) -> str:
     """The plugin name of a module (its first package) or of a ``.py`` file (its stem)."""
-    return normalise(Path(module).stem if module.endswith(".py") else module.split(".")[0])
+    name = Path(module).stem if module.endswith(".py") else module.split(".")[0]
+    return normalise(name).strip("-")
 
 
 def load_module(module: str) -> ModuleType:

@@ -1,66 +1,15 @@
 """What a plugin hands over: one frozen dataclass for each kind of component, checked when made."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pyrl_sb3.plugins import fields
+from pyrl_sb3.plugins.component import Component, Target
+
 API_VERSION = 1
 MIN_API = 1
-
-Target = str | Callable[..., Any]
-
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Component:
-    """
-    A named component.
-
-    :param name: Lower-case words joined by hyphens; unique within the plugin and kind.
-    :param target: ``"package.module:Attribute"``, imported on first use (preferred), or the object.
-    :param summary: One line for ``pyrl list``.
-    :param aliases: Further names.
-    :param defaults: Parameters passed to the target unless the user sets them.
-    :param deprecated: Shown as a warning on use: what to use instead.
-    :param install_hint: Shown when the target cannot be imported, e.g. ``pip install x[extra]``.
-    :raises ValueError: for a malformed name, alias or target.
-    """
-
-    kind: ClassVar[str] = ""
-    hook: ClassVar[str] = ""
-    # How many leading arguments, and which keywords, the library passes itself.
-    leading: ClassVar[int] = 0
-    supplied: ClassVar[frozenset[str]] = frozenset()
-
-    name: str
-    target: Target
-    summary: str = ""
-    aliases: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    deprecated: str | None = None
-    install_hint: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without importing the target."""
-        if isinstance(self.aliases, str):
-            raise ValueError(f"aliases must be a tuple of names, not the string {self.aliases!r}")
-        for name in (self.name, *self.aliases):
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                raise ValueError(f"name {name!r} is not lower-case words joined by hyphens")
-        if isinstance(self.target, str):
-            if not _TARGET.fullmatch(self.target):
-                raise ValueError(f"target {self.target!r} does not read 'package.module:Attribute'")
-        elif not callable(self.target):
-            raise ValueError(f"target of {self.name!r} is neither a string nor callable")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name and its aliases."""
-        return (self.name, *self.aliases)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +20,8 @@ class NoiseSpec(Component):
     The library calls the factory once per environment, each with a generator of its own: SB3's
     ``VectorizedActionNoise`` would copy one generator, and all environments explore alike.
 
-    :param vectorized: The factory makes one process with draws of shape (n_envs, action_dim).
+    :param vectorized: The factory makes one process for all environments, with draws of shape
+        ``(n_envs, action_dim)``; its `reset` may take `indices` of those that begin an episode.
     :param scale: The parameter that the number in ``name_0.3`` sets.
     """
 
@@ -81,6 +31,14 @@ class NoiseSpec(Component):
 
     vectorized: bool = False
     scale: str | None = "sigma"
+
+    def _check(self) -> None:
+        super()._check()
+        fields.check_bool("vectorized", self.vectorized)
+        if self.scale is not None and not (
+            isinstance(self.scale, str) and self.scale.isidentifier()
+        ):
+            raise ValueError(f"scale must be the name of a parameter or None, not {self.scale!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +64,10 @@ class ReplayBufferSpec(Component):
     observation_kinds: frozenset[str] = frozenset({"array"})
     needs: frozenset[str] = frozenset()
 
-    def __post_init__(self) -> None:
-        """Check the words as well."""
-        super().__post_init__()
-        _check_words("observation_kinds", self.observation_kinds, {"array", "dict"})
-        _check_words("needs", self.needs, self.possible_needs)
+    def _check(self) -> None:
+        super()._check()
+        fields.check_words("observation_kinds", self.observation_kinds, {"array", "dict"})
+        fields.check_words("needs", self.needs, self.possible_needs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +84,10 @@ class SyncCallbackSpec(Component):
     leading: ClassVar[int] = 1
 
     couples_seeds: bool
+
+    def _check(self) -> None:
+        super()._check()
+        fields.check_bool("couples_seeds", self.couples_seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +114,10 @@ class PolicySpec(Component):
     )
 
     algorithms: frozenset[str] = frozenset()
+
+    def _check(self) -> None:
+        super()._check()
+        fields.check_words("algorithms", self.algorithms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +153,13 @@ class AlgorithmSpec(Component):
     policy: Target | None = None
     config: Path | None = None
 
-    def __post_init__(self) -> None:
-        """Check the words and the file as well."""
-        super().__post_init__()
-        _check_words("action_kinds", self.action_kinds, {"box", "discrete"})
-        _check_words("serves", self.serves, ReplayBufferSpec.possible_needs)
+    def _check(self) -> None:
+        super()._check()
+        fields.check_words("action_kinds", self.action_kinds, {"box", "discrete"})
+        fields.check_bool("off_policy", self.off_policy)
+        fields.check_words("serves", self.serves, ReplayBufferSpec.possible_needs)
+        if not (self.policy is None or isinstance(self.policy, str) or callable(self.policy)):
+            raise ValueError(f"policy {self.policy!r} is no name, no class and not None")
         if self.config is not None and not isinstance(self.config, Path):
             raise ValueError(f"config {self.config!r} is no Path, such as Path(__file__).with_name")
 
@@ -213,6 +180,13 @@ class EnvironmentSpec(Component):
 
     max_episode_steps: int | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def _check(self) -> None:
+        super()._check()
+        steps: object = self.max_episode_steps
+        if steps is not None and (type(steps) is not int or steps < 1):
+            raise ValueError(f"max_episode_steps must be a number above 0 or None, not {steps!r}")
+        fields.check_keywords("kwargs", self.kwargs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,8 +224,3 @@ SPECS: dict[str, type[Component]] = {
         EngineSpec,
     )
 }
-
-
-def _check_words(field_name: str, words: frozenset[str], known: set[str] | frozenset[str]) -> None:
-    if isinstance(words, str) or not set(words) <= known:
-        raise ValueError(f"{field_name} {words!r} is not a set of {', '.join(sorted(known))}")

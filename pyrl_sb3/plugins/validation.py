@@ -6,7 +6,8 @@ from importlib import import_module
 
 import pluggy
 
-from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS, Component
+from pyrl_sb3.plugins.component import Component
+from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS
 
 
 def check_api(plugin: object) -> None:

@@ -45,7 +45,8 @@ def _check_goal(goal: Any, step: Transition, stored: Stored) -> None:
 def tensors(batch: Any) -> dict[str, th.Tensor]:
     """The tensors of a sample by name, observations of dicts as `name/key`."""
     flat = {}
-    for name in ("observations", "actions", "next_observations", "dones", "rewards"):
+    fields = ("observations", "actions", "next_observations", "dones", "rewards", "weights")
+    for name in fields:
         value = getattr(batch, name, None)
         if isinstance(value, dict):
             flat.update({f"{name}/{key}": tensor for key, tensor in value.items()})

@@ -16,6 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.testing.batches import Stored
 from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
+from pyrl_sb3.training.kept import load_buffer, save_buffer
+from pyrl_sb3.training.state import read_tree, write_tree
 
 SLOTS = 30  # per environment
 
@@ -77,12 +79,15 @@ def through_pickle(case: BufferCase, buffer: Any) -> Any:
     return twin
 
 
-def through_folder(case: BufferCase, buffer: Any) -> Any:
-    """The buffer as its own `save` and `load` leave it, if it has these."""
-    if not hasattr(buffer, "save"):
-        return through_pickle(case, buffer)
+def through_checkpoint(case: BufferCase, buffer: Any) -> Any:
+    """The buffer as `--resume` finds it in a checkpoint, its extra state included."""
     twin = case.make(seed=7)
-    with tempfile.TemporaryDirectory() as folder:
-        buffer.save(Path(folder) / "saved")
-        twin.load(Path(folder) / "saved")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        try:
+            write_tree(save_buffer(buffer, folder / "saved", None), folder, "state")
+            load_buffer(twin, folder / "saved", read_tree(folder, "state"))
+        except Exception as error:  # strangers' code
+            problem = f"no checkpoint can keep it: {type(error).__name__}: {error}"
+            raise AssertionError(problem) from error
     return twin

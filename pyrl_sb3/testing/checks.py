@@ -3,25 +3,56 @@
 from inspect import Parameter
 from typing import Any
 
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
 from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
-from pyrl_sb3.plugins.signature import parameters
+from pyrl_sb3.plugins.signature import parameters, required
 from pyrl_sb3.testing.agents import SMALL, check_agent
 from pyrl_sb3.testing.noise import NoiseCase, check_noise
 from pyrl_sb3.testing.replay_buffers import check_replay_buffer
+from pyrl_sb3.testing.require import require
 from pyrl_sb3.testing.sync import check_sync_callback
+from pyrl_sb3.training.engines import Engine
 
 # Of an algorithm's defaults, those that would keep it from training within a few steps.
 _PACE = {*SMALL, "train_freq", "gradient_steps"}
 
 
+# Begins what is said of a component that nobody has given its parameters.
+SKIPPED = "skipped: "
+# Without parameters these are not made.
+_MADE = ("noise", "replay-buffer", "sync-callback", "callback", "algorithm")
+# What a class has to be, unless it is checked otherwise.
+_BASES: dict[str, type] = {
+    "callback": BaseCallback,
+    "policy": BasePolicy,
+    "features-extractor": BaseFeaturesExtractor,
+    "environment": gym.Env,
+    "env-wrapper": gym.Wrapper,
+}
+
+
 def check_component(manager: PluginManager, found: Found) -> str:
-    """Import the component's target and run the kit for its kind; what is wrong, or nothing."""
+    """
+    Import the component's target and run the kit for its kind.
+
+    :return: what is wrong, or nothing; after `SKIPPED`, which parameters it needs
+    """
     try:
         target = manager.load(found.kind, found.name)
+        _check_class(found.kind, target)
+        needed = required(found.spec, target) if found.kind in _MADE else []
+        if found.kind == "noise":  # another process can be given to it
+            needed = [name for name in needed if name != "noise"]
+        if needed:
+            return f"{SKIPPED}needs {', '.join(needed)}"
         if found.kind == "noise":
             _check_noise(manager, found, target)
         elif isinstance(found.spec, ReplayBufferSpec):
@@ -29,15 +60,34 @@ def check_component(manager: PluginManager, found: Found) -> str:
             check_replay_buffer(target, found.spec.defaults, observation_kinds=kinds)
         elif found.kind == "sync-callback":
             check_sync_callback(found.name, manager=manager)
-        elif not callable(target):
-            return f"{target!r} cannot be called"
+        elif found.kind == "callback":
+            _check_callback(found, target)
         elif isinstance(found.spec, AlgorithmSpec):
             _check_algorithm(manager, found.name, found.spec, target)
     except (PluginError, ConfigError, AssertionError) as error:
         return str(error)
     except Exception as error:  # strangers' code
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""
+
+
+def _check_class(kind: str, target: Any) -> None:
+    if not isinstance(target, type):
+        return
+    base = _BASES.get(kind, object)
+    source = "Gymnasium's" if base in (gym.Env, gym.Wrapper) else "SB3's"
+    require(issubclass(target, base), f"{target.__name__} is no {base.__name__} of {source}")
+    if kind == "engine":
+        methods = (name for name in vars(Engine) if not name.startswith("_"))
+        lacking = sorted(name for name in methods if not callable(getattr(target, name, None)))
+        require(not lacking, f"{target.__name__} has no {', '.join(lacking)}")
+
+
+def _check_callback(found: Found, target: Any) -> None:
+    known, _ = parameters(target)
+    if "eval_env" not in known:  # which there is none of here
+        made = target(**found.spec.defaults)
+        require(isinstance(made, BaseCallback), f"{made!r} is no BaseCallback of SB3's")
 
 
 def _check_noise(manager: PluginManager, found: Found, target: Any) -> None:

@@ -10,18 +10,47 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3 import TD3
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from pyrl_sb3.plugins import NoiseContext, PluginManager, get_plugin_manager, make_noise
+from pyrl_sb3.plugins import (
+    NoiseContext,
+    PluginError,
+    PluginManager,
+    get_plugin_manager,
+    make_noise,
+)
 from pyrl_sb3.testing.require import require
 
 ACTION_DIM = 3
 STEPS = 64
 
 Array = NDArray[Any]
+
+
+class Counting(gym.Env[Array, Array]):
+    """Episodes of four steps, in which nothing happens."""
+
+    observation_space = spaces.Box(0, 4, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (ACTION_DIM,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin at 0."""
+        super().reset(seed=seed)
+        self.time = np.zeros(1, np.float32)
+        return self.time, {}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Count."""
+        self.time = self.time + 1
+        return self.time, 0.0, False, bool(self.time[0] == 4), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +64,22 @@ class NoiseCase:
     def make(self, n_envs: int = 1, seed: int = 0) -> ActionNoise:
         """The noise, built as the library builds it."""
         context = NoiseContext(
-            action_space=spaces.Box(-1, 1, (ACTION_DIM,)),
+            action_space=Counting.action_space,
             n_envs=n_envs,
             rng=np.random.default_rng(seed),
             max_episode_steps=STEPS,
             total_timesteps=10 * STEPS,
         )
-        return make_noise(self.manager, self.ref, self.params, context)
+        try:
+            return make_noise(self.manager, self.ref, self.params, context)
+        except PluginError as error:
+            raise AssertionError(str(error)) from error
 
 
 def draws_are_valid(case: NoiseCase) -> None:
     """Shape ``(action_dim,)`` or ``(n_envs, action_dim)``, float32, finite; also after a reset."""
     for n_envs in (1, 4):
         noise = case.make(n_envs)
-        require(isinstance(noise, ActionNoise), f"{noise!r} is no ActionNoise of SB3's")
         for _ in range(2):
             drawn = draw(noise)
             shape = (STEPS, ACTION_DIM) if n_envs == 1 else (STEPS, n_envs, ACTION_DIM)
@@ -109,6 +140,27 @@ def copies_continue(case: NoiseCase) -> None:
             require(np.array_equal(draw(twin), expected), "a copy does not continue the stream")
 
 
+def stock_models_train(case: NoiseCase) -> None:
+    """SB3's TD3 trains with it, in one environment and in two, over several episodes."""
+    for n_envs in (1, 2):
+        env, noise = DummyVecEnv([Counting] * n_envs), case.make(n_envs)
+        model = TD3(
+            "MlpPolicy",
+            env,
+            action_noise=noise,
+            learning_starts=0,
+            gradient_steps=0,
+            buffer_size=STEPS,
+            policy_kwargs={"net_arch": [4]},
+            device="cpu",
+        )
+        try:
+            model.learn(10 * n_envs)
+        except Exception as error:  # strangers' code
+            what = f"{type(error).__name__}: {error}"
+            raise AssertionError(f"n_envs={n_envs}: TD3 does not train with it: {what}") from error
+
+
 def survives_a_new_interpreter(case: NoiseCase) -> None:
     """A saved process goes on in a new interpreter that has the same path."""
     noise = case.make(2)
@@ -132,6 +184,7 @@ NOISE_CHECKS: tuple[Callable[[NoiseCase], None], ...] = (
     environments_differ,
     global_state_is_untouched,
     copies_continue,
+    stock_models_train,
     survives_a_new_interpreter,
 )
 

@@ -18,7 +18,7 @@ from pyrl_sb3.testing.buffer_case import (
     SLOTS,
     BufferCase,
     buffer_cases,
-    through_folder,
+    through_checkpoint,
     through_pickle,
 )
 from pyrl_sb3.testing.numbered import NumberedEnv, calls, numbered, play, row
@@ -155,10 +155,12 @@ def reset_forgets(case: BufferCase) -> None:
 
 
 def saved_buffers_go_on(case: BufferCase) -> None:
-    """A buffer saved by SB3's means, or its own, holds the same and draws the same batches."""
-    for store in (through_pickle, through_folder):
+    """A buffer saved by SB3's means, or in a checkpoint, holds the same, draws the same batches."""
+    for store in (through_pickle, through_checkpoint):
         buffer, stored = case.filled()
-        buffer.sample(BATCH)
+        batch = buffer.sample(BATCH)
+        if hasattr(buffer, "update_priorities"):
+            buffer.update_priorities(batch.indices, np.linspace(0, 9, BATCH))
         twin = store(case, buffer)
         require(twin.size() == buffer.size(), f"{buffer.size()} steps saved, {twin.size()} loaded")
         for _ in range(5):

@@ -19,6 +19,7 @@ from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.config.n_steps import told_to_the_buffer
 from pyrl_sb3.plugins import (
     NoiseContext,
+    PluginError,
     ReplayBufferSpec,
     check_buffer,
     get_plugin_manager,
@@ -77,6 +78,9 @@ def build_model(
         timesteps: environment steps it will be trained for.
         seed: of the networks, the noise and the environments.
         device: as in PyTorch, or `auto`.
+
+    Raises:
+        PluginError, InputError: the noise cannot be made.
     """
     keywords = experiment.model_arguments(get_action_dim(env.action_space))
     keywords = {**agent.defaults, **keywords}
@@ -127,7 +131,15 @@ def _policy(name: str, observations: spaces.Space[Any]) -> str:
 
 
 def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
-    return make_noise(get_plugin_manager(), noise.name, noise.params, context)
+    try:
+        return make_noise(get_plugin_manager(), noise.name, noise.params, context)
+    except PluginError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"noise {noise.name}: {first_line(error)}") from error
+    except Exception as error:  # strangers' code
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"noise {noise.name}: {what}") from error
 
 
 def check_components(
@@ -141,7 +153,8 @@ def check_components(
 
     Raises:
         ComponentParameterError: the buffer does not.
-        InputError: the noise does not.
+        PluginError: the noise is none, or does not take its parameters.
+        InputError: it cannot be made for these actions.
     """
     noisy = experiment.noise is not None or experiment.noise_type is not None
     if noisy and not isinstance(actions, spaces.Box):
@@ -150,10 +163,7 @@ def check_components(
         assert isinstance(actions, spaces.Box)
         rng = np.random.default_rng(0)
         context = NoiseContext(action_space=actions, rng=rng, total_timesteps=1)
-        try:
-            noise = _registered_noise(experiment.noise, context)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"noise {experiment.noise.name}: {first_line(error)}") from error
+        noise = _registered_noise(experiment.noise, context)
         use_sde = bool(experiment.arguments.get("use_sde"))
         if problem := noise_problem(agent.algorithm, noise, use_sde=use_sde):
             raise InputError(f"noise {experiment.noise.name}: {problem}")

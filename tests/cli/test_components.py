@@ -144,6 +144,32 @@ def test_a_mistake_is_found_before_anything_starts(pyrl, folder, line, message):
     assert not list(folder.iterdir())
 
 
+FAULTY = """
+from pyrl_sb3.plugins import NoiseSpec, hookimpl
+
+def raising(context):
+    raise RuntimeError("no licence\\nfound")
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="three", target=lambda context: 3)
+    yield NoiseSpec(name="raising", target=raising)
+"""
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        ("three", "noise 'faulty/three' gives 3, which is no ActionNoise of SB3's"),
+        ("raising", "noise raising: RuntimeError: no licence"),
+    ],
+)
+def test_noise_that_cannot_be_made_is_named_in_one_line(pyrl, folder, noise, message):
+    (folder / "faulty.py").write_text(FAULTY)
+    outcome = pyrl("-p", "faulty.py", "td3-train", "Pendulum-v1", "--noise", noise)
+    assert (outcome.code, outcome.err) == (2, f"pyrl: {message}\n")
+
+
 def test_plugins_can_be_left_out_and_brought_along(pyrl, folder, plugins):
     assert "pink" not in pyrl("list", "noises").out
     assert "pink" in pyrl(*plugins, "list", "noises").out

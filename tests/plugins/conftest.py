@@ -25,7 +25,7 @@ def good(fake_dist):
 
 @pytest.fixture
 def broken(fake_dist):
-    """The seven broken plugins, installed together; their directory."""
+    """The broken plugins, installed together; their directory."""
     return [
         fake_dist(f"pyrl-{path.stem.replace('_', '-')}", path.read_text(), entry=path.stem)
         for path in BROKEN

@@ -5,19 +5,26 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.vec_env import SubprocVecEnv
+import stable_baselines3
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
+import pyrl_sb3
 from pyrl_sb3.plugins import (
     ComponentParameterError,
     NoiseContext,
+    NoiseSpec,
+    PluginError,
     UnknownComponentError,
     check_buffer,
     environment_spec,
+    hookimpl,
     make_noise,
     noise_from_config,
     parse_noise,
 )
 from pyrl_sb3.plugins.manager import PluginManager
+from pyrl_sb3.training.state import capture, restore
 
 
 def context(n_envs=1, dim=3, seed=0):
@@ -41,24 +48,124 @@ def test_one_environment_needs_no_stacking(pyrl_plugins):
     assert noise().shape == (3,)
 
 
-def test_vectorized_factories_are_called_once(pyrl_plugins):
-    import pyrl_sb3.plugins as api
+class Joint(ActionNoise):
+    """A process for all environments, written as the documentation says."""
 
+    def __init__(self, shape, rng):
+        super().__init__()
+        self.shape, self.rng, self.resets = shape, rng, []
+
+    def __call__(self):
+        return self.rng.standard_normal(self.shape).astype(np.float32)
+
+    def reset(self, indices=None):
+        self.resets.append(indices)
+
+
+class Plain(Joint):
+    """One that can only be reset whole."""
+
+    def reset(self):
+        self.resets.append(None)
+
+
+def joint(pyrl_plugins, cls, given):
+    """The noise of a plugin whose factory makes one process of `cls`; the contexts it was given."""
     contexts = []
 
     class Plugin:
-        @api.hookimpl
+        @hookimpl
         def pyrl_noise_processes(self):
             def factory(context):
                 contexts.append(context)
-                return "the noise"
+                return cls((context.n_envs, *context.action_space.shape), context.rng)
 
-            yield api.NoiseSpec(name="joint", target=factory, vectorized=True)
+            yield NoiseSpec(name="joint", target=factory, vectorized=True)
 
     pyrl_plugins.register(Plugin(), "acme")
+    return make_noise(pyrl_plugins, "joint", {}, given), contexts
+
+
+def test_vectorized_factories_are_called_once(pyrl_plugins):
     given = context(n_envs=4)
-    assert make_noise(pyrl_plugins, "joint", {}, given) == "the noise"
+    noise, contexts = joint(pyrl_plugins, Joint, given)
     assert contexts == [given]
+    assert noise().shape == (4, 3)
+    assert np.array_equal(noise(), joint_draws(4, 2))
+
+
+def joint_draws(n_envs, draw):
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((n_envs, 3)).astype(np.float32) for _ in range(draw)][-1]
+
+
+def test_vectorized_noise_of_one_environment_draws_as_any_other(pyrl_plugins):
+    noise, _ = joint(pyrl_plugins, Joint, context())
+    assert np.array_equal(noise(), joint_draws(1, 1)[0])
+    noise.reset()
+
+
+def test_vectorized_noise_is_told_whose_episode_begins(pyrl_plugins):
+    noise, _ = joint(pyrl_plugins, Joint, context(n_envs=2))
+    noise.reset(indices=[1])
+    noise.reset()
+    assert noise.base_noise.resets == [[1], None]
+
+
+def test_vectorized_noise_that_takes_no_indices_is_reset_for_all_only(pyrl_plugins):
+    noise, _ = joint(pyrl_plugins, Plain, context(n_envs=2))
+    noise.reset(indices=[1])
+    assert noise.base_noise.resets == []
+    noise.reset()
+    assert noise.base_noise.resets == [None]
+
+
+@pytest.mark.parametrize("module", [stable_baselines3, pyrl_sb3])
+@pytest.mark.parametrize("cls", [Joint, Plain])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_vectorized_noise_trains(pyrl_plugins, module, cls, n_envs):
+    noise, _ = joint(pyrl_plugins, cls, context(n_envs, dim=1))
+    env = DummyVecEnv([partial(gym.make, "Pendulum-v1", max_episode_steps=5)] * n_envs)
+    model = module.TD3("MlpPolicy", env, action_noise=noise, learning_starts=0, gradient_steps=0)
+    assert model.learn(8 * n_envs).num_timesteps == 8 * n_envs
+
+
+def test_vectorized_noise_goes_on_with_no_other_number_of_environments(pyrl_plugins):
+    noise, _ = joint(pyrl_plugins, Joint, context(n_envs=2, dim=1))
+    env = DummyVecEnv([partial(gym.make, "Pendulum-v1")] * 3)
+    model = pyrl_sb3.TD3("MlpPolicy", env, action_noise=noise, learning_starts=0)
+    with pytest.raises(ValueError, match="one process for 2 environments together"):
+        model.learn(9)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_vectorized_noise_goes_on_from_a_checkpoint(pyrl_plugins, n_envs):
+    noise, _ = joint(pyrl_plugins, Joint, context(n_envs))
+    noise()
+    twin = make_noise(pyrl_plugins, "joint", {}, context(n_envs, seed=1))
+    restore(capture(noise, (object,)), twin)
+    assert np.array_equal(twin(), noise())
+
+
+def test_vectorized_noise_of_another_shape_is_named(pyrl_plugins):
+    wrong = lambda shape, rng: Joint((3, 2), rng)  # noqa: E731
+    noise, _ = joint(pyrl_plugins, wrong, context(n_envs=2))
+    with pytest.raises(ValueError, match=r"draws have shape \(3, 2\), not \(2, 3\)"):
+        noise()
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_what_is_no_noise_is_named(pyrl_plugins, vectorized):
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="three", target=lambda context: 3, vectorized=vectorized)
+
+    pyrl_plugins.register(Plugin(), "acme")
+    message = "noise 'acme/three' gives 3, which is no ActionNoise of SB3's"
+    for n_envs in (1, 2):
+        with pytest.raises(PluginError, match=message):
+            make_noise(pyrl_plugins, "three", {}, context(n_envs))
 
 
 @pytest.mark.parametrize(

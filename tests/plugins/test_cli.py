@@ -22,6 +22,7 @@ CAUSES = [
     "misspelt-hook (pyrl-misspelt-hook 1.0) failed at register: ValueError: unknown hook",
     "junk (pyrl-junk 1.0) failed at collect: TypeError",
     "late-generator (pyrl-late-generator 1.0) failed at collect: RuntimeError: too late",
+    "unfit-field (pyrl-unfit-field 1.0) failed at collect: ValueError: noise 'bad': summary must",
     "newer-api (pyrl-newer-api 1.0) failed at api: ValueError: it is written for API 99",
 ]
 
@@ -104,6 +105,131 @@ def test_check(good, fake_dist):
     assert "FAILED noise acme/brown: " in run("check", "acme", code=1)
 
 
+def test_plugins_are_found_by_the_names_of_their_entry_points(good, fake_dist):
+    fake_dist("acme", (good / "pyrl_good.py").read_text(), entry="Foo_Bar.baz")
+    for name in ("Foo_Bar.baz", "foo-bar-baz", "Foo_Bar.baz/brown"):
+        assert "noise foo-bar-baz/brown" in run("show", name)
+    assert run("check", "Foo_Bar.baz") == "ok     noise foo-bar-baz/brown\n"
+
+
+def test_show_goes_on_after_what_cannot_be_imported(good, fake_dist):
+    source = (good / "pyrl_good.py").read_text()
+    lost = source.replace("    yield", "    yield NoiseSpec(name='lost', target='m:A')\n    yield")
+    fake_dist("acme", lost)
+    output = run("show", "acme")
+    assert "noise acme/brown\n" in output
+    assert "  problem: noise 'acme/lost' from plugin acme (acme 1.0) could not be impo" in output
+    brown, lost = json.loads(run("show", "acme", "--json"))
+    assert brown["parameters"] == {"sigma": "0.5"}
+    assert "could not be imported" in lost["problem"]
+
+
+def test_what_a_plugin_prints_is_no_part_of_the_answer(good, fake_dist):
+    fake_dist("acme", "print('hello')\n" + (good / "pyrl_good.py").read_text())
+    assert json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)["failures"] == []
+
+
+def test_show_of_a_plugin_that_offers_nothing(fake_dist):
+    empty = "from pyrl_sb3.plugins import hookimpl\n@hookimpl\ndef pyrl_callbacks(): return []"
+    fake_dist("acme", empty)
+    assert run("show", "acme") == "acme (acme 1.0) offers nothing\n"
+    assert json.loads(run("show", "acme", "--json")) == []
+
+
+ODD = """
+import functools
+from pyrl_sb3.plugins import NoiseSpec, hookimpl
+
+class Factory:
+    def __call__(self, context, sigma=0.1):
+        pass
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="part", target=functools.partial(Factory(), sigma=0.3))
+    yield NoiseSpec(name="whole", target=Factory())
+"""
+
+
+def test_targets_of_any_kind_are_shown_and_listed(fake_dist):
+    fake_dist("acme", ODD)
+    part, whole = json.loads(run("show", "acme", "--json"))
+    assert part["parameters"] == {"sigma": "0.3"}
+    assert whole["target"] == "acme:Factory"
+    assert json.loads(run("list", "--all", "--json"))["failures"] == []
+
+
+NEEDY = """
+from stable_baselines3.common.callbacks import BaseCallback
+from pyrl_sb3.noise.action import GaussianNoise
+from pyrl_sb3.plugins import CallbackSpec, EngineSpec, NoiseSpec, hookimpl
+
+def noise(context, *, sigma, mu, theta=1):
+    return GaussianNoise(context.action_space.shape, sigma, context.rng)
+
+class Raises(BaseCallback):
+    def __init__(self):
+        raise RuntimeError("no\\nlicence")
+
+    def _on_step(self):
+        return True
+
+class Needs(BaseCallback):
+    def __init__(self, path):
+        super().__init__()
+
+class NoCallback:
+    pass
+
+class NoEngine:
+    def cores(self):
+        return 1
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="needy", target=noise)
+
+@hookimpl
+def pyrl_callbacks():
+    for cls in (Raises, Needs, NoCallback):
+        yield CallbackSpec(name=cls.__name__.lower(), target=cls)
+
+@hookimpl
+def pyrl_engines():
+    yield EngineSpec(name="none", target=NoEngine)
+    yield EngineSpec(name="number", target="acme:NUMBER")
+
+NUMBER = 3
+"""
+
+
+def test_check_of_callbacks_and_engines_and_what_needs_parameters(fake_dist):
+    fake_dist("acme", NEEDY)
+    assert run("check", "acme", code=1).splitlines() == [
+        "skipped noise acme/needy: needs sigma, mu",
+        "skipped callback acme/needs: needs path",
+        "FAILED callback acme/nocallback: NoCallback is no BaseCallback of SB3's",
+        "FAILED callback acme/raises: RuntimeError: no licence",
+        "FAILED engine acme/none: NoEngine has no address, close, start",
+        "FAILED engine acme/number: engine 'acme/number' from plugin acme (acme 1.0) could not be "
+        "imported (acme:NUMBER): TypeError: 3 cannot be called",
+    ]
+    results = json.loads(run("check", "acme", "--json", code=1))
+    assert results["noise acme/needy"] == "skipped: needs sigma, mu"
+
+
+def test_what_is_only_skipped_has_not_failed(fake_dist):
+    fake_dist("acme", NEEDY.split("@hookimpl\ndef pyrl_callbacks")[0])
+    assert run("check", "acme") == "skipped noise acme/needy: needs sigma, mu\n"
+
+
+def test_check_tells_once_what_failed(broken):
+    assert run("check", "unfit-field", code=1) == (
+        "FAILED plugin unfit-field (pyrl-unfit-field 1.0): failed at collect: ValueError: "
+        "noise 'bad': summary must be one line of text, not None\n"
+    )
+
+
 ALGORITHMS = """
 from pathlib import Path
 from stable_baselines3 import TD3
@@ -144,6 +270,11 @@ def test_list_components(good):
     assert names == [f"pyrl/{name}" for name in known]
     with pytest.raises(UnknownComponentError, match="unknown kind of component 'noisy'"):
         run_list("noisy")
+    message = r"'nois'; kinds: noises, buffers, sync, .*, engines\. Did you mean 'noises'\?"
+    with pytest.raises(UnknownComponentError, match=message):
+        run_list("nois")
+    with pytest.raises(UnknownComponentError, match="kinds: noises, buffers, sync"):
+        run("list", "--kind", "nope")
 
 
 def test_warnings_are_one_line(capsys, monkeypatch):

@@ -24,6 +24,10 @@ CAUSES = {
     "misspelt-hook": ("register", "Did you mean 'pyrl_noise_processes'?"),
     "junk": ("collect", "{'name': 'junk'}, which is no NoiseSpec"),
     "late-generator": ("collect", "RuntimeError: too late"),
+    "unfit-field": (
+        "collect",
+        "ValueError: noise 'bad': summary must be one line of text, not None",
+    ),
     "newer-api": ("api", "written for API 99; pyrl-sb3 0."),
 }
 
@@ -151,6 +155,18 @@ def test_a_name_given_twice_counts_once(pyrl_plugins):
     with pytest.raises(PluginError, match="gave the name 'brown' twice"):
         pyrl_plugins.register(Twice(), "twice")
     assert pyrl_plugins.find("noise", "brown").spec.target == "m:A"
+
+
+@pytest.mark.parametrize("entry", ["my plugin", "a/b", "a:b", "bär", "-"])
+def test_names_that_nobody_could_use_are_refused(good, fake_dist, entry):
+    fake_dist("acme", (good / "pyrl_good.py").read_text(), entry=entry)
+    manager = PluginManager()
+    with pytest.warns(PluginWarning, match="is not lower-case words joined by hyphens"):
+        manager.scan()
+    (failure,) = manager.failures
+    assert failure.stage == "register"
+    assert "\n" not in str(failure)
+    assert manager.find("noise", "brown").name == "good/brown"
 
 
 def test_order_does_not_depend_on_the_file_system(fake_dist, good):

@@ -10,7 +10,14 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from pyrl_sb3.noise.action import GaussianNoise, gaussian
 from pyrl_sb3.plugins import NoiseSpec, SyncCallbackSpec, hookimpl
-from pyrl_sb3.testing import NoiseSuite, SyncCallbackSuite, check_noise, check_sync_callback, sync
+from pyrl_sb3.testing import (
+    NoiseSuite,
+    SyncCallbackSuite,
+    check_noise,
+    check_sync_callback,
+    noise,
+    sync,
+)
 from pyrl_sb3.testing.lockstep import Lockstep
 
 
@@ -87,6 +94,54 @@ def test_wrong_noise_is_named(pyrl_plugins, factory, problem):
         check_noise("wrong", manager=pyrl_plugins)
 
 
+class Together(GaussianNoise):
+    """One process for all environments, with draws of two dimensions."""
+
+    def reset(self, indices=None):
+        if indices is None:
+            self.sigma = self.sigma.copy()
+
+
+def together(context):
+    shape = (context.n_envs, *context.action_space.shape)
+    return Together(shape, 0.1, context.rng)
+
+
+class Vectorized:
+    @hookimpl
+    def pyrl_noise_processes(self):
+        yield NoiseSpec(name="together", target=together, vectorized=True)
+
+
+class TestTogether:
+    @pytest.mark.parametrize("check", noise.NOISE_CHECKS[:-1], ids=lambda check: check.__name__)
+    def test_vectorized_noise_as_documented_passes(self, pyrl_plugins, check):
+        pyrl_plugins.register(Vectorized(), "acme")
+        check(noise.NoiseCase(ref="together", manager=pyrl_plugins))
+
+
+class Short(GaussianNoise):
+    """Breaks in the second episode."""
+
+    resets = 0
+
+    def reset(self):
+        self.resets += 1
+        if self.resets > 1:
+            raise RuntimeError("one episode only")
+
+
+def test_noise_that_breaks_in_training_is_told(pyrl_plugins):
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="short", target=of(Short))
+
+    pyrl_plugins.register(Plugin(), "acme")
+    with pytest.raises(AssertionError, match="TD3 does not train with it: RuntimeError: one epis"):
+        noise.stock_models_train(noise.NoiseCase(ref="short", manager=pyrl_plugins))
+
+
 class Averaging(BaseCallback):
     """Every `interval` steps all copies take the mean of the actors."""
 
@@ -141,6 +196,24 @@ class Headed(Averaging):
         super().synchronise()
 
 
+class Drawing(Averaging):
+    """Exchanges and draws, so that each copy trains otherwise than alone, and uses nothing."""
+
+    def synchronise(self):
+        if self.context.group.size > 1:
+            self.context.group.all_gather({"x": np.random.rand(3)})
+
+
+class Following(Averaging):
+    """The copies take over the last one's actor: the others' have no influence."""
+
+    def synchronise(self):
+        actor = self.model.actor
+        mine = {name: value.numpy() for name, value in actor.state_dict().items()}
+        *_, last = self.context.group.all_gather(mine).values()
+        actor.load_state_dict({name: th.as_tensor(value) for name, value in last.items()})
+
+
 class Unrepeatable(Averaging):
     calls = 0
 
@@ -171,12 +244,22 @@ def test_a_callback_that_leaves_the_seeds_alone_passes(pyrl_plugins):
 
 
 @pytest.mark.parametrize(
+    ("callback", "couples"), [(Averaging, True), (Following, True), (Idle, False), (Drawing, False)]
+)
+def test_coupling_is_that_one_copy_changes_another(pyrl_plugins, callback, couples):
+    pyrl_plugins.register(Syncs(callback, couples), "acme")
+    sync.coupling_is_declared(sync.SyncCase(ref="it", manager=pyrl_plugins))
+
+
+@pytest.mark.parametrize(
     ("callback", "couples", "check", "problem"),
     [
         (lambda context: 3, True, sync.gives_a_callback, "no BaseCallback"),
         (Meddling, True, sync.one_copy_is_left_alone, "changes the training of a single copy"),
         (Averaging, False, sync.coupling_is_declared, "declares couples_seeds=False"),
+        (Following, False, sync.coupling_is_declared, "declares couples_seeds=False"),
         (Idle, True, sync.coupling_is_declared, "declares couples_seeds=True"),
+        (Drawing, True, sync.coupling_is_declared, "declares couples_seeds=True"),
         (Unrepeatable, True, sync.runs_agree, "two executions end differently"),
         (Irregular, True, sync.copies_call_in_step, "not equally often"),
         (Headed, True, sync.survives_the_end_of_a_copy, "KeyError: 0"),

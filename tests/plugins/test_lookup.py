@@ -1,5 +1,7 @@
 """From names to components."""
 
+import functools
+
 import pytest
 
 from pyrl_sb3.plugins import (
@@ -7,9 +9,11 @@ from pyrl_sb3.plugins import (
     AmbiguousComponentError,
     ComponentLoadError,
     ComponentParameterError,
+    EnvironmentSpec,
     NoiseSpec,
     PluginManager,
     PluginWarning,
+    PolicySpec,
     ReplayBufferSpec,
     SyncCallbackSpec,
     UnknownComponentError,
@@ -144,6 +148,10 @@ def test_parameters_are_checked_and_defaults_filled_in(pyrl_plugins):
     )
     with pytest.raises(ComponentParameterError, match=message):
         pyrl_plugins.check_params("noise", "slow", {"sgma": 1})
+    several = "needs the parameters 'sigma', 'noise'"
+    pyrl_plugins.register(Noises(noise("two", lambda context, sigma, noise: None)), "two")
+    with pytest.raises(ComponentParameterError, match=several):
+        pyrl_plugins.check_params("noise", "two", {})
     with pytest.raises(ComponentParameterError, match="no parameter 'context'"):
         pyrl_plugins.check_params("noise", "slow", {"context": 1})
 
@@ -209,11 +217,58 @@ def test_naming_an_installed_plugin_once_more_is_harmless(good):
         ({"name": "pink", "target": 3}, "neither a string nor callable"),
         ({"name": "pink", "target": "m:A", "aliases": "red"}, "a tuple of names"),
         ({"name": "pink", "target": "m:A", "aliases": ("Red",)}, "name 'Red'"),
+        ({"aliases": None}, "a tuple of names, not None"),
+        ({"summary": None}, "noise 'pink': summary must be one line of text, not None"),
+        ({"summary": "one\ntwo"}, r"summary must be one line of text, not 'one\\ntwo'"),
+        ({"defaults": None}, "defaults must be a dictionary by parameter, not None"),
+        ({"defaults": [1]}, r"defaults must be a dictionary by parameter, not \[1\]"),
+        ({"defaults": {1: 2}}, "defaults must be a dictionary by parameter"),
+        ({"deprecated": True}, "deprecated must be one line of text, not True"),
+        ({"install_hint": 3}, "install_hint must be one line of text, not 3"),
+        ({"scale": 3}, "scale must be the name of a parameter or None, not 3"),
+        ({"vectorized": "no"}, "vectorized must be True or False, not 'no'"),
     ],
 )
 def test_specs_check_themselves(fields, message):
-    with pytest.raises(ValueError, match=message):
-        NoiseSpec(**fields)
+    with pytest.raises(ValueError, match=message) as raised:
+        NoiseSpec(**{"name": "pink", "target": "m:A", **fields})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "message"),
+    [
+        (SyncCallbackSpec, {"couples_seeds": "no"}, "couples_seeds must be True or False"),
+        (ReplayBufferSpec, {"needs": None}, "needs None is not a set"),
+        (ReplayBufferSpec, {"observation_kinds": [[]]}, "is not a set of array, dict"),
+        (PolicySpec, {"algorithms": "sac"}, "algorithms 'sac' is not a set of words"),
+        (AlgorithmSpec, {"off_policy": 1}, "off_policy must be True or False, not 1"),
+        (AlgorithmSpec, {"policy": 3}, "policy 3 is no name, no class and not None"),
+        (EnvironmentSpec, {"max_episode_steps": 0}, "a number above 0 or None, not 0"),
+        (EnvironmentSpec, {"kwargs": ()}, "kwargs must be a dictionary"),
+    ],
+)
+def test_fields_of_every_kind_are_checked(spec, fields, message):
+    with pytest.raises(ValueError, match=f"{spec.kind} 'x': .*{message}"):
+        spec(**{"name": "x", "target": "m:A", **fields})
+
+
+def test_targets_may_be_partials_and_objects(pyrl_plugins):
+    class Factory:
+        def __call__(self, context):
+            return None
+
+    partial = functools.partial(parameters, leading=1)
+    pyrl_plugins.register(Noises(noise("part", partial), noise("whole", Factory())), "acme")
+    part, whole = (pyrl_plugins.find("noise", name).record() for name in ("part", "whole"))
+    assert part["target"] == "pyrl_sb3.plugins.signature:parameters"
+    assert whole["target"].endswith("<locals>.Factory")
+
+
+@pytest.mark.parametrize("ref", ["a:b/c", "a:b:c", ":", "no module:A"])
+def test_what_is_no_path_is_told(pyrl_plugins, ref):
+    with pytest.raises(UnknownComponentError, match=r"does not read 'package\.module:Attribute'"):
+        pyrl_plugins.find("noise", ref)
 
 
 def test_words_are_checked():

@@ -19,6 +19,10 @@ def test_our_buffers_pass(cls):
     check_replay_buffer(cls)
 
 
+def test_a_buffer_that_keeps_more_than_transitions_as_documented_passes():
+    check_replay_buffer(ByReward)
+
+
 def test_parameters_are_passed_on():
     for case in buffer_cases(HerReplayBuffer, {"n_sampled_goal": 9}):
         assert case.make().her_ratio == 0.9
@@ -214,6 +218,82 @@ class SavesLess(ReplayBuffer):
         super().load(path, restore_rng=False)
 
 
+class ByReward(ReplayBuffer):
+    """Draws in proportion to the reward, which it keeps in a dictionary, as documented."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.shares = {}
+
+    def reset(self):
+        super().reset()
+        self.shares = {}
+
+    def add(self, obs, next_obs, action, reward, done, infos):
+        super().add(obs, next_obs, action, reward, done, infos)
+        self.shares[self.store.now - 1] = np.abs(reward) + 1
+
+    def _table(self):
+        return np.stack([self.shares[i] for i in range(self.store.first, self.store.now)])
+
+    def _draw(self, batch_size):
+        table = self._table()
+        drawn = self.rng.choice(table.size, batch_size, p=table.ravel() / table.sum())
+        return drawn // self.n_envs + self.store.first, drawn % self.n_envs
+
+    def get_extra_state(self):
+        return {"table": self._table()}
+
+    def set_extra_state(self, state):
+        self.shares = {self.store.first + i: row for i, row in enumerate(state["table"])}
+
+
+class ForgetsShares(ByReward):
+    def set_extra_state(self, state):
+        super().set_extra_state({"table": np.ones_like(state["table"])})
+
+
+class CannotPutBack(ByReward):
+    set_extra_state = property()
+
+
+class KeepsObjects(ByReward):
+    def get_extra_state(self):
+        return {"table": object()}
+
+
+class Priorities(ReplayBuffer):
+    """Those of transitions that were never sampled are equal, and only these are kept."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.priorities = np.ones((self.buffer_size, self.n_envs))
+
+    def _draw(self, batch_size):
+        table = self.priorities[np.arange(self.store.first, self.store.now) % self.buffer_size]
+        drawn = self.rng.choice(table.size, batch_size, p=table.ravel() / table.sum())
+        return drawn // self.n_envs + self.store.first, drawn % self.n_envs
+
+    def sample_at(self, positions, envs, env=None):
+        batch = super().sample_at(positions, envs, env)
+        return SimpleNamespace(**batch._asdict(), indices=np.stack([positions, envs]))
+
+    def update_priorities(self, indices, td_errors):
+        positions, envs = indices
+        self.priorities[positions % self.buffer_size, envs] = np.abs(td_errors) + 0.01
+
+
+class OtherWeights(ReplayBuffer):
+    """Says how much each transition counts, and forgets it."""
+
+    batches = 0
+
+    def sample_at(self, positions, envs, env=None):
+        batch = super().sample_at(positions, envs, env)
+        self.batches += 1
+        return SimpleNamespace(**batch._asdict(), weights=0 * batch.rewards + self.batches)
+
+
 class NoneToTrainWith(ReplayBuffer):
     def sample(self, batch_size, env=None):
         if batch_size == 8:
@@ -251,6 +331,11 @@ class NoneToTrainWith(ReplayBuffer):
         (LosesItsGenerator, "saved_buffers_go_on", "a loaded buffer draws other batches"),
         (LosesItsContents, "saved_buffers_go_on", "20 steps saved, 0 loaded"),
         (SavesLess, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (ForgetsShares, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (CannotPutBack, "saved_buffers_go_on", "no checkpoint can keep it: AttributeError"),
+        (KeepsObjects, "saved_buffers_go_on", "no checkpoint can keep it: StateError"),
+        (Priorities, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (OtherWeights, "saved_buffers_go_on", "a loaded buffer draws other batches"),
         (NoneToTrainWith, "stock_models_train", "no batches of eight"),
     ],
 )

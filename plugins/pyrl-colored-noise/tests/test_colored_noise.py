@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from pyrl_colored_noise import ColoredNoise
+from pyrl_colored_noise.noise import colored
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from pyrl_sb3 import SAC
@@ -75,12 +76,35 @@ def test_number_in_a_name_is_sigma():
         ({"sigma": [1, 2, 3]}, r"sigma has shape \(3,\), the actions have 2"),
         ({"exponent": float("nan")}, "exponent must be finite"),
         ({"length": 1}, "length must be at least 2"),
+        ({"length": 0}, "length must be at least 2"),
+        ({"length": 2.5}, "length must be at least 2 whole steps, not 2.5"),
+        ({"action_dim": (2, 2), "sigma": [[1], [2]]}, r"sigma has shape \(2, 1\), the actions"),
     ],
 )
 def test_bad_parameters(changed, message):
     good = {"action_dim": 2, "exponent": 1.0, "sigma": 1.0, "length": 8}
     with pytest.raises(ValueError, match=message):
         ColoredNoise(**good | changed, rng=np.random.default_rng(0))
+
+
+def context(shape, **more):
+    rng = np.random.default_rng(0)
+    return NoiseContext(action_space=gym.spaces.Box(-1, 1, shape), rng=rng, **more)
+
+
+def test_a_length_of_0_is_not_taken_for_none():
+    with pytest.raises(ValueError, match="length must be at least 2 whole steps, not 0"):
+        colored(context((2,), max_episode_steps=100), length=0)
+    assert colored(context((2,), max_episode_steps=100)).length == 100
+
+
+@pytest.mark.parametrize("sigma", [0.5, [[0.5, 0.5], [0.5, 0.5]]])
+def test_actions_of_two_dimensions_get_the_noise_of_as_many_numbers(sigma):
+    flat, square = colored(context((4,)), sigma=0.5), colored(context((2, 2)), sigma=sigma)
+    for _ in range(3):
+        drawn = square()
+        assert drawn.shape == (2, 2)
+        assert np.array_equal(drawn.ravel(), flat())
 
 
 def test_readme_example_runs():

@@ -1,5 +1,7 @@
+import copy
 import math
 import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +11,16 @@ import pytest
 import stable_baselines3
 import torch as th
 from pyrl_population_sync import PopulationSync
-from pyrl_population_sync.callback import _mean_actions
+from pyrl_population_sync.callback import PARAMETER
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import pyrl_sb3.algorithms
 from pyrl_sb3.plugins import SyncContext
 from pyrl_sb3.testing import SyncCallbackSuite
 from pyrl_sb3.testing.lockstep import Lockstep
+from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.checkpoints import Checkpoints
 
 
 class TestSuite(SyncCallbackSuite):
@@ -48,6 +54,20 @@ def make(algorithm=stable_baselines3.TD3, rank=0, others=None, **parameters):
     return callback
 
 
+def guide_of(callback):
+    """The guide as a module, made of what the callback keeps."""
+    guide = copy.deepcopy(callback.model.actor)
+    prefix = len(PARAMETER)
+    guide.load_state_dict({k[prefix:]: th.tensor(v) for k, v in callback.guide.items()})
+    return guide
+
+
+def mean_actions(actor, observations):
+    if hasattr(actor, "get_action_dist_params"):
+        return th.tanh(actor.get_action_dist_params(observations)[0])
+    return actor(observations)
+
+
 def numbers(**values):
     return {name: np.array(value) for name, value in values.items()}
 
@@ -58,9 +78,7 @@ def test_followers_approach_the_guide_and_nothing_else_changes(module, name):
     callback = make(getattr(module, name), others={1: numbers(score=1.0)})
     callback._synchronise()
     assert callback.guide_rank == 1
-    with th.no_grad():
-        for parameter in callback.guide.parameters():
-            parameter.mul_(1.5)
+    callback.guide = {name: 1.5 * array for name, array in callback.guide.items()}
     critic = [p.clone() for p in callback.model.critic.parameters()]
     distances = [callback._follow() for _ in range(60)]
     assert np.mean(distances[-10:]) < 0.3 * np.mean(distances[:10])
@@ -71,14 +89,14 @@ def test_followers_approach_the_guide_and_nothing_else_changes(module, name):
 def test_step_is_that_of_the_equation():
     callback = make(others={1: numbers(score=1.0)}, beta=0.5)
     callback._synchronise()
-    with th.no_grad():
-        for parameter in callback.guide.parameters():
-            parameter.add_(0.1)
+    callback.guide = {name: array + np.float32(0.1) for name, array in callback.guide.items()}
     actor = callback.model.actor
     before = [p.detach().clone() for p in actor.parameters()]
     state = np.random.get_state()
     observations = callback.model.replay_buffer.sample(32).observations
-    loss = 0.5 * (actor(observations) - callback.guide(observations).detach()).pow(2).sum(1).mean()
+    loss = (
+        0.5 * (actor(observations) - guide_of(callback)(observations).detach()).pow(2).sum(1).mean()
+    )
     expected = [
         p - 0.1 * 0.5 * g
         for p, g in zip(before, th.autograd.grad(loss, list(actor.parameters())), strict=True)
@@ -142,8 +160,9 @@ def test_the_guide_measures_how_far_it_has_moved():
     observations = callback.model.replay_buffer.sample(256).observations
     with th.no_grad():
         callback.model.actor.mu[-2].bias += 0.3
-        moved = _mean_actions(callback.model.actor, observations)
-        distance = 0.5 * (moved - callback.guide(observations)).square().sum(1).mean().item()
+        moved = mean_actions(callback.model.actor, observations)
+        distance = 0.5 * (moved - guide_of(callback)(observations)).square().sum(1).mean().item()
+    assert distance > 0.01
     assert callback._distance() == pytest.approx(distance, rel=0.5)
 
 
@@ -165,6 +184,54 @@ def test_three_copies_train_together(algorithm):
     results = Lockstep(3).run([train] * 3)
     assert len(set(results)) == 1, "the copies disagree"
     assert results[0][0] in (0, 1, 2)
+
+
+@pytest.mark.parametrize("module", [stable_baselines3, pyrl_sb3.algorithms])
+def test_copies_follow_the_guide_at_every_step_of_the_actor(module):
+    """TD3's actor takes a step at every second update, and there is one update per rollout."""
+
+    def train(group):
+        context = SyncContext(group=group, interval=100, rng=np.random.default_rng(0))
+        callback = PopulationSync(context)
+        follow, steps = callback._follow, []
+        callback._follow = lambda: steps.append(callback.model._n_updates) or follow()
+        env = Monitor(gym.make("Pendulum-v1", max_episode_steps=50))
+        model = module.TD3(
+            "MlpPolicy", env, policy_kwargs={"net_arch": [8]}, learning_starts=50, seed=group.rank
+        )
+        model.learn(200, callback)
+        return steps
+
+    leader, follower = sorted(Lockstep(2).run([train] * 2), key=len)
+    assert leader == []
+    # It trains from step 51 on, and has a guide from step 100 on, in which there are 49 updates.
+    assert follower == list(range(50, 149, 2))
+
+
+@pytest.mark.parametrize("name", ["TD3", "SAC"])
+def test_a_group_that_is_resumed_ends_as_one_that_was_not(name, tmp_path):
+    def train(group, resume=False, steps=240):
+        context = SyncContext(group=group, interval=50, rng=np.random.default_rng(0))
+        callback = PopulationSync(context, beta=9.0)
+        env = DummyVecEnv([lambda: Monitor(gym.make("Pendulum-v1", max_episode_steps=40))])
+        model = getattr(pyrl_sb3.algorithms, name)(
+            "MlpPolicy", env, policy_kwargs={"net_arch": [8]}, learning_starts=30, seed=group.rank
+        )
+        folder = tmp_path / str(group.rank)
+        checkpoints = Checkpoints(folder, save_freq=125, keep_last=9, by_steps=True)
+        if resume:
+            assert checkpoints.resume(model, Checkpoint(folder / "step_125"))
+        left = steps - model.num_timesteps
+        model.learn(left, [checkpoints, callback], reset_num_timesteps=not resume)
+        state = {key: value.numpy().copy() for key, value in model.policy.state_dict().items()}
+        return {**state, "beta": callback.beta, "guide": callback.guide_rank}
+
+    whole = Lockstep(2).run([train] * 2)
+    resumed = Lockstep(2).run([partial(train, resume=True)] * 2)
+    assert whole[0]["guide"] in (0, 1)
+    for one, other in zip(whole, resumed, strict=True):
+        for key, value in one.items():
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
 
 
 def test_readme_example_runs():

@@ -1,6 +1,5 @@
 """The best policy of a population guides the others."""
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -51,7 +50,8 @@ class PopulationSync(BaseCallback):
         self.group = context.group
         self.interval = context.interval
         self.beta, self.rho, self.d_min, self.episodes = beta, rho, d_min, episodes
-        self.guide: th.nn.Module | None = None
+        # As arrays, which checkpoints keep, unlike modules; names as they are exchanged.
+        self.guide: Arrays | None = None
         self.guide_rank = -1
         self._spreads: list[float] = []
 
@@ -66,14 +66,14 @@ class PopulationSync(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        # SB3 has trained since the last rollout.
-        updates, self._updates = self.model._n_updates - self._updates, self.model._n_updates
+        # SB3 has trained since the last rollout, the actor at every multiple of the delay.
+        before, self._updates = self._updates, self.model._n_updates
+        delay = getattr(self.model, "policy_delay", 1)
         if self.guide is not None and self.guide_rank != self.group.rank:
-            delay = getattr(self.model, "policy_delay", 1)
-            self._spreads += [self._follow() for _ in range(updates // delay)]
+            steps = self._updates // delay - before // delay
+            self._spreads += [self._follow() for _ in range(steps)]
 
     def _synchronise(self) -> None:
-        actor = self.model.actor
         returns = [episode["r"] for episode in list(self.model.ep_info_buffer)[-self.episodes :]]
         led = self.guide is not None and self.guide_rank == self.group.rank
         numbers = {
@@ -81,7 +81,8 @@ class PopulationSync(BaseCallback):
             "spread": _mean(self._spreads),
             "change": self._distance() if led else math.nan,
         }
-        weights = {PARAMETER + name: value.cpu().numpy() for name, value in _state(actor).items()}
+        state = self.model.actor.state_dict(prefix=PARAMETER)
+        weights = {name: value.cpu().numpy() for name, value in state.items()}
         everybody = self.group.all_gather({**_arrays(numbers), **weights})
         self._adapt(everybody)
         scores = {rank: float(value["score"]) for rank, value in everybody.items()}
@@ -105,14 +106,8 @@ class PopulationSync(BaseCallback):
             self.beta /= 2
 
     def _take_guide(self, value: Arrays) -> None:
-        if self.guide is None:
-            self.guide = copy.deepcopy(self.model.actor)
-        state = {
-            name.removeprefix(PARAMETER): th.as_tensor(array)
-            for name, array in value.items()
-            if name.startswith(PARAMETER)
-        }
-        self.guide.load_state_dict(state)
+        # Copies, since a group may give back what is in the actor.
+        self.guide = {k: np.array(v) for k, v in value.items() if k.startswith(PARAMETER)}
         self._spreads = []
 
     def _follow(self) -> float:
@@ -134,23 +129,27 @@ class PopulationSync(BaseCallback):
         model = self.model
         env = model.get_vec_normalize_env()
         observations = model.replay_buffer.sample(model.batch_size, env=env).observations
+        mean_actions = _MeanActions(model.actor)
+        guide = {k: th.as_tensor(v, device=model.device) for k, v in self.guide.items()}
         with th.no_grad():
-            guided = _mean_actions(self.guide, observations)
-        return 0.5 * (_mean_actions(model.actor, observations) - guided).square().sum(dim=1).mean()
+            guided = th.func.functional_call(mean_actions, guide, (observations,))
+        return 0.5 * (mean_actions(observations) - guided).square().sum(dim=1).mean()
 
     def _rate(self) -> float:
         return self.model.lr_schedule(self.model._current_progress_remaining)
 
 
-def _mean_actions(actor: Any, observations: Any) -> th.Tensor:
-    """The actions without exploration, scaled to [-1, 1], ``(batch, action_dim)``."""
-    if hasattr(actor, "get_action_dist_params"):
-        return th.tanh(actor.get_action_dist_params(observations)[0])
-    return actor(observations)
+class _MeanActions(th.nn.Module):
+    """An actor's actions without exploration, scaled to [-1, 1], ``(batch, action_dim)``."""
 
+    def __init__(self, actor: Any) -> None:
+        super().__init__()
+        self.actor = actor
 
-def _state(module: th.nn.Module) -> dict[str, th.Tensor]:
-    return {name: value.detach() for name, value in module.state_dict().items()}
+    def forward(self, observations: Any) -> th.Tensor:
+        if hasattr(self.actor, "get_action_dist_params"):
+            return th.tanh(self.actor.get_action_dist_params(observations)[0])
+        return self.actor(observations)
 
 
 def _arrays(numbers: Mapping[str, float]) -> dict[str, NDArray[Any]]:
