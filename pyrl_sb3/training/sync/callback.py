@@ -124,8 +124,6 @@ class SeedSyncCallback(BaseCallback):
         """Exchange states with the other copies and go on from what the strategy says."""
         news = since(read_statistics(self.model.get_vec_normalize_env()), self._statistics)
         value = {**self._report(), **_prefixed(_STATISTICS, news)}
-        if self._replay:
-            value.update(self._replay.take())
         everybody = self.group.all_gather(value)
         reports = {
             rank: Report(state=AgentState.of_arrays(each), score=float(each[_SCORE]))
@@ -138,7 +136,7 @@ class SeedSyncCallback(BaseCallback):
         heard = [_part(each, _STATISTICS) for each in everybody.values()]
         self._adopt_statistics(merged(self._statistics, heard))
         if self._replay:
-            self._replay.give(self.model, everybody, self.group.rank)
+            self._replay.exchange(self.model, self.group)
         self._log({rank: int(each["timesteps"]) for rank, each in everybody.items()})
 
     def _report(self) -> dict[str, NDArray[Any]]:

@@ -21,6 +21,7 @@ from pyrl_sb3.training.run import checked, train
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
+from pyrl_sb3.training.sync.replay import check_sharing
 from pyrl_sb3.training.sync.signals import GroupSignals
 
 log = logging.getLogger("pyrl_sb3")
@@ -77,7 +78,9 @@ def synchronised(
     Raises:
         InputError, ConfigError, PluginError: it cannot be.
     """
-    _, request, experiment = checked(request)
+    agent, request, experiment = checked(request)
+    if plan.params.get("share_replay"):
+        check_sharing(agent, experiment, request.env_id)
     frequency = experiment.arguments.get("train_freq")
     if isinstance(frequency, (list, tuple)) and frequency[1] == "episode":
         raise InputError(

@@ -15,6 +15,18 @@ Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["weights", "running", "moments", "counts"]
 
 
+def layout(arrays: Arrays) -> str:
+    """Return names, shapes and types, which must be the same in all copies that exchange arrays."""
+    return repr([(name, np.shape(a), np.asarray(a).dtype.str) for name, a in arrays.items()])
+
+
+class LayoutError(ValueError):
+    """Copies exchange arrays of different names, shapes or types."""
+
+    def __init__(self) -> None:
+        super().__init__("the copies exchange different arrays: they were not set up alike")
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentState:
     """
