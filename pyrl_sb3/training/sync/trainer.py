@@ -55,8 +55,8 @@ class AgentTrainer:
 
     Raises:
         InputError: there is no such strategy, or not with such parameters, less than one copy,
-            noise for discrete actions, an `action_noise`, which would be the same for all, or no
-            `total_timesteps` where needed.
+            several environments of a copy, noise for discrete actions, an `action_noise`, which
+            would be the same for all, or no `total_timesteps` where needed.
 
     Attributes:
         models: the copies.
@@ -95,6 +95,11 @@ class AgentTrainer:
                 seed=seed + copy,
                 **deepcopy(model_kwargs),
             )
+            if model.n_envs > 1:
+                raise InputError(
+                    f"env makes {model.n_envs} environments: each copy's rounds are whole "
+                    "episodes, of 1 environment; SeedSyncCallback synchronises copies of several"
+                )
             if total_timesteps is None and hasattr(model, "exploration_schedule"):
                 raise InputError(
                     f"total_timesteps: needed, {algorithm.__name__} explores less towards its end"
