@@ -1,6 +1,6 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Group:
         failed: the runs that ended without having had all of their steps, or without evaluations.
         couples_seeds: whether the runs learned from each other: then they are one sample.
         unevaluated: the runs that have no evaluations, and so no curve.
+        diverged: the runs whose last score is no finite number; these have failed too. Such scores
+            are the worst that the group has had there instead; without any, runs have no curve.
     """
 
     label: str
@@ -39,6 +41,7 @@ class Group:
     failed: list[Path]
     couples_seeds: bool
     unevaluated: list[Path] = field(default_factory=list)
+    diverged: list[Path] = field(default_factory=list)
 
 
 def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Group]:
@@ -72,6 +75,8 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
         for name, (_, runs, coupled) in zip(names, found.values(), strict=True)
     ]
     if not any(group.curves for group in groups):
+        if any(group.diverged for group in groups):
+            raise InputError("no run there had a return that is a finite number")
         raise InputError(f"no run there has an {EVALUATIONS} yet: nothing to report")
     return groups
 
@@ -88,27 +93,50 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
-    curves: dict[str, list[Curve]] = {}
-    seconds: dict[str, list[Values]] = {}
-    failed = _never_begun(runs[0].parent)
+    evaluated: dict[str, dict[Path, Curve]] = {}
     unevaluated = [run for run in runs if not (run / EVALUATIONS).is_file()]
     for run in runs:
-        if not is_finished(run):
-            failed.append(run)
-        if run in unevaluated:
-            continue
-        curve = read_evaluations(run)
-        env_id = read_facts(run).request.env_id
-        curves.setdefault(env_id, []).append(curve)
-        seconds.setdefault(env_id, []).append(_seconds(run, curve.steps))
+        if run not in unevaluated:
+            env_id = read_facts(run).request.env_id
+            evaluated.setdefault(env_id, {})[run] = read_evaluations(run)
+    diverged = [
+        run
+        for there in evaluated.values()
+        for run, curve in there.items()
+        if not np.isfinite(curve.scores[-1])
+    ]
+    finite = {env_id: _finite(there) for env_id, there in evaluated.items()}
+    failed = _never_begun(runs[0].parent)
+    failed += [run for run in runs if run in diverged or not is_finished(run)]
     return Group(
         label=label,
-        curves=curves,
-        seconds=seconds,
+        curves={env_id: list(there.values()) for env_id, there in finite.items() if there},
+        seconds={
+            env_id: [_seconds(run, curve.steps) for run, curve in there.items()]
+            for env_id, there in finite.items()
+            if there
+        },
         failed=failed,
         couples_seeds=coupled,
         unevaluated=unevaluated,
+        diverged=diverged,
     )
+
+
+def _finite(curves: Mapping[Path, Curve]) -> dict[Path, Curve]:
+    """
+    The curves with the worst score of all in the place of what is no finite number.
+
+    Left out, an agent that diverges now and then would be as good as one that never does.
+    """
+    scores = np.concatenate([curve.scores for curve in curves.values()])
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return {}
+    return {
+        run: curve.scored(np.where(np.isfinite(curve.scores), curve.scores, known.min()))
+        for run, curve in curves.items()
+    }
 
 
 def _never_begun(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pyrl_sb3.training.engines import PROCESSES
@@ -203,7 +204,8 @@ def unfinished(group: SeedGroup, timesteps: int | None = None) -> list[int]:
 
 def best_seed(group: SeedGroup) -> Path:
     """
-    Return the run whose last evaluation had the highest mean return.
+    Return the run whose last evaluation had the highest mean return that is a finite number; one
+    without is never better.
 
     Raises:
         InputError: none of its runs has a model.
@@ -218,7 +220,11 @@ def _last_return(run: Path) -> float:
     if not (run / EVALUATIONS).is_file():
         return -math.inf
     results = read_arrays(run / EVALUATIONS).get("results")
-    return -math.inf if results is None or not results.size else float(results[-1].mean())
+    if results is None or not results.size:
+        return -math.inf
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        last = float(results[-1].mean())
+    return last if math.isfinite(last) else -math.inf
 
 
 def has_checkpoint(run: Path) -> bool:
