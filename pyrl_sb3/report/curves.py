@@ -12,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.monitors import STEPS
 from pyrl_sb3.training.untrusted import read_arrays
 
 Values = npt.NDArray[np.float64]
@@ -176,6 +177,8 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
             next(lines, None)  # a comment with the date
             for row in csv.DictReader(lines):
                 done += int(row["l"]) * n_envs
+                if STEPS in row:  # not in older runs, whose episodes cut by checkpoints are lost
+                    done = int(row[STEPS]) * n_envs
                 success = _truth(row.get("is_success"))
                 yield TrainingEpisode(done, float(row["r"]), success, float(row["t"]))
     except (ValueError, KeyError, TypeError, csv.Error) as error:
