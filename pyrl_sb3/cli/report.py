@@ -1,6 +1,7 @@
 """`pyrl report RUN...`."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,12 +55,14 @@ def _report(
 ) -> None:
     from pyrl_sb3.report.groups import read_groups
     from pyrl_sb3.report.summary import improvements, summarise
-    from pyrl_sb3.training.errors import require_package
+    from pyrl_sb3.training.errors import InputError, require_package
     from pyrl_sb3.training.folders import make_folder
     from pyrl_sb3.training.request import require_at_least
 
     require_at_least(1, "reps", reps)
     require_at_least(0, "seed", seed)
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"--threshold {threshold}: must be a finite number, such as -200")
     if out:
         require_package("matplotlib", "report")
         make_folder(out)
@@ -68,6 +71,12 @@ def _report(
         typer.echo(f"{run} has no evaluations yet and is left out", err=True)
     for run, problem in (each for group in groups for each in group.damaged.items()):
         typer.echo(f"{run} is left out: {problem}", err=True)
+    for group in groups:
+        labels = {curve.label for curves in group.curves.values() for curve in curves}
+        for run in group.diverged:
+            score = "scored by the worst evaluation of its group"
+            what = score if str(run) in labels else "left out, as its group had none that is"
+            typer.echo(f"{run} has failed: its last score is no finite number; {what}", err=True)
     summaries = summarise(groups, threshold=threshold, seed=seed, reps=reps)
     pairs = improvements(groups, seed=seed)
     if as_json:

@@ -12,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.monitors import STEPS
 from pyrl_sb3.training.untrusted import read_arrays
 
 Values = npt.NDArray[np.float64]
@@ -38,6 +39,17 @@ class Curve:
     spread: Values | None
     successes: Values | None
     episodes: int
+
+    @property
+    def scores(self) -> Values:
+        """`(points,)`, what a run is scored by: successes where there are any, or returns."""
+        return self.returns if self.successes is None else self.successes
+
+    def scored(self, scores: Values) -> "Curve":
+        """Return the curve with other scores."""
+        if self.successes is None:
+            return replace(self, returns=scores)
+        return replace(self, successes=scores)
 
     def smoothed(self, window: int) -> "Curve":
         """Return the curve of means over the last `window` points, fewer at its beginning."""
@@ -98,13 +110,16 @@ def read_curve(path: Path, label: str) -> Curve:
         raise InputError(f"{path} holds no evaluations: timesteps and results do not fit together")
     assert returns is not None
     with np.errstate(invalid="ignore"):  # returns that are not finite
-        spread = returns.std(axis=1)
+        means, spread = returns.mean(axis=1), returns.std(axis=1)
+    # Of evaluations at the same step, the last is that of the agent as it went on.
+    steps, last = np.unique(steps[::-1].astype(float), return_index=True)
+    last = len(means) - 1 - last
     return Curve(
         label=label,
-        steps=steps.astype(float),
-        returns=returns.mean(axis=1),
-        spread=spread,
-        successes=None if successes is None else successes.mean(axis=1),
+        steps=steps,
+        returns=means[last],
+        spread=spread[last],
+        successes=None if successes is None else successes.mean(axis=1)[last],
         episodes=returns.shape[1],
     )
 
@@ -162,6 +177,8 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
             next(lines, None)  # a comment with the date
             for row in csv.DictReader(lines):
                 done += int(row["l"]) * n_envs
+                if STEPS in row:  # not in older runs, whose episodes cut by checkpoints are lost
+                    done = int(row[STEPS]) * n_envs
                 success = _truth(row.get("is_success"))
                 yield TrainingEpisode(done, float(row["r"]), success, float(row["t"]))
     except (ValueError, KeyError, TypeError, csv.Error) as error:

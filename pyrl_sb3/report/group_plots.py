@@ -13,7 +13,7 @@ from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
 from pyrl_sb3.report.plots import COLOURS
 from pyrl_sb3.report.statistics import Array
-from pyrl_sb3.report.summary import environments, scores_of, values_of
+from pyrl_sb3.report.summary import environments, scores_of
 from pyrl_sb3.training.folders import write_whole
 
 _REPS = 2_000  # as in rliable's pictures
@@ -55,7 +55,7 @@ def curve_values(group: Group, env_id: str) -> tuple[Array, Array]:
     """Return the steps that all runs were evaluated at, and `(runs, points)` scores there."""
     curves = group.curves[env_id]
     shared = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
-    rows = [values_of(curve)[np.isin(curve.steps, shared)] for curve in curves]
+    rows = [curve.scores[np.isin(curve.steps, shared)] for curve in curves]
     return np.array(shared), np.array(rows).reshape(len(curves), len(shared))
 
 

@@ -1,6 +1,6 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Group:
         couples_seeds: whether the runs learned from each other: then they are one sample.
         unevaluated: the runs that have no evaluations, and so no curve.
         damaged: the runs whose evaluations cannot be read, likewise, and what is wrong with each.
+        diverged: the runs whose last score is no finite number; these have failed too. Such scores
+            are the worst that the group has had there instead; without any, runs have no curve.
     """
 
     label: str
@@ -41,6 +43,7 @@ class Group:
     couples_seeds: bool
     unevaluated: list[Path] = field(default_factory=list)
     damaged: dict[Path, str] = field(default_factory=dict)
+    diverged: list[Path] = field(default_factory=list)
 
 
 def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Group]:
@@ -75,8 +78,11 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
     ]
     if not any(group.curves for group in groups):
         damage = [each for group in groups for each in group.damaged.values()]
-        nothing = f"no run there has an {EVALUATIONS} yet: nothing to report"
-        raise InputError(damage[0] if damage else nothing)
+        if damage:
+            raise InputError(damage[0])
+        if any(group.diverged for group in groups):
+            raise InputError("no run there had a return that is a finite number")
+        raise InputError(f"no run there has an {EVALUATIONS} yet: nothing to report")
     return groups
 
 
@@ -92,12 +98,9 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
-    curves: dict[str, list[Curve]] = {}
-    seconds: dict[str, list[Values]] = {}
-    failed = _never_begun(runs[0].parent)
+    evaluated: dict[str, dict[Path, Curve]] = {}
     unevaluated = [run for run in runs if not (run / EVALUATIONS).is_file()]
     damaged: dict[Path, str] = {}
-    failed += [run for run in runs if not _has_all_steps(run)]
     for run in runs:
         if run in unevaluated:
             continue
@@ -106,18 +109,46 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
         except InputError as error:
             damaged[run] = str(error)
             continue
-        env_id = read_facts(run).request.env_id
-        curves.setdefault(env_id, []).append(curve)
-        seconds.setdefault(env_id, []).append(_seconds(run, curve.steps))
+        evaluated.setdefault(read_facts(run).request.env_id, {})[run] = curve
+    diverged = [
+        run
+        for there in evaluated.values()
+        for run, curve in there.items()
+        if not np.isfinite(curve.scores[-1])
+    ]
+    finite = {env_id: _finite(there) for env_id, there in evaluated.items()}
+    failed = _never_begun(runs[0].parent)
+    failed += [run for run in runs if run in (*diverged, *damaged) or not _has_all_steps(run)]
     return Group(
         label=label,
-        curves=curves,
-        seconds=seconds,
-        failed=list(dict.fromkeys([*failed, *damaged])),
+        curves={env_id: list(there.values()) for env_id, there in finite.items() if there},
+        seconds={
+            env_id: [_seconds(run, curve.steps) for run, curve in there.items()]
+            for env_id, there in finite.items()
+            if there
+        },
+        failed=failed,
         couples_seeds=coupled,
         unevaluated=unevaluated,
         damaged=damaged,
+        diverged=diverged,
     )
+
+
+def _finite(curves: Mapping[Path, Curve]) -> dict[Path, Curve]:
+    """
+    The curves with the worst score of all in the place of what is no finite number.
+
+    Left out, an agent that diverges now and then would be as good as one that never does.
+    """
+    scores = np.concatenate([curve.scores for curve in curves.values()])
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return {}
+    return {
+        run: curve.scored(np.where(np.isfinite(curve.scores), curve.scores, known.min()))
+        for run, curve in curves.items()
+    }
 
 
 def _has_all_steps(run: Path) -> bool:

@@ -11,7 +11,6 @@ from pyrl_sb3.report import statistics
 from pyrl_sb3.report.curves import Curve
 from pyrl_sb3.report.groups import Group
 from pyrl_sb3.report.statistics import Array, Estimate
-from pyrl_sb3.training.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +62,9 @@ def environments(groups: Sequence[Group]) -> list[str]:
     return sorted({env_id for group in groups for env_id in group.curves})
 
 
-def values_of(curve: Curve) -> Array:
-    """Return what a run is scored by at each evaluation: success where there is one, or return."""
-    return curve.returns if curve.successes is None else curve.successes
-
-
 def scores_of(group: Group, env_id: str) -> Array:
-    """Return the scores of the last evaluations, `(runs, 1)`; raise InputError if not finite."""
-    scores = np.array([[values_of(curve)[-1]] for curve in group.curves[env_id]])
-    if not np.isfinite(scores).all():
-        raise InputError(f"{group.label}: a run in {env_id} ended with a return that is no number")
-    return scores
+    """Return the scores of the last evaluations, `(runs, 1)`."""
+    return np.array([[curve.scores[-1]] for curve in group.curves[env_id]])
 
 
 def summarise(
@@ -134,7 +125,7 @@ def _summary(
 
 def _first(curve: Curve, threshold: float) -> int | None:
     """The evaluation that first reached the threshold."""
-    reached = np.flatnonzero(values_of(curve) >= threshold)
+    reached = np.flatnonzero(curve.scores >= threshold)
     return int(reached[0]) if len(reached) else None
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from pyrl_sb3.training.randomness import random_states, restore_random_states
-from pyrl_sb3.training.sync.state import Arrays
+from pyrl_sb3.training.sync.state import Arrays, LayoutError, layout
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,11 @@ class LockstepGroup:
         self._lockstep = lockstep
 
     def all_gather(self, value: Arrays) -> dict[int, Arrays]:
-        """Exchange arrays with all copies that still run."""
+        """
+        Exchange arrays with all copies that still run.
+
+        :raises LayoutError: They bring arrays of different names, shapes or types.
+        """
         self.calls.append({name: np.shape(array) for name, array in value.items()})
         copied = {name: np.array(array) for name, array in value.items()}
         return self._lockstep.exchange(self.rank, copied)
@@ -84,6 +88,8 @@ class Lockstep:
         self._pass_on()
         self._wait(rank)
         restore_random_states(state)
+        if len(set(map(layout, self._outbox.values()))) > 1:
+            raise LayoutError
         return dict(self._outbox)
 
     def _wait(self, rank: int) -> None:

@@ -1,9 +1,9 @@
 """What every synchronisation callback must fulfil; `check_sync_callback` runs all checks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -21,11 +21,15 @@ from pyrl_sb3.plugins import (
 )
 from pyrl_sb3.testing.lockstep import Lockstep, LockstepGroup
 from pyrl_sb3.testing.require import require
+from pyrl_sb3.training.sync.state import LayoutError
 
 STEPS = 64
 INTERVAL = 16
 COPIES = 3
 
+_DIFFERENT = "copies exchange different arrays, or not equally often"
+
+Result = TypeVar("Result")
 Weights = dict[str, NDArray[Any]]
 
 
@@ -82,7 +86,7 @@ class SyncCase:
 
     def train_all(self, size: int = COPIES, changed: int = -1) -> list[Weights]:
         """Train all copies together, one of them perhaps from another seed; their weights."""
-        return Lockstep(size).run([partial(self.train, changed=changed)] * size)
+        return run_together([partial(self.train, changed=changed)] * size)
 
     def is_coupled(self) -> bool:
         """Whether another seed for any one copy changes what the others end with."""
@@ -93,6 +97,18 @@ class SyncCase:
             if not _equal([before[rank] for rank in others], [after[rank] for rank in others]):
                 return True
         return False
+
+
+def run_together(copies: Sequence[Callable[[LockstepGroup], Result]]) -> list[Result]:
+    """
+    Results of copies that take turns.
+
+    :raises AssertionError: They exchange arrays of different names, shapes or types.
+    """
+    try:
+        return Lockstep(len(copies)).run(copies)
+    except LayoutError as error:
+        raise AssertionError(_DIFFERENT) from error
 
 
 def gives_a_callback(case: SyncCase) -> None:
@@ -127,9 +143,9 @@ def copies_call_in_step(case: SyncCase) -> None:
         case.train(group)
         return group.calls
 
-    first, *others = Lockstep(COPIES).run([train] * COPIES)
+    first, *others = run_together([train] * COPIES)
     for calls in others:
-        require(calls == first, "copies exchange different arrays, or not equally often")
+        require(calls == first, _DIFFERENT)
 
 
 def survives_the_end_of_a_copy(case: SyncCase) -> None:
@@ -139,7 +155,7 @@ def survives_the_end_of_a_copy(case: SyncCase) -> None:
         return case.train(group, STEPS // 2 if group.rank == 0 else STEPS)
 
     try:
-        finished = Lockstep(COPIES).run([train] * COPIES)
+        finished = run_together([train] * COPIES)
     except LookupError as error:
         problem = f"the end of a copy breaks the others: {type(error).__name__}: {error}"
         raise AssertionError(problem) from error

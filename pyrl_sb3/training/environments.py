@@ -1,6 +1,5 @@
 """Environments by name: found, and opened alone or side by side."""
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -19,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.monitors import continued_monitor, new_monitor
 from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
 Env = gym.Env[Any, Any]
@@ -151,7 +151,8 @@ class RenewableVecEnv(DummyVecEnv):
         makers: open one environment each.
         logs: of the monitors; None for those that write none.
         monitor_kwargs: arguments of `Monitor`.
-        continued: go on with the logs that are there.
+        continued: the steps of each environment after which the logs that are there go on; None
+            begins new ones.
     """
 
     def __init__(
@@ -159,12 +160,14 @@ class RenewableVecEnv(DummyVecEnv):
         makers: Sequence[Callable[[], Env]],
         logs: Sequence[str | None],
         monitor_kwargs: Mapping[str, Any],
-        continued: bool = False,
+        continued: int | None = None,
     ) -> None:
         self._makers = makers
         # The monitor tells evaluations when an episode ends, so it must be outside of whatever
         # may end one; SB3's `make_vec_env` wraps around it.
-        monitor = partial(_continued_monitor if continued else Monitor, **monitor_kwargs)
+        monitor = partial(new_monitor, **monitor_kwargs)
+        if continued is not None:
+            monitor = partial(continued_monitor, steps=continued, **monitor_kwargs)
         super().__init__(
             [partial(_monitored, monitor, *each) for each in zip(makers, logs, strict=True)]
         )
@@ -179,17 +182,6 @@ class RenewableVecEnv(DummyVecEnv):
 
 def _monitored(monitor: Callable[..., Monitor], make: Callable[[], Env], log: str | None) -> Env:
     return monitor(make(), log)
-
-
-def _continued_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:
-    """A monitor that adds to a log, on the same clock."""
-    file = Path(f"{log}.{Monitor.EXT}")
-    if log is None or not file.is_file():
-        return Monitor(env, log, **kwargs)
-    monitor = Monitor(env, log, **{**kwargs, "override_existing": False})
-    with file.open(encoding="utf-8") as lines:
-        monitor.t_start = json.loads(lines.readline().lstrip("#"))["t_start"]
-    return monitor
 
 
 def _seeded(
@@ -218,7 +210,7 @@ def vector_env(
     *,
     training: bool = True,
     monitor: Path | None = None,
-    continued: bool = False,
+    continued: int | None = None,
     normalize: Callable[[VecEnv], VecEnv] | None = None,
     render_mode: str | None = None,
 ) -> VecEnv:
@@ -233,14 +225,15 @@ def vector_env(
         training: whether an agent learns in them; where it does not, what has an attribute
             `training` has it set to False.
         monitor: a folder for `<i>.monitor.csv`, episode returns as they come.
-        continued: go on with the files that are there.
+        continued: the steps, over all environments, after which files that are there go on.
         normalize: wraps them in `VecNormalize`; None leaves observations as they are.
         render_mode: as in `gymnasium.make`.
     """
     make = partial(_seeded, env_id, experiment, training, render_mode)
     makers = [partial(make, seed + index) for index in range(n_envs)]
     logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
-    venv: VecEnv = RenewableVecEnv(makers, logs, experiment.monitor_kwargs, continued)
+    each = None if continued is None else continued // n_envs
+    venv: VecEnv = RenewableVecEnv(makers, logs, experiment.monitor_kwargs, each)
     venv.seed(seed)
     try:
         wrap = wrapping(experiment.vec_env_wrapper)

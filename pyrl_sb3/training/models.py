@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
@@ -99,18 +100,36 @@ def build_model(
     if isinstance(keywords["policy"], str):
         # Of ours, one class for all kinds of observations.
         keywords["policy"] = agent.policy or _policy(keywords["policy"], env.observation_space)
-    keyed = isinstance(env.observation_space, spaces.Dict)
-    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays,
-    # which demonstrations cannot be in.
-    demonstrated = keywords.get("demonstrations") is not None
-    if keywords.get("n_steps", 1) == 1 or keyed or demonstrated:
-        ours = DictReplayBuffer if keyed else ReplayBuffer
-        keywords.setdefault("replay_buffer_class", agent.buffer or ours)
-        keywords = told_to_the_buffer(keywords, agent.algorithm)
+    buffer = buffer_of(agent, keywords, env.observation_space)
+    if buffer is not NStepReplayBuffer:
+        keywords = told_to_the_buffer({**keywords, "replay_buffer_class": buffer}, agent.algorithm)
     model = agent.algorithm(env=env, seed=seed, device=device, **keywords)
     if isinstance(model.replay_buffer, ReplayBuffer):
         keep_raw_terminals(model.get_env())  # from the first step on, as where a run goes on
     return model
+
+
+def buffer_of(
+    agent: NamedAgent, keywords: Mapping[str, Any], observations: spaces.Space[Any]
+) -> type | None:
+    """
+    Return the class of a model's replay buffer; None leaves it to the algorithm.
+
+    Args:
+        agent: whose model it is.
+        keywords: of its constructor.
+        observations: of the environment.
+    """
+    keyed = isinstance(observations, spaces.Dict)
+    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays,
+    # which demonstrations cannot be in.
+    demonstrated = keywords.get("demonstrations") is not None
+    if "replay_buffer_class" in keywords:
+        named: type | None = keywords["replay_buffer_class"]
+        return named
+    if keywords.get("n_steps", 1) > 1 and not keyed and not demonstrated:
+        return NStepReplayBuffer
+    return agent.buffer or (DictReplayBuffer if keyed else ReplayBuffer)
 
 
 def _learning_starts(algorithm: type, keywords: Mapping[str, Any]) -> int:

@@ -109,7 +109,7 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
         seed,
         experiment,
         monitor=run.folder,
-        continued=run.checkpoint is not None,
+        continued=run.checkpoint.moment.timesteps if run.checkpoint else None,
         normalize=learning,
     )
     opened.callback(env.close)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -114,15 +115,15 @@ def _one_run(path: Path, env_id: str) -> Path:
     latest = runs_of(path, env_id)[-1:]
     for group in (path, *latest):
         if is_group(group):
-            best = _best_seed(read_group(group))
+            best = best_seed(read_group(group))
             log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)
             return best
     return path
 
 
-def _best_seed(group: SeedGroup) -> Path:
+def best_seed(group: SeedGroup) -> Path:
     """
-    Return the run whose last evaluation had the highest mean return.
+    Return the run whose last evaluation had the highest mean return that is a finite number.
 
     Raises:
         InputError: none of its runs has a model.
@@ -137,7 +138,11 @@ def _last_return(run: Path) -> float:
     if not last_evaluated(run):  # never, or in a file that is damaged
         return -math.inf
     results = read_arrays(run / EVALUATIONS).get("results")
-    return -math.inf if results is None or not results.size else float(results[-1].mean())
+    if results is None or not results.size:
+        return -math.inf
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        last = float(results[-1].mean())
+    return last if math.isfinite(last) else -math.inf
 
 
 def try_out(request: TrialRequest, each_step: StepCallback | None = None) -> Evaluation:

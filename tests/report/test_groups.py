@@ -16,7 +16,8 @@ from pyrl_sb3.report.summary import summarise
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import request_written
 from pyrl_sb3.training.request import TrainingRequest
-from pyrl_sb3.training.seeds import SeedGroup, write_group
+from pyrl_sb3.training.seeds import SeedGroup, read_group, write_group
+from pyrl_sb3.training.trial import best_seed
 
 REQUEST = TrainingRequest(agent="sac", env_id="Pendulum-v1", timesteps=30)
 
@@ -114,3 +115,68 @@ def test_runs_with_no_step_or_one_in_common_are_drawn(steps, tmp_path):
     outcome = CliRunner().invoke(app, arguments)
     assert outcome.exit_code == 0, outcome.output
     assert (tmp_path / "figures" / "Pendulum-v1_curves.png").is_file()
+
+
+def spoil(run: Path, returns: list[float], steps: tuple[int, ...] = (10, 20, 30)) -> Path:
+    """A run with other returns, one episode each."""
+    np.savez(run / "evaluations.npz", timesteps=steps, results=np.array(returns)[:, None])
+    return run
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf])
+def test_a_run_that_ends_with_no_number_has_failed_with_the_worst_score(tmp_path, bad):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    run = spoil(folder / "seed_0", [2.0, 4.0, bad])
+    other = make_group(tmp_path / "b", couples_seeds=False)
+    group, _ = groups = read_groups([folder, other])
+    assert group.diverged == [run]
+    assert group.failed == [folder / "seed_2", run]
+    first, second = summarise(groups, threshold=4.0, seed=0, reps=100)
+    assert first.scores == [2.0, 7.0]
+    assert (first.runs, first.failed, first.reached) == (2, 2, 2)
+    assert second.scores == [3.0, 7.0]
+    arguments = ["report", str(folder), str(other), "--reps", "100", "--json"]
+    outcome = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "figures")])
+    assert outcome.exit_code == 0, outcome.output
+    json.loads(outcome.stdout, parse_constant=pytest.fail)
+    said = f"{run} has failed: its last score is no finite number; scored by the worst"
+    assert outcome.stderr.startswith(said)
+
+
+def test_a_group_without_any_number_is_left_out(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    lost = spoil(make_run(tmp_path / "b", [10]), [np.nan], (10,))
+    outcome = CliRunner().invoke(app, ["report", str(folder), str(lost), "--reps", "100", "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    assert len(json.loads(outcome.stdout)["groups"]) == 1
+    assert "left out, as its group had none" in outcome.stderr
+    with pytest.raises(InputError, match="no run there had a return that is a finite number"):
+        read_groups([lost])
+
+
+@pytest.mark.parametrize("first", [[1.0, np.nan], [1.0, -np.inf], [np.inf, -np.inf]])
+def test_the_best_seed_is_one_that_ended_with_a_number(tmp_path, first):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    results = np.array([first])
+    np.savez(folder / "seed_0" / "evaluations.npz", timesteps=[30], results=results)
+    assert best_seed(read_group(folder)) == folder / "seed_1"
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "-inf"])
+def test_thresholds_are_numbers(tmp_path, threshold):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    outcome = CliRunner().invoke(app, ["report", str(folder), "--threshold", threshold])
+    assert isinstance(outcome.exception, InputError)
+    expected = f"--threshold {threshold}: must be a finite number, such as -200"
+    assert str(outcome.exception) == expected
+
+
+def test_of_evaluations_at_the_same_step_the_last_counts(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    spoil(folder / "seed_0", [1.0, 2.0, 9.0, 3.0], (10, 20, 20, 30))
+    (group,) = read_groups([folder])
+    curve = group.curves["Pendulum-v1"][0]
+    assert curve.steps.tolist() == [10, 20, 30]
+    assert curve.returns.tolist() == [1.0, 9.0, 3.0]
+    arguments = ["report", str(folder), "--reps", "100", "--out", str(tmp_path / "figures")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0

@@ -10,6 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins import SeedGroup, SyncContext
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.sync.ranges import require_in_range
 from pyrl_sb3.training.sync.replay import SharedReplay
 from pyrl_sb3.training.sync.state import AgentState, Arrays, read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
@@ -53,7 +55,7 @@ class SeedSyncCallback(BaseCallback):
         params: of the strategy.
 
     Raises:
-        InputError: there is no such strategy.
+        InputError: there is no such strategy, or a parameter or `interval` is out of its range.
     """
 
     model: OffPolicyAlgorithm
@@ -69,7 +71,9 @@ class SeedSyncCallback(BaseCallback):
         **params: Any,
     ) -> None:
         super().__init__()
-        self.strategy: Strategy = partial(strategy_of(strategy), **params)
+        self.strategy = strategy_of(strategy, params)
+        if interval < 1:
+            raise InputError(f"interval={interval}: must be at least 1")
         self.interval = interval
         self.score = score
         self.rounds = 0
@@ -124,8 +128,6 @@ class SeedSyncCallback(BaseCallback):
         """Exchange states with the other copies and go on from what the strategy says."""
         news = since(read_statistics(self.model.get_vec_normalize_env()), self._statistics)
         value = {**self._report(), **_prefixed(_STATISTICS, news)}
-        if self._replay:
-            value.update(self._replay.take())
         everybody = self.group.all_gather(value)
         reports = {
             rank: Report(state=AgentState.of_arrays(each), score=float(each[_SCORE]))
@@ -138,7 +140,7 @@ class SeedSyncCallback(BaseCallback):
         heard = [_part(each, _STATISTICS) for each in everybody.values()]
         self._adopt_statistics(merged(self._statistics, heard))
         if self._replay:
-            self._replay.give(self.model, everybody, self.group.rank)
+            self._replay.exchange(self.model, self.group)
         self._log({rank: int(each["timesteps"]) for rank, each in everybody.items()})
 
     def _report(self) -> dict[str, NDArray[Any]]:
@@ -177,6 +179,7 @@ def _callback(
     context: SyncContext, strategy: str, *, episodes: int | None = None, **params: Any
 ) -> SeedSyncCallback:
     if episodes is not None:
+        require_in_range({"episodes": episodes}, ["episodes"])
         params["score"] = partial(mean_return, episodes=episodes)
     return SeedSyncCallback(strategy, interval=context.interval, group=context.group, **params)
 

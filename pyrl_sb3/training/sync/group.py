@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.sync.state import Arrays
+from pyrl_sb3.training.sync.state import Arrays, LayoutError, layout
 
 _HERE, _STOP, _BYTES, _LAYOUT = range(4)
 _KEY = "pyrl_sb3/folder"
@@ -94,18 +94,18 @@ class DistributedGroup:
         Exchange arrays with all copies that have not ended.
 
         Raises:
-            ValueError: copies exchange arrays of different names, shapes or types.
+            LayoutError: copies exchange arrays of different names, shapes or types.
             RuntimeError: a copy was killed.
         """
         self.left = False
         content = b"".join(np.ascontiguousarray(array).tobytes() for array in value.values())
-        layout = repr([(name, np.shape(a), np.asarray(a).dtype.str) for name, a in value.items()])
-        flags = self._flags(1, self.stop_asked, len(content), zlib.crc32(layout.encode()))
+        crc = zlib.crc32(layout(value).encode())
+        flags = self._flags(1, self.stop_asked, len(content), crc)
         here = np.flatnonzero(flags[:, _HERE])
         self.stop = int(flags[:, _STOP].max())
         sent = self._bytes(np.frombuffer(content, np.uint8), int(flags[:, _BYTES].max()))
         if len(set(flags[here, _LAYOUT].tolist())) > 1:
-            raise ValueError("the copies exchange different arrays: they were not set up alike")
+            raise LayoutError
         return {int(rank): _unpacked(sent[rank], value) for rank in here}
 
     def leave(self) -> None:

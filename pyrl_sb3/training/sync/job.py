@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.plugins import SeedGroup as Copies
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
-from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.errors import InputError, RunStoppedError, first_line
 from pyrl_sb3.training.folders import is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, total_of, write_group
+from pyrl_sb3.training.sync.alone import Alone
 from pyrl_sb3.training.sync.common import common_checkpoint
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
+from pyrl_sb3.training.sync.replay import check_sharing
 from pyrl_sb3.training.sync.signals import GroupSignals
 
 log = logging.getLogger("pyrl_sb3")
@@ -46,6 +49,10 @@ class SyncPlan:
     def __post_init__(self) -> None:
         require_at_least(1, "sync-every", self.every)
         get_plugin_manager().check_params("sync-callback", self.name, self.params)
+        try:
+            self.callback(Alone(), 0, 1_000_000)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"sync {self.name}: {first_line(error)}") from error
 
     @property
     def couples_seeds(self) -> bool:
@@ -54,7 +61,7 @@ class SyncPlan:
         assert isinstance(spec, SyncCallbackSpec)
         return spec.couples_seeds
 
-    def callback(self, group: DistributedGroup, seed: int, timesteps: int | None) -> BaseCallback:
+    def callback(self, group: Copies, seed: int, timesteps: int | None) -> BaseCallback:
         """Return the callback of one copy; `seed` is the same in all of them."""
         context = SyncContext(
             group=group,
@@ -76,7 +83,9 @@ def synchronised(
     Raises:
         InputError, ConfigError, PluginError: it cannot be.
     """
-    _, request, experiment = checked(request)
+    agent, request, experiment = checked(request)
+    if plan.params.get("share_replay"):
+        check_sharing(agent, experiment, request.env_id)
     frequency = experiment.arguments.get("train_freq")
     if isinstance(frequency, (list, tuple)) and frequency[1] == "episode":
         raise InputError(

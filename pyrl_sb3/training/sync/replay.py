@@ -1,20 +1,66 @@
 """Transitions that copies give to each other."""
 
-from collections.abc import Mapping
+from contextlib import closing
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
+from pyrl_sb3.config import Experiment
+from pyrl_sb3.plugins import SeedGroup
+from pyrl_sb3.training.agents import NamedAgent
+from pyrl_sb3.training.environments import open_env
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.models import buffer_of
 from pyrl_sb3.training.state import Stateful
 from pyrl_sb3.training.sync.state import Arrays
 
-_PREFIX, _SEPARATOR = "replay/", "|"
+_SEPARATOR = "|"
+
+
+def require_sharable(buffer: type, *, optimize_memory_usage: bool = False) -> None:
+    """
+    Check that a replay buffer can take the transitions of other copies.
+
+    SB3's that look at the place after a transition for its continuation, or take whatever comes
+    for one episode, would put the steps of different copies together.
+
+    Args:
+        buffer: its class.
+        optimize_memory_usage: whether SB3's keeps each observation only once; ours always do, and
+            know which belong together.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if issubclass(buffer, ReplayBuffer):
+        return
+    if issubclass(buffer, HerReplayBuffer):
+        problem = "HerReplayBuffer cannot share; pyrl_sb3.HerReplayBuffer can: --buffer her"
+    elif issubclass(buffer, NStepReplayBuffer):
+        problem = "NStepReplayBuffer cannot share; pyrl_sb3.ReplayBuffer can: --buffer uniform"
+    elif optimize_memory_usage:
+        problem = (
+            f"{buffer.__name__} with optimize_memory_usage cannot share; pyrl_sb3.ReplayBuffer "
+            "can, and needs no more memory"
+        )
+    else:
+        return
+    raise InputError(f"share_replay: SB3's {problem}")
+
+
+def check_sharing(agent: NamedAgent, experiment: Experiment, env_id: str) -> None:
+    """Raise InputError where the copies of an experiment cannot share, before any is begun."""
+    with closing(open_env(env_id, experiment)) as probe:
+        observations = probe.observation_space
+    buffer = buffer_of(agent, {**agent.defaults, **experiment.arguments}, observations)
+    require_sharable(buffer or ReplayBuffer)
 
 
 class SharedReplay(Stateful):
@@ -22,8 +68,8 @@ class SharedReplay(Stateful):
     Notes what is added to a model's replay buffer, and adds what others have noted.
 
     Foreign transitions come as the episodes they were, cut where a synchronisation fell into one.
-    Buffers of ours see that they are no continuation of the copy's own. SB3's hindsight buffer
-    takes whatever comes for one episode, and is refused.
+    Buffers of ours see that they are no continuation of the copy's own. Those of SB3's that do not
+    are refused, see `require_sharable`.
     """
 
     def __init__(self) -> None:
@@ -40,9 +86,9 @@ class SharedReplay(Stateful):
             InputError: the buffer cannot take others' transitions.
         """
         buffer = model.replay_buffer
-        if isinstance(buffer, HerReplayBuffer) and not isinstance(buffer, ReplayBuffer):
-            raise InputError("SB3's HerReplayBuffer cannot share; pyrl_sb3.HerReplayBuffer can")
         assert buffer is not None
+        saves = getattr(buffer, "optimize_memory_usage", False)
+        require_sharable(type(buffer), optimize_memory_usage=saves)
         add = buffer.add
 
         def noting(
@@ -57,24 +103,53 @@ class SharedReplay(Stateful):
         """Note no more."""
         vars(model.replay_buffer).pop("add", None)
 
-    def take(self) -> dict[str, NDArray[Any]]:
-        """Return what was noted since the last time: `(steps, n_envs, ...)` by name."""
+    def exchange(self, model: OffPolicyAlgorithm, group: SeedGroup) -> None:
+        """
+        Give the others what was noted since the last time, and add what they noted, in the order
+        of their ranks.
+
+        Copies may have noted different numbers of steps: one that a callback has stopped comes with
+        fewer. All then send as many bytes as the longest, since exchanges are of equal arrays.
+
+        Raises:
+            InputError: copies have different numbers of environments.
+        """
+        mine = self._take()
+        sizes = {"bytes": np.array(len(mine)), "environments": np.array(model.n_envs)}
+        said = group.all_gather(sizes)
+        many = sorted({int(each["environments"]) for each in said.values()})
+        if len(many) > 1:
+            raise InputError(
+                f"share_replay: copies have {' and '.join(map(str, many))} environments; "
+                f"let all have {many[0]}"
+            )
+        room = np.zeros(max(int(each["bytes"]) for each in said.values()), np.uint8)
+        room[: len(mine)] = np.frombuffer(mine, np.uint8)
+        for rank, each in group.all_gather({"replay": room}).items():
+            length = int(said[rank]["bytes"])
+            if rank != group.rank and length:
+                self._add(model, each["replay"][:length])
+
+    def _take(self) -> bytes:
+        """What was noted since the last time, `(steps, n_envs, ...)` by name, as of `np.savez`."""
         count, self._count = self._count, 0
         if not count:
-            return {}
-        return {_PREFIX + name: array[:count].copy() for name, array in self._noted.items()}
+            return b""
+        written = BytesIO()
+        np.savez(written, **{name: array[:count] for name, array in self._noted.items()})  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
+        return written.getvalue()
 
-    def give(self, model: OffPolicyAlgorithm, everybody: Mapping[int, Arrays], own: int) -> None:
-        """Add what all others noted, in the order of their ranks."""
+    @staticmethod
+    def _add(model: OffPolicyAlgorithm, content: NDArray[np.uint8]) -> None:
         assert model.replay_buffer is not None
         add = type(model.replay_buffer).add
-        for rank, arrays in everybody.items():
-            noted = {n.removeprefix(_PREFIX): a for n, a in arrays.items() if n.startswith(_PREFIX)}
-            for step in range(len(noted["reward"]) if rank != own and noted else 0):
-                value = {name: array[step] for name, array in noted.items()}
-                infos = [{"TimeLimit.truncated": bool(each)} for each in value["truncated"]]
-                rest = (value["action"], value["reward"], value["done"], infos)
-                add(model.replay_buffer, _joined("obs", value), _joined("next", value), *rest)
+        with np.load(BytesIO(content.tobytes())) as saved:
+            noted = dict(saved)
+        for step in range(len(noted["reward"])):
+            value = {name: array[step] for name, array in noted.items()}
+            infos = [{"TimeLimit.truncated": bool(each)} for each in value["truncated"]]
+            rest = (value["action"], value["reward"], value["done"], infos)
+            add(model.replay_buffer, _joined("obs", value), _joined("next", value), *rest)
 
     def _note(
         self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[Any]

@@ -1,6 +1,7 @@
 """What copies of an agent exchange: everything that training changes in it."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -11,8 +12,22 @@ from stable_baselines3.common.save_util import recursive_getattr
 
 from pyrl_sb3.agent import Agent
 
+_BEFORE = {"step": 0.0, "mu_product": 1.0}  # of optimisers that have made no step; NAdam's product
+
 Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["weights", "running", "moments", "counts"]
+
+
+def layout(arrays: Arrays) -> str:
+    """Return names, shapes and types, which must be the same in all copies that exchange arrays."""
+    return repr([(name, np.shape(a), np.asarray(a).dtype.str) for name, a in arrays.items()])
+
+
+class LayoutError(ValueError):
+    """Copies exchange arrays of different names, shapes or types."""
+
+    def __init__(self) -> None:
+        super().__init__("the copies exchange different arrays: they were not set up alike")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +39,7 @@ class AgentState:
         weights: parameters of all networks, targets included, and the logarithm of SAC's
             temperature.
         running: statistics of normalising layers, such as CrossQ's.
-        moments: of Adam, m and v of each parameter.
+        moments: of optimisers, such as Adam's m and v of each parameter.
         counts: steps of optimisers and of normalising layers; only their greatest means anything.
     """
 
@@ -102,26 +117,36 @@ def _of_optimizer(
     prefix: str, optimizer: th.optim.Optimizer
 ) -> Iterator[tuple[Kind, str, th.Tensor]]:
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    if isinstance(optimizer, th.optim.Adam):
-        _begin_adam(optimizer)
+    _begin(optimizer)
     for index, parameter in enumerate(parameters):
         for name, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, th.Tensor):
                 yield "counts" if name == "step" else "moments", f"{prefix}.{index}.{name}", value
 
 
-def _begin_adam(optimizer: th.optim.Adam) -> None:
+def _begin(optimizer: th.optim.Optimizer) -> None:
     """
-    Give Adam the state that its first step would: all copies then exchange the same arrays,
-    whether they have trained yet or not.
+    Give an optimiser the state that its first step would: all copies then exchange the same
+    arrays, whether they have trained yet or not.
+
+    What that is, is found by a step of a copy along gradients of zero, which leaves moments at
+    zero; counters of steps then go back to before it. SGD with momentum does not damp the first
+    gradient of all, which it takes for the second here: without `dampening` that is the same.
     """
-    for group in optimizer.param_groups:
-        on_device = group["fused"] or group["capturable"]
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    if all(optimizer.state.get(each) for each in parameters):
+        return
+    twin = deepcopy(optimizer)
+    for group in twin.param_groups:
+        if "weight_decay" in group:
+            group["weight_decay"] = 0.0
         for parameter in group["params"]:
-            state = optimizer.state[parameter]
-            if not state:
-                device = parameter.device if on_device else None
-                state["step"] = th.zeros((), device=device)
-                names = ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else []))
-                for name in names:
-                    state[name] = th.zeros_like(parameter, memory_format=th.preserve_format)
+            parameter.grad = th.zeros_like(parameter)
+    twin.step()
+    twins = [each for group in twin.param_groups for each in group["params"]]
+    for parameter, other in zip(parameters, twins, strict=True):
+        if not optimizer.state.get(parameter):
+            optimizer.state[parameter] = {
+                name: th.full_like(value, _BEFORE[name]) if name in _BEFORE else value
+                for name, value in twin.state.get(other, {}).items()
+            }

@@ -8,13 +8,15 @@ the same arguments but for `own`, so that they agree without a further exchange.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.averages import combined, towards
+from pyrl_sb3.training.sync.ranges import require_in_range
 from pyrl_sb3.training.sync.state import AgentState, Arrays
 
 Memory: TypeAlias = Mapping[str, Arrays]
@@ -73,7 +75,7 @@ def weighted(
         reports: of all copies.
         own: the rank of this one.
         memory: as it was left.
-        temperature: in standard deviations; greater means more equal weights.
+        temperature: in standard deviations, above 0; greater means more equal weights.
     """
     scores = np.array([report.score for report in reports.values()])
     states = [report.state for report in reports.values()]
@@ -90,7 +92,7 @@ def best(reports: Mapping[int, Report], own: int, memory: Memory, *, patience: i
         reports: of all copies.
         own: the rank of this one.
         memory: as it was left.
-        patience: in how many synchronisations in a row a copy must have been behind.
+        patience: in how many synchronisations in a row, at least 1, a copy must have been behind.
     """
     leader = _leader(reports)
     before = memory.get("behind", {})
@@ -171,7 +173,7 @@ def outer(
         own: the rank of this one.
         memory: as it was left.
         learning_rate: of the outer SGD; with 1 and no momentum the outcome is the mean.
-        momentum: likewise.
+        momentum: likewise, from 0 to less than 1.
     """
     states = [report.state for report in reports.values()]
     everybody = combined(states, [1 / len(states)] * len(states))
@@ -197,18 +199,21 @@ STRATEGIES: Mapping[str, Callable[..., Outcome]] = {
 }
 
 
-def strategy_of(strategy: str | Strategy) -> Callable[..., Outcome]:
+def strategy_of(strategy: str | Callable[..., Outcome], params: Mapping[str, Any]) -> Strategy:
     """
-    Return the strategy of that name, or the function that was given.
+    Return the strategy of that name, or the function that was given, with its parameters.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or one of the built-in ones has no such parameter,
+            or not in this range.
     """
-    if not isinstance(strategy, str):
-        return strategy
-    if strategy not in STRATEGIES:
-        raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    return STRATEGIES[strategy]
+    if isinstance(strategy, str):
+        if strategy not in STRATEGIES:
+            raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
+        strategy = STRATEGIES[strategy]
+    if strategy in STRATEGIES.values():
+        require_in_range(params, getattr(strategy, "__kwdefaults__", None) or ())
+    return partial(strategy, **params)
 
 
 def _known(score: float) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import partial
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -55,8 +54,9 @@ class AgentTrainer:
         model_kwargs: of the algorithm.
 
     Raises:
-        InputError: there is no such strategy, less than one copy, noise for discrete actions, an
-            `action_noise`, which would be the same for all, or no `total_timesteps` where needed.
+        InputError: there is no such strategy, or not with such parameters, less than one copy,
+            several environments of a copy, noise for discrete actions, an `action_noise`, which
+            would be the same for all, or no `total_timesteps` where needed.
 
     Attributes:
         models: the copies.
@@ -82,7 +82,7 @@ class AgentTrainer:
             raise InputError(f"n_seeds={n_seeds}: must be at least 1")
         if "action_noise" in model_kwargs:
             raise InputError("action_noise is one object for all copies: say noise='normal_0.1'")
-        self.strategy: Strategy = partial(strategy_of(sync), **(sync_params or {}))
+        self.strategy = strategy_of(sync, sync_params or {})
         self.score = score
         before = random_states()
         self.models: list[OffPolicyAlgorithm] = []
@@ -95,6 +95,11 @@ class AgentTrainer:
                 seed=seed + copy,
                 **deepcopy(model_kwargs),
             )
+            if model.n_envs > 1:
+                raise InputError(
+                    f"env makes {model.n_envs} environments: each copy's rounds are whole "
+                    "episodes, of 1 environment; SeedSyncCallback synchronises copies of several"
+                )
             if total_timesteps is None and hasattr(model, "exploration_schedule"):
                 raise InputError(
                     f"total_timesteps: needed, {algorithm.__name__} explores less towards its end"

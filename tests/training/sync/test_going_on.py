@@ -123,10 +123,14 @@ def test_strategies_hear_of_the_steps_there_are_in_all(noted, changes, expected,
     (group.run(3) / "run.yml").write_text(yaml.safe_dump(facts))
     heard = []
     plan = SyncPlan.callback
+
+    def hear(*words):
+        if isinstance(words[1], Copy):  # and not the one that a plan is checked with
+            heard.append(words[-1])
+        return plan(*words)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            SyncPlan, "callback", lambda *words: heard.append(words[-1]) or plan(*words)
-        )
+        patched.setattr(SyncPlan, "callback", hear)
         train_copy(group.folder, Copy(0, [300]), changes=changes)
     assert heard == [expected]
     assert begun[0]["timesteps"] == expected

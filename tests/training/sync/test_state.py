@@ -26,11 +26,11 @@ def ids(algorithm):
     return f"{algorithm.__module__.partition('.')[0]}-{algorithm.__name__}"
 
 
-def make(algorithm, seed=0, steps=0):
+def make(algorithm, seed=0, steps=0, **policy_kwargs):
     model = algorithm(
         "MlpPolicy",
         gym.make("Pendulum-v1"),
-        policy_kwargs={"net_arch": [8]},
+        policy_kwargs={"net_arch": [8], **policy_kwargs},
         learning_starts=10,
         buffer_size=200,
         batch_size=8,
@@ -132,3 +132,35 @@ def test_optimisers_other_than_adam_have_no_moments_before_they_have_stepped():
     kwargs = {"optimizer_class": th.optim.SGD, "net_arch": [8]}
     model = stable_baselines3.TD3("MlpPolicy", gym.make("Pendulum-v1"), policy_kwargs=kwargs)
     assert not read_state(model).moments
+
+
+OPTIMIZERS = {
+    "RMSprop": (th.optim.RMSprop, {"momentum": 0.5, "centered": True}),
+    "SGD": (th.optim.SGD, {"momentum": 0.9}),
+    "AdamW": (th.optim.AdamW, {"amsgrad": True, "weight_decay": 0.1}),
+    "NAdam": (th.optim.NAdam, {}),
+    "Adagrad": (th.optim.Adagrad, {}),
+    "Adamax": (th.optim.Adamax, {}),
+}
+
+
+@pytest.mark.parametrize("algorithm", [stable_baselines3.SAC, pyrl_sb3.SAC], ids=ids)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_copies_with_any_optimizer_begin_to_train_at_different_times(name, algorithm):
+    """One that has not trained yet has the same arrays, and loses nothing by being read."""
+    cls, kwargs = OPTIMIZERS[name]
+    given = {"optimizer_class": cls, "optimizer_kwargs": kwargs}
+    before, after = (make(algorithm, steps=steps, **given) for steps in (0, 15))
+    shapes = [{n: a.shape for n, a in read_state(m).as_arrays().items()} for m in (before, after)]
+    assert shapes[0] == shapes[1]
+    early = read_state(before)
+    moments = [a for n, a in early.moments.items() if not n.endswith(("exp_inf", "mu_product"))]
+    assert not any(array.any() for array in moments)
+    assert not any(array.any() for array in early.counts.values())
+    untouched = make(algorithm, **given)
+    for model in (before, untouched):
+        model.set_random_seed(0)
+        model.learn(20)
+    assert_equal(read_state(before), read_state(untouched))
+    write_state(before, read_state(after))
+    assert_equal(read_state(before), read_state(after))

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
+import torch as th
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -114,6 +115,10 @@ def test_returns_are_those_of_the_copies():
         ("no strategy 'mena'; there are mean", lambda: make(sync="mena")),
         ("n_seeds=0", lambda: make(copies=0)),
         ("say noise='normal_0.1'", lambda: make(action_noise=None)),
+        (
+            "env makes 2 environments: .* of 1 environment",
+            lambda: make(env=lambda: DummyVecEnv([short] * 2)),
+        ),
         ("n_episodes=0", lambda: make().run(0, 1)),
     ],
 )
@@ -132,3 +137,34 @@ def test_copies_with_discrete_actions_take_turns_too():
     assert any((array != before[name]).any() for name, array in arrays(trainer.master).items())
     with pytest.raises(InputError, match="none is for discrete actions"):
         make(pyrl_sb3.DQN, copies=2, env="CartPole-v1", noise="ou_0.2", total_timesteps=500)
+
+
+class Uneven(gym.Wrapper):
+    """Episodes of very different lengths."""
+
+    def reset(self, **kwargs):
+        found = self.env.reset(**kwargs)
+        self.left = int(self.np_random.integers(5, 60))
+        return found
+
+    def step(self, action):
+        *found, truncated, info = self.env.step(action)
+        self.left -= 1
+        return *found, truncated or self.left <= 0, info
+
+
+@pytest.mark.parametrize("sync", ["mean", "best", "outer"])
+@pytest.mark.parametrize("optimizer", [th.optim.RMSprop, th.optim.SGD])
+def test_copies_begin_to_train_in_different_rounds_with_any_optimizer(optimizer, sync):
+    given = {"optimizer_class": optimizer, "optimizer_kwargs": {"momentum": 0.9}, "net_arch": [8]}
+
+    def uneven():
+        return Monitor(Uneven(gym.make("Pendulum-v1").unwrapped))
+
+    trainer = make(stable_baselines3.SAC, env=uneven, policy_kwargs=given, sync=sync)
+    trained = set()
+    for _ in range(4):
+        trainer.run(1, 2)
+        trained.add(tuple(model._n_updates > 0 for model in trainer.models))
+    assert any(len(set(each)) == 2 for each in trained), "all begin in one round"
+    assert all(np.isfinite(array).all() for array in arrays(trainer.master).values())

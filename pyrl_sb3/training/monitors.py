@@ -1,0 +1,69 @@
+"""Monitors of training environments: what they write, also of runs that go on."""
+
+import json
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+from stable_baselines3.common.monitor import Monitor
+
+STEPS = "env_steps"
+
+Env = gym.Env[Any, Any]
+
+
+class StepsMonitor(Monitor):
+    """
+    SB3's monitor, with the environment's steps at the end of each episode in a column more.
+
+    The lengths of episodes do not add up to them: checkpoints cut episodes that are running, and
+    only those that end have a row.
+
+    Args:
+        env: what is monitored.
+        filename: of the log, without its ending.
+        kwargs: of SB3's.
+    """
+
+    def __init__(self, env: Env, filename: str, **kwargs: Any) -> None:
+        given = tuple(kwargs.pop("info_keywords", ()))
+        super().__init__(env, filename, info_keywords=(*given, STEPS), **kwargs)
+        self.info_keywords = given  # of what `step` finds in infos; the column is there by now
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step; SB3 adds what is said of the current episode to its row."""
+        self.current_reset_info[STEPS] = self.total_steps + 1
+        return super().step(action)
+
+
+def new_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:
+    """Return a monitor, which writes a log if it is told where."""
+    names = kwargs.get("info_keywords", ())
+    if log is None or STEPS in names:
+        return Monitor(env, log, **kwargs)
+    return StepsMonitor(env, log, **kwargs)
+
+
+def continued_monitor(env: Env, log: str | None, steps: int, **kwargs: Any) -> Monitor:
+    """
+    Return a monitor that adds to a log, on the same clock.
+
+    Args:
+        env: what is monitored.
+        log: where it is, without its ending.
+        steps: that the environment has made before.
+        kwargs: of SB3's.
+    """
+    file = Path(f"{log}.{Monitor.EXT}")
+    if log is None or not file.is_file():
+        monitor = new_monitor(env, log, **kwargs)
+        monitor.total_steps = steps
+        return monitor
+    with file.open(encoding="utf-8") as lines:
+        start = json.loads(lines.readline().lstrip("#"))["t_start"]
+        columns = lines.readline().strip().split(",")
+    # Logs that were begun without the column go on without.
+    make = new_monitor if STEPS in columns else Monitor
+    monitor = make(env, log, **{**kwargs, "override_existing": False})
+    monitor.t_start, monitor.total_steps = start, steps
+    return monitor
