@@ -77,11 +77,11 @@ def test_logs_that_were_begun_without_the_steps_go_on_without(tmp_path):
     run = tmp_path / "run"
     train(asked(run, 300))
     for file in run.glob("*.monitor.csv"):
-        first, names, *rows = file.read_text().splitlines()
+        first, names, *rows = file.read_bytes().decode().splitlines()
         # As long as it was: checkpoints know that.
         first, names = first + " " * len(",env_steps"), names.removesuffix(",env_steps")
         rows = [row.rpartition(",")[0].ljust(len(row), "0") for row in rows]
-        file.write_text("\n".join([first, names, *rows, ""]))
+        file.write_bytes(f"{first}\n{''.join(f'{line}\r\n' for line in [names, *rows])}".encode())
     before = [steps(run, i) for i in range(3)]
     resume(run, timesteps=600)
     for i, rows in enumerate(before):
