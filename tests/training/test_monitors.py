@@ -81,7 +81,8 @@ def test_logs_that_were_begun_without_the_steps_go_on_without(tmp_path):
         # As long as it was: checkpoints know that.
         first, names = first + " " * len(",env_steps"), names.removesuffix(",env_steps")
         rows = [row.rpartition(",")[0].ljust(len(row), "0") for row in rows]
-        file.write_bytes(f"{first}\n{''.join(f'{line}\r\n' for line in [names, *rows])}".encode())
+        text = "\r\n".join([names, *rows, ""])
+        file.write_bytes(f"{first}\n{text}".encode())
     before = [steps(run, i) for i in range(3)]
     resume(run, timesteps=600)
     for i, rows in enumerate(before):
