@@ -173,7 +173,7 @@ def test_a_stopped_group_goes_on_to_its_end_and_further(pyrl, folder):
     assert not any(is_finished(run) for run in runs)
 
     for more, timesteps in ([], 20_000), (["--timesteps", 20_400], 20_400):
-        outcome = pyrl("td3-train", "--resume", group, *more)
+        outcome = pyrl("td3-train", "--resume", group, "--jobs", 2, *more)
         assert outcome.code == 0, outcome.out
         assert "2 seeds, 2 to run" in outcome.out
         assert all(is_finished(run, timesteps) for run in runs)
