@@ -89,6 +89,9 @@ class GaussianActor:
     def __init__(self, actor: sac.Actor) -> None:
         self._actor, self.optimizer = actor, actor.optimizer
 
+    def acts(self) -> bool:
+        return True
+
     def sample(
         self, observations: PyTorchObs, next_observations: PyTorchObs
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
@@ -114,6 +117,9 @@ class DeterministicActor:
         self._online, self._target = actor, actor_target
         self.track = Follower(actor, actor_target).track
         self.optimizer = actor.optimizer
+
+    def acts(self) -> bool:
+        return True
 
     def act(self, observations: PyTorchObs) -> th.Tensor:
         self._actions = self._online(observations)

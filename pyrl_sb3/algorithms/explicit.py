@@ -128,6 +128,10 @@ class GaussianActor:
         self._action_dim = get_action_dim(actor.action_space)
         self._forward = Forward(self._mlp)
 
+    def acts(self) -> bool:
+        """Whether `explore` still reads the parameters of the actor."""
+        return self._flat.attached()
+
     def explore(self, features: Array) -> Array:
         """Actions in the environments, drawn: ``(n_envs, action_dim)``, in [-1, 1]."""
         return gaussian_actions(self._forward(features))
@@ -174,6 +178,10 @@ class DeterministicActor:
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
         self._forward = Forward(self._online)
+
+    def acts(self) -> bool:
+        """As `GaussianActor.acts`."""
+        return self._flat.attached()
 
     def explore(self, features: Array) -> Array:
         """Actions in the environments: ``(n_envs, action_dim)``, in [-1, 1]."""

@@ -20,6 +20,7 @@ from pyrl_sb3.algorithms.exploration import Exploration
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.sparse import SparseTargets
 from pyrl_sb3.algorithms.step import GradientSteps
+from pyrl_sb3.algorithms.watch import NetworkWatch
 from pyrl_sb3.networks import refuse_nan
 from pyrl_sb3.policies import LeanActing
 
@@ -38,19 +39,31 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
       buffers copy what they store.
     """
 
+    _actor_watch: NetworkWatch | None = None
+
     def _bind(self) -> None:
         super()._bind()
         # As CombinedExtractor orders them
         keys = list(getattr(self.actor.features_extractor, "extractors", {}))
         self._features = features_of(self.observation_space, keys)
         self._acts_plainly = not self._obstacle and _predict_as_in_sb3(self, self.policy)
+        self._actor_watch = NetworkWatch(self, ("actor",))
+
+    def _ensure_acting(self) -> None:
+        """Bind again where the actor is another than that whose parameters are acted on; all that
+        training goes by is looked at when it begins.
+        """
+        watch = self._actor_watch
+        if watch is None or not (watch.same() and self._learners[0].acts()):
+            self._bind()
 
     def __getstate__(self) -> dict[str, Any]:
         """As of `GradientSteps`."""
-        return {**super().__getstate__(), "_features": None}
+        return {**super().__getstate__(), "_features": None, "_actor_watch": None}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_features", "_acts_plainly"]
+        own = ("_features", "_acts_plainly", "_actor_watch")
+        return [*super()._excluded_save_params(), *own]
 
     def collect_rollouts(
         self,
@@ -72,7 +85,7 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         if self.use_sde:
             self.actor.reset_noise(env.num_envs)
         callback.on_rollout_start()
-        self._ensure_bound()
+        self._ensure_acting()
         steps = episodes = 0
         continue_training = True
         while continue_training and should_collect_more_steps(train_freq, steps, episodes):
