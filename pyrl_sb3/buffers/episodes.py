@@ -110,46 +110,39 @@ class EpisodeStore:
 
         :param ends: how each step ended its episode (`RUNNING` if it did not); None: no step did
         """
-        before = self._mark()
+        now, n_envs, table = self.now, self.n_envs, self.table
+        # What changes before all is done; arrays that are replaced, not those that are written to.
+        pending = [column.pending for column in self.columns]
+        before = self._ends, self._over, self._newest, table.counts, self.columns, pending
         try:
-            self._add(obs, next_obs, actions, rewards, ends)
+            # All columns have to see the observation, whatever the first says.
+            same = [column.put(now, obs) for column in self.columns]
+            if self._over or not all(same):
+                self._begin()
+            elif now % 64 == 0:
+                self.bits.push(now, np.zeros(n_envs, bool), table.counts)
+            for column in self.columns:
+                if not column.put_next(next_obs):
+                    self._per_step(column, obs).put_next(next_obs)
+            slot = now % self.slots * n_envs
+            self.actions[slot : slot + n_envs] = actions
+            self.rewards[slot : slot + n_envs] = rewards
+            self._synced = False
+            if ends is not None:
+                self._ends, self._over = np.array(ends, np.int8), True
+            self.now = now + 1  # last: now the step is stored
         except BaseException:
             self._go_back(before)
             raise
 
-    def _mark(self) -> tuple[Any, ...]:
-        """What `_add` changes before it is over; arrays that it replaces, not those it writes."""
-        pending = [column.pending for column in self.columns]
-        return self._ends, self._over, self._newest, self.table.counts, self.columns, pending
-
     def _go_back(self, before: tuple[Any, ...]) -> None:
+        """Make what `add` has changed what it was before."""
         self._ends, self._over, self._newest, self.table.counts, self.columns, pending = before
         for column, values in zip(self.columns, pending, strict=True):
             column.go_back(values)
         self.bits.clear(self.now)
         self._floor = max(self.now + 1 - self.slots, self._floor)
         self._synced = self.now == 0
-
-    def _add(
-        self, obs: Obs, next_obs: Obs, actions: Array, rewards: Array, ends: Array | None
-    ) -> None:
-        now, n_envs = self.now, self.n_envs
-        # All columns have to see the observation, whatever the first says.
-        same = [column.put(now, obs) for column in self.columns]
-        if self._over or not all(same):
-            self._begin()
-        elif now % 64 == 0:
-            self.bits.push(now, np.zeros(n_envs, bool), self.table.counts)
-        for column in self.columns:
-            if not column.put_next(next_obs):
-                self._per_step(column, obs).put_next(next_obs)
-        slot = now % self.slots * n_envs
-        self.actions[slot : slot + n_envs] = actions
-        self.rewards[slot : slot + n_envs] = rewards
-        self._synced = False
-        if ends is not None:
-            self._ends, self._over = np.array(ends, np.int8), True
-        self.now = now + 1  # last: now the step is stored
 
     def sync(self) -> None:
         """Bring the episode table up to date with the newest step."""
