@@ -175,7 +175,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         if np.count_nonzero(done):
             ends = self._ends(np.asarray(done), infos)
             after = with_raw_terminals(after, [self._raw(info) for info in infos])
-        if np.ndim(action) != 2:
+        if getattr(action, "ndim", 0) != 2:
             action = np.asarray(action).reshape(self.n_envs, self.action_dim)
         store = self._store or self.store
         store.add(before, after, action, reward, ends)
