@@ -121,18 +121,8 @@ class Cloning(_Base):
             self._last_obs = normalized_anew(env, self._last_obs, self._last_original_obs)
 
     def _new_demo_buffer(self, steps: int) -> ReplayBuffer:
-        own = self.replay_buffer
-        kind: Any = type(own)
-        if self.batch_size < 2:
-            raise DemonstrationError(
-                f"batch_size={self.batch_size} has no room for demonstrations beside the agent's "
-                "own steps: at least 2"
-            )
-        if not isinstance(own, ReplayBuffer):
-            raise DemonstrationError(
-                f"demonstrations need a replay buffer of pyrl_sb3, not {kind.__module__}."
-                f"{kind.__name__}: set replay_buffer_class=pyrl_sb3.ReplayBuffer or the like"
-            )
+        kind: Any = type(self.replay_buffer)
+        require_room(kind, self.batch_size)
         keywords = {**self.replay_buffer_kwargs, "seed": 0}  # it draws with the agent's generator
         if issubclass(kind, HerReplayBuffer):
             keywords["env"] = self.env
@@ -214,6 +204,19 @@ class Cloning(_Base):
         gradients[0][rows] += weight * losses.cloning_gradient(a, a_demo, mask)
         metrics.add(bc_loss=losses.cloning_loss(a, a_demo, mask), bc_cloned=mask.mean())
         return gradients
+
+
+def require_room(buffer: type, batch_size: int) -> None:
+    """Raise DemonstrationError where such a replay buffer or batch has no place for them."""
+    if batch_size < 2:  # one row of each
+        raise DemonstrationError(
+            f"batch_size={batch_size} has no room for demonstrations: at least 2"
+        )
+    if not issubclass(buffer, ReplayBuffer):
+        raise DemonstrationError(
+            f"demonstrations need a replay buffer of pyrl_sb3, not {buffer.__module__}."
+            f"{buffer.__name__}: set replay_buffer_class=pyrl_sb3.ReplayBuffer or the like"
+        )
 
 
 def _rows(observations: Any, rows: slice) -> Any:

@@ -13,8 +13,8 @@ from pyrl_sb3.buffers.saving import lineage
 from pyrl_sb3.buffers.saving import save as save
 from pyrl_sb3.buffers.shards import check_files, read_shard
 from pyrl_sb3.buffers.snapshot import Layout, Restorer, layout
-from pyrl_sb3.buffers.table import Array, Ints
-from pyrl_sb3.buffers.transfer import transfer
+from pyrl_sb3.buffers.table import Array
+from pyrl_sb3.buffers.transfer import transfer_infos
 
 if TYPE_CHECKING:
     from pyrl_sb3.buffers.replay import ReplayBuffer
@@ -55,14 +55,7 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
             # As many as there is room for, rounded up.
             newest = -(-target.slots * target.n_envs // saved.n_envs)
             source = buffer.new_store(min(window, newest), saved.n_envs, once)
-            known = _fill(source, folder, saved, 0)
-
-            def each(positions: Ints, envs: Ints) -> None:
-                if known:
-                    steps = (positions - source.first).tolist()
-                    rows.append([known[t][e] for t, e in zip(steps, envs.tolist(), strict=True)])
-
-            transfer(source, target, each)
+            rows = transfer_infos(_fill(source, folder, saved, 0), source, target)
     if restore_rng:
         _restore_rng(buffer.rng, saved, folder)
     buffer.adopt(target, rows[-target.slots :])

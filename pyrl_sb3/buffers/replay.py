@@ -211,13 +211,14 @@ class ReplayBuffer(sb3.ReplayBuffer):
         if n_envs < 1:
             raise ValueError(f"n_envs={n_envs}: choose at least 1")
         size = max(self._capacity // n_envs, 1)
-        store, rows = None, self._infos
-        if self._store is not None:
-            store = self.new_store(size, n_envs, self.once)
-            rows = transfer_infos(self._infos, self._store, store)
+        old, store = self._store, None
+        rows: files.Infos = []
+        if old is not None:
+            store, oldest = self.new_store(size, n_envs, self.once), old.first % old.slots
+            rows = transfer_infos(self._infos[oldest:] + self._infos[:oldest], old, store)
         self.buffer_size, self.n_envs = size, n_envs
         if store is not None:
-            self.adopt(store, rows[-size:])
+            self.adopt(store, rows)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.

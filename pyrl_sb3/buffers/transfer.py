@@ -88,14 +88,15 @@ def transfer_infos(
 ) -> list[list[dict[str, Any]]]:
     """`transfer`, and the infos of the steps that are added to `target`.
 
-    :param infos: of `source`, by slot and environment, or none
+    :param infos: of the steps in the window of `source`, oldest first, or none
+    :return: those of `target`, likewise
     """
     rows: list[list[dict[str, Any]]] = []
 
     def each(positions: Ints, envs: Ints) -> None:
         if infos:
-            steps = (positions % source.slots).tolist()
+            steps = (positions - source.first).tolist()
             rows.append([infos[t][e] for t, e in zip(steps, envs.tolist(), strict=True)])
 
     transfer(source, target, each)
-    return rows
+    return rows[-target.slots :]

@@ -1,8 +1,6 @@
 """Kinds of components, as the command line calls them."""
 
-import difflib
-
-from pyrl_sb3.plugins import UnknownComponentError
+from pyrl_sb3.plugins.lookup import unknown_kind
 
 KINDS = {
     "noises": "noise",
@@ -27,11 +25,7 @@ def kind_of(word: str) -> str:
     """
     if word in KINDS or word in KINDS.values():
         return KINDS.get(word, word)
-    close = difflib.get_close_matches(word, KINDS, 1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    raise UnknownComponentError(
-        f"unknown kind of component {word!r}; kinds: {', '.join(KINDS)}.{meant}"
-    )
+    raise unknown_kind(word, KINDS)
 
 
 def begun(incomplete: str) -> list[str]:

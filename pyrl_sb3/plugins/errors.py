@@ -1,6 +1,8 @@
 """What goes wrong with plugins, worded for the person who has to act on it."""
 
+import difflib
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Our own distributions, for the hint when a name they provide is used without them.
@@ -21,6 +23,12 @@ FIRST_PARTY_PLUGINS = {
     "population-sync": "pyrl-population-sync",
     "ray": "pyrl-ray",
 }
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The question that ends a message about an unknown word; nothing if no choice is close."""
+    close = difflib.get_close_matches(word, list(choices), 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 class PluginError(Exception):

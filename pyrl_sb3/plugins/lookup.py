@@ -1,8 +1,7 @@
 """From a name to a component: the rules of precedence, and the errors people read."""
 
-import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -15,6 +14,7 @@ from pyrl_sb3.plugins.errors import (
     ComponentLoadError,
     PluginWarning,
     UnknownComponentError,
+    did_you_mean,
     install_hint,
 )
 from pyrl_sb3.plugins.fields import is_path
@@ -98,12 +98,16 @@ def check_kind(kind: str) -> str:
     :raises UnknownComponentError: when there is none of that name.
     """
     if kind not in SPECS:
-        close = difflib.get_close_matches(kind, SPECS, 1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownComponentError(
-            f"unknown kind of component {kind!r}; kinds: {', '.join(SPECS)}.{meant}"
-        )
+        raise unknown_kind(kind, SPECS)
     return kind
+
+
+def unknown_kind(kind: str, kinds: Collection[str]) -> UnknownComponentError:
+    """The error that there is none of that name, but these."""
+    return UnknownComponentError(
+        f"unknown kind of component {kind!r}; kinds: {', '.join(kinds)}."
+        + did_you_mean(kind, kinds)
+    )
 
 
 def find(manager: "PluginManager", kind: str, ref: str) -> Found:
@@ -168,13 +172,12 @@ def _choose(kind: str, ref: str, matches: Sequence[Found]) -> Found:
 def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Found]) -> str:
     available = ", ".join(sorted(found.name for found in known)) or "none"
     names = [name for found in known for name in (found.name, *found.spec.names)]
-    close = difflib.get_close_matches(ref, names, 1)
     lines = [f"unknown {kind} {ref!r}; available: {available}."]
     package = install_hint(kind, ref)
     if package and package not in {info.distribution for info in manager.disabled}:
         lines[0] += f" It is part of {package}: pip install {package}"
-    elif close:
-        lines[0] += f" Did you mean {close[0]!r}?"
+    else:
+        lines[0] += did_you_mean(ref, names)
     lines += [f"  note: {failure}" for failure in manager.failures]
     lines += [f"  note: plugin {info} is installed but disabled" for info in manager.disabled]
     return "\n".join(lines)

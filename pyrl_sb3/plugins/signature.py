@@ -1,13 +1,12 @@
 """Checking parameters against what a component's target takes, before anything is built."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any
 
 from pyrl_sb3.plugins.component import Component
-from pyrl_sb3.plugins.errors import ComponentParameterError
+from pyrl_sb3.plugins.errors import ComponentParameterError, did_you_mean
 
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -51,10 +50,9 @@ def check(
         if name in component.supplied:
             raise ComponentParameterError(f"{label}: {name!r} is set by the library, not by you")
         if name not in ours and not anything:
-            close = difflib.get_close_matches(name, ours, 1)
             raise ComponentParameterError(
                 f"{label} has no parameter {name!r}; it takes {_listing(ours)}."
-                + (f" Did you mean {close[0]!r}?" if close else "")
+                + did_you_mean(name, ours)
             )
     lacking = [name for name in required(component, target) if name not in merged]
     if lacking:

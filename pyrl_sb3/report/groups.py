@@ -15,7 +15,7 @@ from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.recorded import runs_within
-from pyrl_sb3.training.seeds import has_all_steps, is_finished, read_group
+from pyrl_sb3.training.seeds import SeedGroup, has_all_steps, is_finished, read_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +57,25 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
     Raises:
         InputError: a folder has no runs, or labels do not fit.
     """
-    found: dict[str, tuple[str, list[Path], bool]] = {}
+    found: dict[str, tuple[str, list[Path], SeedGroup | None]] = {}
     for run in dict.fromkeys(run for folder in folders for run in runs_within(folder)):
         request = read_facts(run).request
-        if is_group(run.parent):
-            key, coupled = str(run.parent), read_group(run.parent).couples_seeds
-            name = str(run.parent)
+        several = is_group(run.parent)
+        if several:
+            key = name = str(run.parent)
         else:
-            asked = f"{request.agent} {request.stock} {request.n_envs}"
-            key, coupled = f"{asked} {_config(run)}", False
+            key = f"{request.agent} {request.stock} {request.n_envs} {_config(run)}"
             name = request.agent
-        found.setdefault(key, (name, [], coupled))[1].append(run)
+        if key not in found:
+            found[key] = name, [], read_group(run.parent) if several else None
+        found[key][1].append(run)
     if labels and len(labels) != len(found):
         there = ", ".join(name for name, _, _ in found.values())
         raise InputError(f"--label: {len(labels)} for {len(found)} groups: {there}")
     names = list(labels) or _distinct([name for name, _, _ in found.values()])
     groups = [
-        _group(name, runs, coupled)
-        for name, (_, runs, coupled) in zip(names, found.values(), strict=True)
+        _group(name, runs, seeds)
+        for name, (_, runs, seeds) in zip(names, found.values(), strict=True)
     ]
     if not any(group.curves for group in groups):
         damage = [each for group in groups for each in group.damaged.values()]
@@ -97,7 +98,7 @@ def _distinct(names: list[str]) -> list[str]:
     return [f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
 
 
-def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
+def _group(label: str, runs: Sequence[Path], seeds: SeedGroup | None) -> Group:
     evaluated: dict[str, dict[Path, Curve]] = {}
     unevaluated = [run for run in runs if not (run / EVALUATIONS).is_file()]
     damaged: dict[Path, str] = {}
@@ -117,8 +118,9 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
         if not np.isfinite(curve.scores[-1])
     ]
     finite = {env_id: _finite(there) for env_id, there in evaluated.items()}
-    failed = _never_begun(runs[0].parent)
-    failed += [run for run in runs if run in (*diverged, *damaged) or not _has_all_steps(run)]
+    failed = _never_begun(seeds) if seeds else []
+    lost = {*diverged, *damaged}
+    failed += [run for run in runs if run in lost or not _has_all_steps(run, seeds)]
     return Group(
         label=label,
         curves={env_id: list(there.values()) for env_id, there in finite.items() if there},
@@ -128,7 +130,7 @@ def _group(label: str, runs: Sequence[Path], coupled: bool) -> Group:
             if there
         },
         failed=failed,
-        couples_seeds=coupled,
+        couples_seeds=seeds is not None and seeds.couples_seeds,
         unevaluated=unevaluated,
         damaged=damaged,
         diverged=diverged,
@@ -151,22 +153,18 @@ def _finite(curves: Mapping[Path, Curve]) -> dict[Path, Curve]:
     }
 
 
-def _has_all_steps(run: Path) -> bool:
+def _has_all_steps(run: Path, seeds: SeedGroup | None) -> bool:
     """Whether a run is finished; that of a group by what the group is to have."""
-    if is_group(run.parent):
-        group = read_group(run.parent)
-        for seed in group.seeds:
-            if group.run(seed) == run:
-                return has_all_steps(group, seed)
+    if seeds is not None:
+        for seed in seeds.seeds:
+            if seeds.run(seed) == run:
+                return has_all_steps(seeds, seed)
     return is_finished(run)
 
 
-def _never_begun(folder: Path) -> list[Path]:
+def _never_begun(seeds: SeedGroup) -> list[Path]:
     """The seeds of a group that left nothing that `runs_within` could find."""
-    if not is_group(folder):
-        return []
-    group = read_group(folder)
-    return [run for seed in group.seeds if not ((run := group.run(seed)) / FACTS).is_file()]
+    return [run for seed in seeds.seeds if not ((run := seeds.run(seed)) / FACTS).is_file()]
 
 
 def _seconds(run: Path, steps: Values) -> Values:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pyrl_sb3.buffers.shards import sync_folder
+from pyrl_sb3.training.folders import name_file
 
 _NAME = re.compile(r"step_(\d+)")
 
@@ -61,8 +62,7 @@ class CheckpointFolder:
             part.rename(final)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
-            if error.filename is None and error.errno is not None:
-                error.filename = str(final)  # writing to a file that is open names none
+            name_file(error, final)
             raise
         sync_folder(self.path)
         for old in self.all()[:-keep]:

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from pyrl_sb3.algorithms.cloning import require_room
 from pyrl_sb3.buffers import ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
@@ -219,15 +220,9 @@ def check_demonstrations(
         return
     if agent.is_stock:
         raise InputError("SB3's algorithms do not learn from demonstrations: leave out --stock")
-    buffer = experiment.arguments.get("replay_buffer_class")
-    if buffer is not None and not issubclass(buffer, ReplayBuffer):
-        raise InputError(
-            f"demonstrations need a replay buffer of pyrl_sb3, not {buffer.__module__}."
-            f"{buffer.__name__}: leave out replay_buffer_class"
-        )
-    if experiment.arguments.get("batch_size", 2) < 2:
-        raise InputError("batch_size=1 has no room for demonstrations: at least 2")
+    buffer = experiment.arguments.get("replay_buffer_class") or ReplayBuffer
     try:
+        require_room(buffer, experiment.arguments.get("batch_size", 2))
         load_demonstrations(source).check(observations, actions, env_id)
     except DemonstrationError as error:
         raise InputError(str(error)) from error

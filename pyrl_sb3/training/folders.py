@@ -162,9 +162,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            error.filename = str(path)  # writing to a file that is open names none
+        name_file(error, path)
         raise
+
+
+def name_file(error: BaseException, path: Path) -> None:
+    """Have an error of the system name what was written: writing to an open file names none."""
+    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        error.filename = str(path)
 
 
 def sync_file(path: Path) -> None:

@@ -87,9 +87,18 @@ def resume(
             keep_last=keep_last or facts.request.keep_last,
         )
         assert request.timesteps is not None
+        lacks_evaluation = last_evaluated(folder) < done
         # It may have been killed before its last model was saved.
-        if saved == done >= request.timesteps and (checkpoint or last_evaluated(folder) < done):
-            return _finished(folder, request, done, checkpoint, signals)
+        if saved == done >= request.timesteps and (checkpoint or lacks_evaluation):
+            log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
+            evaluation = None
+            if lacks_evaluation:
+                evaluation = _make_up_for(folder, request, done, checkpoint, signals)
+            else:
+                log.info("--timesteps N, with more than these, goes on with it")
+            return TrainingResult(
+                request.env_id, folder, folder / MODEL, done, evaluation, signals.received
+            )
         if checkpoint is None:
             agent = request.agent
             raise InputError(f"{folder} has no checkpoint: pyrl {agent}-train must begin again")
@@ -142,29 +151,22 @@ def _go_on(
         return learn(run, model, eval_env, callbacks)
 
 
-def _finished(
+def _make_up_for(
     folder: Path,
     request: TrainingRequest,
     done: int,
     checkpoint: Checkpoint | None,
     signals: StopSignals,
-) -> TrainingResult:
-    """Say that a run is finished, or make its last evaluation where that was interrupted."""
-    log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
-    evaluation = None
-    if last_evaluated(folder) < done:
-        log.info("it is evaluated, since that was interrupted")
-        with signals:
-            evaluation = _evaluated(folder, request, signals)
-        if evaluation:
-            add_evaluation(folder / EVALUATIONS, done, evaluation)
-            if checkpoint:
-                keep_evaluations(folder, checkpoint.folder)
-    else:
-        log.info("--timesteps N, with more than these, goes on with it")
-    return TrainingResult(
-        request.env_id, folder, folder / MODEL, done, evaluation, signals.received
-    )
+) -> Evaluation | None:
+    """Make and keep the last evaluation of a run that is finished; None when stopped."""
+    log.info("it is evaluated, since that was interrupted")
+    with signals:
+        evaluation = _evaluated(folder, request, signals)
+    if evaluation:
+        add_evaluation(folder / EVALUATIONS, done, evaluation)
+        if checkpoint:
+            keep_evaluations(folder, checkpoint.folder)
+    return evaluation
 
 
 def _evaluated(folder: Path, request: TrainingRequest, signals: StopSignals) -> Evaluation | None:

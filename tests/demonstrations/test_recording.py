@@ -121,16 +121,13 @@ def test_bad_input(
     assert not list(tmp_path.iterdir())
 
 
+def few_steps(agent: str, env_id: str, save: Path, *settings: str) -> TrainingRequest:
+    given = {"agent": agent, "env_id": env_id, "save": save, "overrides": settings}
+    return TrainingRequest(**given, timesteps=20, eval_episodes=1, eval_freq=0)  # type: ignore[arg-type]
+
+
 def test_discrete_actions_are_not_recorded(tmp_path: Path) -> None:
-    request = TrainingRequest(
-        agent="dqn",
-        env_id="CartPole-v1",
-        timesteps=20,
-        eval_episodes=1,
-        eval_freq=0,
-        save=tmp_path / "dqn",
-    )
-    folder = train(request).folder
+    folder = train(few_steps("dqn", "CartPole-v1", tmp_path / "dqn")).folder
     with pytest.raises(InputError, match=r"continuous actions, CartPole-v1 has Discrete\(2\)"):
         record("CartPole-v1", str(folder), tmp_path / "demos.npz")
     assert not (tmp_path / "demos.npz").exists()
@@ -146,13 +143,5 @@ def test_training_with_returns_of_several_steps(tmp_path: Path) -> None:
     path = tmp_path / "demos.npz"
     save_demonstrations(Demonstrations(episodes=[episode], source="x"), path)
     settings = [f"demonstrations={path}", "n_steps=3", "learning_starts=10", "batch_size=8"]
-    request = TrainingRequest(
-        agent="td3",
-        env_id="Pendulum-v1",
-        timesteps=20,
-        eval_episodes=1,
-        eval_freq=0,
-        overrides=tuple(settings),
-        save=tmp_path / "td3",
-    )
+    request = few_steps("td3", "Pendulum-v1", tmp_path / "td3", *settings)
     assert train(request).timesteps == 20
