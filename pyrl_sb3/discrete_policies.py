@@ -72,7 +72,8 @@ class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         quantiles = lean_forward(self.quantile_net.quantile_net, features)
-        return quantiles.view(len(features), self.n_quantiles, -1).mean(dim=1).argmax(dim=1)
+        quantiles = quantiles.view(-1, self.n_quantiles, int(self.action_space.n))
+        return quantiles.mean(dim=1).argmax(dim=1)
 
 
 def _perceptron(

@@ -22,7 +22,9 @@ from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
 from pyrl_sb3.buffers.relabel import GoalOracle
 
 if TYPE_CHECKING:
-    _Base = GradientSteps
+    from pyrl_sb3.algorithms.replay import ReplayFiles
+
+    class _Base(ReplayFiles, GradientSteps): ...
 else:
     _Base = object
 
@@ -123,7 +125,7 @@ class Cloning(_Base):
     def _new_demo_buffer(self, steps: int) -> ReplayBuffer:
         kind: Any = type(self.replay_buffer)
         require_room(kind, self.batch_size)
-        keywords = {**self.replay_buffer_kwargs, "seed": 0}  # it draws with the agent's generator
+        keywords = {**self._buffer_keywords(), "seed": 0}  # it draws with the agent's generator
         if issubclass(kind, HerReplayBuffer):
             keywords["env"] = self.env
         spaces = self.observation_space, self.action_space

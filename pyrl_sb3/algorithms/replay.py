@@ -30,20 +30,30 @@ class ReplayFiles(_Base):
     """
 
     def _setup_model(self) -> None:
-        kind, n_steps = self.replay_buffer_class, self.n_steps
-        if n_steps == 1 or kind is None or not issubclass(kind, ReplayBuffer):
+        # Only for now: what is saved stays as given, lest it contradict what a load asks for.
+        given, self.replay_buffer_kwargs = self.replay_buffer_kwargs, self._buffer_keywords()
+        with warnings.catch_warnings():
+            if self._asks_for_steps():
+                warnings.filterwarnings("ignore", "`n_steps=.*` is ignored")
             super()._setup_model()
-            return
-        told = {"n_steps": n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs}
-        if told["n_steps"] != n_steps:
+        self.replay_buffer_kwargs = given
+
+    def _asks_for_steps(self) -> bool:
+        """Whether a buffer from here is to be told of the model's ``n_steps``."""
+        kind = self.replay_buffer_class
+        return self.n_steps != 1 and kind is not None and issubclass(kind, ReplayBuffer)
+
+    def _buffer_keywords(self) -> dict[str, Any]:
+        """What the replay buffer is made with: as given, and what the model asks of it."""
+        if not self._asks_for_steps():
+            return self.replay_buffer_kwargs
+        told = {"n_steps": self.n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs}
+        if told["n_steps"] != self.n_steps:
             raise ValueError(
-                f"n_steps={n_steps}, and replay_buffer_kwargs has n_steps={told['n_steps']}: "
+                f"n_steps={self.n_steps}, and replay_buffer_kwargs has n_steps={told['n_steps']}: "
                 "give one of them"
             )
-        self.replay_buffer_kwargs = told
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`n_steps=.*` is ignored")
-            super()._setup_model()
+        return told
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._setup_learn(*args, **kwargs)

@@ -142,6 +142,15 @@ def test_a_models_n_steps_and_gamma_are_the_buffers(kind: Any) -> None:
         kind(policy, env, n_steps=3, replay_buffer_kwargs={"n_steps": 2}, **keywords)
 
 
+def test_a_model_is_loaded_with_other_n_steps_and_gamma(tmp_path: Any) -> None:
+    keywords = {"replay_buffer_class": ReplayBuffer, "buffer_size": 9}
+    SAC("MlpPolicy", "Pendulum-v1", n_steps=3, **keywords).save(tmp_path / "model")
+    for changes in ({"n_steps": 5}, {"n_steps": 1}, {"gamma": 0.5}):
+        model = SAC.load(tmp_path / "model", env=gym.make("Pendulum-v1"), **changes)
+        expected = {"n_steps": 3, "gamma": 0.99, **changes}
+        assert {name: getattr(model.replay_buffer, name) for name in expected} == expected
+
+
 class Third(Line):
     """Observations that normalising and computing back does not give again exactly."""
 
