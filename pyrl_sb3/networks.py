@@ -20,19 +20,22 @@ from torch.nn.functional import linear
 
 from pyrl_sb3.agent import Observation
 
+_LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
+
 
 def default_features_extractor(
     space: spaces.Space[object], normalize_images: bool = True
 ) -> type[BaseFeaturesExtractor]:
     """
-    The extractor that SB3's Mlp-, Cnn- and MultiInputPolicy would choose for ``space``.
+    The extractor that SB3's Mlp-, Cnn- and MultiInputPolicy would choose for ``space``: of images
+    the CNN for those that it can read, not for smaller ones such as grids.
 
     :param normalize_images: False for images that are normalised already, of any dtype and bounds
     """
     if isinstance(space, spaces.Dict):
         return CombinedExtractor
     image = is_image_space(space, normalized_image=not normalize_images)
-    return NatureCNN if image else FlattenExtractor
+    return NatureCNN if image and min(space.shape[-2:]) >= _LEAST_SIDE else FlattenExtractor
 
 
 def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential:

@@ -136,6 +136,16 @@ def test_images_that_are_normalised_already_are_images(
     ours.learn(24)
 
 
+@pytest.mark.parametrize("shape", [(3, 7, 7), (1, 36, 35)])
+def test_images_too_small_for_the_cnn_are_flattened(shape: tuple[int, ...]) -> None:
+    theirs = make_model("sac", "MlpPolicy", space := spaces.Box(0, 255, shape, np.uint8))
+    ours = make_ours("sac", space)
+    assert ours.policy.state_dict().keys() == theirs.policy.state_dict().keys()
+    observation = space.sample()
+    actions = [m.predict(observation, deterministic=True)[0] for m in (theirs, ours)]
+    np.testing.assert_allclose(*actions, rtol=1e-6)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_observations_may_be_any_view(algorithm: str) -> None:
