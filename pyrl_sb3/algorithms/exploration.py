@@ -1,6 +1,7 @@
 """How noise makes actions: added, in place of the policy's own, or on the actor's parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -60,15 +61,12 @@ class Exploration(_Base):
                 raise ValueError(problem)
             if isinstance(first := _processes(noise)[0], ParameterNoise):
                 first.begin(self._n_updates)
-        kept = self.action_noise
-        if goes_on:
-            self.action_noise = None  # SB3 resets it, but no environment
-        try:
+        # Where training goes on, SB3 resets the noise, but no environment.
+        kept = self.action_noise if goes_on else None
+        with nullcontext() if kept is None else _once_not_reset(kept):
             return super()._setup_learn(
                 total_timesteps, callback, reset_num_timesteps, *args, **kwargs
             )
-        finally:
-            self.action_noise = kept
 
     def _explore(self) -> Array:
         """Actions of the policy, ``(n_envs, *action_shape)``, in [-1, 1]."""
@@ -178,6 +176,24 @@ class _Explorer:
             for mine, its in zip(self.actor.buffers(), self._own.buffers(), strict=True):
                 mine.copy_(its)
             return self.actor._predict(observations, deterministic=deterministic)
+
+
+@contextmanager
+def _once_not_reset(noise: ActionNoise) -> Iterator[None]:
+    """The first reset in here leaves the noise as it is."""
+    attributes = vars(noise)
+    as_it_was = {"reset": attributes["reset"]} if "reset" in attributes else {}
+
+    def skip() -> None:
+        del attributes["reset"]
+        attributes.update(as_it_was)
+
+    attributes["reset"] = skip
+    try:
+        yield
+    finally:
+        if attributes.get("reset") is skip:
+            skip()
 
 
 def noise_problem(algorithm: type, noise: ActionNoise, *, use_sde: bool) -> str | None:

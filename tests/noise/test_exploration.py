@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from pyrl_sb3 import DDPG, SAC, TD3
@@ -173,6 +174,31 @@ def test_noise_goes_on_in_the_middle_of_an_episode(config, n_envs):
     assert np.array_equal(actions_of(model), actions_of(undisturbed))
     model.learn(10 * n_envs)  # resets the environments, and the noise
     assert not np.array_equal(actions_of(model)[30:], actions_of(model)[:10])
+
+
+class NewNoise(BaseCallback):
+    def __init__(self, found, new):
+        super().__init__()
+        self.found, self.new = found, new
+
+    def _init_callback(self):
+        self.found.append(self.model.action_noise)
+        self.model.action_noise = self.new
+
+    def _on_step(self):
+        return True
+
+
+def test_callbacks_find_and_replace_the_noise_as_training_goes_on():
+    old, new, found = noise_of("ou_0.5"), noise_of("normal_0.1"), []
+    model = model_of(TD3, old)
+    model.learn(5)
+    model.learn(5, NewNoise(found, old), reset_num_timesteps=False)
+    assert model.action_noise is old
+    assert "reset" not in vars(old)
+    model.learn(5, NewNoise(found, new), reset_num_timesteps=False)
+    assert found == [old, old]
+    assert model.action_noise is new
 
 
 @pytest.mark.parametrize("n_envs", [1, 4])
