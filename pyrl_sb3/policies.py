@@ -99,7 +99,9 @@ class LeanActing(_Base):
         if self._acts_plainly():
             features = self._flat_features(observation, self._anchors[1].device)
         if features is None:
-            return super().predict(observation, state, episode_start, deterministic)
+            acted, state = super().predict(observation, state, episode_start, deterministic)
+            refuse_nan(acted)
+            return acted, state
         self.set_training_mode(False)
         with th.no_grad():
             acted = self._act(features, deterministic).cpu().numpy()

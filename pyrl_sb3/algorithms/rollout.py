@@ -85,12 +85,12 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         if self.use_sde:
             self.actor.reset_noise(env.num_envs)
         callback.on_rollout_start()
-        self._ensure_acting()
         steps = episodes = 0
         continue_training = True
         while continue_training and should_collect_more_steps(train_freq, steps, episodes):
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
                 self.actor.reset_noise(env.num_envs)
+            self._ensure_acting()  # callbacks may replace the actor at every step
             actions, buffer_actions = self._sample_action(
                 learning_starts, action_noise, env.num_envs
             )
@@ -119,6 +119,7 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             actions = np.array([self.action_space.sample() for _ in range(n_envs)])
             return actions, self.policy.scale_action(actions)
         scaled = self._explore_with(action_noise)
+        refuse_nan(scaled)
         return self.policy.unscale_action(scaled), scaled
 
     def _explore(self) -> Array:
@@ -127,7 +128,6 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             actions, _ = self.predict(self._last_obs, deterministic=False)
             return self.policy.scale_action(actions)
         actions = self._learners[0].explore(self._features(self._last_obs))
-        refuse_nan(actions)
         return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
 
     def _store_transition(

@@ -113,6 +113,23 @@ def test_an_own_way_to_act_is_acted_by(policy: Any, make_env: Any) -> None:
     assert np.allclose(model.predict(observation)[0], expected)
 
 
+@pytest.mark.parametrize("shape", [(5,), (1, 5)])
+@pytest.mark.parametrize("policy", ["MlpPolicy", td3.MlpPolicy, OwnLeanPredict])
+def test_whoever_acts_no_action_is_nan(policy: Any, shape: Any, make_env: Any) -> None:
+    noise = ParameterNoise(0.1, np.random.default_rng(0))
+    for action_noise in (None, noise):
+        model = make(
+            algorithms, "TD3", make_env(), policy, learning_starts=0, action_noise=action_noise
+        )
+        with th.no_grad():
+            next(model.actor.parameters()).fill_(th.nan)
+        if policy is not td3.MlpPolicy:  # SB3's own
+            with pytest.raises(ValueError, match="an action is NaN"):
+                model.predict(np.zeros(shape, np.float32))
+        with pytest.raises(ValueError, match="an action is NaN"):
+            model.learn(1)
+
+
 def test_a_models_own_predict_is_explored_by(make_env: Any) -> None:
     class Model(algorithms.TD3):
         def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -234,6 +251,31 @@ def test_parameters_written_before_a_rollout_are_acted_on(make_env: Any) -> None
     assert np.allclose(model.replay_buffer.actions[0], 0)
 
 
+def put_a_copy(model: Any, zeros: list[th.Tensor]) -> None:
+    model.policy = copy.deepcopy(model.policy)
+    model._create_aliases()
+    nn.utils.vector_to_parameters(th.cat([z.flatten() for z in zeros]), model.actor.parameters())
+
+
+def write_anew(model: Any, zeros: list[th.Tensor]) -> None:
+    for parameter, zero in zip(model.actor.parameters(), zeros, strict=True):
+        parameter.data = zero
+
+
+@pytest.mark.parametrize("change", [put_a_copy, write_anew])
+def test_an_actor_changed_inside_a_rollout_is_acted_by(change: Any, make_env: Any) -> None:
+    class Change(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 3:
+                change(self.model, [th.zeros_like(p) for p in self.model.actor.parameters()])
+            return True
+
+    model = make(algorithms, "TD3", make_env(), learning_starts=0, train_freq=6)
+    model.learn(6, callback=Change())
+    at_rest = (model.replay_buffer.actions[:6, 0] == 0).all(axis=1)
+    assert at_rest.tolist() == [False] * 3 + [True] * 3
+
+
 def test_what_is_passed_in_stays_as_it_is(make_env: Any) -> None:
     keywords = {"weight_decay": 1e-4}
     policy_kwargs = {"optimizer_kwargs": keywords}
@@ -247,6 +289,12 @@ def test_no_gradient_steps_and_no_observations(name: str, make_env: Any) -> None
     model.learn(6)
     model.train(0, 8)
     assert model.predict(np.zeros((0, 5), np.float32))[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [pyrl_sb3.DQNPolicy, pyrl_sb3.QRDQNPolicy])
+def test_no_observations_have_no_discrete_actions(kind: Any) -> None:
+    policy = kind(spaces.Box(-1, 1, (5,)), spaces.Discrete(3), lambda _: 1e-3, net_arch=[8])
+    assert policy.predict(np.zeros((0, 5), np.float32))[0].shape == (0,)
 
 
 def test_copies_of_dqn_train_too(make_env: Any) -> None:
