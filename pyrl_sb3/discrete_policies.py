@@ -72,8 +72,9 @@ class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         quantiles = lean_forward(self.quantile_net.quantile_net, features)
-        quantiles = quantiles.view(-1, self.n_quantiles, int(self.action_space.n))
-        return quantiles.mean(dim=1).argmax(dim=1)
+        # Not -1, which zero rows leave open
+        n_actions = quantiles.shape[1] // self.n_quantiles
+        return quantiles.view(-1, self.n_quantiles, n_actions).mean(dim=1).argmax(dim=1)
 
 
 def _perceptron(

@@ -35,6 +35,7 @@ def default_features_extractor(
     if isinstance(space, spaces.Dict):
         return CombinedExtractor
     image = is_image_space(space, normalized_image=not normalize_images)
+    assert space.shape is not None
     return NatureCNN if image and min(space.shape[-2:]) >= _LEAST_SIDE else FlattenExtractor
 
 
@@ -78,6 +79,21 @@ def refuse_nan(actions: npt.NDArray[Any]) -> None:
     """Raise ValueError where an action is NaN."""
     if np.isnan(actions).any():
         raise ValueError("an action is NaN: an observation or a parameter of the policy is")
+
+
+def own_memory(policy: nn.Module) -> None:
+    """
+    Move the parameters and the moments of the optimisers that are views of a larger tensor to
+    memory of their own: pickle would write all of that tensor for each. Training moves them back.
+    """
+    optimizers = [vars(module).get("optimizer") for module in policy.modules()]
+    states = [s for each in optimizers if each is not None for s in each.state.values()]
+    moments = [value for state in states for value in state.values()]
+    with th.inference_mode(False):
+        for tensor in filter(th.is_tensor, (*policy.parameters(), *moments)):
+            # What is shared with other processes stays so.
+            if tensor.untyped_storage().nbytes() > tensor.nbytes and not tensor.is_shared():
+                tensor.data = tensor.data.clone()
 
 
 class FlatFeatures:

@@ -25,6 +25,7 @@ from pyrl_sb3.networks import (
     default_features_extractor,
     insert_layer_norm,
     lean_forward,
+    own_memory,
     refuse_nan,
 )
 
@@ -63,6 +64,10 @@ class LeanActing(_Base):
         if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
             self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
         super()._build(lr_schedule)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own_memory(self)
+        return self.__dict__
 
     def _acting_network(self) -> Any:
         """SB3's network with a features extractor, whose features are acted on."""

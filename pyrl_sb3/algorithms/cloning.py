@@ -22,9 +22,9 @@ from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
 from pyrl_sb3.buffers.relabel import GoalOracle
 
 if TYPE_CHECKING:
-    from pyrl_sb3.algorithms.replay import ReplayFiles
 
-    class _Base(ReplayFiles, GradientSteps): ...
+    class _Base(GradientSteps):
+        def _buffer_keywords(self) -> dict[str, Any]: ...
 else:
     _Base = object
 
