@@ -9,6 +9,7 @@ A gradient function stands below its loss and is tested against autograd. ``gamm
 for n-step returns, gamma**n for each row.
 """
 
+import math
 from typing import TypeAlias
 
 import torch as th
@@ -202,6 +203,7 @@ def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tenso
 def clipped_to_sparse_returns(next_q: th.Tensor, gamma: float) -> th.Tensor:
     """
     Q-values clipped to [-1/(1-gamma), 0], between which the returns lie where each reward is -1 or
-    0 (Andrychowicz 2017, https://arxiv.org/abs/1707.01495, appendix A).
+    0 (Andrychowicz 2017, https://arxiv.org/abs/1707.01495, appendix A); without discounting there
+    is no least one.
     """
-    return next_q.clamp(-1 / (1 - gamma), 0)
+    return next_q.clamp(-1 / (1 - gamma) if gamma < 1 else -math.inf, 0)

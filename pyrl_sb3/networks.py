@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from pyrl_sb3.agent import Observation
+from pyrl_sb3.errors import NotANumberError
 
 _LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
 
@@ -34,9 +35,10 @@ def default_features_extractor(
     """
     if isinstance(space, spaces.Dict):
         return CombinedExtractor
-    image = is_image_space(space, normalized_image=not normalize_images)
+    if not is_image_space(space, normalized_image=not normalize_images):
+        return FlattenExtractor
     assert space.shape is not None
-    return NatureCNN if image and min(space.shape[-2:]) >= _LEAST_SIDE else FlattenExtractor
+    return NatureCNN if min(space.shape[-2:]) >= _LEAST_SIDE else FlattenExtractor
 
 
 def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential:
@@ -76,9 +78,9 @@ def lean_forward(layers: Iterable[nn.Module], x: th.Tensor) -> th.Tensor:
 
 
 def refuse_nan(actions: npt.NDArray[Any]) -> None:
-    """Raise ValueError where an action is NaN."""
+    """Raise NotANumberError, a ValueError, where an action is NaN."""
     if np.isnan(actions).any():
-        raise ValueError("an action is NaN: an observation or a parameter of the policy is")
+        raise NotANumberError("an action is NaN: an observation or a parameter of the policy is")
 
 
 def own_memory(policy: nn.Module) -> None:

@@ -125,7 +125,7 @@ class LeanActing(_Base):
         """
         What `_act` returned, as the environments take it.
 
-        :raises ValueError: it is NaN
+        :raises NotANumberError: it is NaN
         """
         assert isinstance(self.action_space, spaces.Box)
         refuse_nan(acted)

@@ -14,6 +14,7 @@ from pyrl_sb3.algorithms import autograd, explicit
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 from pyrl_sb3.algorithms.sampling import sample
 from pyrl_sb3.algorithms.watch import Watch
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.networks import own_memory
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class GradientSteps(_Base):
             self.logger.record(f"train/{name}", value)
         lost = [name for name, value in means.items() if value != value]
         if lost:
-            raise ValueError(
+            raise NotANumberError(
                 f"{lost[0]} is NaN after {self._n_updates} gradient steps: an observation "
                 "or reward was NaN, or the learning rate is too high"
             )

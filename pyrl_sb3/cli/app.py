@@ -23,6 +23,7 @@ from pyrl_sb3.cli import (
     train,
 )
 from pyrl_sb3.config import ConfigError
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
 from pyrl_sb3.training.errors import InputError, RunStoppedError
@@ -98,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         for problem in _problems(error):
             typer.echo(f"pyrl: {problem}", err=True)
         return 2
-    except RunStoppedError as error:
+    except (RunStoppedError, NotANumberError) as error:
         typer.echo(f"pyrl: {error}", err=True)
         return 1
     except OSError as error:

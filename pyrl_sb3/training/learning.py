@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints
@@ -76,9 +77,16 @@ def learn(
 
 @contextmanager
 def stops_in_one_line(run: Run) -> Iterator[None]:
-    """Raise RunStoppedError, saying how to go on, where a disk is full."""
+    """Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN."""
     try:
         yield
+    except ValueError as error:
+        what = _nan(error)
+        if what is None:
+            raise
+        latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+        kept = f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
+        raise RunStoppedError(f"{what}; {kept}") from error
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
@@ -90,6 +98,15 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
             f"{what}; {latest} is whole: make room, then go on with "
             f"`pyrl {run.request.agent}-train --resume {shlex.quote(str(run.folder))}`"
         ) from error
+
+
+def _nan(error: ValueError) -> str | None:
+    """What is NaN; None where that was not the error. torch's distributions say it in their way."""
+    if isinstance(error, NotANumberError):
+        return str(error)
+    if "to satisfy the constraint" in str(error) and "nan" in str(error):
+        return "an action would be drawn from NaN: an observation or a parameter of the policy is"
+    return None
 
 
 def _checkpoints(run: Run, save: Save) -> Checkpoints:

@@ -62,7 +62,7 @@ def train(
     Raises:
         InputError: what was asked for cannot be done; nothing has been written.
         ConfigError: the same of the hyperparameters.
-        RunStoppedError: there is no space left on the disk, for example.
+        RunStoppedError: there is no space left on the disk, or what is learned is NaN.
     """
     agent, request, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)

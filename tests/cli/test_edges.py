@@ -56,6 +56,18 @@ def test_letters_that_cannot_be_printed_end_no_training(monkeypatch, errors):
     assert rb"model saved: l\xe4uf/Pendulum-v1_1/model.zip" in out.buffer.getvalue()
 
 
+@pytest.mark.parametrize("overrides", [(), ("use_sde=true",)])
+def test_training_that_comes_to_nan_ends_in_one_line(pyrl, overrides):
+    wanted = ("learning_rate=1e30", "learning_starts=50", *overrides)
+    settings = [word for each in wanted for word in ("--set", each)]
+    outcome = pyrl("sac-train", "Pendulum-v1", "--save-freq", 20, "--seed", 1, *settings, *SHORT)
+    assert outcome.code == 1
+    (line,) = outcome.err.splitlines()
+    found = "would be drawn from" if overrides else "is"
+    last = "sac/Pendulum-v1_1/checkpoints/step_40"
+    assert re.fullmatch(f"pyrl: an action {found} NaN: .*; the last checkpoint is {last}", line)
+
+
 @pytest.mark.parametrize("group", ["plugins", "demos"])
 def test_commands_of_a_group_are_listed(pyrl, group):
     outcome = pyrl(group)

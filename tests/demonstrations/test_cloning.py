@@ -221,6 +221,7 @@ def test_clipped_targets_keep_to_what_returns_can_be(line):
     assert losses.clipped_to_sparse_returns(q, 0.9).flatten().tolist() == pytest.approx(
         [0, -10, -4]
     )
+    assert losses.clipped_to_sparse_returns(q, 1.0).flatten().tolist() == [0, -30, -4]
     model = build(TD3, line, HerReplayBuffer, clip_targets=True, gamma=0.9)
     assert model._possible(q).amin().item() == pytest.approx(-10)
     assert build(TD3, line, HerReplayBuffer)._possible(q) is q
