@@ -8,6 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    SquashedDiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+)
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
@@ -22,6 +26,11 @@ from pyrl_sb3.agent import Observation
 from pyrl_sb3.errors import NotANumberError
 
 _LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
+
+# Methods that someone may have put another in place of, for one network
+_PATCHABLE = frozenset({"extract_features", "get_action_dist_params", "log_prob", "_predict"})
+# What SB3's actors draw actions from, if at all
+_DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution, StateDependentNoiseDistribution)
 
 
 def default_features_extractor(
@@ -61,20 +70,42 @@ def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential
     return nn.Sequential(*layers)
 
 
-def lean_forward(layers: Iterable[nn.Module], x: th.Tensor) -> th.Tensor:
+def is_plain(module: nn.Module) -> bool:
+    """Whether a call without gradients is one of the ``forward`` of its class and nothing else."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return not hooked and "forward" not in module.__dict__
+
+
+def lean_forward(layers: nn.Module | Iterable[nn.Module], x: th.Tensor) -> th.Tensor:
     """
     The layers applied in turn, the common ones as functions: for one row, most of the time of an
     ``nn.Sequential`` is the dispatch of its modules. To be called without gradients.
+
+    :param layers: a module of another kind, or one that is not plain, is called as it is
     """
+    if isinstance(layers, nn.Module) and not (type(layers) is nn.Sequential and is_plain(layers)):
+        output: th.Tensor = layers(x)
+        return output
     for layer in layers:
-        hooked = layer._forward_hooks or layer._forward_pre_hooks
-        if type(layer) is nn.Linear and not hooked:
+        plain = is_plain(layer)
+        if plain and type(layer) is nn.Linear:
             x = linear(x, layer.weight, layer.bias)
-        elif type(layer) is nn.ReLU and not hooked:
+        elif plain and type(layer) is nn.ReLU:
             x = x.relu()
         else:
             x = layer(x)
     return x
+
+
+def is_untouched(network: Any) -> bool:
+    """Whether SB3's actor or Q-network, of a known class, acts by its layers and nothing else."""
+    attributes = vars(network)
+    return (
+        is_plain(network)
+        and flattens(network.features_extractor)
+        and _PATCHABLE.isdisjoint(attributes)
+        and type(attributes.get("action_dist")) in _DISTRIBUTIONS
+    )
 
 
 def refuse_nan(actions: npt.NDArray[Any]) -> None:
@@ -98,6 +129,16 @@ def own_memory(policy: nn.Module) -> None:
                 tensor.data = tensor.data.clone()
 
 
+def flattens(extractor: nn.Module) -> bool:
+    """Whether SB3's ``FlattenExtractor`` or ``CombinedExtractor`` does so, and nothing else."""
+    parts: Any = extractor._modules
+    if "extractors" in parts:
+        parts = parts["extractors"]
+    return is_plain(extractor) and all(
+        type(part) is nn.Flatten and is_plain(part) for part in parts.values()
+    )
+
+
 class FlatFeatures:
     """
     Observations from numpy to the features that SB3's ``FlattenExtractor`` or
@@ -113,14 +154,13 @@ class FlatFeatures:
 
     def __init__(self, space: spaces.Space[object], extractor: nn.Module) -> None:
         self.shapes: dict[str | None, tuple[int, ...]] | None = None
-        if type(extractor) is FlattenExtractor and _is_vector(space):
+        if type(extractor) is FlattenExtractor and flattens(extractor) and _is_vector(space):
             assert space.shape is not None
             self.shapes = {None: space.shape}
         elif type(extractor) is CombinedExtractor and isinstance(space, spaces.Dict):
             # CombinedExtractor concatenates in the order of its modules.
             parts = {key: space[key] for key in extractor.extractors}
-            flat = all(type(each) is nn.Flatten for each in extractor.extractors.values())
-            if flat and all(_is_vector(part) for part in parts.values()):
+            if flattens(extractor) and all(_is_vector(part) for part in parts.values()):
                 self.shapes = {key: part.shape for key, part in parts.items() if part.shape}
 
     def __call__(self, observation: Observation, device: th.device) -> th.Tensor | None:

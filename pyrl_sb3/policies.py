@@ -24,6 +24,7 @@ from pyrl_sb3.networks import (
     FlatFeatures,
     default_features_extractor,
     insert_layer_norm,
+    is_untouched,
     lean_forward,
     own_memory,
     refuse_nan,
@@ -31,8 +32,8 @@ from pyrl_sb3.networks import (
 
 LayerNorm = bool | Literal["actor", "critic"]
 
-# Methods that someone may have put another in place of, for one network
-_PATCHABLE = frozenset({"forward", "extract_features", "get_action_dist_params", "_predict"})
+# Methods that someone may have put another in place of, for one policy
+_PATCHABLE = frozenset({"_predict", "obs_to_tensor"})
 
 if TYPE_CHECKING:
     # What the mixin may rely on: an actor-critic policy of SB3.
@@ -52,7 +53,7 @@ class LeanActing(_Base):
     Acting with few calls for an SB3 policy; mixed in before it, which has to set up by
     `_set_up_acting` and to fill in `_acting_network`, `_act` and `_as_actions`.
 
-    A policy that is derived with another `_predict`, and networks of another class than
+    A policy with an own `_predict` or `obs_to_tensor`, and networks of another class than
     `plain_network`, with hooks or with methods of their own, act as in SB3.
     """
 
@@ -80,7 +81,10 @@ class LeanActing(_Base):
         # to ask for the device, which SB3's property walks the modules to find.
         self._anchors = network.features_extractor, next(network.parameters())
         kind = type(self)
-        self._own_predict = kind._predict is not super(LeanActing, kind)._predict
+        self._own_predict = (
+            kind._predict is not super(LeanActing, kind)._predict
+            or kind.obs_to_tensor is not BasePolicy.obs_to_tensor
+        )
 
     def _acts_plainly(self) -> bool:
         if "_anchors" not in vars(self):  # pickled by an earlier version
@@ -89,8 +93,9 @@ class LeanActing(_Base):
         return (
             type(network) is self.plain_network
             and network.features_extractor is self._anchors[0]
-            and not (network._forward_hooks or network._forward_pre_hooks or self._own_predict)
-            and _PATCHABLE.isdisjoint(vars(network))
+            and not self._own_predict
+            and _PATCHABLE.isdisjoint(vars(self))
+            and is_untouched(network)
         )
 
     def predict(

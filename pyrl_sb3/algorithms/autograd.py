@@ -55,6 +55,18 @@ class Critics:
         self._online, self._target = critic, critic_target
         self.track = Follower(critic, critic_target).track
         self.optimizer = critic.optimizer
+        self._shared: list[th.Tensor] = []
+        self._of_shared: dict[th.Tensor, th.Tensor] = {}
+
+    def share_with(self, actor: nn.Module) -> None:
+        """Keep, with each gradient by the actions, those by parameters that are the actor's too."""
+        own = set(self._online.parameters())
+        self._shared = [p for p in actor.parameters() if p in own and p.requires_grad]
+
+    def take_shared(self) -> dict[th.Tensor, th.Tensor]:
+        """Parameters shared with the actor, and what the last `action_gradient` kept for them."""
+        taken, self._of_shared = self._of_shared, {}
+        return taken
 
     def q_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         self._q = th.stack(self._online(observations, actions))
@@ -77,7 +89,10 @@ class Critics:
         return self._q.detach()
 
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
-        gradient = th.autograd.grad(self._q, self._actions, dq)[0]
+        inputs = [self._actions, *self._shared]
+        gradient, *others = th.autograd.grad(self._q, inputs, dq, allow_unused=True)
+        found = zip(self._shared, others, strict=True)
+        self._of_shared = {p: other for p, other in found if other is not None}
         del self._q, self._actions
         return gradient
 
@@ -86,8 +101,9 @@ class Critics:
 
 
 class GaussianActor:
-    def __init__(self, actor: sac.Actor) -> None:
-        self._actor, self.optimizer = actor, actor.optimizer
+    def __init__(self, actor: sac.Actor, critics: Critics) -> None:
+        self._actor, self.optimizer, self._critics = actor, actor.optimizer, critics
+        critics.share_with(actor)
 
     def acts(self) -> bool:
         return True
@@ -105,7 +121,10 @@ class GaussianActor:
         return *sampled, next_actions, next_log_prob.unsqueeze(1)
 
     def descend(self, da: th.Tensor, dlog_prob: th.Tensor) -> None:
-        _step(self.optimizer, [self._actions, self._log_prob], [da, dlog_prob])
+        # The policy's loss reaches an encoder of both through the critics' features too.
+        shared = self._critics.take_shared()
+        outputs = [self._actions, self._log_prob, *shared]
+        _step(self.optimizer, outputs, [da, dlog_prob, *shared.values()])
         del self._actions, self._log_prob
 
     def attached(self) -> bool:

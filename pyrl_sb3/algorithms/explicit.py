@@ -117,9 +117,13 @@ class Critics:
 
 
 class GaussianActor:
-    """SAC's actor and its optimiser."""
+    """
+    SAC's actor and its optimiser.
 
-    def __init__(self, actor: sac.Actor) -> None:
+    :param critics: for autograd's, which may share parameters with the actor
+    """
+
+    def __init__(self, actor: sac.Actor, critics: Critics) -> None:
         self._flat, self._mlp = flat_mlp(networks(actor))
         self._gaussian = SquashedGaussian()
         self._both = Joined(dim=0)

@@ -75,7 +75,10 @@ class FlatAdam:
         self._state = [dict(zip(names, views, strict=True)) for views in moments]
         for parameter, state in zip(flat.parameters, self._state, strict=True):
             for name, value in optimizer.state[parameter].items():
-                state[name].copy_(th.as_tensor(value))
+                if name in names:
+                    state[name].copy_(th.as_tensor(value))
+                else:  # of an option that is switched off, and may be on again later
+                    state[name] = value
             optimizer.state[parameter] = state
         # Parameters that Adam's own step() found without a gradient are behind the others.
         self._even = self._are_even()

@@ -14,13 +14,17 @@ Block: TypeAlias = tuple[Any, ...]
 Network: TypeAlias = Sequence[Block]
 
 
-def networks(module: Any) -> list[Network]:
-    """The layers of an actor of SAC or TD3 (one network) or of critics (one each)."""
+def containers(module: Any) -> list[Any]:
+    """What holds the layers of an actor of SAC or TD3 (one network) or of critics (one each)."""
     if hasattr(module, "q_networks"):
-        return [[(layer,) for layer in q] for q in module.q_networks]
-    if hasattr(module, "latent_pi"):
-        return [[*((layer,) for layer in module.latent_pi), (module.mu, module.log_std)]]
-    return [[(layer,) for layer in module.mu]]
+        return list(module.q_networks)
+    return [getattr(module, "latent_pi", module.mu)]
+
+
+def networks(module: Any) -> list[Network]:
+    """The layers in `containers`, one network for each."""
+    heads = [(module.mu, module.log_std)] if hasattr(module, "latent_pi") else []
+    return [[*((layer,) for layer in each), *heads] for each in containers(module)]
 
 
 def flat_mlp(ensemble: Sequence[Network]) -> tuple[FlatParameters, Mlp]:

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
-from pyrl_sb3.algorithms.layout import networks
+from pyrl_sb3.algorithms.layout import containers, networks
 from pyrl_sb3.networks import FlatFeatures
 
 NETWORKS = ("actor", "actor_target", "critic", "critic_target")
 SIMPLE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU)
+DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution)
 # What Adam can be told to do that is not written out.
 OPTIONS = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
 
@@ -27,6 +29,7 @@ def find_obstacle(model: Any) -> str | None:
     :param model: SAC, TD3 or DDPG
     """
     policy = model.policy
+    found = {}
     for name in NETWORKS:
         if getattr(policy, name, None) is not getattr(model, name, None):
             return f"the {name} of the policy is not the model's"
@@ -34,6 +37,9 @@ def find_obstacle(model: Any) -> str | None:
             reason = _network_obstacle(net, policy.observation_space)
             if reason is not None:
                 return f"the {name} {reason}"
+            found[name] = net
+    if reason := _difference(list(found.values()), policy.observation_space):
+        return reason
     for name in NETWORKS[::2]:
         net = getattr(policy, name)
         reason = _optimizer_obstacle(net.optimizer, list(net.parameters()))
@@ -46,14 +52,34 @@ def find_obstacle(model: Any) -> str | None:
     return None
 
 
+def _difference(nets: list[Any], observation_space: Any) -> str | None:
+    """What keeps networks, each without an obstacle of its own, from being trained together."""
+    # One preparation of the batch serves all of them.
+    read = [FlatFeatures(observation_space, net.features_extractor).shapes or {} for net in nets]
+    if any(list(shapes) != list(read[0]) for shapes in read):
+        return "the networks read different observations"
+    parameters = [p for net in nets for p in net.parameters()]
+    if len(set(parameters)) != len(parameters):
+        return "the networks share parameters"
+    return None
+
+
 def _network_obstacle(net: Any, observation_space: Any) -> str | None:
-    known = type(net) in (sac.Actor, td3.Actor, ContinuousCritic)
-    if not known or _has_hooks(net) or _has_own_methods(net):
+    if type(net) not in (sac.Actor, td3.Actor, ContinuousCritic):
         return f"is a {type(net).__name__} of its own kind"
+    for part in net.modules():
+        if _has_hooks(part) or _has_own_methods(part):
+            where = "" if part is net else f" on a {type(part).__name__}"
+            return f"has hooks or methods of its own{where}"
     if getattr(net, "use_sde", False):
         return "uses gSDE"
+    if type(vars(net).get("action_dist")) not in DISTRIBUTIONS:
+        return "draws from a distribution of its own"
     if FlatFeatures(observation_space, net.features_extractor).shapes is None:
         return "has a features extractor that does more than concatenate vectors"
+    for container in containers(net):
+        if type(container) is not nn.Sequential:
+            return f"has a {type(container).__name__} of its own kind"
     ensemble = networks(net)
     layers = [layer for network in ensemble for block in network for layer in block]
     for layer in layers:
@@ -72,8 +98,6 @@ def _kinds(network: Any) -> list[str]:
 
 
 def _is_simple(layer: nn.Module) -> bool:
-    if _has_hooks(layer) or _has_own_methods(layer):
-        return False
     if type(layer) is nn.LayerNorm:
         return len(layer.normalized_shape) == 1 and layer.bias is not None
     if type(layer) is nn.Linear:
@@ -86,8 +110,8 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(hooks) or bool(module._backward_pre_hooks)
 
 
-def _has_own_methods(module: nn.Module) -> bool:
-    return any(callable(getattr(type(module), name, None)) for name in vars(module))
+def _has_own_methods(thing: nn.Module | th.optim.Optimizer) -> bool:
+    return any(callable(getattr(type(thing), name, None)) for name in vars(thing))
 
 
 def _parameter_obstacle(parameters: list[nn.Parameter], layers: Iterable[nn.Module]) -> str | None:
@@ -100,6 +124,8 @@ def _parameter_obstacle(parameters: list[nn.Parameter], layers: Iterable[nn.Modu
         return "has hooks on parameters"
     if any(p.device.type != "cpu" for p in parameters):
         return f"is on {parameters[0].device}"
+    if any(map(th.Tensor.is_shared, parameters)):
+        return "is in memory that processes share"
     if {p.dtype for p in parameters} not in ({th.float32}, {th.float64}):
         return f"is not in float32 or float64 throughout, but in {parameters[0].dtype}"
     return None
@@ -112,6 +138,8 @@ def _optimizer_obstacle(
         return f"is a {type(optimizer).__name__}"
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return "has hooks"
+    if _has_own_methods(optimizer):
+        return "has methods of its own"
     groups = optimizer.param_groups
     if len(groups) != 1 or set(groups[0]["params"]) != set(parameters):
         return "has several groups, or other parameters than the network"

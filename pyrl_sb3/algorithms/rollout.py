@@ -174,5 +174,7 @@ def _predict_as_in_sb3(model: Any, policy: Any) -> bool:
         type(model).predict is BaseAlgorithm.predict
         and type(policy).predict in (BasePolicy.predict, LeanActing.predict)
         and type(policy)._predict in ways
-        and not {"predict", "_predict"} & (vars(model).keys() | vars(policy).keys())
+        and type(policy).obs_to_tensor is BasePolicy.obs_to_tensor
+        and "predict" not in vars(model)
+        and not {"predict", "_predict", "obs_to_tensor"} & vars(policy).keys()
     )

@@ -29,7 +29,8 @@ class SAC(Rollouts, stable_baselines3.SAC):
     takes_noise = frozenset({ParameterNoise, PolicyNoise})
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:
-        pi, critics = kind.GaussianActor(self.actor), kind.Critics(self.critic, self.critic_target)
+        critics = kind.Critics(self.critic, self.critic_target)
+        pi = kind.GaussianActor(self.actor, critics)
         if self.ent_coef_optimizer is None:
             return pi, critics, None
         return pi, critics, kind.Temperature(self.log_ent_coef, self.ent_coef_optimizer)

@@ -27,7 +27,7 @@ class NetworkWatch:
         self._contents = [
             each.values() for part in self.modules for each in (part._modules, part._parameters)
         ]
-        self._attributes = [vars(part) for part in self.modules]
+        self._attributes = [vars(part) for part in (self._policy, *self.modules)]
         self._hooks: list[Sized] = []
         for part in self.modules:
             self._hooks += part._forward_hooks, part._forward_pre_hooks
@@ -49,6 +49,7 @@ class NetworkWatch:
         named, networks = vars(self._model).get, self._policy._modules.get
         return [
             self._model.policy,
+            named("predict"),  # that the model's class has, unless one's own is put there
             *map(named, self._names),
             *map(networks, self._names),
             *chain.from_iterable(self._contents),
@@ -77,6 +78,7 @@ class Watch:
             for groups in self._groups
             if (options := [option for option in OPTIONS if option in groups[0]])
         ]
+        self._attributes = list(map(vars, optimizers))
         self._hooks: list[Sized] = []
         for each in optimizers:
             self._hooks += each._optimizer_step_pre_hooks, each._optimizer_step_post_hooks
@@ -100,6 +102,6 @@ class Watch:
         ]
 
     def _state(self) -> tuple[Any, ...]:
-        groups = list(map(len, self._groups))
+        groups = [*map(len, self._groups), *map(len, self._attributes)]
         options = [values(group) for group, values in self._options]
         return any(self._hooks), groups, options, list(map(_flags, self._parameters))

@@ -103,9 +103,24 @@ class OwnLeanPredict(pyrl_sb3.TD3Policy):
         return super()._predict(observation, deterministic) * 0 + 0.25
 
 
-@pytest.mark.parametrize("policy", [OwnActor, OwnPredict, OwnLeanPredict])
+class OwnTensor(pyrl_sb3.TD3Policy):
+    """Sees 1 everywhere, which is 0.25 as an action."""
+
+    def obs_to_tensor(self, observation: Any) -> Any:
+        found, vectorized = super().obs_to_tensor(observation)
+        return th.ones_like(found), vectorized
+
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor = super().make_actor(features_extractor)
+        actor.mu = nn.Sequential(nn.Linear(5, 3))
+        nn.init.constant_(actor.mu[0].weight, 0.05)
+        nn.init.zeros_(actor.mu[0].bias)
+        return actor
+
+
+@pytest.mark.parametrize("policy", [OwnActor, OwnPredict, OwnLeanPredict, OwnTensor])
 def test_an_own_way_to_act_is_acted_by(policy: Any, make_env: Any) -> None:
-    model = make(algorithms, "TD3", make_env(), policy, learning_starts=0)
+    model = make(algorithms, "TD3", make_env(), policy, learning_starts=0, learning_rate=0.0)
     model.learn(5)
     assert np.allclose(model.replay_buffer.actions[:5], 0.25)
     observation = np.zeros((2, 5), np.float32)
@@ -141,10 +156,44 @@ def test_a_models_own_predict_is_explored_by(make_env: Any) -> None:
     assert np.allclose(model.replay_buffer.actions[:5, 0], expected)
 
 
-def test_a_hook_on_the_actor_acts(make_env: Any) -> None:
+def test_ways_to_act_that_are_put_on_a_model_are_noticed(make_env: Any) -> None:
+    model = make(algorithms, "TD3", make_env(), learning_starts=0)
+    model.learn(2)
+    model.policy._predict = lambda observation, deterministic: th.full((1, 3), 0.25)
+    middle = model.policy.unscale_action(np.full((1, 3), 0.25, np.float32))
+    assert np.allclose(model.policy.predict(np.zeros((1, 5), np.float32))[0], middle)
+    model.learn(2, reset_num_timesteps=False)
+    model.predict = lambda *args, **kwargs: (middle * 0, None)
+    model.learn(2, reset_num_timesteps=False)
+    expected = [0.25, 0.25, *[model.policy.scale_action(np.zeros(3))[0]] * 2]
+    assert np.allclose(model.replay_buffer.actions[2:6, 0, 0], expected)
+
+
+@pytest.mark.parametrize("part", ["", "mu", "mu.0", "features_extractor.flatten"])
+@pytest.mark.parametrize("edit", ["hook", "method"])
+def test_hooks_and_methods_on_the_actor_act(part: str, edit: str, make_env: Any) -> None:
     model = make(sb3, "TD3", make_env(), pyrl_sb3.TD3Policy)
-    model.actor.register_forward_hook(lambda net, args, out: out * 0)
+    module = model.actor.get_submodule(part)
+    if edit == "hook":
+        module.register_forward_hook(lambda net, args, out: out * 0)
+    else:
+        forward = module.forward
+        module.forward = lambda *args: forward(*args) * 0
+    for layer in model.actor.mu:
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
     assert np.allclose(model.predict(np.ones((1, 5), np.float32))[0], -0.5)  # of [-2, 1]
+
+
+def test_a_hook_on_a_q_network_acts(make_env: Any) -> None:
+    class Env(make_env):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = spaces.Discrete(3)
+
+    model = make(algorithms, "DQN", Env())
+    model.q_net.q_net.register_forward_hook(lambda net, args, out: out * 0 + th.eye(3)[2])
+    assert model.predict(np.ones((4, 5), np.float32), deterministic=True)[0].tolist() == [2] * 4
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
@@ -166,6 +215,15 @@ def test_a_q_network_of_ones_own_acts(best: int, make_env: Any) -> None:
     model = make(algorithms, "DQN", Env(), Policy)
     actions, _ = model.predict(np.random.default_rng(0).normal(size=(9, 5)), deterministic=True)
     assert actions.tolist() == [best] * 9
+
+
+def test_memory_that_processes_share_stays_shared(make_env: Any) -> None:
+    model = make(algorithms, "TD3", make_env())
+    model.learn(10)
+    model.policy.share_memory()
+    model.learn(10, reset_num_timesteps=False)
+    assert all(parameter.is_shared() for parameter in model.policy.parameters())
+    assert "memory" in model.gradients
 
 
 def test_a_replaced_sample_is_drawn_from(make_env: Any) -> None:

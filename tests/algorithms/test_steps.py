@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from torch import nn
 
 import pyrl_sb3.policies
@@ -128,6 +131,11 @@ class Swish(nn.SiLU):
     pass
 
 
+class Halved(nn.Sequential):
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return super().forward(x) * 0.5
+
+
 AUTOGRAD = {
     "optimizer": {"policy_kwargs": {"optimizer_class": th.optim.RMSprop}},
     "optimizer_subclass": {"policy_kwargs": {"optimizer_class": OwnAdam}},
@@ -245,6 +253,52 @@ def own_layer_forward(model: Any) -> None:
     layer.forward = lambda x: nn.functional.linear(x, layer.weight)
 
 
+def hook_sequential(model: Any) -> None:
+    model.critic.qf0.register_forward_hook(lambda net, args, out: out * 0.5)
+
+
+def own_sequential_forward(model: Any) -> None:
+    qf0 = model.critic.qf0
+    qf0.forward = lambda x: qf0[-1](qf0[:-1](x)) * 0.5
+
+
+def other_sequential(model: Any) -> None:
+    model.actor.latent_pi = Halved(*model.actor.latent_pi)
+
+
+def hook_extractor(model: Any) -> None:
+    model.critic.features_extractor.register_forward_hook(lambda net, args, out: out * 0.5)
+
+
+def hook_gradient_of_sequential(model: Any) -> None:
+    model.critic.qf1.register_full_backward_pre_hook(lambda net, grad: (grad[0] * 0.5,))
+
+
+def own_step(model: Any) -> None:
+    """The usual way to clip gradients without a subclass."""
+    step = model.critic.optimizer.step
+
+    def clip_and_step() -> None:
+        nn.utils.clip_grad_norm_(model.critic.parameters(), 0.01)
+        step()
+
+    model.critic.optimizer.step = clip_and_step
+
+
+def own_step_of_temperature(model: Any) -> None:
+    model.ent_coef_optimizer.step = lambda: model.log_ent_coef.data.fill_(0.3)
+
+
+def use_amsgrad_for_a_while(model: Any) -> None:
+    for amsgrad in (True, False):
+        for network in (model.actor, model.critic):
+            network.optimizer.param_groups[0]["amsgrad"] = amsgrad
+            if amsgrad:
+                network.optimizer.state.clear()
+        if amsgrad:
+            train(model)
+
+
 def put_another_actor_into_the_policy(model: Any) -> None:
     th.manual_seed(7)
     model.policy.actor = model.policy.make_actor()
@@ -263,6 +317,14 @@ EDITS = [
     clone_means,
     own_forward,
     own_layer_forward,
+    hook_sequential,
+    own_sequential_forward,
+    other_sequential,
+    hook_extractor,
+    hook_gradient_of_sequential,
+    own_step,
+    own_step_of_temperature,
+    use_amsgrad_for_a_while,
     put_another_actor_into_the_policy,
     replace_layer,
     replace_critic_layer,
@@ -276,6 +338,7 @@ EDITS = [
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.ELU])  # the second is left to autograd
 @pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 def test_edits_of_a_model_count(edit: Any, activation: Any, make_env: Any) -> None:
     models = []
     for module in (sb3, algorithms):
@@ -308,6 +371,32 @@ class ActivationFirst(pyrl_sb3.policies.TD3Policy):
         return actor
 
 
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(5, 3)
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return self.inner(x).sin()
+
+
+class NoSequence(pyrl_sb3.policies.TD3Policy):
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor = super().make_actor(features_extractor)
+        actor.mu = Net()
+        return actor
+
+
+class OneLayerForTwo(pyrl_sb3.policies.TD3Policy):
+    """Critic and actor share a layer that only the critic's loss reaches."""
+
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        critic = super().make_critic(features_extractor)
+        if not hasattr(self, "critic"):  # the target has its own
+            critic.qf1[2] = self.actor.mu[2]
+        return critic
+
+
 class UnequalCritics(pyrl_sb3.policies.TD3Policy):
     def make_critic(self, features_extractor: Any = None) -> Any:
         critic = super().make_critic(features_extractor)
@@ -316,7 +405,77 @@ class UnequalCritics(pyrl_sb3.policies.TD3Policy):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("policy", [LayerFirst, ActivationFirst, UnequalCritics])
+@pytest.mark.parametrize(
+    "policy", [LayerFirst, ActivationFirst, UnequalCritics, NoSequence, OneLayerForTwo]
+)
 def test_unusual_networks_are_trained_as_in_sb3(policy: Any, make_env: Any) -> None:
     ours = assert_equal_training("TD3", make_env(), policy=policy)
     assert ours.gradients.startswith("autograd")
+
+
+class Wider(SquashedDiagGaussianDistribution):
+    def proba_distribution(self, mean_actions: th.Tensor, log_std: th.Tensor) -> Any:
+        return super().proba_distribution(mean_actions, log_std + 0.5)
+
+
+class OwnDistribution(pyrl_sb3.policies.SACPolicy):
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor = super().make_actor(features_extractor)
+        actor.action_dist = Wider(3)
+        return actor
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_distribution_of_ones_own_is_trained_and_acted_by(make_env: Any) -> None:
+    ours = assert_equal_training("SAC", make_env(), policy=OwnDistribution)
+    observation, drawn = th.zeros(1, 5), []
+    for act in (ours.policy._predict, lambda o: ours.policy.predict(o.numpy())[0]):
+        th.manual_seed(0)
+        drawn.append(act(observation))
+    expected = ours.policy.unscale_action(drawn[0].detach().numpy())
+    np.testing.assert_allclose(drawn[1], expected, rtol=1e-9)
+
+
+class Encoder(BaseFeaturesExtractor):
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, 6)
+        self.layer = nn.Linear(5, 6)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layer(observations).tanh()
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["SAC", "TD3"])
+def test_an_encoder_learns_from_both_losses_where_both_reach_it(name: str, make_env: Any) -> None:
+    class OneEncoder(getattr(pyrl_sb3.policies, POLICY[name])):  # type: ignore[misc]
+        def make_critic(self, features_extractor: Any = None) -> Any:
+            has_one = hasattr(self, "critic")  # the target's is its own
+            return super().make_critic(None if has_one else self.actor.features_extractor)
+
+    kwargs = {"features_extractor_class": Encoder}
+    assert_equal_training(name, make_env(), policy=OneEncoder, policy_kwargs=kwargs)
+
+
+class Asymmetric(pyrl_sb3.policies.SACPolicy):
+    """The actor reads less than the critics."""
+
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        return super().make_actor(CombinedExtractor(self._only("achieved_goal")))
+
+    def _only(self, key: str) -> Any:
+        return spaces.Dict({key: self.observation_space[key]})
+
+
+class Crossed(Asymmetric):
+    """As much as the critics, but something else."""
+
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        return super().make_critic(CombinedExtractor(self._only("desired_goal")))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("policy", [Asymmetric, Crossed])
+def test_actors_and_critics_may_read_different_keys(policy: Any, make_env: Any) -> None:
+    ours = assert_equal_training("SAC", make_env("dict"), policy=policy)
+    assert "different observations" in ours.gradients
