@@ -44,7 +44,7 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
     target = buffer.new_store(buffer.buffer_size, buffer.n_envs, once)
     _check_fits(buffer, saved, layout(target), folder)
     rows: Infos = []
-    if saved.now:
+    if saved.now > saved.first:
         wraps = saved.first > 0 and target.slots > window
         if saved.n_envs == target.n_envs and not (wraps and any(saved.layout.lead.values())):
             shift = saved.first if wraps else 0

@@ -235,9 +235,9 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     def _draw(self, batch_size: int) -> tuple[Ints, Ints]:
         """Positions and environments of the transitions to sample; override to prioritise."""
-        if self._store is None or not self._store.now:
-            raise RuntimeError("the replay buffer is empty: add a transition before sampling")
         store = self._store
+        if store is None or store.now == store.first:
+            raise RuntimeError("the replay buffer is empty: add a transition before sampling")
         # A quarter of the time of integers(); the bias is below one in 2**53 / size.
         scaled = self.rng.random(batch_size)
         scaled *= (store.now - store.first) * self.n_envs

@@ -270,6 +270,28 @@ def test_an_addition_that_is_refused_leaves_what_is_there(size):
     assert found.dones.ravel().tolist() == [x in (2, 12) for x in expected]
 
 
+def test_nothing_is_left_where_the_only_step_was_to_be_overwritten(tmp_path):
+    buffer, again = (ReplayBuffer(2, THREE, ACTION, n_envs=2, frame_stack=3) for _ in "ab")
+    stacks = [np.array([[n, n + 1, n + 2]] * 2, np.float32) for n in range(4)]
+    rest = np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), [{}, {}]
+    buffer.add(*stacks[:2], *rest)
+    with pytest.raises(ValueError, match="is no stack"):
+        buffer.add(stacks[1], stacks[3], *rest)
+    buffer.save(tmp_path / "b")
+    again.load(tmp_path / "b")
+    dealt = deepcopy(buffer)
+    dealt.change_n_envs(1)
+    for empty in (buffer, again, dealt):
+        with pytest.raises(RuntimeError, match="the replay buffer is empty"):
+            empty.sample(2)
+    for other in (buffer, again):
+        other.add(*stacks[1:3], *rest)
+        other.save(tmp_path / "b")
+    other = ReplayBuffer(2, THREE, ACTION, n_envs=2, frame_stack=3)
+    other.load(tmp_path / "b")
+    assert other.sample(5).observations.tolist() == [[1, 2, 3]] * 5
+
+
 class StopHereError(BaseException):
     pass
 
