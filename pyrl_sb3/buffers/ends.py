@@ -11,8 +11,14 @@ RUNNING, TERMINATED, TRUNCATED, CUT = range(4)
 """How an episode ended. CUT: the environment was reset before the episode was over."""
 
 
+UNMARKED = (
+    "an episode ended without 'TimeLimit.truncated' in its info: "
+    "it is taken to be over for good, even if it only ran out of time"
+)
+
+
 def all_marked(done: Array, infos: Sequence[dict[str, Any]]) -> bool:
-    """Whether every end says if it is a truncation."""
+    """Whether every end says if it is a truncation; where not, `UNMARKED` is what to warn of."""
     return all("TimeLimit.truncated" in infos[env] for env in done.nonzero()[0].tolist())
 
 

@@ -135,13 +135,17 @@ class EpisodeStore:
             self._go_back(before)
             raise
 
+    def drop_oldest(self) -> None:
+        """Give up the step that the next one overwrites, which `add` does by itself."""
+        self._floor = max(self.now + 1 - self.slots, self._floor)
+
     def _go_back(self, before: tuple[Any, ...]) -> None:
         """Make what `add` has changed what it was before."""
         self._ends, self._over, self._newest, self.table.counts, self.columns, pending = before
         for column, values in zip(self.columns, pending, strict=True):
             column.go_back(values)
         self.bits.clear(self.now)
-        self._floor = max(self.now + 1 - self.slots, self._floor)
+        self.drop_oldest()
         self._synced = self.now == 0
 
     def sync(self) -> None:

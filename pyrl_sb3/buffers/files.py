@@ -1,14 +1,14 @@
 """Loading replay buffers from folders; see `saving` for the other way."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyrl_sb3.buffers.columns import Field
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.header import Header, Shard, little_endian, read_header
-from pyrl_sb3.buffers.infos import decode
+from pyrl_sb3.buffers.infos import Infos, decode
 from pyrl_sb3.buffers.saving import lineage
 from pyrl_sb3.buffers.saving import save as save
 from pyrl_sb3.buffers.shards import check_files, read_shard
@@ -19,7 +19,6 @@ from pyrl_sb3.buffers.transfer import transfer_infos
 if TYPE_CHECKING:
     from pyrl_sb3.buffers.replay import ReplayBuffer
 
-Infos = list[list[dict[str, Any]]]
 _TRIES = 100
 
 
@@ -44,7 +43,7 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
     target = buffer.new_store(buffer.buffer_size, buffer.n_envs, once)
     _check_fits(buffer, saved, layout(target), folder)
     rows: Infos = []
-    if saved.now:
+    if saved.now > saved.first:
         wraps = saved.first > 0 and target.slots > window
         if saved.n_envs == target.n_envs and not (wraps and any(saved.layout.lead.values())):
             shift = saved.first if wraps else 0

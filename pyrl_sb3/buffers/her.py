@@ -19,7 +19,7 @@ from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.replay import ReplayBuffer
 from pyrl_sb3.buffers.returns import Segment, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
-from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals
+from pyrl_sb3.buffers.tap import keep_raw_terminals
 
 
 class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
@@ -103,24 +103,6 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._sub_goals, self._features = self._oracle.translates, self._oracle.describes
         self._normalize = unwrap_vec_normalize(env)
         keep_raw_terminals(env)
-
-    def reset(self) -> None:
-        """Forget everything."""
-        super().reset()
-        self._infos = []
-
-    def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
-        """As in `ReplayBuffer`."""
-        super().add(obs, next_obs, action, reward, done, infos)
-        if self.copy_info_dict:
-            skip = ("terminal_observation", RAW_TERMINAL)  # stored already
-            rows = [{k: v for k, v in info.items() if k not in skip} for info in infos]
-            self._remember((self.store.now - 1) % self.buffer_size, deepcopy(rows))
-
-    def _remember(self, slot: int, infos: list[dict[str, Any]]) -> None:
-        while len(self._infos) <= slot:  # more than one if an addition was interrupted
-            self._infos.append([{} for _ in infos])
-        self._infos[slot] = infos
 
     def truncate_last_trajectory(self) -> None:
         """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""

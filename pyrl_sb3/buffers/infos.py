@@ -2,15 +2,42 @@
 
 import base64
 import json
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
+from pyrl_sb3.buffers.tap import RAW_TERMINAL
+
+Infos = list[list[dict[str, Any]]]  # by slot and environment
 # Of what JSON has no form for, in a dict of one key
 _ARRAY, _TUPLE, _DICT = "__array__", "__tuple__", "__dict__"
 
 
-def encode(infos: list[list[dict[str, Any]]]) -> bytes:
+def check_n_envs(n_infos: int, *values: Any) -> None:
+    """Check that each array of a step is of as many environments as there are infos.
+
+    :raises ValueError: it is not
+    """
+    for value in values:
+        if (n_envs := len(np.atleast_1d(value))) != n_infos:
+            raise ValueError(f"{n_infos} infos for {n_envs} environments: each needs one")
+
+
+def kept(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copies of what is kept of the infos of a step: all but observations, which are stored."""
+    skip = ("terminal_observation", RAW_TERMINAL)
+    return deepcopy([{k: v for k, v in info.items() if k not in skip} for info in infos])
+
+
+def put(infos: Infos, slot: int, row: list[dict[str, Any]]) -> None:
+    """Put the infos of a step into a slot; those of older ones without are blank."""
+    while len(infos) <= slot:
+        infos.append([{} for _ in row])
+    infos[slot] = row
+
+
+def encode(infos: Infos) -> bytes:
     """Info dicts of some steps, by step and environment.
 
     :raises ValueError: a value that is neither plain nor an array; names its key
@@ -64,7 +91,7 @@ def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
     return {_DICT: [[_plain(key), item] for key, item in items.items()]}
 
 
-def decode(content: bytes, n_steps: int, n_envs: int) -> list[list[dict[str, Any]]]:
+def decode(content: bytes, n_steps: int, n_envs: int) -> Infos:
     """What was encoded; numpy's numbers come back as arrays without dimensions.
 
     :raises ValueError: these are not the infos of so many steps

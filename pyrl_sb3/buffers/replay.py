@@ -12,16 +12,17 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.buffers import files
 from pyrl_sb3.buffers.batches import put_goals, samples
-from pyrl_sb3.buffers.columns import Field, Obs, Where
-from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, all_marked, end_codes
+from pyrl_sb3.buffers.columns import Field, Where
+from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, UNMARKED, all_marked, end_codes
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, step_bytes, stored_fields
+from pyrl_sb3.buffers.infos import Infos, check_n_envs, kept, put
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
-from pyrl_sb3.buffers.tap import RAW_TERMINAL, keep_raw_terminals, with_raw_terminals
+from pyrl_sb3.buffers.tap import keep_raw_terminals, with_raw_terminals
 from pyrl_sb3.buffers.transfer import transfer_infos
-from pyrl_sb3.buffers.views import View
+from pyrl_sb3.buffers.views import Count, View
 
 
 class ReplayBuffer(sb3.ReplayBuffer):
@@ -59,6 +60,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
     rewards = View()
     dones = View()
     timeouts = View()
+    pos = Count()
+    full = Count()
     once: tuple[str, ...] = ()  # keys that keep their value over an episode
     copy_info_dict: bool = False
 
@@ -91,7 +94,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self.rng = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
         self.keyed = isinstance(observation_space, spaces.Dict)
         self._store: EpisodeStore | None = None
-        self._infos: files.Infos = []  # by slot and environment, with `copy_info_dict`
+        self._infos: Infos = []  # with `copy_info_dict`
         self._warned = False
         self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
@@ -143,17 +146,18 @@ class ReplayBuffer(sb3.ReplayBuffer):
         """
         files.load(self, path, restore_rng=restore_rng)
 
-    def adopt(self, store: EpisodeStore, infos: files.Infos) -> None:
+    def adopt(self, store: EpisodeStore, infos: Infos) -> None:
         """Replace what is stored; `infos` are those of all steps in the window, oldest first."""
         infos = infos if self.copy_info_dict else []
         newest = store.first % store.slots
-        self._store, self._infos = store, infos[len(infos) - newest :] + infos[: -newest or None]
-        self._count(self.store)
+        rows = infos[len(infos) - newest :] + infos[: -newest or None]
+        # All at once, so that no interruption comes between.
+        whole = store, rows, store.slots, store.n_envs
+        self._store, self._infos, self.buffer_size, self.n_envs = whole
 
     def reset(self) -> None:
         """Forget everything."""
-        super().reset()
-        self._store = None
+        self._store, self._infos = None, []  # all there is: `pos` and `full` follow
 
     def add(
         self,
@@ -166,40 +170,30 @@ class ReplayBuffer(sb3.ReplayBuffer):
     ) -> None:
         """Store one step of every environment; nothing passed in is kept or changed.
 
-        :raises ValueError: an observation of another shape than the space's; names the key
+        :raises ValueError: an observation of another shape than the space's, which it names; other
+            actions; infos of more or fewer environments than the rest
         """
-        if len(infos) != self.n_envs:
-            self.change_n_envs(len(infos))
+        row = kept(infos) if self.copy_info_dict else None
         before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
+        if len(infos) != self.n_envs:
+            check_n_envs(len(infos), reward, *before.values(), *after.values())
+            self.change_n_envs(len(infos))
         ends = None
         if np.count_nonzero(done):
-            ends = self._ends(np.asarray(done), infos)
-            after = with_raw_terminals(after, [self._raw(info) for info in infos])
-        if getattr(action, "ndim", 0) != 2:
-            action = np.asarray(action).reshape(self.n_envs, self.action_dim)
+            done = np.asarray(done)
+            if not self._warned and not all_marked(done, infos):
+                self._warned = True
+                warnings.warn(UNMARKED, stacklevel=2)
+            ends = end_codes(done, infos)
+            after = with_raw_terminals(after, infos)
+        shape = self.n_envs, self.action_dim
+        if getattr(action, "shape", None) != shape:
+            action = np.asarray(action).reshape(shape)
         store = self._store or self.store
+        if row is not None:
+            store.drop_oldest()  # before its infos are overwritten
+            put(self._infos, store.now % store.slots, row)
         store.add(before, after, action, reward, ends)
-        self._count(store)
-
-    def _count(self, store: EpisodeStore) -> None:
-        self.pos = store.now % self.buffer_size
-        self.full = store.now >= self.buffer_size
-
-    def _ends(self, done: Array, infos: list[dict[str, Any]]) -> Array:
-        if not self._warned and not all_marked(done, infos):
-            self._warned = True
-            warnings.warn(
-                "an episode ended without 'TimeLimit.truncated' in its info: "
-                "it is taken to be over for good, even if it only ran out of time",
-                stacklevel=3,
-            )
-        return end_codes(done, infos)
-
-    def _raw(self, info: dict[str, Any]) -> Obs | None:
-        return self._by_key(info[RAW_TERMINAL]) if RAW_TERMINAL in info else None
-
-    def _by_key(self, obs: Any) -> Obs:
-        return obs if self.keyed else {WHOLE: obs}
 
     def change_n_envs(self, n_envs: int) -> None:
         """Deal the stored episodes out to another number of environments; same capacity in all.
@@ -211,14 +205,13 @@ class ReplayBuffer(sb3.ReplayBuffer):
         if n_envs < 1:
             raise ValueError(f"n_envs={n_envs}: choose at least 1")
         size = max(self._capacity // n_envs, 1)
-        old, store = self._store, None
-        rows: files.Infos = []
-        if old is not None:
-            store, oldest = self.new_store(size, n_envs, self.once), old.first % old.slots
-            rows = transfer_infos(self._infos[oldest:] + self._infos[:oldest], old, store)
-        self.buffer_size, self.n_envs = size, n_envs
-        if store is not None:
-            self.adopt(store, rows)
+        old = self._store
+        if old is None:
+            self.buffer_size, self.n_envs = size, n_envs
+            return
+        store, oldest = self.new_store(size, n_envs, self.once), old.first % old.slots
+        infos = self._infos[oldest:] + self._infos[:oldest]
+        self.adopt(store, transfer_infos(infos, old, store))
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.
@@ -235,9 +228,9 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     def _draw(self, batch_size: int) -> tuple[Ints, Ints]:
         """Positions and environments of the transitions to sample; override to prioritise."""
-        if self._store is None or not self._store.now:
-            raise RuntimeError("the replay buffer is empty: add a transition before sampling")
         store = self._store
+        if store is None or store.now == store.first:
+            raise RuntimeError("the replay buffer is empty: add a transition before sampling")
         # A quarter of the time of integers(); the bias is below one in 2**53 / size.
         scaled = self.rng.random(batch_size)
         scaled *= (store.now - store.first) * self.n_envs

@@ -89,7 +89,7 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header
     store = buffer.store
     what, known, own = layout(store), buffer.copy_info_dict, lineage(store)
     kept: list[Shard] = []
-    if store.now:
+    if store.now > store.first:
         same = saved and saved.layout.same(what) and saved.has_infos == known
         continues = saved is not None and own.continues(saved)
         if saved and not continues:

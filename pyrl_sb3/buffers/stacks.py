@@ -71,13 +71,13 @@ class StackColumn(StepColumn):
 
         :raises ValueError: this is not the stack before, moved by one frame
         """
-        frames = self._frames(obs)
+        frames = np.array(self._frames(obs), self.dtype)  # as stored, and a new one for `go_back`
         if frames[:, :-1].tobytes() != self.current[:, 1:].tobytes():
             raise ValueError(
                 f"{self.key!r} is no stack of {self.n_stack} frames along axis {self.axis}: "
                 "a step did not move it by one frame; leave out frame_stack"
             )
-        self.pending = np.array(frames, self.dtype)
+        self.pending = frames
         return True
 
     def continues(self, position: int) -> Array:

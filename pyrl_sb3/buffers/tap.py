@@ -1,13 +1,15 @@
 """Raw terminal observations under VecNormalize."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from pyrl_sb3.buffers.columns import Obs
+from pyrl_sb3.buffers.fields import WHOLE
 
 RAW_TERMINAL = "raw_terminal_observation"
 
@@ -36,13 +38,14 @@ def _keeping(step_wait: Callable[[], VecEnvStepReturn]) -> VecEnvStepReturn:
     return obs, rewards, dones, infos
 
 
-def with_raw_terminals(obs: Obs, raw: Sequence[Obs | None]) -> Obs:
-    """Observations with those of some environments replaced; nothing given is changed."""
-    envs = [env for env, values in enumerate(raw) if values is not None]
-    if not envs:
+def with_raw_terminals(obs: Obs, infos: Sequence[dict[str, Any]]) -> Obs:
+    """Observations with those replaced that infos have; nothing given is changed."""
+    raw = {env: info[RAW_TERMINAL] for env, info in enumerate(infos) if RAW_TERMINAL in info}
+    if not raw:
         return obs
     copies = {key: np.array(value) for key, value in obs.items()}
-    for env in envs:
-        for key, value in (raw[env] or {}).items():
+    for env, values in raw.items():
+        by_key = values if isinstance(values, Mapping) else {WHOLE: values}
+        for key, value in by_key.items():
             copies[key][env] = value
     return copies

@@ -1,12 +1,12 @@
 """Moving episodes from one store to another."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from pyrl_sb3.buffers.ends import CUT, RUNNING
 from pyrl_sb3.buffers.episodes import EpisodeStore
+from pyrl_sb3.buffers.infos import Infos
 from pyrl_sb3.buffers.table import Array, Ints
 
 CHUNK = 1024
@@ -83,15 +83,13 @@ def transfer(
             )
 
 
-def transfer_infos(
-    infos: list[list[dict[str, Any]]], source: EpisodeStore, target: EpisodeStore
-) -> list[list[dict[str, Any]]]:
+def transfer_infos(infos: Infos, source: EpisodeStore, target: EpisodeStore) -> Infos:
     """`transfer`, and the infos of the steps that are added to `target`.
 
     :param infos: of the steps in the window of `source`, oldest first, or none
     :return: those of `target`, likewise
     """
-    rows: list[list[dict[str, Any]]] = []
+    rows: Infos = []
 
     def each(positions: Ints, envs: Ints) -> None:
         if infos:

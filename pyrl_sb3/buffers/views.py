@@ -25,6 +25,16 @@ class View:
         return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays["observation"]
 
 
+class Count(View):
+    """SB3's `pos` or `full`, from what is stored, behind which it cannot fall."""
+
+    def __get__(self, buffer: Any, owner: type | None = None) -> Any:
+        if buffer is None:
+            return self
+        now = 0 if buffer._store is None else buffer._store.now
+        return now >= buffer.buffer_size if self.name == "full" else now % buffer.buffer_size
+
+
 def sb3_arrays(store: EpisodeStore, name: str) -> Any:
     """The array SB3 calls `name`, or for observations such arrays by key."""
     positions = np.repeat(np.arange(store.first, store.now), store.n_envs)

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 import weakref
 from copy import deepcopy
 from functools import partial
@@ -238,7 +239,7 @@ def plain(size=10, n_envs=1, **kwargs):
 
 def walk(buffer, number, done=False, reward=None):
     n = buffer.n_envs
-    infos = [{"TimeLimit.truncated": False}] * n
+    infos = [{"TimeLimit.truncated": False, "number": number}] * n
     reward = np.full(n, number, np.float32) if reward is None else reward
     before, after = (np.full((n, 1), x, np.float32) for x in (number, number + 1))
     buffer.add(before, after, np.zeros((n, 1)), reward, np.full(n, done), infos)
@@ -247,6 +248,11 @@ def walk(buffer, number, done=False, reward=None):
 def everything(buffer):
     positions = np.arange(buffer.store.first, buffer.store.now)
     return buffer.sample_at(positions, np.zeros(len(positions), int))
+
+
+def numbers_of_infos(buffer):
+    positions = range(buffer.store.first, buffer.store.now)
+    return [buffer._infos[t % buffer.buffer_size][0].get("number") for t in positions]
 
 
 @pytest.mark.parametrize("size", [10, 4])
@@ -268,6 +274,68 @@ def test_an_addition_that_is_refused_leaves_what_is_there(size):
     assert found.observations.ravel().tolist() == expected
     assert found.next_observations.ravel().tolist() == [x + 1 for x in expected]
     assert found.dones.ravel().tolist() == [x in (2, 12) for x in expected]
+
+
+def test_an_addition_that_is_refused_leaves_the_infos():
+    buffer = her(DummyVecEnv([Reach]), 3, copy_info_dict=True)
+    for number in range(4):
+        step(buffer, (number, 1), (number + 1, 1), number=number)
+    with pytest.raises(TypeError, match="cannot pickle"):
+        step(buffer, (4, 1), (5, 1), number=4, lock=threading.Lock())
+    four = seen(4, 1), seen(5, 1)
+    with pytest.raises(ValueError, match="reshape"):
+        buffer.add(*four, np.zeros((1, 7)), np.zeros(1), np.zeros(1, bool), [{"number": 4}])
+    assert buffer.store.now == 4
+    assert numbers_of_infos(buffer) == [1, 2, 3]
+    wrong = {**four[1], "observation": numbers(1)}
+    with pytest.raises(ValueError, match="'observation' has shape"):
+        buffer.add(four[0], wrong, [[0]], [0], [False], [{"number": 4}])
+    assert numbers_of_infos(buffer) == [2, 3]
+    step(buffer, (4, 1), (5, 1), number=4)
+    assert numbers_of_infos(buffer) == [2, 3, 4]
+
+
+def test_nothing_is_left_where_the_only_step_was_to_be_overwritten(tmp_path):
+    buffer, again = (ReplayBuffer(2, THREE, ACTION, n_envs=2, frame_stack=3) for _ in "ab")
+    stacks = [np.array([[n, n + 1, n + 2]] * 2, np.float32) for n in range(4)]
+    rest = np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), [{}, {}]
+    buffer.add(*stacks[:2], *rest)
+    with pytest.raises(ValueError, match="is no stack"):
+        buffer.add(stacks[1], stacks[3], *rest)
+    buffer.save(tmp_path / "b")
+    again.load(tmp_path / "b")
+    dealt = deepcopy(buffer)
+    dealt.change_n_envs(1)
+    for empty in (buffer, again, dealt):
+        with pytest.raises(RuntimeError, match="the replay buffer is empty"):
+            empty.sample(2)
+    for other in (buffer, again):
+        other.add(*stacks[1:3], *rest)
+        other.save(tmp_path / "b")
+    other = ReplayBuffer(2, THREE, ACTION, n_envs=2, frame_stack=3)
+    other.load(tmp_path / "b")
+    assert other.sample(5).observations.tolist() == [[1, 2, 3]] * 5
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1, 3), (3,), ()])
+def test_actions_of_another_shape_are_refused(shape):
+    buffer = ReplayBuffer(10, ONE, spaces.Box(-1, 1, (3,)), n_envs=2)
+    both = numbers(0, 0), numbers(1, 1)
+    with pytest.raises(ValueError, match="reshape"):
+        buffer.add(*both, np.ones(shape), np.zeros(2), np.zeros(2, bool), [{}, {}])
+    assert buffer.size() == 0
+
+
+@pytest.mark.parametrize("n_infos", [0, 1, 3])
+def test_infos_of_another_number_change_nothing(n_infos):
+    buffer = plain(20, n_envs=2)
+    walk(buffer, 0)
+    both = numbers(1, 1), numbers(2, 2)
+    with pytest.raises(ValueError, match=f"{n_infos} infos for 2 environments"):
+        buffer.add(*both, np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), [{}] * n_infos)
+    walk(buffer, 1)
+    assert buffer.n_envs == 2
+    assert buffer.store.table.counts.tolist() == [1, 1], "the episodes go on"
 
 
 class StopHereError(BaseException):
@@ -301,10 +369,11 @@ def interrupted(call, moment):
     return False
 
 
-@pytest.mark.parametrize("kind", ["plain", "stack", "her", "her whose goals change"])
+@pytest.mark.parametrize("kind", ["plain", "stack", "her", "her whose goals change", "her, infos"])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
     moment, goes_on, size = 0, True, 6 if full else 40
+    known, per = kind == "her, infos", 3 if kind == "her whose goals change" else 4
 
     def add(buffer, number):
         if kind == "plain":
@@ -316,8 +385,8 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
             done, infos = np.array([number % 4 == 3]), [{"TimeLimit.truncated": False}]
             buffer.add(before, after, np.zeros((1, 1)), np.array([number]), done, infos)
         else:
-            goal = number // 4 if kind == "her" else number // 3
-            step(buffer, (number, goal), (number + 1, goal), number % 4 == 3)
+            goal = number // per
+            step(buffer, (number, goal), (number + 1, goal), number % 4 == 3, number=number)
 
     while goes_on:
         moment += 1
@@ -326,19 +395,22 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
         elif kind == "stack":
             buffer = ReplayBuffer(size, THREE, ACTION, frame_stack=3, seed=0)
         else:
-            buffer = her(DummyVecEnv([Reach]), size, n_sampled_goal=0)
+            buffer = her(DummyVecEnv([Reach]), size, n_sampled_goal=0, copy_info_dict=known)
         for number in range(10):
             add(buffer, number)
         goes_on = interrupted(partial(add, buffer, 10), moment)
+        now = buffer.store.now
+        assert (buffer.pos, buffer.full) == (now % size, now >= size), moment
+        assert not known or numbers_of_infos(buffer) == [*range(buffer.store.first, now)], moment
         for number in range(10 if buffer.store.now == 10 else 11, 14):
             add(buffer, number)
         found = everything(buffer)
         expected = np.arange(max(14 - size, 0), 14)
+        assert not known or numbers_of_infos(buffer) == expected.tolist(), moment
         seen = found.observations, found.next_observations
         if kind.startswith("her"):
             seen = [each["observation"] for each in seen]
             goals = found.observations["desired_goal"][:, 0]
-            per = 4 if kind == "her" else 3
             assert goals.tolist() == (expected // per).tolist(), moment
         assert seen[0][:, 0].tolist() == expected.tolist(), moment
         assert seen[1][:, 0].tolist() == (expected + 1).tolist(), moment
@@ -348,12 +420,29 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
     buffer.load(tmp_path / "b")
 
 
+def test_a_change_of_environments_survives_an_interruption_at_any_line():
+    moment, goes_on = 0, True
+    while goes_on:
+        moment += 1
+        buffer = plain(2)
+        buffer.copy_info_dict = True
+        for number in range(3):
+            walk(buffer, number, number == 1)
+        goes_on = interrupted(partial(buffer.change_n_envs, 2), moment)
+        shape = (buffer.n_envs, buffer.buffer_size, buffer.store.n_envs, buffer.store.slots)
+        assert shape in [(1, 2, 1, 2), (2, 1, 2, 1)], moment
+        infos = [[info["number"] for info in row] for row in buffer._infos]
+        assert infos == buffer.rewards.tolist(), moment
+        assert sorted(buffer.rewards.ravel().tolist()) == [1, 2], moment
+    assert moment > 50
+
+
 def test_changes_of_the_number_of_environments_that_fail_lose_nothing(monkeypatch):
     buffer = plain(10)
     for number in range(5):
         walk(buffer, number)
     with pytest.raises(ValueError, match="n_envs=0: choose at least 1"):
-        buffer.add(numbers(5), numbers(6), np.zeros((1, 1)), np.zeros(1), np.zeros(1, bool), [])
+        buffer.change_n_envs(0)
     with monkeypatch.context() as patch:
         patch.setattr(type(buffer), "new_store", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):

@@ -384,6 +384,13 @@ def test_a_header_that_contradicts_itself_is_refused(saved, change):
     refused(folder, r"header\.json|cannot be loaded|is damaged|is missing in|no state for a PCG64")
 
 
+def test_a_header_of_no_steps_is_an_empty_buffer(saved):
+    folder, _ = saved
+    rewrite(folder, put("first", 60))
+    with pytest.raises(RuntimeError, match="the replay buffer is empty"):
+        loaded(folder).sample(1)
+
+
 def test_a_newer_format_is_refused_and_left_alone(saved):
     folder, _ = saved
     header = json.loads((folder / "header.json").read_bytes())

@@ -179,12 +179,9 @@ STACKED = {
 }
 
 
-@pytest.mark.parametrize("kind", STACKED)
-@pytest.mark.parametrize("slots", [10, 40])
-def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
-    env = STACKED[kind]()
-    n, space = env.num_envs, env.observation_space
-    buffer = ReplayBuffer(slots * n, space, env.action_space, n_envs=n, frame_stack=4)
+def played(env, buffer):
+    """33 steps, and what each was: its observations and those after it, `(n_envs, ...)`."""
+    n = env.num_envs
     obs, log = env.reset().copy(), []
     for t in range(33):
         if t == 12:
@@ -196,6 +193,16 @@ def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
         buffer.add(obs, after, np.zeros((n, 2)), reward, done, infos)
         log.append((obs, after))
         obs = new.copy()
+    return log
+
+
+@pytest.mark.parametrize("kind", STACKED)
+@pytest.mark.parametrize("slots", [10, 40])
+def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
+    env = STACKED[kind]()
+    n, space = env.num_envs, env.observation_space
+    buffer = ReplayBuffer(slots * n, space, env.action_space, n_envs=n, frame_stack=4)
+    log = played(env, buffer)
     positions, envs = everything(buffer)
     batch = buffer.sample_at(positions, envs)
     for i, (t, e) in enumerate(zip(positions, envs, strict=True)):
@@ -203,6 +210,27 @@ def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
         assert np.array_equal(batch.next_observations[i].numpy(), log[t][1][e])
     size = int(np.prod(space.shape)) * space.dtype.itemsize
     assert buffer.store.columns[0].ring.nbytes == (slots + 3) * n * size // 4
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_stacks_of_doubles_come_back_in_the_stored_dtype(dtype, tmp_path):
+    env = VecFrameStack(DummyVecEnv([lambda: Frames((5,), np.float64)] * 2), 3)
+
+    def make(n_envs):
+        space = env.observation_space, env.action_space
+        return ReplayBuffer(100, *space, n_envs=n_envs, frame_stack=3, dtype=dtype)
+
+    buffers = [make(n_envs) for n_envs in (2, 2, 3)]
+    log = np.array(played(env, buffers[0])).swapaxes(1, 2).reshape(66, 30)
+    log = log.astype(dtype).astype(np.float32)
+    buffers[0].save(tmp_path)
+    for buffer in buffers[1:]:
+        buffer.load(tmp_path)
+    buffers[1].change_n_envs(1)
+    for buffer in buffers:
+        batch = buffer.sample_at(*everything(buffer))
+        found = np.hstack([batch.observations.numpy(), batch.next_observations.numpy()])
+        assert sorted(found.tolist()) == sorted(log.tolist())
 
 
 def test_what_is_no_stack_is_refused():

@@ -104,6 +104,20 @@ def test_new_transitions_get_the_largest_priority_wherever_the_ring_stands(n_env
     assert seen == {10.0 * step + env for step in (6, 7, 8, 9) for env in range(n_envs)}
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_place_of_a_refused_transition_is_never_drawn(size):
+    buffer, steps = counting(size)
+    steps.add(5)
+    wrong = np.zeros((1, 2))
+    with pytest.raises(ValueError, match="'observation' has shape"):
+        buffer.add(np.array([[50.0]]), wrong, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    if size == 1:
+        with pytest.raises(RuntimeError, match="the replay buffer is empty"):
+            buffer.sample(1)
+    else:
+        assert set(buffer.sample(100).observations.flatten().tolist()) == {20.0, 30.0, 40.0}
+
+
 def test_indices_lead_back_to_the_same_transitions():
     buffer, steps = counting(6, n_envs=2)
     steps.add(5)

@@ -100,14 +100,16 @@ class Prioritized:
 
     def _draw(self, batch_size: int) -> tuple[Array, Array]:
         """Positions and environments, each from its share of the priorities, in random order."""
-        if not self.store.now:
+        if self.store.now == self.store.first:
             raise RuntimeError("the replay buffer is empty: add a transition before sampling")
         self._batches += 1
         tree = self._priorities
         shares = (self.rng.permutation(batch_size) + self.rng.random(batch_size)) / batch_size
         slots, envs = np.divmod(tree.find(shares * tree.total), self.n_envs)
         newest = self.store.now - 1
-        return newest - (newest - slots) % self.buffer_size, envs
+        positions = newest - (newest - slots) % self.buffer_size
+        # The oldest step is gone where one was refused that was to take its place.
+        return np.maximum(positions, self.store.first), envs
 
     def sample_at(self, positions: Array, envs: Array, env: Any = None) -> PrioritizedSamples:
         """As in the replay buffer, with weights and indices."""
