@@ -14,6 +14,11 @@ _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has 
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
 
 
+def hangup_is_ignored() -> bool:
+    """Tell whether SIGHUP does nothing, as under `nohup`."""
+    return _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN
+
+
 class StopAskedError(Exception):
     """Raised out of an evaluation when a stop has been asked for."""
 
@@ -36,7 +41,7 @@ class StopSignals:
         self._previous = {
             number: signal.signal(number, self._note)
             for number in _here(STOPPING)
-            if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN
+            if number != _HANGUP or not hangup_is_ignored()
         }
         return self
 
