@@ -88,7 +88,8 @@ def sync_statistics(model: BaseAlgorithm, env: VecEnv) -> None:
 
 class PeriodicEvaluation(EvalCallback):
     """
-    SB3's evaluation in the course of training, except that a signal ends it within a step.
+    SB3's evaluation in the course of training, except that a signal ends it within a step. It is
+    then made where the training goes on, with the agent that it was due for.
 
     Args:
         signals: that end it.
@@ -102,29 +103,38 @@ class PeriodicEvaluation(EvalCallback):
         super().__init__(*args, **keywords)
         self.signals = signals
         self.record = record
+        self.owed = 0  # the steps after which one was interrupted; checkpoints keep it
+
+    def _on_rollout_start(self) -> None:
+        if self.owed:
+            self._evaluate(self.owed)
 
     def _on_step(self) -> bool:
-        if self.n_calls % self.eval_freq:
-            return True
+        return self.n_calls % self.eval_freq != 0 or self._evaluate(self.num_timesteps)
+
+    def _evaluate(self, timesteps: int) -> bool:
+        """Evaluate the agent as it was after so many steps; return whether training goes on."""
+        self.owed = timesteps
         env = self.eval_env
         sync_statistics(self.model, env)
         try:
             evaluation = evaluate(self.model, env, self.n_eval_episodes, self.signals.check)
         except StopAskedError:
             return False
-        log.info("evaluation after %s steps: %s", self.num_timesteps, evaluation)
-        self.record(self.num_timesteps, evaluation)
-        self._log(evaluation)
+        self.owed = 0
+        log.info("evaluation after %s steps: %s", timesteps, evaluation)
+        self.record(timesteps, evaluation)
+        self._log(timesteps, evaluation)
         self.last_mean_reward = float(evaluation.returns.mean())
         if self.last_mean_reward > self.best_mean_reward:
             self.best_mean_reward = self.last_mean_reward
             return self.callback_on_new_best is None or self.callback_on_new_best.on_step()
         return True
 
-    def _log(self, evaluation: Evaluation) -> None:
+    def _log(self, timesteps: int, evaluation: Evaluation) -> None:
         self.logger.record("eval/mean_reward", float(evaluation.returns.mean()))
         self.logger.record("eval/mean_ep_length", float(evaluation.lengths.mean()))
         if evaluation.success_rate is not None:
             self.logger.record("eval/success_rate", evaluation.success_rate)
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.num_timesteps)
+        self.logger.record("time/total_timesteps", timesteps, exclude="tensorboard")
+        self.logger.dump(timesteps)

@@ -70,7 +70,8 @@ def resume(
         InputError: there is nothing to go on with, or it is damaged.
         ConfigError, RunStoppedError: as `train`.
     """
-    require_at_least(1, "timesteps", timesteps)
+    for name, value in (("timesteps", timesteps), ("threads", threads), ("keep_last", keep_last)):
+        require_at_least(1, name, value)
     check_run(folder)
     signals = signals or StopSignals()
     with held(folder):  # before anything is read: whoever was training here has written by now

@@ -30,7 +30,7 @@ from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run, set_up
-from pyrl_sb3.training.signals import StopSignals
+from pyrl_sb3.training.signals import StopSignals, ending_in_order
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -79,14 +79,14 @@ def train(
         uses=_uses(agent, experiment),
         signals=signals or StopSignals(),
     )
-    with stops_in_one_line(run), held(folder), ExitStack() as opened:
+    with stops_in_one_line(run), held(folder), ending_in_order(), ExitStack() as opened:
         try:
             write_facts(folder, request, experiment, run.uses, notes or {})
             model, eval_env = set_up(run, opened)
+            say_what(run, model)
         except BaseException:
             _remove(folder, made, there)
             raise
-        say_what(run, model)
         return learn(run, model, eval_env, callbacks)
 
 

@@ -1,7 +1,10 @@
 """Stopping in good order on Ctrl-C, SIGTERM and a terminal that goes away."""
 
 import signal
+import sys
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -9,6 +12,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
+
+
+def hangup_is_ignored() -> bool:
+    """Tell whether SIGHUP does nothing, as under `nohup`."""
+    return _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN
 
 
 class StopAskedError(Exception):
@@ -30,12 +38,10 @@ class StopSignals:
     together = False
 
     def __enter__(self) -> "StopSignals":
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        wanted = STOPPING if in_main_thread else ()
         self._previous = {
             number: signal.signal(number, self._note)
-            for number in wanted
-            if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN
+            for number in _here(STOPPING)
+            if number != _HANGUP or not hangup_is_ignored()
         }
         return self
 
@@ -50,6 +56,31 @@ class StopSignals:
         """Raise StopAskedError if a signal has come; can be `evaluate_policy`'s callback."""
         if self.received:
             raise StopAskedError
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """
+    While entered, SIGTERM and SIGHUP end the process as `sys.exit` does, so that what is half made
+    is removed, as on Ctrl-C; where something else was to become of them, that stays.
+    """
+    changed = [number for number in _here(STOPPING) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _here(numbers: Sequence[signal.Signals]) -> Sequence[signal.Signals]:
+    """The signals; none outside the main thread, where Python has none."""
+    return numbers if threading.current_thread() is threading.main_thread() else ()
 
 
 class StopCallback(BaseCallback):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from pyrl_sb3.training import learning, trial
+from pyrl_sb3.training import evaluation, learning, trial
 from pyrl_sb3.training.evaluation import evaluate
 
 RUN = "td3/Pendulum-v1_1"
@@ -95,3 +95,26 @@ def test_it_is_made_without_a_checkpoint(pyrl, folder):
     assert evaluated() == [60]
     assert (folder / RUN / "model.zip").read_bytes() == model
     assert "has no checkpoint" in pyrl("td3-train", "--resume", RUN).err
+
+
+def test_one_on_the_way_that_is_interrupted_is_made_when_the_run_goes_on(pyrl, folder, monkeypatch):
+    stops, evaluate = [True, True, False], evaluation.evaluate
+
+    def stopped_twice(*words):
+        if stops.pop(0):
+            signal.raise_signal(signal.SIGINT)
+        return evaluate(*words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "evaluate", stopped_twice)
+        patched.setattr("pyrl_sb3.training.logs.find_spec", lambda name: None)  # its files wait
+        assert pyrl(*LINE, "--eval-freq", 40).code == 130
+        assert pyrl("td3-train", "--resume", RUN).code == 130
+        assert not (folder / RUN / "evaluations.npz").exists()
+        said = pyrl("td3-train", "--resume", RUN).out
+    assert "evaluation after 40 steps: return" in said
+    assert evaluated() == [40, 60]
+    assert (folder / RUN / "best_model.zip").is_file()
+    with open(f"{RUN}/progress.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/mean_reward"]]
+    assert [row["time/total_timesteps"] for row in rows] == ["40"]

@@ -221,6 +221,12 @@ REFUSED = {
     ),
     "too few steps": ("td3-train --resume run --timesteps 40", "run has had 45 steps already"),
     "no steps": ("td3-train --resume run --timesteps 0", "--timesteps 0: must be at least 1"),
+    "less than no threads": (
+        "td3-train --resume run --threads -1",
+        "--threads -1: must be at least 1",
+    ),
+    "no thread": ("td3-train --resume run --threads 0", "--threads 0: must be at least 1"),
+    "none to keep": ("td3-train --resume run --keep-last 0", "--keep-last 0: must be at least 1"),
     "no threads": ("td3-train Pendulum-v1 --threads x", "'x' is not a valid integer, nor auto"),
     "no layer": (
         "td3-train Pendulum-v1 --set policy_kwargs.net_arch=[-3]",

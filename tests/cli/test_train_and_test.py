@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import signal
 import zipfile
 
 import numpy as np
@@ -167,6 +168,23 @@ def test_interrupted_before_there_is_anything_to_save(pyrl, monkeypatch):
     monkeypatch.setattr("pyrl_sb3.training.run.train", interrupted)
     outcome = pyrl("td3-train", "Pendulum-v1")
     assert (outcome.code, outcome.err) == (130, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_run_is_set_up_leaves_nothing(number, pyrl, folder, monkeypatch):
+    def interrupted(*_):
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("pyrl_sb3.training.run.set_up", interrupted)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            pyrl("td3-train", "Pendulum-v1")
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert stopped.value.code == 128 + number
+    assert list(folder.iterdir()) == []
 
 
 def test_film(pyrl, folder):

@@ -19,6 +19,7 @@ from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
+from pyrl_sb3.training.signals import hangup_is_ignored
 from pyrl_sb3.training.sync.group import DistributedGroup
 
 log = logging.getLogger("pyrl_sb3")
@@ -26,6 +27,9 @@ log = logging.getLogger("pyrl_sb3")
 RESTARTS = 3
 _AGAIN = "all copies start again from the last checkpoint they have in common; %s starts left"
 _WAIT = 600  # seconds for copies to come to an exchange and save when they are stopped
+# Of torch, which say what the package's log says; the last has a level of its own.
+_SILENT = ("elastic", "run", "elastic.agent.server.api")
+_SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
 class _ElasticAgent(LocalElasticAgent):
@@ -81,8 +85,10 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
         monitor_interval=0.2,
         local_addr="127.0.0.1",
     )
-    for name in ("torch.distributed.elastic", "torch.distributed.run"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the package's log says the same
+    for name in _SILENT:
+        logging.getLogger(f"torch.distributed.{name}").setLevel(logging.CRITICAL)
+    if hangup_is_ignored():  # for copies too
+        os.environ.setdefault(_SIGNALS, "SIGTERM,SIGINT,SIGQUIT")
     os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
         with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs

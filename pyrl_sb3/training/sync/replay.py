@@ -11,6 +11,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.buffers import ReplayBuffer
+from pyrl_sb3.buffers.infos import decode, encode
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import SeedGroup
@@ -77,23 +78,27 @@ class SharedReplay(Stateful):
         # checkpoints are made in no time.
         self._noted: dict[str, NDArray[Any]] = {}
         self._count = 0
+        self._infos: list[str] = []  # of each step, where the buffer keeps them
 
     def begin(self, model: OffPolicyAlgorithm) -> None:
         """
         Note from now on.
 
         Raises:
-            InputError: the buffer cannot take others' transitions.
+            InputError: the buffer cannot take others' transitions; `buffer.add` raises it where an
+                info that the buffer keeps cannot be sent.
         """
         buffer = model.replay_buffer
         assert buffer is not None
         saves = getattr(buffer, "optimize_memory_usage", False)
         require_sharable(type(buffer), optimize_memory_usage=saves)
-        add = buffer.add
+        add, keeps_infos = buffer.add, getattr(buffer, "copy_info_dict", False)
 
         def noting(
             obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[Any]
         ) -> None:
+            if keeps_infos:
+                self._infos.append(_encoded(infos))
             self._note(obs, next_obs, action, reward, done, infos)
             add(obs, next_obs, action, reward, done, infos)
 
@@ -131,12 +136,19 @@ class SharedReplay(Stateful):
                 self._add(model, each["replay"][:length])
 
     def _take(self) -> bytes:
-        """What was noted since the last time, `(steps, n_envs, ...)` by name, as of `np.savez`."""
+        """
+        What was noted since the last time, `(steps, n_envs, ...)` by name, as of `np.savez`; infos
+        are the bytes of JSON.
+        """
         count, self._count = self._count, 0
         if not count:
             return b""
+        arrays = {name: array[:count] for name, array in self._noted.items()}
+        if self._infos:
+            arrays["infos"] = np.frombuffer(f"[{','.join(self._infos)}]".encode(), np.uint8)
+            self._infos = []
         written = BytesIO()
-        np.savez(written, **{name: array[:count] for name, array in self._noted.items()})  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
+        np.savez(written, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
         return written.getvalue()
 
     @staticmethod
@@ -145,9 +157,17 @@ class SharedReplay(Stateful):
         add = type(model.replay_buffer).add
         with np.load(BytesIO(content.tobytes())) as saved:
             noted = dict(saved)
-        for step in range(len(noted["reward"])):
+        kept = noted.pop("infos", None)
+        steps, n_envs = noted["truncated"].shape
+        known = (
+            decode(kept.tobytes(), steps, n_envs) if kept is not None else [[{}] * n_envs] * steps
+        )
+        for step in range(steps):
             value = {name: array[step] for name, array in noted.items()}
-            infos = [{"TimeLimit.truncated": bool(each)} for each in value["truncated"]]
+            infos = [
+                {**info, "TimeLimit.truncated": bool(truncated)}
+                for info, truncated in zip(known[step], value["truncated"], strict=True)
+            ]
             rest = (value["action"], value["reward"], value["done"], infos)
             add(model.replay_buffer, _joined("obs", value), _joined("next", value), *rest)
 
@@ -169,6 +189,16 @@ class SharedReplay(Stateful):
         for name, value in step.items():
             self._noted[name][self._count] = value
         self._count += 1
+
+
+def _encoded(infos: list[dict[str, Any]]) -> str:
+    """One step's infos in a list of JSON, without the observations, which are sent anyway."""
+    skip = ("terminal_observation", RAW_TERMINAL)
+    rows = [{k: v for k, v in info.items() if k not in skip} for info in infos]
+    try:
+        return encode([rows]).decode()[1:-1]
+    except ValueError as error:
+        raise InputError(f"share_replay: {error}") from error
 
 
 def _named(prefix: str, observations: Any) -> dict[str, NDArray[Any]]:

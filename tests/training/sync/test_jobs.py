@@ -1,6 +1,7 @@
 """Whole jobs, by the commands that a user types: killed, stopped and resumed, on two machines."""
 
 import csv
+import logging
 import os
 import re
 import signal
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +20,9 @@ import yaml
 
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup
+from pyrl_sb3.training.sync import launch
 
 TINY = [
     *("--sync-every", "100", "--save-freq", "200", "--eval-freq", "0", "--eval-episodes", "1"),
@@ -233,6 +239,41 @@ def test_two_machines_by_torchrun(tmp_path):
     assert not (tmp_path / "runs" / "Pendulum-v1_2").exists()
 
 
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """Launch copies that are a script of the shell; handlers of signals are put back."""
+
+    def launch_script(script):
+        (tmp_path / "copy").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "copy").chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "copy"))
+        request = TrainingRequest(agent="td3", env_id="Pendulum-v1")
+        seeds = SeedGroup(folder=tmp_path, seeds=(0, 1), request=request, engine="", jobs=2)
+        return launch.launch(seeds, [])
+
+    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
+    before = [signal.getsignal(number) for number in numbers]
+    with mock.patch.dict(os.environ):
+        yield launch_script
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_terminal_that_is_closed_stops_no_copies_under_nohup(launched):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert launched("kill -HUP $PPID $$") is None
+
+
+def test_nothing_of_the_log_of_torch_is_seen_when_copies_are_stopped(launched, monkeypatch):
+    said, watch = [], logging.Handler(logging.WARNING)
+    monkeypatch.setattr(watch, "emit", said.append)
+    monkeypatch.setattr(logging.getLogger("torch.distributed"), "handlers", [watch])
+    stop = partial(signal.raise_signal, signal.SIGINT)
+    monkeypatch.setattr(launch._ElasticAgent, "_monitor_workers", lambda *_: stop())
+    assert launched("exec sleep 60") is signal.SIGINT
+    assert not said
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -274,7 +315,6 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
 
 def test_copies_hear_what_changes_when_they_are_resumed(tmp_path, monkeypatch):
     from pyrl_sb3.cli.app import run
-    from pyrl_sb3.training.sync import launch
 
     monkeypatch.chdir(tmp_path)
     heard = []

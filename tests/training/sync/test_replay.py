@@ -8,6 +8,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import pyrl_sb3
+from pyrl_sb3.envs.bit_flipping import BitFlipping
 from pyrl_sb3.testing.lockstep import Lockstep
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.request import TrainingRequest
@@ -97,6 +98,50 @@ def test_ours_sums_no_rewards_of_different_copies():
     taken = after[:, 1] - before[:, 1]
     assert set(taken) <= {1, 2, 3}
     np.testing.assert_allclose(np.asarray(batch.rewards)[:, 0], taken * 100.0 ** before[:, 0])
+
+
+class Fuelled(BitFlipping):
+    """Rewards are by the fuel that is left, which infos say; copies have their own."""
+
+    def __init__(self, fuel):
+        super().__init__(3)
+        self.fuel = fuel
+
+    def step(self, action):
+        *seen, info = super().step(action)
+        return *seen, {**info, "fuel": self.fuel}
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return np.array([each["fuel"] for each in info], np.float32)
+
+
+def train_with_infos(*fuels):
+    def train(group):
+        model = pyrl_sb3.DQN(
+            "MultiInputPolicy",
+            Fuelled(fuels[group.rank]),
+            learning_starts=1000,
+            replay_buffer_class=pyrl_sb3.HerReplayBuffer,
+            replay_buffer_kwargs={"copy_info_dict": True},
+            buffer_size=100,
+            policy_kwargs={"net_arch": [4]},
+        )
+        sync = SeedSyncCallback(interval=10, group=group, share_replay=True)
+        model.learn(20, sync)
+        return model.replay_buffer
+
+    return Lockstep(2).run([train] * 2)
+
+
+def test_rewards_for_new_goals_are_computed_of_the_infos_that_came_with_the_steps():
+    for buffer in train_with_infos(np.float32(1), np.array(7)):
+        rewards = np.asarray(buffer.sample(200).rewards)
+        assert set(rewards[:, 0]) >= {1, 7}
+
+
+def test_infos_that_cannot_be_sent_are_named():
+    with pytest.raises(InputError, match="share_replay: the info 'fuel' cannot be saved"):
+        train_with_infos(object(), object())
 
 
 @pytest.mark.parametrize("stock", [True, False])
