@@ -16,6 +16,7 @@ from pyrl_sb3.plugins.errors import (
     UnknownComponentError,
     did_you_mean,
     install_hint,
+    text_of,
 )
 from pyrl_sb3.plugins.fields import is_path
 from pyrl_sb3.plugins.types import SPECS
@@ -146,12 +147,14 @@ def load_target(found: Found) -> Any:
         if not callable(loaded):
             raise TypeError(f"{loaded!r} cannot be called")
         return loaded
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         source = f" from plugin {found.plugin}" if found.plugin else ""
         hint = f"\n  hint: {found.spec.install_hint}" if found.spec.install_hint else ""
         raise ComponentLoadError(
             f"{found.kind} {found.name!r}{source} could not be imported ({target}): "
-            f"{type(error).__name__}: {error}{hint}"
+            f"{type(error).__name__}: {text_of(error)}{hint}"
         ) from error
 
 

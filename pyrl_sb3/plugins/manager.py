@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -28,7 +28,13 @@ from pyrl_sb3.plugins.fields import is_name
 from pyrl_sb3.plugins.hookspecs import PROJECT
 from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
 from pyrl_sb3.plugins.settings import Settings, normalise
-from pyrl_sb3.plugins.sources import load_module, module_plugin_name, name_and_version
+from pyrl_sb3.plugins.sources import (
+    entry_module,
+    load_entry,
+    load_module,
+    module_plugin_name,
+    name_and_version,
+)
 from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
 
@@ -69,17 +75,17 @@ class PluginManager:
             dist, version = name_and_version(entry.dist)
             info = PluginInfo(
                 name=normalise(entry.name),
-                module=entry.module,
+                module=entry_module(entry),
                 distribution=dist,
                 version=version,
             )
             if self.settings.wants(entry.name, dist or entry.name):
-                self._add(info, entry.load)
+                self._add(info, partial(load_entry, entry))
             else:
                 self.disabled.append(info)
         for module in self.settings.modules:
             info = PluginInfo(name=module_plugin_name(module), module=module)
-            self._add(info, lambda module=module: load_module(module))  # type: ignore[misc]
+            self._add(info, partial(load_module, module))
 
     def register(self, plugin: object, name: str) -> PluginInfo:
         """
@@ -158,7 +164,9 @@ class PluginManager:
             check_api(plugin)
             stage = "register"
             self._register(plugin, info)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of SystemExit's kind there are others: pytest's skip
             self._fail(info, stage, error, quiet)
             return
         finally:
@@ -174,7 +182,7 @@ class PluginManager:
         try:
             self._pluggy.register(plugin, info.name)
             check_hooks(self._pluggy, plugin)
-        except Exception:
+        except BaseException:
             # Before 1.7, pluggy leaves a plugin that fails its validation half registered.
             if self._pluggy.has_plugin(info.name):
                 self._pluggy.unregister(name=info.name)
@@ -195,7 +203,9 @@ class PluginManager:
         """Keep the components that one hook of a plugin gives."""
         try:
             items = list(hook())
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._fail(info, "collect", error, quiet)
             return
         known = self._found[spec.kind]

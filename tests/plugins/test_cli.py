@@ -24,6 +24,9 @@ CAUSES = [
     "late-generator (pyrl-late-generator 1.0) failed at collect: RuntimeError: too late",
     "unfit-field (pyrl-unfit-field 1.0) failed at collect: ValueError: noise 'bad': summary must",
     "newer-api (pyrl-newer-api 1.0) failed at api: ValueError: it is written for API 99",
+    "skips (pyrl-skips 1.0) failed at import: Skipped: no tests here",
+    "unprintable-error (pyrl-unprintable-error 1.0) failed at import: Unprintable: (Unprintable",
+    "unprintable-item (pyrl-unprintable-item 1.0) failed at collect: TypeError: pyrl_noise_proc",
 ]
 
 
