@@ -1,6 +1,5 @@
 """From a name to a component: the rules of precedence, and the errors people read."""
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +11,6 @@ from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
     ComponentLoadError,
-    PluginWarning,
     UnknownComponentError,
     did_you_mean,
     install_hint,
@@ -127,9 +125,9 @@ def find(manager: "PluginManager", kind: str, ref: str) -> Found:
     ]
     if not matches:
         raise UnknownComponentError(_unknown(manager, kind, ref, known))
-    chosen = _choose(kind, ref, matches)
+    chosen = _choose(manager, kind, ref, matches)
     if chosen.spec.deprecated:
-        _warn(f"{kind} {chosen.name!r} is deprecated: {chosen.spec.deprecated}")
+        manager.warn(f"{kind} {chosen.name!r} is deprecated: {chosen.spec.deprecated}")
     return chosen
 
 
@@ -158,14 +156,14 @@ def load_target(found: Found) -> Any:
         ) from error
 
 
-def _choose(kind: str, ref: str, matches: Sequence[Found]) -> Found:
+def _choose(manager: "PluginManager", kind: str, ref: str, matches: Sequence[Found]) -> Found:
     if len(matches) == 1:
         return matches[0]
     names = ", ".join(sorted(found.name for found in matches))
     for found in matches:
         # Installing a package must not change what a config means.
         if _plugin(found) == BUILTIN:
-            _warn(
+            manager.warn(
                 f"{kind} {ref!r} means {found.name!r}; write the full name for another of {names}"
             )
             return found
@@ -188,8 +186,3 @@ def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Foun
 
 def _plugin(found: Found) -> str | None:
     return found.plugin.name if found.plugin else None
-
-
-def _warn(message: str) -> None:
-    # Python itself shows a message only once for each place.
-    warnings.warn(message, PluginWarning, stacklevel=2)

@@ -56,6 +56,7 @@ class PluginManager:
         self.disabled: list[PluginInfo] = []
         self._found: dict[str, dict[str, Found]] = {kind: {} for kind in SPECS}
         self._scanned = False
+        self._said: set[str] = set()
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         self.register(builtin, BUILTIN)
@@ -151,6 +152,12 @@ class PluginManager:
     def found(self, kind: str) -> Mapping[str, Found]:
         """Qualified name -> component, of what has been loaded so far."""
         return self._found[kind]
+
+    def warn(self, message: str) -> None:
+        """Warn once: one command looks a name up several times."""
+        if message not in self._said:
+            self._said.add(message)
+            warnings.warn(message, PluginWarning, stacklevel=2)
 
     def _add(self, info: PluginInfo, load: Callable[[], object], *, quiet: bool = False) -> None:
         started = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from pyrl_sb3.plugins.errors import text_of
+
 
 class InputError(ValueError):
     """A request that cannot be fulfilled as it stands.
@@ -22,4 +24,4 @@ def require_package(name: str, extra: str) -> None:
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its type where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+    return next(iter(text_of(error).strip().splitlines()), type(error).__name__).rstrip(".:")
