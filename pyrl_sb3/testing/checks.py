@@ -21,7 +21,7 @@ from pyrl_sb3.testing.replay_buffers import check_replay_buffer
 from pyrl_sb3.testing.require import require
 from pyrl_sb3.testing.sync import check_sync_callback
 from pyrl_sb3.training.agents import without_commands
-from pyrl_sb3.training.engines import Engine
+from pyrl_sb3.training.engines import lacking
 
 # Of an algorithm's defaults, those that would keep it from training within a few steps.
 _PACE = {*SMALL, "train_freq", "gradient_steps"}
@@ -80,9 +80,8 @@ def _check_class(kind: str, target: Any) -> None:
     source = "Gymnasium's" if base in (gym.Env, gym.Wrapper) else "SB3's"
     require(issubclass(target, base), f"{target.__name__} is no {base.__name__} of {source}")
     if kind == "engine":
-        methods = (name for name in vars(Engine) if not name.startswith("_"))
-        lacking = sorted(name for name in methods if not callable(getattr(target, name, None)))
-        require(not lacking, f"{target.__name__} has no {', '.join(lacking)}")
+        lacks = lacking(target)
+        require(not lacks, f"{target.__name__} has no {', '.join(lacks)}")
 
 
 def _check_callback(found: Found, target: Any) -> None:
