@@ -111,9 +111,16 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
 
 
 def _one_run(path: Path, env_id: str) -> Path:
-    """Return the best seed where a path, or the latest run in it, is a group; else the path."""
+    """
+    Return what stands for a group where a path, or the latest run in it, is one; else the path.
+
+    Synchronised copies have one agent for all in the group's folder, independent seeds a best one.
+    """
     latest = runs_of(path, env_id)[-1:]
     for group in (path, *latest):
+        if is_group(group) and (group / MODEL).is_file():
+            log.info("%s: synchronised copies; %s stands for all of them", group, MODEL)
+            return group
         if is_group(group):
             best = best_seed(read_group(group))
             log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)
