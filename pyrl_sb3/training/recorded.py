@@ -8,6 +8,7 @@ from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, check_run, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
+from pyrl_sb3.training.missing import check_installed
 from pyrl_sb3.training.seeds import read_group
 from pyrl_sb3.training.trial import TrialRequest
 
@@ -23,6 +24,7 @@ def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialReques
 
     Raises:
         InputError: no run, or none that has a model.
+        MissingPluginError: the plugin of its algorithm is not installed.
     """
     folder, model = (run.parent, run) if run.is_file() else (run, run / MODEL)
     if best:
@@ -35,6 +37,7 @@ def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialReques
     try:
         find_agent(request.agent)
     except InputError as error:
+        check_installed(error, [folder])
         raise InputError(f"{folder / FACTS}: {error}") from None
     if not model.is_file():
         there = " and ".join(name for name in (MODEL, BEST_MODEL) if (folder / name).is_file())
