@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
 from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.missing import check_installed
 
 
 class _Commands(TyperGroup):
@@ -44,6 +46,15 @@ class _Commands(TyperGroup):
             if cmd_name not in self.commands:
                 refuse_without_replay(cmd_name.rpartition("-")[0])
         return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """Return the command that the words begin with; runs say what to install for theirs."""
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as error:
+            default = args[0].rpartition("-")[0]  # where runs are that nobody put elsewhere
+            check_installed(error, [Path(word) for word in (default, *args[1:]) if word])
+            raise
 
 
 app = typer.Typer(

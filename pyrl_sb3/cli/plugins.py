@@ -29,6 +29,7 @@ from pyrl_sb3.plugins.inspection import (
     summarise,
 )
 from pyrl_sb3.plugins.settings import normalise
+from pyrl_sb3.training.agents import without_commands
 from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
@@ -129,6 +130,7 @@ def doctor(as_json: options.Json = False) -> None:
         report = {
             "failures": [report_failure(failure, traceback=True) for failure in manager.failures],
             "shadowed": shadowed,
+            "without_commands": dict(without_commands()),
             "import_ms": {info.name: info.import_ms for info in manager.plugins.values()},
         }
         typer.echo(json.dumps(report, indent=2))
@@ -141,6 +143,8 @@ def doctor(as_json: options.Json = False) -> None:
             typer.echo(f"broken  {failure}\n{_indent(failure.traceback)}")
         for name, owners in shadowed.items():
             typer.echo(f"shared  {name} is provided as {', '.join(owners)}")
+        for name, ours in without_commands():
+            typer.echo(f"taken   {name}: the commands of that name train {ours}")
     if manager.failures:
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ import typer
 from pyrl_sb3.cli import options, output, sync_options, synchronised
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.folders import is_group
+from pyrl_sb3.training.missing import NamesPackages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,19 +110,20 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             threads=threads,
             stock=stock or None,
         )
-        config_sync = {} if resume else sync_options.in_config(given)
-        if sync or config_sync or sync_options.is_synchronised(resume):
-            plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
-            rest = sync_options.without_settings(given)
-            asked = synchronised.Asked(
-                agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
-            )
-            return synchronised.run(asked)
-        sync_options.refuse_without(sync_every, share_replay, given)
-        if seeds is not None or (resume is not None and is_group(resume)):
-            return _run_seeds(given, resume, seeds, jobs, engine)
-        _refuse_without_seeds(engine=engine, jobs=jobs)
-        return _run(agent, given, resume)
+        with NamesPackages(*([resume] if resume else [])):
+            config_sync = {} if resume else sync_options.in_config(given)
+            if sync or config_sync or sync_options.is_synchronised(resume):
+                plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
+                rest = sync_options.without_settings(given)
+                asked = synchronised.Asked(
+                    agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
+                )
+                return synchronised.run(asked)
+            sync_options.refuse_without(sync_every, share_replay, given)
+            if seeds is not None or (resume is not None and is_group(resume)):
+                return _run_seeds(given, resume, seeds, jobs, engine)
+            _refuse_without_seeds(engine=engine, jobs=jobs)
+            return _run(agent, given, resume)
 
     return train
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins import AlgorithmSpec, UnknownComponentError, get_plugin_manager
+from pyrl_sb3.plugins.lookup import BUILTIN
 
 
 def algorithm_class(name: str) -> Any:
@@ -13,9 +14,16 @@ def algorithm_class(name: str) -> Any:
     :raises ConfigError: when there is none.
     """
     try:
-        return get_plugin_manager().load("algorithm", name.removeprefix("her-"))
+        return get_plugin_manager().load("algorithm", _registered(name))
     except UnknownComponentError as error:
         raise ConfigError(str(error)) from None
+
+
+def _registered(name: str) -> str:
+    """The name to look up: entries for `sac` are for ours, whoever else has one of that name."""
+    bare = name.removeprefix("her-")
+    ours = f"{BUILTIN}/{bare}"
+    return ours if ours in get_plugin_manager().found("algorithm") else bare
 
 
 def policy_names(cls: Any) -> dict[str, Any]:
@@ -37,7 +45,7 @@ def policy_meant(algorithm: str, policy: Any) -> Any:
     if not isinstance(policy, str):
         return policy
     manager = get_plugin_manager()
-    spec = manager.find("algorithm", algorithm.removeprefix("her-")).spec
+    spec = manager.find("algorithm", _registered(algorithm)).spec
     assert isinstance(spec, AlgorithmSpec)
     if spec.policy is None:
         return policy_names(algorithm_class(algorithm))[policy]

@@ -2,8 +2,9 @@
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 # Our own distributions, for the hint when a name they provide is used without them.
 FIRST_PARTY = {
@@ -29,6 +30,18 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The question that ends a message about an unknown word; nothing if no choice is close."""
     close = difflib.get_close_matches(word, list(choices), 1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def text_of(thing: Any, how: Callable[[Any], str] = str) -> str:
+    """
+    What to print of a plugin's object: a message about one plugin must not fail for what it raises.
+
+    :param how: `str` or `repr`.
+    """
+    try:
+        return how(thing)
+    except Exception:
+        return f"({type(thing).__name__} without a {how.__name__})"
 
 
 class PluginError(Exception):
@@ -74,7 +87,7 @@ class PluginFailure:
     @property
     def reason(self) -> str:
         """Where it failed and why, in one line."""
-        what = f"{type(self.error).__name__}: {self.error}".removesuffix(": ")
+        what = f"{type(self.error).__name__}: {text_of(self.error)}".removesuffix(": ")
         return f"failed at {self.stage}: {' '.join(what.split())}"
 
     @property

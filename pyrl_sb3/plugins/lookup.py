@@ -1,6 +1,5 @@
 """From a name to a component: the rules of precedence, and the errors people read."""
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,10 +11,10 @@ from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
     ComponentLoadError,
-    PluginWarning,
     UnknownComponentError,
     did_you_mean,
     install_hint,
+    text_of,
 )
 from pyrl_sb3.plugins.fields import is_path
 from pyrl_sb3.plugins.types import SPECS
@@ -126,9 +125,9 @@ def find(manager: "PluginManager", kind: str, ref: str) -> Found:
     ]
     if not matches:
         raise UnknownComponentError(_unknown(manager, kind, ref, known))
-    chosen = _choose(kind, ref, matches)
+    chosen = _choose(manager, kind, ref, matches)
     if chosen.spec.deprecated:
-        _warn(f"{kind} {chosen.name!r} is deprecated: {chosen.spec.deprecated}")
+        manager.warn(f"{kind} {chosen.name!r} is deprecated: {chosen.spec.deprecated}")
     return chosen
 
 
@@ -146,23 +145,25 @@ def load_target(found: Found) -> Any:
         if not callable(loaded):
             raise TypeError(f"{loaded!r} cannot be called")
         return loaded
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         source = f" from plugin {found.plugin}" if found.plugin else ""
         hint = f"\n  hint: {found.spec.install_hint}" if found.spec.install_hint else ""
         raise ComponentLoadError(
             f"{found.kind} {found.name!r}{source} could not be imported ({target}): "
-            f"{type(error).__name__}: {error}{hint}"
+            f"{type(error).__name__}: {text_of(error)}{hint}"
         ) from error
 
 
-def _choose(kind: str, ref: str, matches: Sequence[Found]) -> Found:
+def _choose(manager: "PluginManager", kind: str, ref: str, matches: Sequence[Found]) -> Found:
     if len(matches) == 1:
         return matches[0]
     names = ", ".join(sorted(found.name for found in matches))
     for found in matches:
         # Installing a package must not change what a config means.
         if _plugin(found) == BUILTIN:
-            _warn(
+            manager.warn(
                 f"{kind} {ref!r} means {found.name!r}; write the full name for another of {names}"
             )
             return found
@@ -185,8 +186,3 @@ def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Foun
 
 def _plugin(found: Found) -> str | None:
     return found.plugin.name if found.plugin else None
-
-
-def _warn(message: str) -> None:
-    # Python itself shows a message only once for each place.
-    warnings.warn(message, PluginWarning, stacklevel=2)

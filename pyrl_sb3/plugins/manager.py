@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -28,7 +28,13 @@ from pyrl_sb3.plugins.fields import is_name
 from pyrl_sb3.plugins.hookspecs import PROJECT
 from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
 from pyrl_sb3.plugins.settings import Settings, normalise
-from pyrl_sb3.plugins.sources import load_module, module_plugin_name, name_and_version
+from pyrl_sb3.plugins.sources import (
+    entry_module,
+    load_entry,
+    load_module,
+    module_plugin_name,
+    name_and_version,
+)
 from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
 
@@ -50,6 +56,7 @@ class PluginManager:
         self.disabled: list[PluginInfo] = []
         self._found: dict[str, dict[str, Found]] = {kind: {} for kind in SPECS}
         self._scanned = False
+        self._said: set[str] = set()
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         self.register(builtin, BUILTIN)
@@ -69,17 +76,17 @@ class PluginManager:
             dist, version = name_and_version(entry.dist)
             info = PluginInfo(
                 name=normalise(entry.name),
-                module=entry.module,
+                module=entry_module(entry),
                 distribution=dist,
                 version=version,
             )
             if self.settings.wants(entry.name, dist or entry.name):
-                self._add(info, entry.load)
+                self._add(info, partial(load_entry, entry))
             else:
                 self.disabled.append(info)
         for module in self.settings.modules:
             info = PluginInfo(name=module_plugin_name(module), module=module)
-            self._add(info, lambda module=module: load_module(module))  # type: ignore[misc]
+            self._add(info, partial(load_module, module))
 
     def register(self, plugin: object, name: str) -> PluginInfo:
         """
@@ -146,6 +153,12 @@ class PluginManager:
         """Qualified name -> component, of what has been loaded so far."""
         return self._found[kind]
 
+    def warn(self, message: str) -> None:
+        """Warn once: one command looks a name up several times."""
+        if message not in self._said:
+            self._said.add(message)
+            warnings.warn(message, PluginWarning, stacklevel=2)
+
     def _add(self, info: PluginInfo, load: Callable[[], object], *, quiet: bool = False) -> None:
         started = time.perf_counter()
         stage = "import"
@@ -158,7 +171,9 @@ class PluginManager:
             check_api(plugin)
             stage = "register"
             self._register(plugin, info)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of SystemExit's kind there are others: pytest's skip
             self._fail(info, stage, error, quiet)
             return
         finally:
@@ -174,7 +189,7 @@ class PluginManager:
         try:
             self._pluggy.register(plugin, info.name)
             check_hooks(self._pluggy, plugin)
-        except Exception:
+        except BaseException:
             # Before 1.7, pluggy leaves a plugin that fails its validation half registered.
             if self._pluggy.has_plugin(info.name):
                 self._pluggy.unregister(name=info.name)
@@ -195,7 +210,9 @@ class PluginManager:
         """Keep the components that one hook of a plugin gives."""
         try:
             items = list(hook())
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._fail(info, "collect", error, quiet)
             return
         known = self._found[spec.kind]

@@ -83,12 +83,13 @@ def stored_records(path: str | os.PathLike[str]) -> list[Record]:
         records = json.loads(content) if len(content) <= _MOST else None
     except (zipfile.BadZipFile, ValueError, RecursionError):
         records = None
-    if not (isinstance(records, list) and all(_is_record(record) for record in records)):
+    if not (isinstance(records, list) and all(is_record(record) for record in records)):
         raise PluginError(f"{path} is damaged: {MEMBER} in it is no list of components")
     return records
 
 
-def _is_record(record: Any) -> bool:
+def is_record(record: Any) -> bool:
+    """Whether what a file holds is the record of a component."""
     words = ("kind", "target", "distribution", "version", "name")
     return (
         isinstance(record, dict)

@@ -18,6 +18,7 @@ from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import MissingPluginError, PluginError
 from pyrl_sb3.plugins.manager import get_plugin_manager
 from pyrl_sb3.plugins.records import MEMBER, Record, components_of, stored_records
+from pyrl_sb3.plugins.types import SPECS
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -88,7 +89,8 @@ def load(
             if kind == "replay-buffer":
                 custom_objects["replay_buffer_kwargs"] = {}
         else:
-            raise MissingPluginError(_missing(path, record))
+            rest = '; to act without it: missing="drop"' if _acts_without(kind) else ""
+            raise MissingPluginError(_missing(path, record, rest))
     algorithm = resolve_name(records["algorithm"]["target"])
     model: BaseAlgorithm = algorithm.load(path, env=env, custom_objects=custom_objects, **kwargs)
     if moved_noise is not None:
@@ -132,6 +134,24 @@ def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     return dispensable
 
 
+def check_registered(where: str | os.PathLike[str], record: Record) -> None:
+    """
+    Check that the registry has a component that a run or a model was made with.
+
+    :param where: That was made with it.
+    :raises MissingPluginError: naming what to install, where it came with a package; not where its
+        plugin is there and was switched off or failed, which other messages tell.
+    """
+    manager = get_plugin_manager()
+    out_of_use = {info.name for info in manager.disabled}
+    out_of_use |= {failure.name for failure in manager.failures}
+    plugin = str(record.get("name")).partition("/")[0]
+    if record["kind"] not in SPECS or not record.get("distribution") or plugin in out_of_use:
+        return
+    if not _is_registered(record):
+        raise MissingPluginError(_missing(where, record))
+
+
 def _acts_without(kind: str) -> bool:
     return kind in _ATTRIBUTES and _ATTRIBUTES[kind][1]
 
@@ -173,10 +193,9 @@ def _what(record: Mapping[str, Any]) -> str:
     return f"{record['kind']} {record.get('name') or record['target']!r}"
 
 
-def _missing(path: str | os.PathLike[str], record: Mapping[str, Any]) -> str:
+def _missing(path: str | os.PathLike[str], record: Mapping[str, Any], rest: str = "") -> str:
     what = _what(record)
     if not record.get("distribution"):
         return f"{path} needs {what}, which cannot be imported here and is in no package"
     package = f"{record['distribution']}=={record.get('version')}"
-    rest = '; to act without it: missing="drop"' if _acts_without(record["kind"]) else ""
     return f"{path} needs {what}, which is not installed: pip install {package}{rest}"

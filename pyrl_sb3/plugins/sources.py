@@ -1,9 +1,10 @@
 """Where plugins come from: distributions, and modules and files named on the command line."""
 
+import re
 import sys
 from email.parser import HeaderParser
 from importlib import import_module
-from importlib.metadata import Distribution
+from importlib.metadata import Distribution, EntryPoint
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,22 @@ def name_and_version(distribution: Distribution | None) -> tuple[str | None, str
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     about = HeaderParser().parsestr(text)
     return about["Name"], about["Version"]
+
+
+def entry_module(entry: EntryPoint) -> str:
+    """The module that an entry point names, whether or not there can be one of that name."""
+    return re.split(r"[:\[]", entry.value, maxsplit=1)[0].strip()
+
+
+def load_entry(entry: EntryPoint) -> object:
+    """
+    What an entry point stands for, imported.
+
+    :raises ValueError: when it cannot be imported for the way it is written: builders let it pass.
+    """
+    if not all(part.isidentifier() for part in entry_module(entry).split(".")):
+        raise ValueError(f"its entry point {entry.value!r} names no module such as acme.plugin")
+    return entry.load()
 
 
 def module_plugin_name(module: str) -> str:

@@ -7,6 +7,7 @@ from importlib import import_module
 import pluggy
 
 from pyrl_sb3.plugins.component import Component
+from pyrl_sb3.plugins.errors import text_of
 from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS
 
 
@@ -53,6 +54,7 @@ def item_problem(
 ) -> TypeError | ValueError | None:
     """Why `item`, given by the hook of `spec` after `mine`, cannot be taken; None if it can."""
     if not isinstance(item, Component) or type(item) is not spec:
-        return TypeError(f"{spec.hook} gave {item!r}, which is no {spec.__name__}")
+        what = text_of(item, repr)
+        return TypeError(f"{spec.hook} gave {what}, which is no {spec.__name__}")
     taken = {name for other in mine for name in other.names} & set(item.names)
     return ValueError(f"{spec.hook} gave the name {min(taken)!r} twice") if taken else None

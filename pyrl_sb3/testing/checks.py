@@ -13,13 +13,15 @@ from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
+from pyrl_sb3.plugins.errors import text_of
 from pyrl_sb3.plugins.signature import parameters, required
 from pyrl_sb3.testing.agents import SMALL, check_agent
 from pyrl_sb3.testing.noise import NoiseCase, check_noise
 from pyrl_sb3.testing.replay_buffers import check_replay_buffer
 from pyrl_sb3.testing.require import require
 from pyrl_sb3.testing.sync import check_sync_callback
-from pyrl_sb3.training.engines import Engine
+from pyrl_sb3.training.agents import without_commands
+from pyrl_sb3.training.engines import lacking
 
 # Of an algorithm's defaults, those that would keep it from training within a few steps.
 _PACE = {*SMALL, "train_freq", "gradient_steps"}
@@ -67,7 +69,7 @@ def check_component(manager: PluginManager, found: Found) -> str:
     except (PluginError, ConfigError, AssertionError) as error:
         return str(error)
     except Exception as error:  # strangers' code
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
     return ""
 
 
@@ -78,9 +80,8 @@ def _check_class(kind: str, target: Any) -> None:
     source = "Gymnasium's" if base in (gym.Env, gym.Wrapper) else "SB3's"
     require(issubclass(target, base), f"{target.__name__} is no {base.__name__} of {source}")
     if kind == "engine":
-        methods = (name for name in vars(Engine) if not name.startswith("_"))
-        lacking = sorted(name for name in methods if not callable(getattr(target, name, None)))
-        require(not lacking, f"{target.__name__} has no {', '.join(lacking)}")
+        lacks = lacking(target)
+        require(not lacks, f"{target.__name__} has no {', '.join(lacks)}")
 
 
 def _check_callback(found: Found, target: Any) -> None:
@@ -102,6 +103,8 @@ def _check_noise(manager: PluginManager, found: Found, target: Any) -> None:
 def _check_algorithm(
     manager: PluginManager, name: str, spec: AlgorithmSpec, target: type[Any]
 ) -> None:
+    ours = dict(without_commands()).get(name)
+    require(not ours, f"no command trains it: {spec.name}-train is that of {ours}")
     manager.load("policy", spec.policy)
     if spec.config is not None:
         for entry in read_document(spec.config).data:

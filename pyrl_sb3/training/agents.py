@@ -194,6 +194,13 @@ def refuse_without_replay(name: str) -> None:
             )
 
 
+def without_commands() -> Iterator[tuple[str, str]]:
+    """Yield those of plugins, by full name, whose commands are of an agent of ours, and which."""
+    for spec, plugin in _of_plugins():
+        if spec.off_policy and spec.name in AGENTS:
+            yield f"{plugin}/{spec.name}", AGENTS[spec.name].registered
+
+
 def _of_plugins() -> Iterator[tuple[AlgorithmSpec, str]]:
     for found in get_plugin_manager().components("algorithm"):
         plugin = found.name.partition("/")[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.forks import ForkServer
 from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.threads import available_cores
@@ -125,6 +126,15 @@ def engine(name: str) -> Engine:
 
     Raises:
         PluginError: there is none of that name, or it cannot be imported.
+        InputError: it cannot be made, or what is made is none.
     """
-    made: Engine = get_plugin_manager().load("engine", name)()
+    made: Engine = made_by(get_plugin_manager().load("engine", name), f"engine {name}")
+    if lacks := lacking(made):
+        raise InputError(f"engine {name}: {type(made).__name__} has no {', '.join(lacks)}")
     return made
+
+
+def lacking(engine: object) -> list[str]:
+    """Return the methods of `Engine` that an object, or the objects of a class, do not have."""
+    methods = sorted(name for name in vars(Engine) if not name.startswith("_"))
+    return [name for name in methods if not callable(getattr(engine, name, None))]

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor
 from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
 
@@ -110,9 +110,6 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
     spec = env_spec(env_id)
     try:
         return _wrapped(env_id, experiment)
-    except (TypeError, ValueError, AssertionError) as error:
-        advice = "check env_kwargs and env_wrapper"
-        raise InputError(f"environment {spec.id}: {first_line(error)}; {advice}") from error
     except (gym.error.Error, ImportError) as error:
         newer = [name for name in newest_ids() if name.rpartition("-v")[0] == spec.name]
         home = str(spec.entry_point)
@@ -123,6 +120,9 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
         elif extra:
             advice = f"; pip install 'pyrl-sb3[{extra}]' brings what it needs"
         raise InputError(f"environment {spec.id}: {first_line(error)}{advice}") from error
+    except Exception as error:  # strangers' code
+        advice = "check env_kwargs and env_wrapper"
+        raise InputError(f"environment {spec.id}: {complaint(error)}; {advice}") from error
 
 
 class SuccessName(gym.Wrapper[Any, Any, Any, Any]):

@@ -1,6 +1,13 @@
 """What the user got wrong, in one line."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import TypeVar
+
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.plugins.errors import PluginError, text_of
+
+_Made = TypeVar("_Made")
 
 
 class InputError(ValueError):
@@ -22,4 +29,21 @@ def require_package(name: str, extra: str) -> None:
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its type where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+    return next(iter(text_of(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+
+
+def complaint(error: Exception) -> str:
+    """Return what a stranger's code complains of, with the error's type where its words need it."""
+    line, name = first_line(error), type(error).__name__
+    chosen = isinstance(error, (TypeError, ValueError, AssertionError))
+    return line if chosen or line == name else f"{name}: {line}"
+
+
+def made_by(factory: Callable[[], _Made], what: str) -> _Made:
+    """Return what a stranger's factory makes; whatever it raises is an InputError about `what`."""
+    try:
+        return factory()
+    except (InputError, ConfigError, PluginError):
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {complaint(error)}") from error

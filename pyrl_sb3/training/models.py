@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,6 @@ from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.config.n_steps import told_to_the_buffer
 from pyrl_sb3.plugins import (
     NoiseContext,
-    PluginError,
     ReplayBufferSpec,
     check_buffer,
     get_plugin_manager,
@@ -29,7 +29,7 @@ from pyrl_sb3.plugins import (
 )
 from pyrl_sb3.plugins.signature import parameters
 from pyrl_sb3.training.agents import NamedAgent
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.folders import statistics_file, write_whole
 from pyrl_sb3.training.threads import MOST_THREADS, available_cores
 
@@ -150,15 +150,8 @@ def _policy(name: str, observations: spaces.Space[Any]) -> str:
 
 
 def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
-    try:
-        return make_noise(get_plugin_manager(), noise.name, noise.params, context)
-    except PluginError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"noise {noise.name}: {first_line(error)}") from error
-    except Exception as error:  # strangers' code
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise InputError(f"noise {noise.name}: {what}") from error
+    factory = partial(make_noise, get_plugin_manager(), noise.name, noise.params, context)
+    return made_by(factory, f"noise {noise.name}")
 
 
 def check_components(

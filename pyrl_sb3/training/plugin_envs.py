@@ -4,7 +4,7 @@ import re
 
 from gymnasium.envs.registration import EnvSpec
 
-from pyrl_sb3.plugins import UnknownComponentError, environment_spec, get_plugin_manager
+from pyrl_sb3.plugins import Found, UnknownComponentError, environment_spec, get_plugin_manager
 from pyrl_sb3.plugins.build import environment_id
 
 _VERSION = "-v0"
@@ -21,12 +21,17 @@ def plugin_spec(env_id: str) -> EnvSpec | None:
     Raises:
         PluginError: several plugins have one of that name.
     """
-    namespace, slash, name = env_id.removesuffix(_VERSION).rpartition("/")
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
     try:
-        return environment_spec(get_plugin_manager(), f"{namespace}{slash}{words}")
+        return environment_spec(get_plugin_manager(), plugin_environment(env_id).name)
     except UnknownComponentError:
         return None
+
+
+def plugin_environment(env_id: str) -> Found:
+    """Return the environment of that id, see `plugin_spec`; raise PluginError without one."""
+    namespace, slash, name = env_id.removesuffix(_VERSION).rpartition("/")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+    return get_plugin_manager().find("environment", f"{namespace}{slash}{words}")
 
 
 def plugin_ids() -> list[str]:

@@ -8,6 +8,8 @@ from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, check_run, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
+from pyrl_sb3.training.missing import check_installed
+from pyrl_sb3.training.seeds import read_group
 from pyrl_sb3.training.trial import TrialRequest
 
 
@@ -16,21 +18,26 @@ def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialReques
     Return what is wanted, with algorithm, environment and model of a run.
 
     Args:
-        run: its folder, or a model in it.
+        run: its folder, or that of synchronised copies, which have one model; or a model in it.
         best: take the best model of the evaluations in the place of the last one.
         wanted: attributes of `TrialRequest`, but for `agent`, `env_id` and `path`.
 
     Raises:
         InputError: no run, or none that has a model.
+        MissingPluginError: the plugin of its algorithm is not installed.
     """
     folder, model = (run.parent, run) if run.is_file() else (run, run / MODEL)
     if best:
         model = folder / BEST_MODEL
-    check_run(folder)
-    request = read_facts(folder).request
+    if is_group(folder) and (folder / MODEL).is_file():
+        request = read_group(folder).request
+    else:
+        check_run(folder)
+        request = read_facts(folder).request
     try:
         find_agent(request.agent)
     except InputError as error:
+        check_installed(error, [folder])
         raise InputError(f"{folder / FACTS}: {error}") from None
     if not model.is_file():
         there = " and ".join(name for name in (MODEL, BEST_MODEL) if (folder / name).is_file())

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from gymnasium.spaces import Box
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -28,6 +29,7 @@ from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
+from pyrl_sb3.training.plugin_envs import plugin_environment
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
@@ -76,7 +78,7 @@ def train(
         folder=folder,
         request=request,
         experiment=experiment,
-        uses=_uses(agent, experiment),
+        uses=_uses(agent, request, experiment),
         signals=signals or StopSignals(),
     )
     with stops_in_one_line(run), held(folder), ending_in_order(), ExitStack() as opened:
@@ -144,11 +146,13 @@ def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequ
     )
 
 
-def _uses(agent: NamedAgent, experiment: Experiment) -> list[Record]:
+def _uses(agent: NamedAgent, request: TrainingRequest, experiment: Experiment) -> list[Record]:
     """What this run takes from the registry, by its full name and with its version."""
     uses = experiment.records()
     if not agent.is_stock:
         uses.append(get_plugin_manager().find("algorithm", agent.registered).record())
+    if request.env_id not in gym.registry:
+        uses.append(plugin_environment(request.env_id).record())
     return uses
 
 

@@ -8,7 +8,8 @@ run's folder `seed_<s>/` for each seed, and what each printed in `seed_<s>.log`.
 import dataclasses
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
+from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
@@ -74,6 +77,8 @@ class SeedGroup:
         sync: the strategy that synchronises them; None for independent ones.
         couples_seeds: whether they are one sample, since they learn from each other.
         jobs: processes at a time.
+        components: the engine and the strategy as the registry has them, with their versions; what
+            `seeds.yml` said of them.
         extra: what else `seeds.yml` is to say, or says.
     """
 
@@ -84,6 +89,7 @@ class SeedGroup:
     sync: str | None = None
     couples_seeds: bool = False
     jobs: int = 1
+    components: Sequence[Record] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, seed: int) -> Path:
@@ -137,11 +143,21 @@ def write_group(group: SeedGroup) -> None:
         "couples_seeds": group.couples_seeds,
         "jobs": group.jobs,
         "command": list(sys.argv),
+        "components": _components(group),
         **group.extra,
         "request": request_written(group.request),
     }
     text = yaml.safe_dump(facts, sort_keys=False)
     write_whole(group.folder / SEEDS, lambda part: part.write_text(text, "utf-8"))
+
+
+def _components(group: SeedGroup) -> list[Record]:
+    """The engine and the strategy, where they are of the registry: PyTorch's agent is not."""
+    manager, found = get_plugin_manager(), []
+    for kind, name in (("engine", group.engine), ("sync-callback", group.sync)):
+        with suppress(UnknownComponentError):
+            found += [manager.find(kind, name).record()] if name else []
+    return found
 
 
 def read_group(folder: Path) -> SeedGroup:
@@ -166,6 +182,7 @@ def read_group(folder: Path) -> SeedGroup:
             sync=None if sync is None else str(sync),
             couples_seeds=bool(facts.pop("couples_seeds")),
             jobs=int(facts.pop("jobs", 1)),
+            components=list(facts.pop("components", ())),
             extra={key: value for key, value in facts.items() if key != "command"},
         )
     except Exception as error:  # whatever reading a damaged file comes to

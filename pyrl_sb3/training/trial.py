@@ -22,6 +22,7 @@ from pyrl_sb3.training.folders import MODEL, find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.logs import EVALUATIONS, last_evaluated
+from pyrl_sb3.training.missing import NamesPackages
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
@@ -79,7 +80,13 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     Raises:
         ConfigError: the config beside the model is not one, or needs trust.
         InputError: no such environment or model, or they do not go together.
+        MissingPluginError: a plugin that the run was made with is not installed.
     """
+    with NamesPackages(request.path or Path(request.agent)):
+        return _opened(request)
+
+
+def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     agent = find_agent(request.agent)
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
@@ -111,9 +118,16 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
 
 
 def _one_run(path: Path, env_id: str) -> Path:
-    """Return the best seed where a path, or the latest run in it, is a group; else the path."""
+    """
+    Return what stands for a group where a path, or the latest run in it, is one; else the path.
+
+    Synchronised copies have one agent for all in the group's folder, independent seeds a best one.
+    """
     latest = runs_of(path, env_id)[-1:]
     for group in (path, *latest):
+        if is_group(group) and (group / MODEL).is_file():
+            log.info("%s: synchronised copies; %s stands for all of them", group, MODEL)
+            return group
         if is_group(group):
             best = best_seed(read_group(group))
             log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)

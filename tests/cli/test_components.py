@@ -145,29 +145,71 @@ def test_a_mistake_is_found_before_anything_starts(pyrl, folder, line, message):
 
 
 FAULTY = """
-from pyrl_sb3.plugins import NoiseSpec, hookimpl
+import gymnasium as gym
+from pyrl_sb3.plugins import EngineSpec, EnvironmentSpec, EnvWrapperSpec, NoiseSpec
+from pyrl_sb3.plugins import SyncCallbackSpec, hookimpl
 
-def raising(context):
+def raising(*given):
     raise RuntimeError("no licence\\nfound")
+
+def three(*given):
+    return 3
+
+class NoSpaces(gym.Env):
+    pass
 
 @hookimpl
 def pyrl_noise_processes():
-    yield NoiseSpec(name="three", target=lambda context: 3)
+    yield NoiseSpec(name="three", target=three)
     yield NoiseSpec(name="raising", target=raising)
+
+@hookimpl
+def pyrl_environments():
+    yield EnvironmentSpec(name="raising", target=raising)
+    yield EnvironmentSpec(name="no-spaces", target=NoSpaces)
+
+@hookimpl
+def pyrl_env_wrappers():
+    yield EnvWrapperSpec(name="raising", target=raising)
+
+@hookimpl
+def pyrl_sync_callbacks():
+    yield SyncCallbackSpec(name="raising", target=raising, couples_seeds=True)
+    yield SyncCallbackSpec(name="three", target=three, couples_seeds=True)
+
+@hookimpl
+def pyrl_engines():
+    yield EngineSpec(name="raising", target=raising)
+    yield EngineSpec(name="three", target=three)
 """
+LACKS = "int has no address, close, cores, start"
 
 
 @pytest.mark.parametrize(
-    ("noise", "message"),
+    ("line", "message"),
     [
-        ("three", "noise 'faulty/three' gives 3, which is no ActionNoise of SB3's"),
-        ("raising", "noise raising: RuntimeError: no licence"),
+        ("Pendulum-v1 --noise three", "noise 'faulty/three' gives 3, which is no ActionNoise of"),
+        ("Pendulum-v1 --noise raising", "noise raising: RuntimeError: no licence"),
+        ("raising", "environment faulty/raising-v0: RuntimeError: no licence; check env_kwargs"),
+        ("no-spaces", "environment faulty/no-spaces-v0: AttributeError: The environment must"),
+        (
+            "Pendulum-v1 --set env_wrapper=raising",
+            "environment Pendulum-v1: RuntimeError: no licence; check env_kwargs and env_wrapper",
+        ),
+        ("Pendulum-v1 --seeds 2 --sync raising", "sync raising: RuntimeError: no licence"),
+        ("Pendulum-v1 --seeds 2 --sync three", "sync three gives int, which is no BaseCallback"),
+        ("Pendulum-v1 --seeds 2 --engine raising", "engine raising: RuntimeError: no licence"),
+        ("Pendulum-v1 --seeds 2 --engine three", f"engine three: {LACKS}"),
+        ("Pendulum-v1 --seeds 2 --sync mean --engine three", f"engine three: {LACKS}"),
     ],
 )
-def test_noise_that_cannot_be_made_is_named_in_one_line(pyrl, folder, noise, message):
+def test_what_cannot_be_made_is_named_in_one_line(pyrl, folder, line, message):
     (folder / "faulty.py").write_text(FAULTY)
-    outcome = pyrl("-p", "faulty.py", "td3-train", "Pendulum-v1", "--noise", noise)
-    assert (outcome.code, outcome.err) == (2, f"pyrl: {message}\n")
+    outcome = pyrl("-p", "faulty.py", "td3-train", *line.split())
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"pyrl: {message}")
+    assert outcome.err.count("\n") == 1
+    assert not (folder / "td3").exists()
 
 
 def test_plugins_can_be_left_out_and_brought_along(pyrl, folder, plugins):

@@ -3,14 +3,20 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyrl_sb3.cli.app import run
+from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup, new_group
+from pyrl_sb3.training.sync.job import ELASTIC
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "agents.md").read_text()
@@ -118,6 +124,87 @@ def test_what_has_no_commands_says_why(others):
     problem = call("her-my-td3-train FetchReach-v4", code=2)
     assert "without hindsight use my-td3" in problem
     assert len(problem.splitlines()) == 1
+
+
+EVERYTHING = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+from pyrl_sb3.noise.action import gaussian
+from pyrl_sb3.plugins import AlgorithmSpec, EngineSpec, EnvironmentSpec, EnvWrapperSpec, NoiseSpec
+from pyrl_sb3.plugins import SyncCallbackSpec, hookimpl
+from pyrl_sb3.training.engines import LocalProcesses
+from pyrl_sb3.training.sync.callback import mean
+
+class Same(gym.Wrapper):
+    pass
+
+@hookimpl
+def pyrl_algorithms():
+    yield AlgorithmSpec(name="my-td3", target="stable_baselines3:TD3", policy="pyrl/td3")
+
+@hookimpl
+def pyrl_environments():
+    yield EnvironmentSpec(name="swing", target=PendulumEnv, max_episode_steps=20)
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="kick", target=gaussian)
+
+@hookimpl
+def pyrl_env_wrappers():
+    yield EnvWrapperSpec(name="same", target=Same)
+
+@hookimpl
+def pyrl_sync_callbacks():
+    yield SyncCallbackSpec(name="likewise", target=mean, couples_seeds=True)
+
+@hookimpl
+def pyrl_engines():
+    yield EngineSpec(name="here", target=LocalProcesses)
+"""
+
+
+@pytest.fixture
+def made_with_a_plugin(fake_dist, tmp_path, monkeypatch, capsys):
+    """Run a command where a plugin is gone with which there are runs and groups."""
+    site = fake_dist("acme", EVERYTHING)
+    monkeypatch.chdir(tmp_path)
+
+    def call(line, code=0):
+        assert run(line.split()) == code
+        return capsys.readouterr().err
+
+    short = "--timesteps 20 --eval-freq 0 --eval-episodes 1 --save-freq 10 --set batch_size=4"
+    call(f"my-td3-train Pendulum-v1 {short}")
+    call(f"td3-train swing {short}")
+    call(f"td3-train Pendulum-v1 --noise kick --set env_wrapper=same {short}")
+    request = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=20)
+    extra = {"sync_every": 10, "sync_params": {}}
+    for engine, sync in (("acme/here", None), (ELASTIC, "acme/likewise")):
+        group = SeedGroup(folder=Path(), seeds=(0, 1), request=request, engine=engine, sync=sync)
+        new_group(tmp_path / "groups", replace(group, extra=extra))
+    shutil.rmtree(site / "acme-1.0.dist-info")
+    get_plugin_manager.cache_clear()
+    return call
+
+
+def test_runs_say_what_to_install_once_their_plugin_is_gone(made_with_a_plugin):
+    for command, folder, what in (
+        ("evaluate RUN", "my-td3/Pendulum-v1_1", "algorithm 'acme/my-td3'"),
+        ("my-td3-test Pendulum-v1", "my-td3/Pendulum-v1_1", "algorithm 'acme/my-td3'"),
+        ("my-td3-train --resume RUN", "my-td3/Pendulum-v1_1", "algorithm 'acme/my-td3'"),
+        ("td3-test acme/swing-v0", "td3/acme-swing-v0_1", "environment 'acme/swing'"),
+        ("td3-train --resume RUN", "td3/acme-swing-v0_1", "environment 'acme/swing'"),
+        ("td3-train --resume RUN --timesteps 30", "td3/Pendulum-v1_1", "noise 'acme/kick'"),
+        ("td3-test Pendulum-v1", "td3/Pendulum-v1_1", "env-wrapper 'acme/same'"),
+        ("td3-train --resume RUN", "groups/Pendulum-v1_1", "engine 'acme/here'"),
+        ("td3-train --resume RUN", "groups/Pendulum-v1_2", "sync-callback 'acme/likewise'"),
+    ):
+        said = made_with_a_plugin(command.replace("RUN", folder), code=2)
+        end = f"needs {what}, which is not installed: pip install acme==1.0"
+        assert said == f"pyrl: {folder} {end}\n"
+    # An error about something else stays what it is.
+    assert "no environment 'Walk-v1'" in made_with_a_plugin("td3-test Walk-v1", code=2)
 
 
 def test_its_seeds_train_and_synchronise(pyrl, tmp_path):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pyrl_sb3.cli.plugin_options import configure, plain_warnings
 from pyrl_sb3.cli.plugins import app, list_components
+from pyrl_sb3.config.algorithms import algorithm_class, policy_meant
 from pyrl_sb3.plugins import PluginWarning, UnknownComponentError, get_plugin_manager
 
 CAUSES = [
@@ -24,6 +25,9 @@ CAUSES = [
     "late-generator (pyrl-late-generator 1.0) failed at collect: RuntimeError: too late",
     "unfit-field (pyrl-unfit-field 1.0) failed at collect: ValueError: noise 'bad': summary must",
     "newer-api (pyrl-newer-api 1.0) failed at api: ValueError: it is written for API 99",
+    "skips (pyrl-skips 1.0) failed at import: Skipped: no tests here",
+    "unprintable-error (pyrl-unprintable-error 1.0) failed at import: Unprintable: (Unprintable",
+    "unprintable-item (pyrl-unprintable-item 1.0) failed at collect: TypeError: pyrl_noise_proc",
 ]
 
 
@@ -259,6 +263,29 @@ def test_check_of_algorithms(fake_dist):
     assert fine == "ok     algorithm acme/fine"
     assert never.endswith("acme/never: 40 steps of learning change nothing")
     assert "Did you mean 'pyrl/td3'?" in policy
+
+
+TAKEN = """
+from stable_baselines3 import TD3
+from pyrl_sb3.plugins import AlgorithmSpec, hookimpl
+
+@hookimpl
+def pyrl_algorithms():
+    yield AlgorithmSpec(name="sac", target=TD3)
+    yield AlgorithmSpec(name="her-sac", target=TD3)
+"""
+
+
+def test_an_algorithm_whose_name_is_that_of_a_command_of_ours(fake_dist):
+    fake_dist("acme", TAKEN)
+    message = "algorithm acme/sac: no command trains it: sac-train is that of pyrl/sac"
+    assert f"FAILED {message}" in run("check", "acme", code=1)
+    said = run("doctor")
+    assert "taken   acme/sac: the commands of that name train pyrl/sac" in said
+    assert "taken   acme/her-sac: the commands of that name train pyrl/sac" in said
+    # Ours is trained without a warning that nobody could do anything about.
+    assert algorithm_class("her-sac").__name__ == "SAC"
+    assert policy_meant("sac", "MlpPolicy").__name__ == "SACPolicy"
 
 
 def test_list_components(good):

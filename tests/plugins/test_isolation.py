@@ -29,6 +29,9 @@ CAUSES = {
         "ValueError: noise 'bad': summary must be one line of text, not None",
     ),
     "newer-api": ("api", "written for API 99; pyrl-sb3 0."),
+    "skips": ("import", "Skipped: no tests here"),
+    "unprintable-error": ("import", "Unprintable: (Unprintable without a str)"),
+    "unprintable-item": ("collect", "gave (Item without a repr), which is no NoiseSpec"),
 }
 
 
@@ -167,6 +170,27 @@ def test_names_that_nobody_could_use_are_refused(good, fake_dist, entry):
     assert failure.stage == "register"
     assert "\n" not in str(failure)
     assert manager.find("noise", "brown").name == "good/brown"
+
+
+@pytest.mark.parametrize("disabled", ["", "acme"])
+def test_an_entry_point_that_names_no_module_is_a_failure_like_others(good, fake_dist, disabled):
+    site = fake_dist("acme", "")
+    (info,) = site.glob("acme-*.dist-info")
+    (info / "entry_points.txt").write_text("[pyrl_sb3]\nacme = pyrl-acme.plugin\n")
+    manager = PluginManager.from_environ({"PYRL_DISABLE_PLUGINS": disabled})
+    if disabled:
+        manager.scan()
+        assert [info.name for info in manager.disabled] == ["acme"]
+    else:
+        with pytest.warns(PluginWarning, match=r"failed at import: .*'pyrl-acme.plugin' names no"):
+            manager.scan()
+    assert manager.find("noise", "brown").name == "good/brown"
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_one(fake_dist):
+    fake_dist("acme", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        PluginManager().scan()
 
 
 def test_order_does_not_depend_on_the_file_system(fake_dist, good):

@@ -79,6 +79,7 @@ def test_builtin_wins_with_a_warning(pyrl_plugins):
     pyrl_plugins.register(Noises(noise("ou")), "acme")
     with pytest.warns(PluginWarning, match="'ou' means 'pyrl/ou'.*acme/ou"):
         assert pyrl_plugins.find("noise", "ou").name == "pyrl/ou"
+    assert pyrl_plugins.find("noise", "ou").name == "pyrl/ou"  # which warns once
     assert pyrl_plugins.find("noise", "acme/ou").name == "acme/ou"
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.plugins import SeedGroup as Copies
 from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
-from pyrl_sb3.training.errors import InputError, RunStoppedError, first_line
+from pyrl_sb3.training.errors import InputError, RunStoppedError, made_by
 from pyrl_sb3.training.folders import is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
@@ -49,10 +50,7 @@ class SyncPlan:
     def __post_init__(self) -> None:
         require_at_least(1, "sync-every", self.every)
         get_plugin_manager().check_params("sync-callback", self.name, self.params)
-        try:
-            self.callback(Alone(), 0, 1_000_000)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"sync {self.name}: {first_line(error)}") from error
+        self.callback(Alone(), 0, 1_000_000)
 
     @property
     def couples_seeds(self) -> bool:
@@ -62,7 +60,17 @@ class SyncPlan:
         return spec.couples_seeds
 
     def callback(self, group: Copies, seed: int, timesteps: int | None) -> BaseCallback:
-        """Return the callback of one copy; `seed` is the same in all of them."""
+        """
+        Return the callback of one copy.
+
+        Args:
+            group: of the copies.
+            seed: the same in all of them.
+            timesteps: environment steps of each copy.
+
+        Raises:
+            InputError: it cannot be made, or what is made is no callback.
+        """
         context = SyncContext(
             group=group,
             interval=self.every,
@@ -70,7 +78,10 @@ class SyncPlan:
             total_timesteps=timesteps,
         )
         factory = get_plugin_manager().load("sync-callback", self.name)
-        callback: BaseCallback = factory(context, **self.params)
+        callback = made_by(partial(factory, context, **self.params), f"sync {self.name}")
+        if not isinstance(callback, BaseCallback):
+            kind = type(callback).__name__
+            raise InputError(f"sync {self.name} gives {kind}, which is no BaseCallback of SB3's")
         return callback
 
 

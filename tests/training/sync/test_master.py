@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 from stable_baselines3 import TD3
+from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.testing.sync import Drift
+from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import new_group
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
@@ -14,6 +16,7 @@ from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.state import AgentState, read_state
+from pyrl_sb3.training.trial import open_trial
 
 TINY = ("policy_kwargs.net_arch=[4]", "learning_starts=20", "batch_size=4")
 
@@ -26,7 +29,7 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def job(folder, save_freq=30):
+def job(folder, save_freq=30, more=()):
     request = TrainingRequest(
         agent="td3",
         env_id="Pendulum-v1",
@@ -34,7 +37,7 @@ def job(folder, save_freq=30):
         eval_freq=0,
         eval_episodes=1,
         save_freq=save_freq,
-        overrides=TINY,
+        overrides=(*TINY, *more),
         threads=1,
     )
     plan = SyncPlan(name="mean", every=30)
@@ -63,6 +66,22 @@ def test_what_is_finished_stays_without_checkpoints_too(tmp_path, alone, capsys)
     assert run(["td3-train", "--resume", str(group.folder), "--timesteps", "90"]) == 2
     assert "has kept no checkpoint to go on from" in capsys.readouterr().err
     assert [file.stat().st_mtime_ns for file in written] == before
+
+
+def test_it_is_what_commands_take_the_folder_for(tmp_path, alone, capsys):
+    group = job(tmp_path, more=["normalize=true"])
+    train_copy(group.folder, alone)
+    assert (group.folder / "vecnormalize.pkl").is_file()
+    (group.run(0) / "model.zip").write_text("not this one")
+    for path in (group.folder, tmp_path):
+        assert run(["td3-test", "Pendulum-v1", str(path), "--episodes", "1"]) == 0
+        assert "synchronised copies; model.zip stands for all" in capsys.readouterr().out
+    assert run(["evaluate", str(group.folder / "model.zip"), "--episodes", "1"]) == 0
+    trial = trial_of_run(group.folder)
+    assert trial.path == group.folder / "model.zip"
+    _, env = open_trial(trial)
+    assert isinstance(env, VecNormalize)
+    assert env.obs_rms.count > 60
 
 
 def test_it_is_written_and_the_copy_stays_as_it_is(tmp_path):

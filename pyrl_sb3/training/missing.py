@@ -1,0 +1,72 @@
+"""Runs whose plugins are gone: what to install before they can be tested or go on."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.plugins import UnknownComponentError
+from pyrl_sb3.training.errors import InputError
+
+
+class NamesPackages:
+    """
+    Has errors about something unknown say what to install, see `check_installed`.
+
+    Args:
+        runs: what may have been made with it.
+    """
+
+    def __init__(self, *runs: Path) -> None:
+        self.runs = runs
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, (InputError, ConfigError, UnknownComponentError)):
+            check_installed(error, self.runs)
+
+
+def check_installed(error: Exception, runs: Iterable[Path]) -> None:
+    """
+    Look whether an error is about a component that is not installed any more.
+
+    Args:
+        error: of a command; it matters what names there are in its message.
+        runs: folders of runs, of several seeds, or of many of these, or models in them.
+
+    Raises:
+        MissingPluginError: naming the package and version that the first such run was made with.
+    """
+    from pyrl_sb3.plugins import saved  # where all is well, nobody needs it
+
+    message = str(error).lower()
+    for run, record in _components(runs):
+        name = str(record.get("name") or record["target"]).rpartition("/")[2]
+        if name.lower() in message:
+            saved.check_registered(run, record)
+
+
+def _components(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str | None]]]:
+    """The folders of runs and groups, and each component that they are said to be made with."""
+    from pyrl_sb3.plugins.records import is_record
+    from pyrl_sb3.training.facts import FACTS, read_facts
+    from pyrl_sb3.training.folders import SEEDS
+    from pyrl_sb3.training.seeds import read_group
+
+    for path in paths:
+        folder = path.parent if path.is_file() else path
+        for depth in ("", "*/", "*/*/"):
+            for file in sorted((*folder.glob(depth + FACTS), *folder.glob(depth + SEEDS))):
+                read = read_facts if file.name == FACTS else read_group
+                with suppress(InputError):  # what is damaged tells nothing
+                    for record in read(file.parent).components:
+                        if is_record(record):
+                            yield file.parent, record
