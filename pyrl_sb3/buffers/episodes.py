@@ -41,7 +41,6 @@ class EpisodeStore:
         self.slots, self.n_envs, self._allocate = slots, n_envs, allocate
         self.now = 0
         self.table = EpisodeTable(n_envs)
-        self.bits = StartBits(slots, n_envs)
         self.actions = self._allocate((slots * n_envs, *action.shape), action.dtype)
         self.rewards = self._allocate((slots * n_envs,), np.dtype(np.float32))
         self.columns: list[StepColumn] = []
@@ -56,6 +55,7 @@ class EpisodeStore:
                 by_dtype.setdefault(field.dtype, {})[key] = field
         for fields in by_dtype.values():
             self.columns.append(StepColumn(fields, slots, self.table, self._allocate))
+        self.bits = StartBits(slots, n_envs)  # after what is larger, and is refused by its size
         self._ends = np.full(n_envs, CUT, np.int8)  # of the newest episodes
         self._over = True  # an episode is
         self._newest: Any = None  # their rows in the table

@@ -1,5 +1,6 @@
 """How much memory there is, and where else to put a buffer."""
 
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pyrl_sb3.buffers.table import Array
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 Storage = Literal["ram", "memmap"]
+_ADVICE = "choose a smaller buffer_size, dtype='float16' or storage='memmap'"
 
 
 def memory_limit() -> tuple[float, str]:
@@ -43,8 +45,7 @@ def warn_if_too_large(n_bytes: int) -> None:
     if n_bytes > limit:
         warnings.warn(
             f"the full replay buffer will take {n_bytes / 1e9:.2f} GB, more than {which} of "
-            f"{limit / 1e9:.2f} GB: choose a smaller buffer_size, dtype='float16' "
-            "or storage='memmap'",
+            f"{limit / 1e9:.2f} GB: {_ADVICE}",
             stacklevel=4,
         )
 
@@ -74,9 +75,17 @@ class Allocator:
         return {"storage": self.storage, "path": self.path, "folder": None, "files": 0}
 
     def __call__(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        """An array of undefined contents."""
+        """An array of undefined contents.
+
+        :raises MemoryError: there is not so much, by far
+        """
         if self.path is None:
-            return np.empty(shape, dtype)
+            try:
+                return np.empty(shape, dtype)
+            except (MemoryError, ValueError, OverflowError) as error:  # beyond all addresses
+                size = math.prod(shape) * dtype.itemsize / 1e9
+                message = f"the replay buffer: no memory for {size:.2f} GB: {_ADVICE}"
+                raise MemoryError(message) from error
         if self.folder is None or not self.folder.is_dir():
             Path(self.path).mkdir(parents=True, exist_ok=True)
             self.folder = Path(tempfile.mkdtemp(prefix="buffer-", dir=self.path))

@@ -119,6 +119,11 @@ def run(arguments: Sequence[str]) -> int:
         where = f": {error.filename}" if error.filename else ""
         typer.echo(f"pyrl: {error.strerror}{where}", err=True)
         return 1
+    except MemoryError as error:
+        if "--verbose" in arguments:
+            raise
+        typer.echo(f"pyrl: {' '.join(str(error).split()) or 'out of memory'}", err=True)
+        return 1
     return int(code or 0)
 
 

@@ -3,15 +3,20 @@
 import inspect
 import math
 from collections.abc import Mapping
+from inspect import Parameter
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pyrl_sb3.config.errors import short
 
-# Least and most, both allowed; None for no bound.
+# Least and most, both allowed; None for any finite number.
 _BOUNDS: dict[str, tuple[float, float | None]] = {
     "batch_size": (1, None),
     "buffer_size": (1, None),
+    "clip_obs": (0, math.inf),
+    "clip_reward": (0, math.inf),
+    "ent_coef": (0, None),
+    "epsilon": (0, None),
     "exploration_final_eps": (0, 1),
     "exploration_fraction": (0, 1),
     "exploration_initial_eps": (0, 1),
@@ -19,6 +24,8 @@ _BOUNDS: dict[str, tuple[float, float | None]] = {
     "gamma": (0, 1),
     "gradient_steps": (-1, None),
     "learning_starts": (0, None),
+    "max_grad_norm": (0, math.inf),
+    "n_critics": (1, None),
     "n_envs": (1, None),
     "n_steps": (1, None),
     "n_timesteps": (1, None),
@@ -41,12 +48,15 @@ _WORDS = {
     tuple: "a list",
     NoneType: "null",
 }
+# What YAML has: declarations of these alone are taken at their word.
+_PLAIN = (*_WORDS, Mapping, Literal)
 
 
 def as_declared(value: Any, hint: Any) -> Any:
     """
     The value with its number in the declared type: YAML reads ``1e-3`` as text, and the zoo writes
-    ``!!float 1e6`` for whole numbers. A list becomes a tuple where only a tuple will do.
+    ``!!float 1e6`` for whole numbers. A list becomes a tuple where only a tuple will do, and a
+    tuple a list.
     """
     kinds = _kinds(hint)
     if isinstance(value, str) and kinds & {int, float}:
@@ -55,6 +65,8 @@ def as_declared(value: Any, hint: Any) -> Any:
         return int(value)
     if isinstance(value, list) and tuple in kinds and list not in kinds:
         return tuple(value)
+    if isinstance(value, tuple) and list in kinds and tuple not in kinds:
+        return list(value)
     return value
 
 
@@ -64,10 +76,36 @@ def problem(key: str, value: Any, hint: Any) -> str | None:
         return f"must be {_wording(hint)}, not {short(value)}"
     if type(value) in (int, float) and key in _BOUNDS:
         least, most = _BOUNDS[key]
-        if not (math.isfinite(value) and value >= least and (most is None or value <= most)):
-            above = f"at least {least}" if most is None else f"from {least} to {most}"
+        if not (value >= least and (math.isfinite(value) if most is None else value <= most)):
+            unbounded = most in (None, math.inf)
+            above = f"at least {least}" if unbounded else f"from {least} to {most}"
             return f"must be {above}, not {short(value)}"
     return None
+
+
+def argument(value: Any, parameter: Parameter, key: str = "") -> Any:
+    """
+    The value as in `as_declared`, for a parameter of a class that is not the algorithm.
+
+    Such declarations may be narrower than what works (`int` with the default None, `np.floating`),
+    so that the default is let through, and whatever is, or is declared as, more than YAML has.
+
+    :param key: Whose range it is to be in.
+    :raises ValueError: saying what is wrong with it.
+    """
+    hint = parameter.annotation
+    if value is parameter.default or type(value) not in _WORDS or not _is_plain(hint):
+        return value
+    value = as_declared(value, hint)
+    if message := problem(key, value, hint):
+        raise ValueError(message)
+    return value
+
+
+def _is_plain(hint: Any) -> bool:
+    # Compared by identity: a stranger's annotation may be anything.
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return all(any((get_origin(part) or part) is kind for kind in _PLAIN) for part in parts)
 
 
 def fits(value: Any, hint: Any) -> bool:

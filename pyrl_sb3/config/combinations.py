@@ -10,24 +10,31 @@ Contradiction = tuple[tuple[str, ...], str]
 
 
 def contradictions(
-    values: Mapping[str, Any], algorithm: type, arguments: Container[str]
+    values: Mapping[str, Any],
+    algorithm: type,
+    arguments: Container[str],
+    refused: Container[str] = (),
 ) -> Iterator[Contradiction]:
     """
     The keys, and what is wrong with them.
 
     :param values: An entry, read.
     :param arguments: What the algorithm's constructor takes.
+    :param refused: Keys that the entry has, with a mistake: `values` may lack them.
     """
-    yield from _noise(values, algorithm, arguments)
+    yield from _noise(values, algorithm, arguments, refused)
     yield from _train_freq(values)
-    yield from _buffer(values)
+    yield from _buffer(values, refused)
     normalize = values.get("normalize")
     if isinstance(normalize, dict) and values.get("frame_stack") and "norm_obs_keys" in normalize:
         yield ("normalize", "norm_obs_keys"), "frame_stack stacks arrays, not dictionaries"
 
 
 def _noise(
-    values: Mapping[str, Any], algorithm: type, arguments: Container[str]
+    values: Mapping[str, Any],
+    algorithm: type,
+    arguments: Container[str],
+    refused: Container[str],
 ) -> Iterator[Contradiction]:
     kind, std = values.get("noise_type"), values.get("noise_std")
     key = "noise" if values.get("noise") else "noise_type"
@@ -38,9 +45,9 @@ def _noise(
     if isinstance(kind, str) and kind not in zoo.NOISES:
         advice = did_you_mean(kind, zoo.NOISES) or "; `noise` takes the noise of a plugin"
         yield ("noise_type",), f"no noise {short(kind)}: normal or ornstein-uhlenbeck{advice}"
-    if kind is not None and std is None:
+    if kind is not None and std is None and "noise_std" not in refused:
         yield ("noise_type",), "needs noise_std, its standard deviation"
-    if std is not None and kind is None:
+    if std is not None and kind is None and "noise_type" not in refused:
         yield ("noise_std",), "needs noise_type, normal or ornstein-uhlenbeck"
 
 
@@ -57,7 +64,7 @@ def _train_freq(values: Mapping[str, Any]) -> Iterator[Contradiction]:
         yield ("train_freq",), f"must be at least 1, not {short(count)}"
 
 
-def _buffer(values: Mapping[str, Any]) -> Iterator[Contradiction]:
+def _buffer(values: Mapping[str, Any], refused: Container[str]) -> Iterator[Contradiction]:
     buffer = values.get("replay_buffer_class")
     names = {cls.__name__ for cls in getattr(buffer, "__mro__", ())}
     keywords = values.get("replay_buffer_kwargs") or {}
@@ -66,7 +73,9 @@ def _buffer(values: Mapping[str, Any]) -> Iterator[Contradiction]:
             yield ("policy",), f"HerReplayBuffer needs MultiInputPolicy, not {values['policy']}"
         if values.get("frame_stack"):
             yield ("frame_stack",), "HerReplayBuffer needs goals that are not stacked"
-    elif not buffer and {"goal_selection_strategy", "n_sampled_goal"} & keywords.keys():
+    if "replay_buffer_class" in refused or "replay_buffer_kwargs" in refused:
+        return
+    if not buffer and {"goal_selection_strategy", "n_sampled_goal"} & keywords.keys():
         yield ("replay_buffer_kwargs",), "needs replay_buffer_class: HerReplayBuffer"
     saves = values.get("optimize_memory_usage")
     if saves and not buffer and keywords.get("handle_timeout_termination", True):

@@ -13,6 +13,7 @@ from inspect import Parameter
 from pkgutil import resolve_name
 from typing import Any
 
+from pyrl_sb3.config import checks
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 from pyrl_sb3.config.expressions import NAMES
 from pyrl_sb3.plugins import PluginError, get_plugin_manager
@@ -92,8 +93,10 @@ class Reference:
     def _check(self, target: Any) -> None:
         leading = 1 if self.kind.endswith("wrapper") else 0
         known, anything = parameters(target, leading) if callable(target) else ({}, False)
-        for name in self.params:
-            if name not in known and not anything:
+        for name, value in self.params.items():
+            if name in known:
+                self._check_value(name, value, known[name])
+            elif not anything:
                 advice = did_you_mean(name, known)
                 raise ConfigError(f"{short(self.name)} takes no argument {name!r}{advice}")
         if not self.trust and self._writes(target):
@@ -108,6 +111,12 @@ class Reference:
         ]
         if missing and self.kind == "callback":
             raise ConfigError(f"{short(self.name)} needs the argument {missing[0]!r}")
+
+    def _check_value(self, name: str, value: Any, parameter: Parameter) -> None:
+        try:
+            checks.argument(value, parameter)
+        except ValueError as error:
+            raise ConfigError(f"{short(self.name)}: {name}: {error}") from None
 
     def _writes(self, target: Any) -> bool:
         """Whether it would be told where to write."""

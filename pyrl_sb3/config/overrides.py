@@ -10,6 +10,9 @@ from pyrl_sb3.config.documents import parse_yaml
 from pyrl_sb3.config.errors import ConfigError, short
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 
+# Settings that have an option of their own.
+_OPTIONS: dict[tuple[str, ...], str] = {("demonstrations",): "--demos"}
+
 
 @dataclass(frozen=True)
 class Override:
@@ -27,7 +30,7 @@ class Override:
     @property
     def where(self) -> str:
         """What errors call it."""
-        return self.option or f"--set {'.'.join(self.path)}"
+        return self.option or _OPTIONS.get(self.path) or f"--set {'.'.join(self.path)}"
 
 
 def parse_override(text: str) -> Override:

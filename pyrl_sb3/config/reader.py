@@ -51,6 +51,7 @@ class EntryReader:
         }
         self.changes: Sequence[Override] = ()
         self.problems: list[str] = []
+        self.refused: set[str] = set()  # keys that have a problem, of which values lack some
 
     def read(self, content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]:
         """
@@ -69,6 +70,7 @@ class EntryReader:
                     self._fail((key,), str(error))
                 except PluginError as error:  # whose lines stay lines
                     self.problems.append(f"{self._where((key,))}: {error}")
+                    self.refused.add(key)
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
             values["buffer"] = given["replay_buffer_class"]
         self._components(values)
@@ -76,7 +78,7 @@ class EntryReader:
             values = told_to_the_buffer(values, self.cls)
         except ValueError as error:
             self._fail(("n_steps",), str(error))
-        for keys, message in contradictions(values, self.cls, self.declared):
+        for keys, message in contradictions(values, self.cls, self.declared, self.refused):
             self._fail(keys, message)
         if self.problems:
             raise ConfigError(*self.problems)
@@ -91,16 +93,19 @@ class EntryReader:
 
     def _fail(self, path: tuple[str, ...], message: str) -> None:
         self.problems.append(f"{self._where(path)}: {' '.join(message.split())}")
+        self.refused.add(path[0])
 
     def _where(self, path: tuple[str, ...]) -> str:
         for change in self.changes:
             if path[: len(change.path)] == change.path:
-                return change.where
+                return ".".join([change.where, *path[len(change.path) :]])
         return self.document.where([self.entry, *path])
 
     def _known(self, key: str) -> bool:
         if key in zoo.FROM_COMMAND_LINE:
             self._fail((key,), "is set by the command line, not by a config")
+        elif key == "demonstrations" and key not in self.declared:
+            self._fail((key,), f"{self.cls.__name__} learns from no demonstrations")
         elif key not in self.declared and key not in zoo.RUN_KEYS:
             advice = did_you_mean(key, [*zoo.RUN_KEYS, *self.declared])
             self._fail((key,), f"{self.cls.__name__} has no such setting{advice}")
@@ -114,6 +119,8 @@ class EntryReader:
             return self._references(key, value)
         if key == "learning_rate":
             return zoo.schedule(value)
+        if key in zoo.AUTOMATIC and isinstance(value, str) and self.declared[key].default == "auto":
+            value = zoo.automatic(key, value)
         if key == "normalize":
             return value  # needs the discount factor
         if key == "noise":
@@ -153,7 +160,11 @@ class EntryReader:
     def _noise(self, value: Any) -> Reference | None:
         if value is None or value == "none":
             return None
-        if isinstance(value, dict) and set(value) <= {"name", "params"} and "name" in value:
+        if (
+            isinstance(value, dict)
+            and set(value) <= {"name", "params"}
+            and isinstance(value.get("name"), str)
+        ):
             name, params = value["name"], value.get("params") or {}
             if not isinstance(params, dict):
                 raise ValueError(f"params: must be a mapping of names, not {short(params)}")
@@ -195,6 +206,8 @@ class EntryReader:
         self._policy_kwargs(values)
         self._names("normalize", values, "stable_baselines3.common.vec_env:VecNormalize", {"venv"})
         self._names("monitor_kwargs", values, "stable_baselines3.common.monitor:Monitor", {"env"})
+        if "replay_buffer_class" in self.refused:
+            return  # what it was to be takes other arguments
         if buffer is not None and (goals or not self.algorithm.startswith("her-")):
             self._buffer_kwargs(values, buffer)
         elif buffer is not None:
@@ -223,7 +236,14 @@ class EntryReader:
         keywords = values.get("policy_kwargs") or {}
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
-        if keywords:
+        for key, read in zoo.POLICY_ARGUMENTS.items():
+            if key in keywords:
+                try:
+                    keywords[key] = read(keywords[key])
+                except ValueError as error:
+                    self._fail(("policy_kwargs", key), str(error))
+                    del keywords[key]
+        if keywords and "policy" not in self.refused:
             policy = policy_meant(self.algorithm, values["policy"])
             self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
 
@@ -235,11 +255,17 @@ class EntryReader:
             return value
 
     def _names(self, key: str, values: Mapping[str, Any], target: Any, ours: Iterable[str]) -> None:
-        """Check the names in a mapping of keyword arguments against what takes them."""
+        """Check a mapping of keyword arguments against what takes them; see `checks.argument`."""
         target = resolve_name(target) if isinstance(target, str) else target
         known, anything = parameters(target)
         choices = known.keys() - set(ours)
-        for name in values.get(key) or {}:
-            if name not in choices and not anything:
+        keywords = values.get(key) or {}
+        for name, value in keywords.items():
+            if name in choices:
+                try:
+                    keywords[name] = checks.argument(value, known[name], name)
+                except ValueError as error:
+                    self._fail((key, name), str(error))
+            elif not anything:
                 advice = did_you_mean(name, choices)
                 self._fail((key, name), f"{target.__name__} has no such argument{advice}")

@@ -5,6 +5,7 @@ https://github.com/DLR-RM/rl-baselines3-zoo), key by key.
 Each function takes the value as it stands in the file and raises ValueError saying what is wrong.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
 from typing import Any
@@ -33,6 +34,8 @@ RUN_KEYS: dict[str, Any] = {
 MAPPINGS = ("policy_kwargs", "replay_buffer_kwargs", "env_kwargs", "monitor_kwargs", "normalize")
 # Arguments of the algorithm that the command line sets.
 FROM_COMMAND_LINE = frozenset({"env", "seed", "device", "verbose", "tensorboard_log"})
+# Arguments that SB3 may choose, and how it is told to.
+AUTOMATIC = {"ent_coef": ("auto", "auto_0.1"), "target_entropy": ("auto",)}
 NOISES = {
     "normal": "stable_baselines3.common.noise:NormalActionNoise",
     "ornstein-uhlenbeck": "stable_baselines3.common.noise:OrnsteinUhlenbeckActionNoise",
@@ -77,6 +80,8 @@ def monitoring(value: Any) -> dict[str, Any] | None:
         keywords[key] = tuple(names)
     if "filename" in keywords:
         raise ValueError("filename: what is monitored is written to the run's folder; leave it out")
+    if keywords.get("reset_keywords"):
+        raise ValueError("reset_keywords: environments are reset without any; leave it out")
     return keywords
 
 
@@ -100,6 +105,29 @@ def schedule(value: Any) -> float | Callable[[float], float]:
     from stable_baselines3.common.utils import LinearSchedule
 
     return LinearSchedule(number, 0.0, 1.0)
+
+
+def automatic(key: str, text: str) -> str:
+    """An entropy coefficient or a target entropy in text: a number, or what SB3 chooses."""
+    number = text.removeprefix("auto_") if key == "ent_coef" else text
+    try:
+        right = math.isfinite(float(number)) and (number == text or float(number) > 0)
+    except ValueError:
+        right = text == "auto"
+    if not right:
+        choices = AUTOMATIC[key]
+        advice = did_you_mean(text, choices)
+        raise ValueError(f"must be a number, or {' or '.join(choices)}, not {short(text)}{advice}")
+    return text
+
+
+def layers(value: Any) -> Any:
+    """The widths of layers, those of several networks by name; anything else is left alone."""
+    for part in value.values() if isinstance(value, dict) else [value]:
+        for width in part if isinstance(part, (list, tuple)) else ():
+            if isinstance(width, (int, float)) and (type(width) is not int or width < 1):
+                raise ValueError(f"layers have a whole number of units from 1 on, not {width}")
+    return value
 
 
 def references(value: Any) -> list[tuple[Any, dict[str, Any]]]:
@@ -130,3 +158,11 @@ def action_noise(noise_type: str, noise_std: float, action_dim: int) -> Any:
     return resolve_name(NOISES[noise_type])(
         mean=np.zeros(action_dim), sigma=noise_std * np.ones(action_dim)
     )
+
+
+# Arguments of policies that are more than one value.
+POLICY_ARGUMENTS: dict[str, Callable[[Any], Any]] = {
+    "features_extractor_kwargs": mapping,
+    "net_arch": layers,
+    "optimizer_kwargs": mapping,
+}

@@ -24,7 +24,7 @@ class GridMaze(SparseGoals):
     :param size: rows and columns of cells
     :param maze_seed: of the walls
     :param max_steps: after which an episode is truncated; by default 4 * size**2
-    :raises ValueError: a maze needs two rows at least
+    :raises ValueError: a maze needs two rows at least, an episode one step
     """
 
     def __init__(
@@ -36,6 +36,8 @@ class GridMaze(SparseGoals):
     ) -> None:
         if size < 2:
             raise ValueError(f"size={size}: must be at least 2")
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"max_steps={max_steps}: must be at least 1")
         self.size = size
         self.max_steps = max_steps or 4 * size**2
         self.render_mode = render_mode

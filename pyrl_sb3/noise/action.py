@@ -36,6 +36,8 @@ def require_plain(outer: str, noise: ActionNoise) -> None:
     :param outer: what is to be made of it, for the message
     :raises ValueError: it is not
     """
+    if not isinstance(noise, ActionNoise):  # a config may have anything there
+        raise ValueError(f"{outer} takes noise that is added to actions, not {noise!r}")
     inner: object = noise
     while isinstance(inner, ActionNoise):
         if isinstance(inner, Standalone):

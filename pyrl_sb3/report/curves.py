@@ -104,10 +104,10 @@ def read_curve(path: Path, label: str) -> Curve:
     successes = saved.get("successes")
     tables = [returns] if successes is None else [returns, successes]
     if steps is None or any(
-        table is None or table.ndim != 2 or len(table) != len(steps) or not table.shape[1]
+        table is None or table.ndim != 2 or len(table) != len(steps) or not table.size
         for table in tables
     ):
-        raise InputError(f"{path} holds no evaluations: timesteps and results do not fit together")
+        raise InputError(f"{path} holds no evaluations, or timesteps and results that do not fit")
     assert returns is not None
     with np.errstate(invalid="ignore"):  # returns that are not finite
         means, spread = returns.mean(axis=1), returns.std(axis=1)

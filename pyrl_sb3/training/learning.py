@@ -47,15 +47,14 @@ def learn(
         run: what to do, and from which checkpoint on.
         model: set up; the weights of the checkpoint are loaded here.
         eval_env: for evaluations.
-        callbacks: besides those of the experiment.
+        callbacks: all but those that every run has.
     """
     request, path = run.request, run.folder / MODEL
     assert request.timesteps is not None
-    ours = [each.load()(**each.params) for each in run.experiment.callback]
     save: Save = partial(save_model, uses=run.uses)
     with run.signals as signals:
         checkpoints = _checkpoints(run, save)
-        every = [checkpoints, StopCallback(signals), *callbacks, *ours]
+        every = [checkpoints, StopCallback(signals), *callbacks]
         if request.eval_freq != 0:
             every.append(_periodic_evaluation(eval_env, run, signals, _SaveBest(run.folder, save)))
         if run.checkpoint:

@@ -7,14 +7,31 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor
 
+from pyrl_sb3.training.errors import InputError
+
 STEPS = "env_steps"
 
 Env = gym.Env[Any, Any]
 
 
-class StepsMonitor(Monitor):
+class NamedMonitor(Monitor):
+    """SB3's monitor; what it is to log and infos lack is named as the setting it comes from."""
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step; raise InputError where an episode ends without something that is to be logged."""
+        try:
+            return super().step(action)
+        except KeyError as error:
+            if not self.needs_reset or error.args[0] not in self.info_keywords:
+                raise
+            raise InputError(
+                f"monitor_kwargs.info_keywords: the episode ended without {error} in its info"
+            ) from error
+
+
+class StepsMonitor(NamedMonitor):
     """
-    SB3's monitor, with the environment's steps at the end of each episode in a column more.
+    The monitor with the environment's steps at the end of each episode in a column more.
 
     The lengths of episodes do not add up to them: checkpoints cut episodes that are running, and
     only those that end have a row.
@@ -40,7 +57,7 @@ def new_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:
     """Return a monitor, which writes a log if it is told where."""
     names = kwargs.get("info_keywords", ())
     if log is None or STEPS in names:
-        return Monitor(env, log, **kwargs)
+        return NamedMonitor(env, log, **kwargs)
     return StepsMonitor(env, log, **kwargs)
 
 
@@ -63,7 +80,7 @@ def continued_monitor(env: Env, log: str | None, steps: int, **kwargs: Any) -> M
         start = json.loads(lines.readline().lstrip("#"))["t_start"]
         columns = lines.readline().strip().split(",")
     # Logs that were begun without the column go on without.
-    make = new_monitor if STEPS in columns else Monitor
+    make = new_monitor if STEPS in columns else NamedMonitor
     monitor = make(env, log, **{**kwargs, "override_existing": False})
     monitor.t_start, monitor.total_steps = start, steps
     return monitor

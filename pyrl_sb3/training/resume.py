@@ -147,9 +147,9 @@ def _go_on(
     with stops_in_one_line(run), ExitStack() as opened:
         put_back_logs(folder, checkpoint.folder, checkpoint.log_sizes)
         add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
-        model, eval_env = set_up(run, opened)
+        model, eval_env, ours = set_up(run, opened)
         say_what(run, model)
-        return learn(run, model, eval_env, callbacks)
+        return learn(run, model, eval_env, [*callbacks, *ours])
 
 
 def _make_up_for(

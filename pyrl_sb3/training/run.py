@@ -84,12 +84,12 @@ def train(
     with stops_in_one_line(run), held(folder), ending_in_order(), ExitStack() as opened:
         try:
             write_facts(folder, request, experiment, run.uses, notes or {})
-            model, eval_env = set_up(run, opened)
+            model, eval_env, ours = set_up(run, opened)
             say_what(run, model)
         except BaseException:
             _remove(folder, made, there)
             raise
-        return learn(run, model, eval_env, callbacks)
+        return learn(run, model, eval_env, [*callbacks, *ours])
 
 
 def checked(request: TrainingRequest) -> tuple[NamedAgent, TrainingRequest, Experiment]:

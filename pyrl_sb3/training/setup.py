@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from pyrl_sb3.config import ConfigError, Experiment
+from pyrl_sb3.config import ConfigError, Experiment, Reference
+from pyrl_sb3.config.errors import short
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
@@ -50,17 +52,17 @@ class Run:
         return agent.stock() if self.request.stock else agent
 
 
-def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv]:
+def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, list[BaseCallback]]:
     """
-    Return the untrained model and the environment for evaluations.
+    Return the untrained model, the environment for evaluations and the experiment's callbacks.
 
     Args:
         run: what for.
         opened: gets everything that is to be closed.
 
     Raises:
-        InputError: an argument that nothing but the constructor of the model or of a wrapper
-            objects to.
+        InputError: an argument that nothing but the constructor of the model, of a wrapper or of
+            a callback objects to.
         ConfigError, PluginError: see `build_model`.
     """
     try:
@@ -78,6 +80,7 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv]:
         )
         # As SB3 has wrapped the model's: images with channels last are turned.
         eval_env = model._wrap_env(eval_env, monitor_wrapper=False)
+        callbacks = [_callback(each) for each in run.experiment.callback]
     except (InputError, ConfigError, PluginError, OSError):
         raise
     except Exception as error:
@@ -89,7 +92,19 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv]:
     logger = continued_logger(run.folder, moment.timesteps) if moment else new_logger(run.folder)
     opened.callback(logger.close)
     model.set_logger(logger)
-    return model, eval_env
+    return model, eval_env, callbacks
+
+
+def _callback(reference: Reference) -> BaseCallback:
+    target = reference.load()
+    if isinstance(target, BaseCallback):
+        return target  # of a trusted Python file
+    try:
+        made: BaseCallback = target(**reference.params)
+    except Exception as error:  # strangers' code
+        what = f"{short(reference.name)}: {first_line(error)}"
+        raise InputError(f"{reference.where}: {what}") from error
+    return made
 
 
 def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:

@@ -100,7 +100,8 @@ class BoundedRewards(gym.RewardWrapper[Any, Any]):
         scale: rewards are multiplied by it, after that.
 
     Raises:
-        ValueError: `low` is above `high`, or the environment computes rewards for goals.
+        ValueError: `low` is above `high`, one of the three is no number, or the environment
+            computes rewards for goals.
     """
 
     def __init__(
@@ -115,6 +116,9 @@ class BoundedRewards(gym.RewardWrapper[Any, Any]):
         self.high = np.inf if high is None else high
         if self.low > self.high:
             raise ValueError(f"BoundedRewards: low, {low}, is above high, {high}")
+        if np.isnan([self.low, self.high]).any() or not np.isfinite(scale):
+            given = f"low={low}, high={high}, scale={scale}"
+            raise ValueError(f"BoundedRewards: {given}: no number may be nan, scale must be finite")
         if env.has_wrapper_attr("compute_reward"):
             raise ValueError("BoundedRewards does not bound the rewards that HER computes")
         self.scale = scale

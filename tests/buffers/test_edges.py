@@ -513,6 +513,14 @@ def test_a_memmap_folder_that_was_deleted_is_made_anew(tmp_path):
     assert everything(goals).observations["desired_goal"][:, 0].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("size", [10**13, 10**18, 10**30])
+@pytest.mark.filterwarnings("ignore:the full replay buffer")
+def test_memory_that_there_is_not_is_asked_back_from_buffer_size(size):
+    buffer = ReplayBuffer(size, BOX, ACTION)
+    with pytest.raises(MemoryError, match=r"replay buffer: no memory for .* GB: .* buffer_size"):
+        buffer.add(*np.zeros((2, 1, 2)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+
+
 def test_memory_maps_take_their_room_on_the_disk_at_once(tmp_path):
     buffer = plain(100_000, storage="memmap", path=tmp_path)
     walk(buffer, 0)

@@ -102,6 +102,10 @@ def test_every_mistake_gets_a_line_and_nothing_is_written(pyrl, folder, config):
         ("{env_wrapper: gymnasium.wrappers.RescaleAction}", "'min_action'.*check env_kwargs"),
         ("{env_wrapper: gymnasium.wrappers.ClipAction}", "unbounded actions"),
         ("{env_wrapper: gymnasium.wrappers.ClipActoin}", r"did you mean ClipAction\?"),
+        (
+            "{callback: stable_baselines3.common.callbacks.BaseCallback, n_timesteps: 9}",
+            "my.yml:1: default.callback: '.*BaseCallback': Can't instantiate abstract class",
+        ),
     ],
 )
 def test_what_shows_only_when_it_is_built(pyrl, folder, config, text, message):

@@ -137,6 +137,16 @@ def test_mistakes_are_found_before_anything_starts(override, message, pyrl, fold
     assert not list(folder.iterdir())
 
 
+def test_memory_that_there_is_not_is_one_line(pyrl, monkeypatch):
+    def spend(env_id):
+        raise MemoryError("no memory:\nchoose a smaller buffer_size")
+
+    monkeypatch.setattr("pyrl_sb3.training.run.env_spec", spend)
+    outcome = pyrl("td3-train", "Pendulum-v1")
+    assert outcome.err == "pyrl: no memory: choose a smaller buffer_size\n"
+    assert outcome.code == 1
+
+
 def test_a_plugin_that_is_named_and_not_there_stops_the_command(pyrl, folder):
     outcome = pyrl("-p", "nofile.py", "sac-train", "Pendulum-v1", *SHORT)
     assert outcome.code == 2

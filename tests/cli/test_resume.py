@@ -230,7 +230,11 @@ REFUSED = {
     "no threads": ("td3-train Pendulum-v1 --threads x", "'x' is not a valid integer, nor auto"),
     "no layer": (
         "td3-train Pendulum-v1 --set policy_kwargs.net_arch=[-3]",
-        "TD3 cannot be made of .*td3.yml: Pendulum-v1: Trying to create tensor with negative",
+        "--set policy_kwargs.net_arch: layers have a whole number of units from 1 on, not -3",
+    ),
+    "no argument of Adam": (
+        "td3-train Pendulum-v1 --set policy_kwargs.optimizer_kwargs.epz=1",
+        "TD3 cannot be made of .*td3.yml: Pendulum-v1: .* unexpected keyword argument 'epz'",
     ),
     "no such normalisation": (
         "her-td3-train FetchReach-v4 --set normalize={norm_obs_keys:[nothing]}",

@@ -111,6 +111,38 @@ Pendulum-v1:
         ("sac", "{action_noise: 3}", "must be a ActionNoise, not 3"),
         ("td3", "{use_sde: true}", "TD3 has no such setting"),
         ("crossq", "{policy: MultiPolicy}", "CrossQ has MlpPolicy, CnnPolicy, MultiInputPolicy"),
+        ("sac", "{normalize: {clip_obs: a}}", "normalize.clip_obs: must be a number, not 'a'"),
+        ("sac", "{normalize: {epsilon: -1}}", "epsilon: must be at least 0, not -1"),
+        ("sac", "{normalize: {gamma: 2}}", "normalize.gamma: must be from 0 to 1, not 2"),
+        ("td3", "{normalize: {clip_reward: null}}", "clip_reward: must be a number, not None"),
+        ("her-sac", "{replay_buffer_kwargs: {n_sampled_goal: a}}", "goal: must be a whole number"),
+        ("sac", "{policy_kwargs: {n_critics: 0}}", "n_critics: must be at least 1, not 0"),
+        ("sac", "{policy_kwargs: {net_arch: [4, -3]}}", "net_arch: layers have a whole number of"),
+        ("sac", "{policy_kwargs: {net_arch: {pi: [4], qf: [1.5]}}}", "from 1 on, not 1.5"),
+        ("sac", "{policy_kwargs: {net_arch: 3}}", "net_arch: must be a list or a mapping, not 3"),
+        ("sac", "{policy_kwargs: {optimizer_kwargs: eps=1}}", "optimizer_kwargs: 'eps=1': invalid"),
+        ("sac", "{monitor_kwargs: {reset_keywords: [a]}}", "reset_keywords: environments are"),
+        ("sac", "{noise: {name: 3}}", "must be text such as ou_0.2"),
+        ("sac", "{ent_coef: auot}", "number, or auto or auto_0.1, not 'auot'; did you mean auto?"),
+        ("sac", "{ent_coef: auto_-1}", "must be a number, or auto or auto_0.1, not 'auto_-1'"),
+        ("sac", "{ent_coef: -1}", "ent_coef: must be at least 0, not -1"),
+        ("crossq", "{target_entropy: auto_1}", "target_entropy: must be a number, or auto, not"),
+        ("dqn", "{max_grad_norm: -1}", "max_grad_norm: must be at least 0, not -1"),
+        ("dqn", "{demonstrations: a.npz}", "demonstrations: DQN learns from no demonstrations"),
+        # What another mistake has left out is not said to be missing.
+        ("td3", "{noise_type: normal, noise_std: -0.1}", "noise_std: must be at least 0"),
+        ("td3", "{noise_type: 3, noise_std: 0.1}", "noise_type: must be text, not 3"),
+        (
+            "sac",
+            "{replay_buffer_class: Foo, replay_buffer_kwargs: {n_sampled_goal: 4}}",
+            "replay_buffer_class: unknown replay-buffer 'Foo'",
+        ),
+        (
+            "her-sac",
+            "{replay_buffer_class: Foo, replay_buffer_kwargs: {alpha: 4}}",
+            "replay_buffer_class: unknown replay-buffer 'Foo'",
+        ),
+        ("sac", "{policy: MlpPolcy, policy_kwargs: {net_arhc: [1]}}", "MlpPolicy?"),
     ],
 )
 def test_a_mistake_names_the_key_and_the_remedy(
@@ -211,6 +243,8 @@ def test_overrides(tmp_path: Path) -> None:
         ("gamma=x", "--set gamma: must be a number, not 'x'"),
         ("gamma.x=1", "--set gamma.x: gamma is 0.9, no mapping"),
         ("policy_kwargs.net_arhc=[1]", "--set policy_kwargs.net_arhc: SACPolicy has no such"),
+        ("policy_kwargs={net_arhc: [1]}", "--set policy_kwargs.net_arhc: SACPolicy has no such"),
+        ("normalize={norm_ob: true}", "--set normalize.norm_ob: VecNormalize has no such argument"),
         ("policy_kwargs.a=[", "--set policy_kwargs.a:1: "),
         ("policy_kwargs=open('x')", "--set policy_kwargs: \"open('x')\": only dict(...)"),
         ("ent_coef=!!python/name:os.system", "--set ent_coef:1: the tag '!!python/name:os.system'"),
@@ -219,6 +253,27 @@ def test_overrides(tmp_path: Path) -> None:
 def test_wrong_overrides(override: str, expected: str, tmp_path: Path) -> None:
     (line,) = problems(tmp_path, "default: {gamma: 0.9}", override)
     assert line.startswith(expected)
+
+
+def test_demonstrations_are_called_as_their_option(tmp_path: Path) -> None:
+    lines = problems(tmp_path, "default: {}", "demonstrations=a.npz", algorithm="dqn")
+    assert lines == ["--demos: DQN learns from no demonstrations"]
+
+
+def test_arguments_take_the_type_that_is_declared(tmp_path: Path) -> None:
+    text = """\
+default:
+  normalize: {clip_obs: .inf, norm_obs_keys: null}
+  max_grad_norm: .inf
+  replay_buffer_kwargs: {n_sampled_goal: 4.0, frame_stack: 1}
+  policy_kwargs: {net_arch: [4], features_extractor_kwargs: null}
+"""
+    given = ["policy_kwargs.optimizer_kwargs=dict(eps=1e-5)", "monitor_kwargs=dict()"]
+    arguments = read(tmp_path, text, *given, algorithm="her-dqn").arguments
+    assert type(arguments["replay_buffer_kwargs"]["n_sampled_goal"]) is int
+    assert arguments["policy_kwargs"]["optimizer_kwargs"] == {"eps": 1e-5}
+    arguments = read(tmp_path, "default: {policy_kwargs: 'dict(net_arch=(4, 2))'}").arguments
+    assert arguments["policy_kwargs"] == {"net_arch": [4, 2]}
 
 
 @pytest.mark.parametrize("algorithm", ["tqc", "her-tqc", "sac", "td3"])
@@ -277,6 +332,30 @@ def test_steps_that_no_buffer_sums(tmp_path: Path) -> None:
     text = "default: {n_steps: 3, replay_buffer_kwargs: {n_steps: 2}}"
     (line,) = problems(tmp_path, text, algorithm="her-sac")
     assert line.endswith("n_steps: replay_buffer_kwargs has n_steps: 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{env_wrapper: [bounded-rewards: {scale: null}]}", "scale: must be a number, not None"),
+        ("{env_wrapper: [relay-goals: {near: a}]}", "'relay-goals': near: must be a number, not"),
+        ("{callback: [stop-at-episodes: {max_episodes: a}]}", "max_episodes: must be a whole"),
+    ],
+)
+def test_arguments_of_components_are_of_the_declared_type(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        read(tmp_path, f"default: {text}").check_components()
+
+
+def test_declarations_that_are_narrower_than_what_works(tmp_path: Path) -> None:
+    rescale = "gymnasium.wrappers.RescaleAction: {min_action: -0.5, max_action: 0.5}"
+    limit = "gymnasium.wrappers.TimeLimit: {max_episode_steps: 1e2}"
+    feature = "sb3_contrib.common.wrappers.TimeFeatureWrapper: {max_steps: 100}"
+    stacked = "gymnasium.wrappers.ResizeObservation: {shape: [4, 4]}"
+    text = f"default: {{env_wrapper: [{rescale}, {limit}, {feature}, {stacked}]}}"
+    read(tmp_path, text).check_components()
 
 
 def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:

@@ -91,7 +91,10 @@ def test_commands_from_recording_to_training(
         ),
         (["sac-train", "Pendulum-v1", "--demos", "REACH"], "recorded in FetchReach-v4, not in"),
         (["her-td3-train", "FetchReach-v4", "--demos", "REACH", "--stock"], "leave out --stock"),
-        (["her-tqc-train", "FetchReach-v4", "--demos", "REACH"], "no such setting"),
+        (
+            ["her-tqc-train", "FetchReach-v4", "--demos", "REACH"],
+            "--demos: TQC learns from no demonstrations",
+        ),
         (
             ["her-td3-train", "FetchReach-v4", "--demos", "REACH", "--set", "batch_size=1"],
             "batch_size=1 has no room for demonstrations: at least 2",

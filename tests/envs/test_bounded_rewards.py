@@ -55,6 +55,9 @@ def test_the_true_ones_are_left_where_no_agent_learns() -> None:
 def test_bounds_that_exclude_each_other_and_goals_are_refused() -> None:
     with pytest.raises(ValueError, match="low, 1, is above high, -1"):
         BoundedRewards(Rewarding(), low=1, high=-1)
+    for wrong in ({"low": float("nan")}, {"high": float("nan")}, {"scale": float("inf")}):
+        with pytest.raises(ValueError, match="no number may be nan, scale must be finite"):
+            BoundedRewards(Rewarding(), **wrong)
     with pytest.raises(ValueError, match="rewards that HER computes"):
         BoundedRewards(BitFlipping(4), low=-1)
 

@@ -111,6 +111,8 @@ def test_pictures_in_letters() -> None:
 def test_sizes_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="n_bits=0"):
         BitFlipping(0)
+    with pytest.raises(ValueError, match="max_steps=-3: must be at least 1"):
+        GridMaze(3, max_steps=-3)
     with pytest.raises(ValueError, match="size=1"):
         GridMaze(1)
 

@@ -34,6 +34,13 @@ def test_noise_an_algorithm_does_not_know(agent, noise, message):
     assert "\n" not in str(caught.value)
 
 
+def test_noise_that_is_none():
+    given = ("noise={name: eps, params: {noise: 3}}",)
+    request = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=10, overrides=given)
+    with pytest.raises(InputError, match=r"noise eps: eps takes noise .* not 3"):
+        checked(request)
+
+
 @pytest.mark.parametrize("noise", ["param_0.2", "policy+ou"])
 def test_noise_that_does_not_go_with_gsde(noise):
     request = TrainingRequest(

@@ -50,8 +50,9 @@ def test_numbers_that_json_has_not(tmp_path):
         {"results": RETURNS[:, 0]},
         {"results": np.zeros((3, 0))},
         {"successes": np.zeros(3)},
+        {"timesteps": np.zeros(0), "results": np.zeros((0, 2))},
     ],
-    ids=["fewer steps", "flat", "no episodes", "flat successes"],
+    ids=["fewer steps", "flat", "no episodes", "flat successes", "no rows"],
 )
 def test_evaluations_that_are_not(tmp_path, saved):
     with pytest.raises(InputError, match="holds no evaluations"):

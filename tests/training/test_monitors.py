@@ -7,6 +7,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.report.curves import read_episodes, read_training
 from pyrl_sb3.report.groups import read_groups
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.monitors import new_monitor
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
@@ -67,6 +69,16 @@ def test_episodes_that_checkpoints_cut_are_counted_in_steps(tmp_path, settings):
     assert found.steps.tolist() == ends.at
     assert ends.at[-1] > 500
     assert found.returns.sum() < 550, "no episode was cut"
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_what_infos_lack_is_named_as_the_setting(tmp_path, log):
+    monitor = new_monitor(Uneven(), str(tmp_path / "0") if log else None, info_keywords=("depth",))
+    monitor.reset(seed=0)
+    monitor.env.left = 1
+    with pytest.raises(InputError, match=r"monitor_kwargs\.info_keywords: .* without 'depth'"):
+        monitor.step(None)
+    monitor.close()
 
 
 def steps(run, number):
