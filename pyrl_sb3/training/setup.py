@@ -17,7 +17,7 @@ from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.environments import vector_env
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, first_line, made_by
 from pyrl_sb3.training.logs import continued_logger, new_logger
 from pyrl_sb3.training.models import build_model
 from pyrl_sb3.training.request import TrainingRequest
@@ -99,11 +99,10 @@ def _callback(reference: Reference) -> BaseCallback:
     target = reference.load()
     if isinstance(target, BaseCallback):
         return target  # of a trusted Python file
-    try:
-        made: BaseCallback = target(**reference.params)
-    except Exception as error:  # strangers' code
-        what = f"{short(reference.name)}: {first_line(error)}"
-        raise InputError(f"{reference.where}: {what}") from error
+    what = f"{reference.where}: {short(reference.name)}"
+    made = made_by(partial(target, **reference.params), what)
+    if not isinstance(made, BaseCallback):
+        raise InputError(f"{what} gives {type(made).__name__}, which is no BaseCallback")
     return made
 
 

@@ -146,8 +146,8 @@ def test_a_mistake_is_found_before_anything_starts(pyrl, folder, line, message):
 
 FAULTY = """
 import gymnasium as gym
-from pyrl_sb3.plugins import EngineSpec, EnvironmentSpec, EnvWrapperSpec, NoiseSpec
-from pyrl_sb3.plugins import SyncCallbackSpec, hookimpl
+from pyrl_sb3.plugins import CallbackSpec, EngineSpec, EnvironmentSpec, EnvWrapperSpec
+from pyrl_sb3.plugins import NoiseSpec, SyncCallbackSpec, hookimpl
 
 def raising(*given):
     raise RuntimeError("no licence\\nfound")
@@ -173,6 +173,11 @@ def pyrl_env_wrappers():
     yield EnvWrapperSpec(name="raising", target=raising)
 
 @hookimpl
+def pyrl_callbacks():
+    yield CallbackSpec(name="raising", target=raising)
+    yield CallbackSpec(name="three", target=three)
+
+@hookimpl
 def pyrl_sync_callbacks():
     yield SyncCallbackSpec(name="raising", target=raising, couples_seeds=True)
     yield SyncCallbackSpec(name="three", target=three, couples_seeds=True)
@@ -196,6 +201,11 @@ LACKS = "int has no address, close, cores, start"
             "Pendulum-v1 --set env_wrapper=raising",
             "environment Pendulum-v1: RuntimeError: no licence; check env_kwargs and env_wrapper",
         ),
+        (
+            "Pendulum-v1 --set callback=raising",
+            "--set callback: 'raising': RuntimeError: no licence",
+        ),
+        ("Pendulum-v1 --set callback=three", "--set callback: 'three' gives int, which is no Base"),
         ("Pendulum-v1 --seeds 2 --sync raising", "sync raising: RuntimeError: no licence"),
         ("Pendulum-v1 --seeds 2 --sync three", "sync three gives int, which is no BaseCallback"),
         ("Pendulum-v1 --seeds 2 --engine raising", "engine raising: RuntimeError: no licence"),
