@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -140,9 +140,12 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
     seeds = [Seed(seed, group.run(seed), tasks.get(seed)) for seed in group.seeds]
     with SeedTable(console, seeds) as table:
         stopped = run_jobs(list(tasks.values()), runs, group.jobs, table.update)
-    code = _say_failures(console, group, tasks)
+    if stopped:  # and with it those seeds that did not fail
+        tasks = {seed: task for seed, task in tasks.items() if task.state is State.FAILED}
+    code = _say_unfinished(console, group, tasks)
     if stopped:
-        console.print(f"{stopped.name}: stopped; what each seed has learned is saved")
+        each = "each other seed" if code else "each seed"
+        console.print(f"{stopped.name}: stopped; what {each} has learned is saved")
         code = 128 + stopped
     if code:
         output.say_how_to_go_on(console, group.request.agent, group.folder)
@@ -160,13 +163,16 @@ def _say_what(console: Console, group: SeedGroup, left: int) -> None:
     console.print(f"writing to {group.folder}", markup=False)
 
 
-def _say_failures(console: Console, group: SeedGroup, tasks: Mapping[int, Task]) -> int:
-    failed: Sequence[int] = [s for s, task in tasks.items() if task.state is State.FAILED]
-    if not failed:
-        return 0
-    console.print(
-        f"failed: {len(failed)} of {len(group.seeds)} seeds: "
-        + ", ".join(f"{seed} (exit code {tasks[seed].code}, {group.log(seed)})" for seed in failed),
-        markup=False,
-    )
-    return 1
+def _say_unfinished(console: Console, group: SeedGroup, tasks: Mapping[int, Task]) -> int:
+    """Name the seeds of these that failed or were stopped; return the exit code."""
+    code = 0
+    for state in (State.FAILED, State.STOPPED):
+        ended = [seed for seed, task in tasks.items() if task.state is state]
+        if ended:
+            code = 1
+            ways = (f"{seed} (exit code {tasks[seed].code}, {group.log(seed)})" for seed in ended)
+            console.print(
+                f"{state.value}: {len(ended)} of {len(group.seeds)} seeds: {', '.join(ways)}",
+                markup=False,
+            )
+    return code

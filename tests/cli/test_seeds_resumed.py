@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from pyrl_sb3.cli import seeds as command
 from pyrl_sb3.training.facts import request_written
-from pyrl_sb3.training.jobs import State
+from pyrl_sb3.training.jobs import State, Task
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, read_group, write_group
 
@@ -203,3 +204,42 @@ def test_a_config_in_python_is_read_where_it_is(pyrl, folder, monkeypatch):
     assert pyrl(*line).code == 0
     group = read_group(Path("td3/Pendulum-v1_1"))
     assert group.request_of(1).config == folder / "my.py"
+
+
+@pytest.mark.parametrize(
+    ("code", "stopping", "state"),
+    [
+        (130, True, State.STOPPED),
+        (-signal.SIGINT, True, State.STOPPED),
+        (143, False, State.STOPPED),
+        (-signal.SIGTERM, False, State.FAILED),
+        (1, True, State.FAILED),
+        (-signal.SIGKILL, True, State.FAILED),
+        (0, True, State.FINISHED),
+    ],
+)
+def test_what_was_stopped_and_what_failed(code, stopping, state):
+    class Process:
+        def poll(self):
+            return code
+
+    task = Task(job=None, process=Process())
+    task.look(stopping)
+    assert task.state is state
+
+
+@pytest.mark.parametrize("stopped", [None, signal.SIGINT])
+def test_seeds_that_end_early_are_named(stopped, group, pyrl, monkeypatch):
+    def run_jobs(tasks, *_):
+        for task, end in zip(tasks, (State.STOPPED, State.FAILED, State.FINISHED), strict=True):
+            task.state, task.code = end, 143
+        return stopped
+
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.code == (130 if stopped else 1)
+    assert "failed: 1 of 3 seeds: 1 (exit code 143, G/seed_1.log)" in outcome.out
+    assert ("stopped: 1 of 3 seeds: 0 (" in outcome.out) == (stopped is None)
+    assert ("SIGINT: stopped; what each other seed has" in outcome.out) == (stopped is not None)
+    assert "go on: pyrl td3-train --resume G" in outcome.out
+    assert "statistics" not in outcome.out

@@ -7,6 +7,7 @@ import yaml
 
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.jobs import State
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync import job, launch
@@ -134,3 +135,20 @@ def test_strategies_hear_of_the_steps_there_are_in_all(noted, changes, expected,
         train_copy(group.folder, Copy(0, [300]), changes=changes)
     assert heard == [expected]
     assert begun[0]["timesteps"] == expected
+
+
+def test_copies_on_an_engine_that_end_by_a_signal_of_their_own_start_again(group, monkeypatch):
+    class Engine:
+        def address(self):
+            return "127.0.0.1"
+
+    starts = []
+
+    def run_jobs(tasks, *_):
+        starts.append(tasks)
+        for task in tasks:
+            task.state = State.FINISHED if len(starts) == 2 else State.STOPPED
+
+    monkeypatch.setattr(launch, "run_jobs", run_jobs)
+    assert launch.launch_on(Engine(), group, []) is None
+    assert len(starts) == 2
