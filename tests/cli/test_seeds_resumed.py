@@ -243,3 +243,27 @@ def test_seeds_that_end_early_are_named(stopped, group, pyrl, monkeypatch):
     assert ("SIGINT: stopped; what each other seed has" in outcome.out) == (stopped is not None)
     assert "go on: pyrl td3-train --resume G" in outcome.out
     assert "statistics" not in outcome.out
+
+
+@pytest.fixture
+def strange(group, folder, monkeypatch):
+    """Have a group's file say something of which nothing must be run."""
+    (folder / "evil.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    monkeypatch.syspath_prepend(folder)
+
+    def say(request=None, **facts):
+        path = group.folder / "seeds.yml"
+        there = yaml.safe_load(path.read_text())
+        there["request"] |= request or {}
+        path.write_text(yaml.safe_dump({**there, **facts}))
+
+    yield say
+    assert not (folder / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["stock", "exact", "trust"])
+def test_a_flag_is_no_option_of_another_line(name, strange, pyrl):
+    strange({name: "--trust"})
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.code == 2
+    assert f"{name}: must be true or false, not '--trust'" in outcome.err
