@@ -1,5 +1,6 @@
 """What runs the processes of several seeds: here, those of this machine; plugins add engines."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -10,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pyrl_sb3.config import ConfigError
+from pyrl_sb3.config.components import check_path
+from pyrl_sb3.config.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.forks import ForkServer
 from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.threads import available_cores
 
 PROCESSES = "processes"
+_METHODS = ("cores", "address", "start", "close")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,3 +133,21 @@ def engine(name: str) -> Engine:
     """
     made: Engine = get_plugin_manager().load("engine", name)()
     return made
+
+
+def check_noted(name: str, *, trust: bool) -> None:
+    """
+    Check an engine that a file names, and nobody on the command line.
+
+    Args:
+        name: of the engine, or the path of its class.
+        trust: run code of any package.
+
+    Raises:
+        ConfigError, PluginError: a path that may not be followed, or leads to no engine.
+    """
+    check_path("engine", name, trust=trust)
+    if ":" in name and not trust:
+        target = get_plugin_manager().load("engine", name)
+        if not (inspect.isclass(target) and all(hasattr(target, each) for each in _METHODS)):
+            raise ConfigError(f"engine {short(name)} is none; pass --trust if you trust it")
