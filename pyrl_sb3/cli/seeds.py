@@ -1,8 +1,7 @@
 """`pyrl sac-train ENV --seeds 10`: several seeds at once, with a table of all of them."""
 
 import dataclasses
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training.command_line import arguments, options
-from pyrl_sb3.training.engines import Engine, Job, engine
+from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import TrainingRequest, require_at_least
 from pyrl_sb3.training.resume import changes_in, refuse_differences
@@ -53,7 +53,8 @@ def train_seeds(
     group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name)
     group = _shared_out(group, runs, len(wanted), jobs, request.threads)
     group = groups.new_group(request.save or Path(request.agent), group)
-    return _run(group, {seed: _beginning(group, seed) for seed in wanted}, runs)
+    with held(group.folder):
+        return _run(group, {seed: _beginning(group, seed) for seed in wanted}, runs)
 
 
 def go_on_with_seeds(
@@ -69,15 +70,24 @@ def go_on_with_seeds(
         engine_name: of what runs them; by default what did at first.
 
     Raises:
-        InputError, PluginError: the group cannot be read, or an option differs from what it was
-            begun with.
+        InputError, ConfigError, PluginError: the group cannot be read, or an option differs from
+            what it was begun with; or another process trains in its folder.
     """
-    group = groups.read_group(folder)
+    with held(folder):  # before anything is read: whoever was training here has written by now
+        return _go_on_with(groups.read_group(folder), given, jobs, engine_name)
+
+
+def _go_on_with(
+    group: SeedGroup, given: Mapping[str, Any], jobs: int | None, engine_name: str | None
+) -> int:
     _refuse_one_seed(group, given)
-    refuse_differences(folder, group.request, given)
+    refuse_differences(group.folder, group.request, given)
+    groups.refuse_fewer(group, given.get("timesteps"))
     require_at_least(1, "jobs", jobs)
     threads = given.get("threads") or (None if jobs else group.request.threads)
     changes = changes_in(given)
+    if engine_name is None:
+        check_noted(group.engine, trust=given.get("trust", False))
     group = dataclasses.replace(
         group,
         request=dataclasses.replace(group.request, **changes),
@@ -90,8 +100,9 @@ def go_on_with_seeds(
             jobs = min(group.jobs, max(1, runs.cores() // (threads or 1)))
         running = _shared_out(group, runs, len(left), jobs, threads)
         changes["threads"] = running.request.threads
+        commands = {seed: _going_on(running, seed, changes) for seed in left}
         groups.write_group(dataclasses.replace(running, jobs=group.jobs))
-        return _run(running, {seed: _going_on(running, seed, changes) for seed in left}, runs)
+        return _run(running, commands, runs)
 
 
 def _refuse_one_seed(group: SeedGroup, given: Mapping[str, Any]) -> None:
@@ -119,9 +130,11 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
 
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
     run = group.run(seed)
-    if not groups.has_checkpoint(run) and not groups.has_all_steps(group, seed):
+    can_go_on = groups.has_checkpoint(run) or groups.has_all_steps(group, seed)
+    # Of one that may not be emptied, its own process says what is wrong.
+    if not can_go_on and groups.may_be_emptied(group, seed):
         if run.exists():  # it ended before its first checkpoint and is unfinished: nothing to keep
-            shutil.rmtree(run)
+            empty(run)
         return _beginning(group, seed)
     done = groups.last_checkpoint(run)
     total = changes.get("timesteps") or groups.total_of(group, seed, done) or 0
@@ -140,9 +153,12 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
     seeds = [Seed(seed, group.run(seed), tasks.get(seed)) for seed in group.seeds]
     with SeedTable(console, seeds) as table:
         stopped = run_jobs(list(tasks.values()), runs, group.jobs, table.update)
-    code = _say_failures(console, group, tasks)
+    if stopped:  # and with it those seeds that did not fail
+        tasks = {seed: task for seed, task in tasks.items() if task.state is State.FAILED}
+    code = _say_unfinished(console, group, tasks)
     if stopped:
-        console.print(f"{stopped.name}: stopped; what each seed has learned is saved")
+        each = "each other seed" if code else "each seed"
+        console.print(f"{stopped.name}: stopped; what {each} has learned is saved")
         code = 128 + stopped
     if code:
         output.say_how_to_go_on(console, group.request.agent, group.folder)
@@ -160,13 +176,16 @@ def _say_what(console: Console, group: SeedGroup, left: int) -> None:
     console.print(f"writing to {group.folder}", markup=False)
 
 
-def _say_failures(console: Console, group: SeedGroup, tasks: Mapping[int, Task]) -> int:
-    failed: Sequence[int] = [s for s, task in tasks.items() if task.state is State.FAILED]
-    if not failed:
-        return 0
-    console.print(
-        f"failed: {len(failed)} of {len(group.seeds)} seeds: "
-        + ", ".join(f"{seed} (exit code {tasks[seed].code}, {group.log(seed)})" for seed in failed),
-        markup=False,
-    )
-    return 1
+def _say_unfinished(console: Console, group: SeedGroup, tasks: Mapping[int, Task]) -> int:
+    """Name the seeds of these that failed or were stopped; return the exit code."""
+    code = 0
+    for state in (State.FAILED, State.STOPPED):
+        ended = [seed for seed, task in tasks.items() if task.state is state]
+        if ended:
+            code = 1
+            ways = (f"{seed} (exit code {tasks[seed].code}, {group.log(seed)})" for seed in ended)
+            console.print(
+                f"{state.value}: {len(ended)} of {len(group.seeds)} seeds: {', '.join(ways)}",
+                markup=False,
+            )
+    return code

@@ -1,7 +1,7 @@
 """`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,41 +74,65 @@ def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:
 
 
 def _all(asked: Asked) -> int:
-    from pyrl_sb3.training.folders import MODEL
+    from pyrl_sb3.training.folders import held
+
+    if asked.resume is not None:
+        _refuse_changes(asked, asked.resume)
+        with held(asked.resume):  # before it is read: whoever was training here has written by now
+            return _go_on(asked, asked.resume)
+    if asked.seeds is None:
+        raise InputError(
+            f"sync {asked.plan['name']}: say how many copies with --seeds, such as --seeds 4; "
+            "--set sync=null trains one alone"
+        )
+    return _start(asked, *_new(asked, copies=0))
+
+
+def _go_on(asked: Asked, resume: Path) -> int:
+    from pyrl_sb3.training.engines import check_noted
+    from pyrl_sb3.training.folders import MODEL, held
     from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.seeds import new_group, read_group, unfinished, write_group
+    from pyrl_sb3.training.seeds import read_group, refuse_fewer, unfinished
     from pyrl_sb3.training.sync.common import check_in_common
     from pyrl_sb3.training.sync.job import plan_of, with_changes
+
+    group, timesteps = read_group(resume), asked.given.get("timesteps")
+    refuse_fewer(group, timesteps)
+    group = with_changes(group, changes_in(asked.given))
+    if not unfinished(group, timesteps) and (resume / MODEL).is_file():
+        console = output.console_for_log()
+        console.print(f"{resume} is finished: its copies have had all steps", markup=False)
+        return 0
+    plan_of(group)  # that its strategy can be had is found here, not by each copy
+    if asked.engine is None:
+        check_noted(group.engine, trust=group.request.trust)
+    for run in filter(Path.is_dir, map(group.run, group.seeds)):
+        with held(run):  # copies outlive a launcher that is killed, for a second or so
+            pass
+    check_in_common(group)
+    return _start(asked, group)
+
+
+def _start(asked: Asked, group: "SeedGroup", root: Path | None = None) -> int:
+    """Run the copies of a group; of a new one, in a folder that is made in `root`."""
+    from pyrl_sb3.training.folders import held
+    from pyrl_sb3.training.seeds import new_group, write_group
     from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
 
-    console, agent, resume = output.console_for_log(), asked.agent, asked.resume
-    if resume is None:
-        if asked.seeds is None:
-            raise InputError(
-                f"sync {asked.plan['name']}: say how many copies with --seeds, such as --seeds 4; "
-                "--set sync=null trains one alone"
-            )
-        group, root = _new(asked, copies=0)
-    else:
-        _refuse_changes(asked, resume)
-        group, root = with_changes(read_group(resume), changes_in(asked.given)), resume
-        plan_of(group)  # that its strategy can be had is found here, not by each copy
-        if not unfinished(group, asked.given.get("timesteps")) and (resume / MODEL).is_file():
-            console.print(f"{resume} is finished: its copies have had all steps", markup=False)
-            return 0
-        check_in_common(group)
+    console, agent = output.console_for_log(), asked.agent
     if asked.engine is not None:
         group = replace(group, engine=asked.engine)
-    with _engine(group.engine) as runs:
+    with _engine(group.engine) as runs, ExitStack() as opened:
         if runs:
             require_room(runs, group)
-        if resume is None:
+        if root:
             group = new_group(root, group)
+            opened.enter_context(held(group.folder))
         else:
             write_group(group)
         many, folder = len(group.seeds), group.folder
         console.print(f"{many} copies synchronised by {group.sync}: {folder}", markup=False)
-        arguments = _of_one_copy(asked, folder)
+        arguments = _of_one_copy(asked, group)
         if runs:
             console.print(f"what the copies say: {group.log(group.seeds[0])}", markup=False)
         stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
@@ -120,15 +144,15 @@ def _all(asked: Asked) -> int:
     return 0
 
 
-def _of_one_copy(asked: Asked, folder: Path) -> list[str]:
+def _of_one_copy(asked: Asked, group: "SeedGroup") -> list[str]:
     """The command line, after `pyrl`, of each copy."""
     from pyrl_sb3.training.command_line import options
     from pyrl_sb3.training.resume import changes_in
+    from pyrl_sb3.training.sync.job import changes_of_new
 
-    words = [f"{asked.agent.name}-train", "--resume", str(folder.absolute())]
-    if asked.resume is not None:
-        words += options(changes_in(asked.given))
-    return words
+    changes = changes_in(asked.given) if asked.resume else changes_of_new(group)
+    resume = str(group.folder.absolute())
+    return [f"{asked.agent.name}-train", "--resume", resume, *options(changes)]
 
 
 @contextmanager
@@ -147,9 +171,14 @@ def _engine(name: str) -> "Iterator[Engine | None]":
 
 def _refuse_changes(asked: Asked, resume: Path) -> None:
     """Raise InputError for options that are not to be changed."""
+    from pyrl_sb3.training.facts import check_run
+    from pyrl_sb3.training.folders import is_group
     from pyrl_sb3.training.resume import CHANGEABLE
     from pyrl_sb3.training.seeds import read_group
 
+    if not is_group(resume):
+        check_run(resume)
+        raise InputError(f"--sync: {resume} is a single run, which learns alone; leave it out")
     there, agent = read_group(resume).request.agent, asked.agent.name
     if there != agent:
         raise InputError(f"{resume} is a run of {there}-train, not {agent}-train")
@@ -169,14 +198,14 @@ def _copy(asked: Asked, group: "DistributedGroup") -> int:
 
     from pyrl_sb3.training.progress import ProgressReport
     from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.sync.job import begun_together, train_copy
+    from pyrl_sb3.training.sync.job import begun_together, changes_of_new, train_copy
 
     console = output.console_for_log()
     if group.rank:
         logging.getLogger("pyrl_sb3").setLevel(logging.WARNING)
-    changes = {}
     if asked.resume is None:
         new, root = _new(asked, copies=group.size)
+        changes = changes_of_new(new)
         folder = begun_together(new, root, group)
     else:
         _refuse_changes(asked, asked.resume)

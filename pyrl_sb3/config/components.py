@@ -42,6 +42,7 @@ _BASES = {
     "env-wrapper": "gymnasium:Wrapper",
     "vec-env-wrapper": "stable_baselines3.common.vec_env:VecEnvWrapper",
     "callback": "stable_baselines3.common.callbacks:BaseCallback",
+    "sync-callback": "stable_baselines3.common.callbacks:BaseCallback",
     "activation": "torch.nn:Module",
     "optimizer": "torch.optim:Optimizer",
 }

@@ -1,5 +1,6 @@
 """What runs the processes of several seeds: here, those of this machine; plugins add engines."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pyrl_sb3.config import ConfigError
+from pyrl_sb3.config.components import check_path
+from pyrl_sb3.config.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.forks import ForkServer
@@ -138,3 +142,21 @@ def lacking(engine: object) -> list[str]:
     """Return the methods of `Engine` that an object, or the objects of a class, do not have."""
     methods = sorted(name for name in vars(Engine) if not name.startswith("_"))
     return [name for name in methods if not callable(getattr(engine, name, None))]
+
+
+def check_noted(name: str, *, trust: bool) -> None:
+    """
+    Check an engine that a file names, and nobody on the command line.
+
+    Args:
+        name: of the engine, or the path of its class.
+        trust: run code of any package.
+
+    Raises:
+        ConfigError, PluginError: a path that may not be followed, or leads to no engine.
+    """
+    check_path("engine", name, trust=trust)
+    if ":" in name and not trust:
+        target = get_plugin_manager().load("engine", name)
+        if not inspect.isclass(target) or lacking(target):
+            raise ConfigError(f"engine {short(name)} is none; pass --trust if you trust it")

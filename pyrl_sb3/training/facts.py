@@ -16,7 +16,7 @@ import yaml
 
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.config.errors import did_you_mean, short
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
@@ -69,7 +69,15 @@ def request_written(request: TrainingRequest) -> dict[str, Any]:
 
 
 def request_from(written: Mapping[str, Any]) -> TrainingRequest:
-    """Return what was asked for, from what `request_written` returned."""
+    """
+    Return what was asked for, from what `request_written` returned.
+
+    Raises:
+        ValueError: a flag is neither true nor false, but a word for another command line.
+    """
+    for name, kind in TrainingRequest.__annotations__.items():
+        if kind is bool and not isinstance(written.get(name, False), bool):
+            raise ValueError(f"{name}: must be true or false, not {short(written[name])}")
     return TrainingRequest(**{name: _read(name, value) for name, value in written.items()})
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -81,6 +82,20 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def empty(folder: Path) -> None:
+    """
+    Delete what is in a run's folder; raise InputError where a process is training there.
+
+    The folder itself stays: another one in its place could be locked beside it.
+    """
+    with held(folder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def _lock(descriptor: int) -> None:

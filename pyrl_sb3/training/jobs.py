@@ -51,7 +51,8 @@ class Task:
         if self.code == 0:
             self.state = State.FINISHED
         elif self.code is not None:
-            asked = stopping or self.code - 128 in STOPPING
+            # Else it had an end of its own: a disk that is full when it is to save, for example.
+            asked = self.code - 128 in STOPPING or (stopping and -self.code in STOPPING)
             self.state = State.STOPPED if asked else State.FAILED
 
 

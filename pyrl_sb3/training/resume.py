@@ -16,7 +16,7 @@ from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, versions
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, saved_timesteps
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group, saved_timesteps
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import (
@@ -101,8 +101,7 @@ def resume(
                 request.env_id, folder, folder / MODEL, done, evaluation, signals.received
             )
         if checkpoint is None:
-            agent = request.agent
-            raise InputError(f"{folder} has no checkpoint: pyrl {agent}-train must begin again")
+            raise _no_checkpoint(folder, request.agent, saved)
         threads = set_threads(threads or facts.request.threads)
         request = dataclasses.replace(request, threads=threads)
         return _go_on(folder, facts, request, checkpoint, callbacks, signals)
@@ -244,6 +243,16 @@ def _refuse_one_copy(folder: Path, facts: Facts, signals: StopSignals) -> None:
             f"{folder} is one of several copies, synchronised by {facts.sync}, and does not learn "
             f"alone: --resume {folder.parent} goes on with all of them"
         )
+
+
+def _no_checkpoint(folder: Path, agent: str, saved: int | None) -> InputError:
+    damaged = saved is None and (folder / MODEL).exists()
+    again = f"pyrl {agent}-train must begin again"
+    if is_group(folder.parent):
+        again = f"when it is deleted, --resume {folder.parent} begins it again"
+    return InputError(
+        f"{folder} has no checkpoint{f', and its {MODEL} is damaged' if damaged else ''}: {again}"
+    )
 
 
 def _total(folder: Path, facts: Facts, done: int, wanted: int | None) -> int:

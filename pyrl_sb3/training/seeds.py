@@ -24,6 +24,7 @@ from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
 from pyrl_sb3.training.folders import (
+    BEST_MODEL,
     CHECKPOINTS,
     MODEL,
     SEEDS,
@@ -162,7 +163,7 @@ def _components(group: SeedGroup) -> list[Record]:
 
 def read_group(folder: Path) -> SeedGroup:
     """
-    Read what a group of seeds is.
+    Read what a group of seeds is; whether to run code that it names, only a command line says.
 
     Raises:
         InputError: it is not there, or not as it was written.
@@ -177,7 +178,7 @@ def read_group(folder: Path) -> SeedGroup:
         return SeedGroup(
             folder=folder,
             seeds=seeds,
-            request=request_from(facts.pop("request")),
+            request=dataclasses.replace(request_from(facts.pop("request")), trust=False),
             engine=str(facts.pop("engine")),
             sync=None if sync is None else str(sync),
             couples_seeds=bool(facts.pop("couples_seeds")),
@@ -243,6 +244,39 @@ def unfinished(group: SeedGroup, timesteps: int | None = None) -> list[int]:
                 "kept no checkpoint to go on from, because of --save-freq 0"
             )
     return [seed for seed in group.seeds if seed in left or _lacks_evaluation(group, seed)]
+
+
+def refuse_fewer(group: SeedGroup, timesteps: int | None) -> None:
+    """
+    Check that seeds can be made that long.
+
+    Args:
+        group: of the seeds.
+        timesteps: that each is to have, if that was given.
+
+    Raises:
+        InputError: all that have begun have had more steps.
+    """
+    had = {seed: _steps_had(group.run(seed)) for seed in group.seeds}
+    least = min((seed for seed in had if had[seed]), key=had.__getitem__, default=None)
+    if timesteps is not None and least is not None and timesteps < had[least]:
+        raise InputError(
+            f"--timesteps {timesteps}: {group.run(least)} has had {had[least]} steps already"
+        )
+
+
+def _steps_had(run: Path) -> int:
+    return last_checkpoint(run) or saved_timesteps(run / MODEL) or 0
+
+
+def may_be_emptied(group: SeedGroup, seed: int) -> bool:
+    """Whether a seed without a checkpoint can begin again and nothing of use is lost by that."""
+    run = group.run(seed)
+    # Where there are no checkpoints, a killed seed's best model is all that is left of it; of
+    # copies that are synchronised, one that is lost makes all begin again.
+    best = group.request.save_freq == 0 and group.sync is None and (run / BEST_MODEL).exists()
+    real = run.is_dir() and not run.is_symlink()
+    return not run.exists() or (real and not best and not (run / MODEL).exists())
 
 
 def _lacks_evaluation(group: SeedGroup, seed: int) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import yaml
 
 from pyrl_sb3.cli import seeds as command
 from pyrl_sb3.training.facts import request_written
-from pyrl_sb3.training.jobs import State
+from pyrl_sb3.training.folders import held
+from pyrl_sb3.training.jobs import State, Task
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, read_group, write_group
 
+SYNCHRONISED = {"sync": "pyrl/mean", "extra": {"sync_every": 100, "sync_params": {}}}
 REQUEST = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=600, threads=1)
 
 
@@ -203,3 +206,197 @@ def test_a_config_in_python_is_read_where_it_is(pyrl, folder, monkeypatch):
     assert pyrl(*line).code == 0
     group = read_group(Path("td3/Pendulum-v1_1"))
     assert group.request_of(1).config == folder / "my.py"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_a_group_that_is_in_use_is_left_alone(kind, group, pyrl):
+    write_group(replace(group, **kind))
+    begin(group.run(0), 0, checkpoint=False, evaluated=False)
+    (group.run(0) / "model.zip").unlink()
+    before = contents(group.folder)
+    # A seed outlives a command that was killed.
+    for folder in (group.folder, group.run(0)):
+        with held(folder):
+            outcome = pyrl("td3-train", "--resume", "G")
+        said = f"pyrl: {folder.relative_to(Path.cwd())} is in use: another process is training "
+        assert (outcome.code, outcome.err.replace(f"{Path.cwd()}/", "")) == (2, f"{said}there\n")
+        assert contents(group.folder) == before
+
+
+def test_a_group_is_in_use_as_long_as_its_seeds_run(group, pyrl, monkeypatch):
+    from pyrl_sb3.training.sync import launch
+
+    found = []
+
+    def run(group):
+        found.append(pyrl("td3-train", "--resume", group).err)
+
+    monkeypatch.setattr(command, "run_jobs", lambda tasks, *_: run(tasks[0].job.log.parent))
+    monkeypatch.setattr(launch, "launch", lambda group, words: run(group.folder))
+    line = ("td3-train", "Pendulum-v1", "--timesteps", 600, "--seeds", 2, "--threads", 1)
+    for words in (line, (*line, "--sync", "mean"), ("td3-train", "--resume", "G")):
+        assert pyrl(*words).code == 0
+    assert len(found) == 3
+    assert all("is in use: another process is training there" in said for said in found)
+
+
+@pytest.fixture
+def strange(group, folder, monkeypatch):
+    """Have a group's file say something of which nothing must be run."""
+    (folder / "evil.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    monkeypatch.syspath_prepend(folder)
+
+    def say(request=None, **facts):
+        path = group.folder / "seeds.yml"
+        there = yaml.safe_load(path.read_text())
+        there["request"] |= request or {}
+        path.write_text(yaml.safe_dump({**there, **facts}))
+
+    yield say
+    assert not (folder / "executed").exists()
+
+
+def test_code_that_a_group_names_is_not_trusted_because_it_says_so(strange, resumed, folder):
+    strange({"trust": True, "config": str(folder / "evil.py")})
+    for words, _ in resumed().values():
+        assert "--trust" not in words
+    assert all("--trust" in words for words, _ in resumed("--trust").values())
+
+
+@pytest.mark.parametrize("name", ["stock", "exact", "trust"])
+def test_a_flag_is_no_option_of_another_line(name, strange, pyrl):
+    strange({name: "--trust"})
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.code == 2
+    assert f"{name}: must be true or false, not '--trust'" in outcome.err
+
+
+EVIL = "would run code of 'evil'; pass --trust"
+STRANGE = [
+    ({"engine": "evil:Engine"}, f"engine 'evil:Engine' {EVIL}"),
+    ({"engine": "pyrl_sb3.training.engines:subprocess.Popen"}, "Popen' is none; pass --trust"),
+    ({"sync": "evil:d", "sync_every": 9, "sync_params": {}}, f"sync-callback 'evil:d' {EVIL}"),
+    (
+        {"sync": "torch.hub:load", "sync_every": 9, "sync_params": {"source": "local"}},
+        "'torch.hub:load' is no sync-callback: it must be a subclass of BaseCallback",
+    ),
+    ({"sync": "mean"}, "G/seeds.yml: sync: every: must be a whole number of steps from 1 on"),
+    ({"sync": "mean", "sync_every": 9, "sync_params": [1]}, "params: must be a mapping"),
+    (
+        {"sync": "mean", "sync_every": 9, "sync_params": {}, "engine": "evil:Engine"},
+        f"engine 'evil:Engine' {EVIL}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "problem"), STRANGE)
+def test_components_that_a_group_names_are_not_run(facts, problem, strange, group, pyrl):
+    strange(**facts)
+    before = contents(group.folder)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert problem in outcome.err
+    assert contents(group.folder) == before
+
+
+def test_an_engine_that_the_command_line_names_is_free(strange, resumed, folder):
+    (folder / "fine.py").write_text("from pyrl_sb3.training.engines import *\n")
+    strange(engine="evil:Engine")
+    assert resumed("--engine", "fine:LocalProcesses")
+    assert resumed("--trust")
+
+
+def test_a_model_is_not_deleted_because_there_is_no_checkpoint(group, resumed, pyrl, folder):
+    begin(group.run(0), 600, checkpoint=False)
+    (group.run(0) / "model.zip").write_bytes(b"PK damaged")
+    begin(group.run(1), 300, checkpoint=False)
+    begin(folder / "elsewhere", 300, checkpoint=False)
+    (folder / "elsewhere/model.zip").unlink()
+    group.run(2).symlink_to(folder / "elsewhere")
+    before = contents(folder)
+    assert {words[1:3] for words, _ in resumed().values()} == {
+        ("--resume", f"G/seed_{seed}") for seed in range(3)
+    }
+    assert contents(folder).keys() == before.keys()
+    for seed, damaged in ((0, ", and its model.zip is damaged"), (1, "")):
+        assert pyrl("td3-train", "--resume", f"G/seed_{seed}").err == (
+            f"pyrl: G/seed_{seed} has no checkpoint{damaged}: when it is deleted, "
+            "--resume G begins it again\n"
+        )
+
+
+@pytest.mark.parametrize("save_freq", [None, 0])
+def test_the_best_model_of_a_killed_seed_is_kept_where_there_are_no_checkpoints(
+    save_freq, group, resumed
+):
+    write_group(replace(group, request=replace(REQUEST, save_freq=save_freq)))
+    begin(group.run(0), 300, checkpoint=False)
+    (group.run(0) / "model.zip").rename(group.run(0) / "best_model.zip")
+    words, _ = resumed()[0]
+    assert ("--resume" in words) == (save_freq == 0)
+    assert (group.run(0) / "best_model.zip").exists() == (save_freq == 0)
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_fewer_steps_than_all_have_had_are_refused(kind, group, pyrl, resumed):
+    write_group(replace(group, **kind))
+    begin(group.run(0), 400)
+    begin(group.run(1), 300)
+    before = contents(group.folder)
+    outcome = pyrl("td3-train", "--resume", "G", "--timesteps", 299)
+    said = "pyrl: --timesteps 299: G/seed_1 has had 300 steps already\n"
+    assert (outcome.code, outcome.err) == (2, said)
+    assert contents(group.folder) == before
+    if not kind:
+        assert resumed("--timesteps", 300)
+
+
+@pytest.mark.parametrize(
+    ("code", "stopping", "state"),
+    [
+        (130, True, State.STOPPED),
+        (-signal.SIGINT, True, State.STOPPED),
+        (143, False, State.STOPPED),
+        (-signal.SIGTERM, False, State.FAILED),
+        (1, True, State.FAILED),
+        (-signal.SIGKILL, True, State.FAILED),
+        (0, True, State.FINISHED),
+    ],
+)
+def test_what_was_stopped_and_what_failed(code, stopping, state):
+    class Process:
+        def poll(self):
+            return code
+
+    task = Task(job=None, process=Process())
+    task.look(stopping)
+    assert task.state is state
+
+
+@pytest.mark.parametrize("stopped", [None, signal.SIGINT])
+def test_seeds_that_end_early_are_named(stopped, group, pyrl, monkeypatch):
+    def run_jobs(tasks, *_):
+        for task, end in zip(tasks, (State.STOPPED, State.FAILED, State.FINISHED), strict=True):
+            task.state, task.code = end, 143
+        return stopped
+
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.code == (130 if stopped else 1)
+    assert "failed: 1 of 3 seeds: 1 (exit code 143, G/seed_1.log)" in outcome.out
+    assert ("stopped: 1 of 3 seeds: 0 (" in outcome.out) == (stopped is None)
+    assert ("SIGINT: stopped; what each other seed has" in outcome.out) == (stopped is not None)
+    assert "go on: pyrl td3-train --resume G" in outcome.out
+    assert "statistics" not in outcome.out
+
+
+def test_a_single_run_is_not_synchronised_when_it_is_resumed(pyrl, folder):
+    begin(folder / "run", 300)
+    for name, said in (("run", "--sync: run is a single run, which learns"), ("r", "no run at r")):
+        outcome = pyrl("td3-train", "--resume", name, "--sync", "mean")
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert said in outcome.err

@@ -8,7 +8,7 @@ import numpy as np
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import CHECKPOINTS
-from pyrl_sb3.training.seeds import SeedGroup
+from pyrl_sb3.training.seeds import SeedGroup, may_be_emptied
 from pyrl_sb3.training.sync.group import DistributedGroup
 
 _LISTED = 64  # checkpoints of a copy that the others hear of
@@ -68,11 +68,23 @@ def in_common(seeds: SeedGroup, checkpoints: Mapping[int, Collection[int]]) -> i
 
 
 def check_in_common(seeds: SeedGroup) -> None:
-    """Raise InputError as `in_common`, for a group all of whose copies are on this disk."""
-    in_common(
+    """Raise InputError as `in_common` or `refuse_loss`, for a group of copies on this disk."""
+    last = in_common(
         seeds,
         {
             seed: CheckpointFolder(seeds.run(seed) / CHECKPOINTS).by_steps().keys()
             for seed in seeds.seeds
         },
     )
+    if not last:
+        for seed in seeds.seeds:
+            refuse_loss(seeds, seed)
+
+
+def refuse_loss(seeds: SeedGroup, seed: int) -> None:
+    """Raise InputError where a copy that is to begin anew would lose a model by that."""
+    if not may_be_emptied(seeds, seed):
+        raise InputError(
+            f"{seeds.run(seed)} has no checkpoint to go on from, but a model, or is a link; when "
+            f"it is deleted, --resume {seeds.folder} begins again with all copies"
+        )

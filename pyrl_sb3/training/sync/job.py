@@ -2,8 +2,8 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.config import ConfigError
+from pyrl_sb3.config.syncs import sync_plan
+from pyrl_sb3.plugins import PluginError, SyncCallbackSpec, SyncContext, get_plugin_manager
 from pyrl_sb3.plugins import SeedGroup as Copies
-from pyrl_sb3.plugins import SyncCallbackSpec, SyncContext, get_plugin_manager
 from pyrl_sb3.training.errors import InputError, RunStoppedError, made_by
-from pyrl_sb3.training.folders import is_group, make_folder
+from pyrl_sb3.training.folders import SEEDS, empty, held, is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, total_of, write_group
 from pyrl_sb3.training.sync.alone import Alone
-from pyrl_sb3.training.sync.common import common_checkpoint
+from pyrl_sb3.training.sync.common import common_checkpoint, refuse_loss
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.replay import check_sharing
@@ -128,11 +130,35 @@ def with_changes(group: SeedGroup, changes: Mapping[str, Any]) -> SeedGroup:
 
 
 def plan_of(group: SeedGroup) -> SyncPlan:
-    """Return how the copies of a group are synchronised."""
+    """
+    Return how the copies of a group are synchronised, as its file says.
+
+    Raises:
+        InputError, ConfigError, PluginError: it says no such thing, or names code of a package
+            that is not trusted.
+    """
+    names = {"name": "sync", "every": "sync_every", "params": "sync_params"}
+    said = {"sync": group.sync, **group.extra}
+    noted = {key: said.get(name) for key, name in names.items()}
+    try:
+        plan = sync_plan(noted, trust=group.request.trust)
+    except (ConfigError, PluginError):
+        raise
+    except ValueError as error:
+        raise InputError(f"{group.folder / SEEDS}: sync: {error}") from error
+    assert plan is not None
+    return SyncPlan(**plan)
+
+
+def changes_of_new(group: SeedGroup) -> dict[str, Any]:
+    """
+    Return what the copies of a group that has just begun are to hear from its command line.
+
+    They read the group's file, which is not believed that code may be run; a strategy that was
+    named by its path may.
+    """
     assert group.sync is not None
-    return SyncPlan(
-        name=group.sync, every=group.extra["sync_every"], params=group.extra["sync_params"]
-    )
+    return {"trust": True} if group.request.trust or ":" in group.sync else {}
 
 
 def train_copy(
@@ -151,7 +177,8 @@ def train_copy(
         changes: what `resume` is to change.
 
     Raises:
-        InputError: the group is of another size, or cannot be read.
+        InputError: the group is of another size, or cannot be read; or another process trains
+            in the copy's folder.
         RunStoppedError: another copy is gone.
     """
     changes = changes or {}
@@ -159,7 +186,9 @@ def train_copy(
     if group.size != len(seeds.seeds):
         raise InputError(f"{folder} has {len(seeds.seeds)} seeds, and here are {group.size} copies")
     seed, plan = seeds.seeds[group.rank], plan_of(seeds)
-    begin = common_checkpoint(seeds, group)
+    run = seeds.run(seed)
+    with held(run) if run.exists() else nullcontext():  # of another job, perhaps
+        begin = common_checkpoint(seeds, group)
     total = changes.get("timesteps") or total_of(seeds, seed, begin)
     sync = plan.callback(group, seeds.seeds[0], total)
     syncing = [sync] if group.rank else [sync, SaveMaster(seeds, sync)]
@@ -182,7 +211,8 @@ def _train(
     callbacks: Sequence[BaseCallback],
     changes: Mapping[str, Any],
 ) -> TrainingResult:
-    request = seeds.request_of(seeds.seeds[group.rank])
+    seed = seeds.seeds[group.rank]
+    request = seeds.request_of(seed)
     assert request.folder is not None
     signals = GroupSignals(group)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -193,7 +223,8 @@ def _train(
     if begin:
         return resume(request.folder, **changes, callbacks=callbacks, signals=signals)
     if request.folder.exists():  # from before a copy was lost
-        shutil.rmtree(request.folder)
+        refuse_loss(seeds, seed)
+        empty(request.folder)
     notes = {
         "sync": {"name": seeds.sync, **seeds.extra},
         "couples_seeds": seeds.couples_seeds,

@@ -158,7 +158,7 @@ def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.
             for rank, seed in enumerate(seeds.seeds)
         ]
         stopped = run_jobs(tasks, engine, many, lambda: None)
-        failed = [task for task in tasks if task.state is State.FAILED]
+        failed = [task for task in tasks if task.state is not State.FINISHED]
         if stopped or not failed:
             return stopped
         for task in failed:

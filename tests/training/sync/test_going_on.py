@@ -7,10 +7,12 @@ import yaml
 
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.folders import held
+from pyrl_sb3.training.jobs import State
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync import job, launch
-from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
+from pyrl_sb3.training.sync.job import SyncPlan, changes_of_new, synchronised, train_copy
 
 
 class Copy:
@@ -134,3 +136,51 @@ def test_strategies_hear_of_the_steps_there_are_in_all(noted, changes, expected,
         train_copy(group.folder, Copy(0, [300]), changes=changes)
     assert heard == [expected]
     assert begun[0]["timesteps"] == expected
+
+
+def test_a_copy_whose_folder_is_in_use_is_left_alone(group, begun):
+    first, last = add_checkpoints(group, 3, 100, 200)
+    with held(group.run(3)), pytest.raises(InputError, match="seed_3 is in use"):
+        train_copy(group.folder, Copy(0, [100]))
+    assert first.exists()
+    assert last.exists()
+    assert not begun
+
+
+def test_a_copy_with_a_model_does_not_begin_anew(group, begun, capsys):
+    group.run(3).mkdir()
+    model = group.run(3) / "model.zip"
+    model.write_bytes(b"PK damaged")
+    with pytest.raises(InputError, match="seed_3 has no checkpoint to go on from, but a model"):
+        train_copy(group.folder, Copy(0, []))
+    assert run(["td3-train", "--resume", str(group.folder)]) == 2
+    assert "seed_3 has no checkpoint to go on from, but a model" in capsys.readouterr().err
+    assert model.exists()
+    assert not begun
+
+
+def test_only_the_command_line_says_that_code_may_be_run(group, begun):
+    write_group(replace(group, request=replace(group.request, trust=True)))
+    train_copy(group.folder, Copy(0, []))
+    train_copy(group.folder, Copy(0, []), changes=changes_of_new(group))
+    trusted = replace(group, request=replace(group.request, trust=True))
+    for new in (trusted, replace(group, sync="my.module:Strategy")):
+        train_copy(group.folder, Copy(0, []), changes=changes_of_new(new))
+    assert [request.trust for request in begun] == [False, False, True, True]
+
+
+def test_copies_on_an_engine_that_end_by_a_signal_of_their_own_start_again(group, monkeypatch):
+    class Engine:
+        def address(self):
+            return "127.0.0.1"
+
+    starts = []
+
+    def run_jobs(tasks, *_):
+        starts.append(tasks)
+        for task in tasks:
+            task.state = State.FINISHED if len(starts) == 2 else State.STOPPED
+
+    monkeypatch.setattr(launch, "run_jobs", run_jobs)
+    assert launch.launch_on(Engine(), group, []) is None
+    assert len(starts) == 2

@@ -378,6 +378,7 @@ def test_a_job_by_its_config(tmp_path):
         ("{name: best, params: 3}", "params: must be a mapping"),
         ("{name: best, params: {patiense: 3}}", "patience"),
         ("os.path:join", "--trust"),
+        ("torch.hub:load", "is no sync-callback: it must be a subclass of BaseCallback"),
     ],
 )
 def test_mistakes_in_the_key_sync(value, problem, tmp_path, monkeypatch, capsys):
