@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.report.curves import Curve, Values, read_episodes, read_evaluations
 from pyrl_sb3.training.errors import InputError
@@ -14,6 +13,7 @@ from pyrl_sb3.training.facts import FACTS, read_facts
 from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.monitors import monitor_files
 from pyrl_sb3.training.recorded import runs_within
 from pyrl_sb3.training.seeds import SeedGroup, has_all_steps, is_finished, read_group
 
@@ -169,7 +169,7 @@ def _never_begun(seeds: SeedGroup) -> list[Path]:
 
 def _seconds(run: Path, steps: Values) -> Values:
     """Wall-clock at each of these steps, between the ends of training episodes interpolated."""
-    files = sorted(run.glob(f"*.{Monitor.EXT}"))
+    files = monitor_files(run)
     points = [(0.0, 0.0)]
     for file in files[:1]:  # environments step together
         points += [(each.steps, each.seconds) for each in read_episodes(file, len(files))]

@@ -157,6 +157,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
+        temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to elsewhere
         write(temporary)
         sync_file(temporary)
         temporary.replace(path)

@@ -144,7 +144,7 @@ def _go_on(
         signals=signals,
     )
     with stops_in_one_line(run), ExitStack() as opened:
-        put_back_logs(folder, checkpoint.folder, checkpoint.log_sizes)
+        put_back_logs(folder, checkpoint.folder, checkpoint.logs)
         add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
         model, eval_env = set_up(run, opened)
         say_what(run, model)
