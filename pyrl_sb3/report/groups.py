@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.report.curves import Curve, Values, read_episodes, read_evaluations
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
@@ -56,6 +56,7 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
 
     Raises:
         InputError: a folder has no runs, or labels do not fit.
+        ConfigError: the config of a run cannot be read.
     """
     found: dict[str, tuple[str, list[Path], SeedGroup | None]] = {}
     for run in dict.fromkeys(run for folder in folders for run in runs_within(folder)):
@@ -90,7 +91,7 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
 def _config(run: Path) -> str:
     """What a run was configured as; runs of different environments may be of one group."""
     path = run / CONFIG
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    config = read_document(path).data if path.is_file() else None
     return repr(next(iter(config.values())) if isinstance(config, dict) and config else config)
 
 

@@ -17,6 +17,7 @@ import yaml
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.plugins import saved
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
@@ -225,6 +226,10 @@ REFUSED = {
     ),
     "too few steps": ("td3-train --resume run --timesteps 40", "run has had 45 steps already"),
     "no steps": ("td3-train --resume run --timesteps 0", "--timesteps 0: must be at least 1"),
+    "many threads": (
+        "td3-train --resume run --threads 100000",
+        "--threads 100000: must be at most",
+    ),
     "no threads": ("td3-train Pendulum-v1 --threads x", "'x' is not a valid integer, nor auto"),
     "no layer": (
         "td3-train Pendulum-v1 --set policy_kwargs.net_arch=[-3]",
@@ -360,11 +365,12 @@ def test_files_that_are_not_the_runs_stay_as_they_are(run, folder):
     victim = folder / "victim"
     victim.write_text("of months")
     (run / "mine.monitor.csv").write_text("my own")
-    for name in (".progress.csv.part", ".evaluations.part.npz", "progress.csv"):
+    for name in (".progress.csv.part", ".evaluations.part.npz", "progress.csv", "model.zip.tmp"):
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(victim)
     put_back(run)
     continued_logger(run, 45).close()
+    saved.save(TD3.load(run / "model.zip"), run / "model.zip")
     for link in ("7.monitor.csv", "0.monitor.csv"):
         (run / link).unlink(missing_ok=True)
         (run / link).symlink_to(victim)
