@@ -30,9 +30,9 @@ from pyrl_sb3.training.folders import (
     MODEL,
     SEEDS,
     new_run_folder,
-    saved_timesteps,
     write_whole,
 )
+from pyrl_sb3.training.loading import saved_timesteps
 from pyrl_sb3.training.logs import last_evaluated
 from pyrl_sb3.training.request import TrainingRequest
 

@@ -24,7 +24,7 @@ import pyrl_sb3
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, saved
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.loading import load_model, saved_timesteps
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.untrusted import read_arrays, read_pickle
 
@@ -493,6 +493,39 @@ def test_a_table_of_contents_that_lies(folder, members, offset, value, message):
     write(members)
     patched(folder, offset, value)
     assert re.search(message, refusal(folder))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(8, b"\x01"), (10, b"\x63"), (10, b"\x0e"), (42, b"\xff" * 4)]
+)
+def test_steps_in_an_archive_that_lies(folder, members, offset, value):
+    write(members)
+    assert saved_timesteps(folder / "model.zip") == 0
+    patched(folder, offset, value)
+    assert saved_timesteps(folder / "model.zip") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"num_timesteps": Infinity}',
+        b'{"num_timesteps": [3]}',
+        b"{}",
+        b"3",
+        b"[" * 200_000,
+        b"\xff",
+    ],
+    ids=lambda data: data[:30],
+)
+def test_steps_that_are_none(folder, data):
+    write({"data": data})
+    assert saved_timesteps(folder / "model.zip") is None
+
+
+def test_steps_are_not_looked_for_in_a_bomb(folder):
+    write({"data": b" " * 2**22 + b'{"num_timesteps": 3}'}, compression=zipfile.ZIP_DEFLATED)
+    assert saved_timesteps(folder / "model.zip") is None
+    assert saved_timesteps(folder / "no.zip") is None
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
