@@ -7,7 +7,9 @@ import json
 import pickle
 import re
 import sys
+import tracemalloc
 import zipfile
+import zlib
 
 import cloudpickle
 import gymnasium as gym
@@ -466,11 +468,11 @@ def test_a_member_twice(folder, members):
     assert "'data' is in it more than once" in refusal(folder)
 
 
-def patched(folder, offset, value):
-    """Overwrite bytes in the entry of `data` in the table of contents."""
-    path = folder / "model.zip"
+def patched(folder, offset, value, name="model.zip"):
+    """Overwrite bytes in the table of contents, in the entry of the first member: of `data`."""
+    path = folder / name
     with zipfile.ZipFile(path) as archive:
-        start = archive.start_dir  # `data` is the first
+        start = archive.start_dir
     content = bytearray(path.read_bytes())
     content[start + offset : start + offset + len(value)] = value
     path.write_bytes(content)
@@ -683,6 +685,18 @@ def test_arrays_that_are_not(folder, content, message):
     with pytest.raises(InputError, match=message) as caught:
         read_arrays(folder / "a.npz")
     assert "\n" not in str(caught.value)
+
+
+def test_no_more_is_unpacked_than_the_table_of_contents_says(folder):
+    content = npy("(1,)", b"\0" * 8)
+    write({"a.npy": content + b"\0" * 2**24}, "a.npz", compression=zipfile.ZIP_DEFLATED)
+    patched(folder, 16, zlib.crc32(content).to_bytes(4, "little"), "a.npz")
+    patched(folder, 24, len(content).to_bytes(4, "little"), "a.npz")
+    tracemalloc.start()
+    assert read_arrays(folder / "a.npz") == {"a": [0]}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
 
 
 def test_files_that_hold_no_arrays(folder):

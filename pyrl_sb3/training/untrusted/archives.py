@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pyrl_sb3.plaindata import read_npy
+from pyrl_sb3.plaindata import read_npy, unpack
 from pyrl_sb3.training.errors import InputError, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
@@ -112,7 +112,7 @@ def read_member(path: Path, name: str, most: int) -> bytes:
         if archive.getinfo(name).file_size > most:
             raise InputError(f"{path}: {name!r} in it is larger than {most} bytes")
         try:
-            return archive.read(name)
+            return unpack(archive, name)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise InputError(f"{path} is damaged: {name} in it cannot be read") from error
 
@@ -154,8 +154,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                member.filename.removesuffix(".npy"): read_npy(archive.read(member))
-                for member in archive.infolist()
+                name.removesuffix(".npy"): read_npy(unpack(archive, name))
+                for name in archive.namelist()
             }
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
