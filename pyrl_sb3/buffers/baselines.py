@@ -11,7 +11,7 @@ import numpy as np
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.table import Array
-from pyrl_sb3.plaindata import NUMBERS_AND_OBJECTS, Reader, RefusedError, read_npy
+from pyrl_sb3.plaindata import NUMBERS_AND_OBJECTS, Reader, RefusedError, read_npy, unpack
 from pyrl_sb3.plaindata.npy import read_header
 from pyrl_sb3.plaindata.reader import python_s
 
@@ -30,7 +30,7 @@ def read_baselines(archive: zipfile.ZipFile, names: set[str], source: str) -> De
     for name in ("acs", "obs", "info"):
         if name in names:
             with _naming(f"{source}: {name}"):
-                fields[name] = _read(archive.read(f"{name}.npy"))
+                fields[name] = _read(unpack(archive, f"{name}.npy"))
                 len(fields[name])  # of single values there is none
     count = len(fields["acs"])
     fields.setdefault("info", [()] * count)

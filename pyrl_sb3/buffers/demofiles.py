@@ -1,7 +1,8 @@
 """Files of demonstrations: our own, those of OpenAI baselines, Minari's data sets."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,11 +12,15 @@ from pyrl_sb3.buffers.baselines import read_baselines
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.table import Array
-from pyrl_sb3.plaindata import read_npy
+from pyrl_sb3.plaindata import announced, read_npy, unpack
 
 VERSION = 1
 MINARI = "minari:"
 _MOST = 2**33  # bytes, far more than demonstrations take
+# Rewards that are all the same shrink by a thousand, and long demonstrations with them, but what
+# is large as a whole and shrinks so is a bomb.
+_SHRINKS, _UNSUSPECTED = 200, 2**29
+_MOST_PLAIN = 2**24  # bytes of the lengths, which are read before the rest is measured by them
 
 
 def load_demonstrations(source: str | Path) -> Demonstrations:
@@ -38,8 +43,9 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-            if size > _MOST:
-                raise DemonstrationError(f"{path}: {size} bytes unpacked, at most {_MOST} are read")
+            most = min(_MOST, max(_UNSUSPECTED, _SHRINKS * path.stat().st_size))
+            if size > most:
+                raise DemonstrationError(f"{path}: {size} bytes unpacked, at most {most} are read")
             names = {name.removesuffix(".npy") for name in archive.namelist()}
             if "pyrl_demonstrations" in names:
                 return _own(path, archive, names)
@@ -87,9 +93,15 @@ def _own(path: Path, archive: zipfile.ZipFile, names: set[str]) -> Demonstration
     if missing := sorted(needed - names) or ([] if keys else ["observations"]):
         raise DemonstrationError(f"{path}: {missing[0]} is missing")
     plain = {"pyrl_demonstrations", *needed, *({"success"} & names)}
-    arrays = {name: _read(archive, name, path) for name in (*plain, *keys)}
+    arrays = {name: _announced(archive, name, path) for name in (*plain, *keys)}
+    first = ("pyrl_demonstrations", "env_id", "lengths")
+    for name in first:
+        if arrays[name].nbytes > _MOST_PLAIN:
+            raise DemonstrationError(f"{path}: {name}: more than {_MOST_PLAIN} bytes")
+        arrays[name] = _read(archive, name, path)
     if problem := _problem(arrays, keys):
         raise DemonstrationError(f"{path}: {problem}")
+    arrays |= {name: _read(archive, name, path) for name in arrays if name not in first}
     lengths, success = arrays["lengths"].astype(np.int64), arrays.get("success")
     steps, rows = np.cumsum(lengths)[:-1], np.cumsum(lengths + 1)[:-1]
     actions, rewards = (np.split(arrays[name], steps) for name in ("actions", "rewards"))
@@ -160,8 +172,19 @@ def _minari(name: str) -> Demonstrations:
     )
 
 
+def _announced(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+    with _naming(name, path), archive.open(f"{name}.npy") as file:
+        return announced(file, archive.getinfo(f"{name}.npy").file_size)
+
+
 def _read(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+    with _naming(name, path):
+        return read_npy(unpack(archive, f"{name}.npy"))
+
+
+@contextmanager
+def _naming(name: str, path: Path) -> Iterator[None]:
     try:
-        return read_npy(archive.read(f"{name}.npy"))
+        yield
     except ValueError as error:
         raise DemonstrationError(f"{path}: {name}: {error}") from error

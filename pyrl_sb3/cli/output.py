@@ -106,15 +106,21 @@ def check_picture(path: Path) -> None:
         raise InputError(f"--out {path}: cannot write to {path.parent}")
 
 
+def quoted(folder: Path) -> str:
+    """Return a folder as the shell, and a command, take it for one: `-a` would be an option."""
+    text = str(folder)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
 def say_how_to_go_on(console: "Console", agent: str, folder: Path) -> None:
     """Print the command that goes on with a run, or with several seeds."""
-    command = f"{pyrl()} {agent}-train --resume {shlex.quote(str(folder))}"
+    command = f"{pyrl()} {agent}-train --resume {quoted(folder)}"
     console.print(f"go on: {command}", markup=False)
 
 
 def say_how_to_test(console: "Console", agent: str, env_id: str, folder: Path) -> None:
     """Print the command that tests the agent of a run."""
-    command = f"{pyrl()} {agent}-test {env_id} {shlex.quote(str(folder))}"
+    command = f"{pyrl()} {agent}-test {env_id} {quoted(folder)}"
     console.print(f"test it: {command}", markup=False)
 
 

@@ -163,7 +163,7 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
     if code:
         output.say_how_to_go_on(console, group.request.agent, group.folder)
     else:
-        console.print(f"statistics: pyrl report {group.folder}", markup=False)
+        console.print(f"statistics: pyrl report {output.quoted(group.folder)}", markup=False)
     return code
 
 

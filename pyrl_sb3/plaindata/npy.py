@@ -1,12 +1,14 @@
 """Single arrays of `.npy` and `.npz` files."""
 
 import io
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+_LONGEST_HEADER = 2**17
+_LARGEST_VALUE = 2**16  # bytes, of text
 
 
 def read_header(file: io.BytesIO) -> Header:
@@ -24,6 +26,24 @@ def read_header(file: io.BytesIO) -> Header:
     if read is None:
         raise ValueError(f"arrays of version {version} are not read")
     return read(file)
+
+
+def announced(file: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """
+    Return an array of the shape and type that a file announces, with no values: it takes no memory.
+
+    Raises:
+        ValueError: it is no array of the file's size, or one of Python objects or of long texts.
+    """
+    shape, _, dtype = read_header(io.BytesIO(file.read(_LONGEST_HEADER)))
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if dtype.itemsize > _LARGEST_VALUE:
+        raise ValueError(f"its values have {dtype.itemsize} bytes each")
+    found = np.broadcast_to(np.zeros((), dtype), shape)
+    if not 0 < size - found.nbytes <= _LONGEST_HEADER:
+        raise ValueError(f"an array of shape {shape} is announced, of a file of {size} bytes")
+    return found
 
 
 def read_npy(content: bytes) -> npt.NDArray[Any]:

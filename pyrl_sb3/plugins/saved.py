@@ -45,6 +45,7 @@ def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Re
     named = {use["kind"]: use for use in uses}
     records = [{**record, **_named(named.get(record["kind"]))} for record in components_of(model)]
     temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to elsewhere
     with temporary.open("w+b") as file:
         model.save(file)
         with zipfile.ZipFile(file, "a") as archive:

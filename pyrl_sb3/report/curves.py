@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.errors import InputError, first_line
-from pyrl_sb3.training.logs import EVALUATIONS
-from pyrl_sb3.training.monitors import STEPS
-from pyrl_sb3.training.untrusted import read_arrays
+from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
+from pyrl_sb3.training.monitors import STEPS, monitor_files
+
+_MOST_STEPS = 2**63  # what arrays of whole numbers hold
 
 Values = npt.NDArray[np.float64]
 
@@ -99,16 +99,8 @@ def read_evaluations(run: Path) -> Curve:
 
 def read_curve(path: Path, label: str) -> Curve:
     """Read one `evaluations.npz`; raises what `read_evaluations` raises."""
-    saved = read_arrays(path)
-    steps, returns = saved.get("timesteps"), saved.get("results")
-    successes = saved.get("successes")
-    tables = [returns] if successes is None else [returns, successes]
-    if steps is None or any(
-        table is None or table.ndim != 2 or len(table) != len(steps) or not table.size
-        for table in tables
-    ):
-        raise InputError(f"{path} holds no evaluations, or timesteps and results that do not fit")
-    assert returns is not None
+    saved = evaluation_tables(path)
+    steps, returns, successes = saved["timesteps"], saved["results"], saved.get("successes")
     with np.errstate(invalid="ignore"):  # returns that are not finite
         means, spread = returns.mean(axis=1), returns.std(axis=1)
     # Of evaluations at the same step, the last is that of the agent as it went on.
@@ -131,7 +123,7 @@ def read_training(run: Path) -> Curve:
     Raises:
         InputError: there are none, or a file is damaged.
     """
-    files = sorted(run.glob(f"*.{Monitor.EXT}"))
+    files = monitor_files(run)
     ended = [each for file in files for each in read_episodes(file, len(files))]
     rows = [(each.steps, each.value, each.success) for each in ended]
     if not rows:
@@ -179,6 +171,8 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
                 done += int(row["l"]) * n_envs
                 if STEPS in row:  # not in older runs, whose episodes cut by checkpoints are lost
                     done = int(row[STEPS]) * n_envs
+                if not 0 <= done < _MOST_STEPS:
+                    raise ValueError(f"no number of steps: {str(done)[:40]}")
                 success = _truth(row.get("is_success"))
                 yield TrainingEpisode(done, float(row["r"]), success, float(row["t"]))
     except (ValueError, KeyError, TypeError, csv.Error) as error:

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import yaml
-from stable_baselines3.common.monitor import Monitor
 
+from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.report.curves import Curve, Values, read_episodes, read_evaluations
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts
 from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
+from pyrl_sb3.training.monitors import monitor_files
 from pyrl_sb3.training.recorded import runs_within
 from pyrl_sb3.training.seeds import SeedGroup, has_all_steps, is_finished, read_group
 
@@ -56,6 +56,7 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
 
     Raises:
         InputError: a folder has no runs, or labels do not fit.
+        ConfigError: the config of a run cannot be read.
     """
     found: dict[str, tuple[str, list[Path], SeedGroup | None]] = {}
     for run in dict.fromkeys(run for folder in folders for run in runs_within(folder)):
@@ -90,7 +91,7 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
 def _config(run: Path) -> str:
     """What a run was configured as; runs of different environments may be of one group."""
     path = run / CONFIG
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    config = read_document(path).data if path.is_file() else None
     return repr(next(iter(config.values())) if isinstance(config, dict) and config else config)
 
 
@@ -169,7 +170,7 @@ def _never_begun(seeds: SeedGroup) -> list[Path]:
 
 def _seconds(run: Path, steps: Values) -> Values:
     """Wall-clock at each of these steps, between the ends of training episodes interpolated."""
-    files = sorted(run.glob(f"*.{Monitor.EXT}"))
+    files = monitor_files(run)
     points = [(0.0, 0.0)]
     for file in files[:1]:  # environments step together
         points += [(each.steps, each.seconds) for each in read_episodes(file, len(files))]

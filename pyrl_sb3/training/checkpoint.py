@@ -1,6 +1,7 @@
 """One checkpoint: a folder with all that a training needs to go on as if it had not stopped."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from pyrl_sb3.training.errors import first_line
 from pyrl_sb3.training.folders import MODEL, sync_file
 from pyrl_sb3.training.kept import load_buffer, save_buffer
+from pyrl_sb3.training.logs import LogMarks
 from pyrl_sb3.training.randomness import random_states, restore_random_states
 from pyrl_sb3.training.state import (
+    MAKES_WAY,
     StateError,
     Stateful,
     Tree,
@@ -35,8 +38,6 @@ _STATE = "state"
 
 Save = Callable[[OffPolicyAlgorithm, Path], None]
 
-_ELSE = "where there is an earlier one, deleting that folder makes way for it"
-
 # What `learn()` sets anew from its arguments and the clock.
 _OF_LEARN = ("_total_timesteps", "_num_timesteps_at_start", "start_time")
 # What callbacks get anew before each use; `eval_env` is opened anew.
@@ -53,11 +54,21 @@ class Moment:
         env_seed: of the environments as they were, or are to be, reset here.
         reset: whether the training it was taken from reset its environments here; otherwise they
             are reset on resuming only, which the training it was taken from knew nothing of.
+
+    Raises:
+        ValueError: they are something else.
     """
 
     timesteps: int
     env_seed: int
     reset: bool
+
+    def __post_init__(self) -> None:
+        for number in (self.timesteps, self.env_seed):
+            if type(number) is not int or number < 0:
+                raise ValueError(f"{str(number)[:40]!r} is no number of steps, nor a seed")
+        if type(self.reset) is not bool:
+            raise ValueError("it does not say whether environments were reset")
 
 
 def write_checkpoint(
@@ -67,7 +78,7 @@ def write_checkpoint(
     moment: Moment,
     save: Save,
     before: Path | None = None,
-    log_sizes: Mapping[str, int] | None = None,
+    logs: LogMarks | None = None,
 ) -> None:
     """
     Write everything into an empty folder, and through to the disk.
@@ -79,7 +90,7 @@ def write_checkpoint(
         moment: now.
         save: writes the model in SB3's format, for whoever wants to try it.
         before: an earlier checkpoint, unchanged parts of whose replay buffer are linked.
-        log_sizes: see `keep_logs`.
+        logs: see `keep_logs`.
 
     Raises:
         OSError: no space is left, for example.
@@ -87,10 +98,12 @@ def write_checkpoint(
     save(model, folder / MODEL)
     earlier = before / BUFFER if before else None
     assert model.replay_buffer is not None
+    logs = logs or LogMarks()
     tree = {
         "format": FORMAT,
         "moment": asdict(moment),
-        "log_sizes": capture(dict(log_sizes or {})),
+        "log_sizes": capture(dict(logs.sizes)),
+        "log_checksums": capture(dict(logs.checksums)),
         "buffer": save_buffer(model.replay_buffer, folder / BUFFER, earlier),
         **_parts(model, callbacks),
     }
@@ -139,6 +152,14 @@ def _named(callbacks: Sequence[BaseCallback]) -> dict[str, BaseCallback]:
     return named
 
 
+@contextmanager
+def _naming_damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever reading a damaged file comes to
+        raise StateError(f"{folder} is damaged: {first_line(error)}; {MAKES_WAY}") from error
+
+
 class Checkpoint:
     """
     A checkpoint on disk. No pickle is read: the state is JSON and arrays, the weights are read as
@@ -153,18 +174,21 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
+        with _naming_damage(folder):
             self._tree: Mapping[str, Tree] = read_tree(folder, _STATE)
             version = self._tree["format"]
-        except Exception as error:  # whatever reading a damaged file comes to
-            raise StateError(f"{folder} is damaged: {first_line(error)}; {_ELSE}") from error
-        if version != FORMAT:
+            known = bool(version == FORMAT)
+        if not known:
             raise StateError(
                 f"{folder} has format {version!r}, and this version of pyrl-sb3 reads {FORMAT}: "
                 "update pyrl-sb3"
             )
-        self.moment = Moment(**self._tree["moment"])
-        self.log_sizes: dict[str, int] = restore(self._tree["log_sizes"], None)
+        with _naming_damage(folder):
+            self.moment = Moment(**self._tree["moment"])
+            self.logs = LogMarks(
+                sizes=restore(self._tree["log_sizes"], None),
+                checksums=restore(self._tree.get("log_checksums", capture({})), None),
+            )
 
     def restore(self, model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> None:
         """
@@ -178,7 +202,7 @@ class Checkpoint:
             self._restore_parts(model, callbacks)
         except Exception as error:  # whatever damaged files come to
             what = f"{self.folder} cannot be resumed from: {first_line(error)}"
-            raise StateError(f"{what}; {_ELSE}") from error
+            raise StateError(f"{what}; {MAKES_WAY}") from error
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL

@@ -161,7 +161,7 @@ class Checkpoints(BaseCallback):
             self._restart(moment)
 
         def write(folder: Path, before: Path | None) -> None:
-            logs = keep_logs(self.logs_of, folder) if self.logs_of else {}
+            logs = keep_logs(self.logs_of, folder) if self.logs_of else None
             write_checkpoint(folder, self.model, others, moment, self.save, before, logs)
 
         path = self.folder.add(moment.timesteps, write, self.keep_last)

@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.config.errors import did_you_mean, short
+from pyrl_sb3.config.checks import problem
+from pyrl_sb3.config.documents import parse_yaml, write_yaml
+from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
@@ -24,6 +24,7 @@ from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import TrainingRequest
 
 FACTS = "run.yml"
+_MOST = 2**20  # bytes; each resumption adds some hundred
 
 # What the numbers of a run may depend on.
 _PACKAGES = (
@@ -69,16 +70,17 @@ def request_written(request: TrainingRequest) -> dict[str, Any]:
 
 
 def request_from(written: Mapping[str, Any]) -> TrainingRequest:
-    """
-    Return what was asked for, from what `request_written` returned.
-
-    Raises:
-        ValueError: a flag is neither true nor false, but a word for another command line.
-    """
-    for name, kind in TrainingRequest.__annotations__.items():
-        if kind is bool and not isinstance(written.get(name, False), bool):
-            raise ValueError(f"{name}: must be true or false, not {short(written[name])}")
+    """Return what was asked for, from what `request_written` returned; ValueError if it did not."""
     return TrainingRequest(**{name: _read(name, value) for name, value in written.items()})
+
+
+def read_written(path: Path) -> Any:
+    """Read what `write_yaml` wrote, within bounds: it may be a stranger's; ValueError beyond."""
+    with path.open("rb") as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise ValueError(f"larger than {_MOST // 1024} kB")
+    return parse_yaml(content.decode("utf-8"), path.name).data
 
 
 def _written(value: Any) -> Any:
@@ -98,7 +100,7 @@ def _circumstances() -> dict[str, Any]:
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    text = yaml.safe_dump(dict(facts), sort_keys=False)
+    text = write_yaml(dict(facts))
     write_whole(path, lambda part: part.write_text(text, "utf-8"))
 
 
@@ -178,7 +180,12 @@ def read_facts(folder: Path) -> Facts:
     """
     path = folder / FACTS
     try:
-        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        facts = read_written(path)
+        if not isinstance(facts["resumed"], list):
+            raise ValueError("resumed: must be a list")
+        for each in facts["components"]:
+            if not isinstance(each["kind"], str) or not {"name", "params"} <= each.keys():
+                raise ValueError("components: one has no kind, name or params")
         request = request_from(facts["request"])
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
         return Facts(
@@ -188,18 +195,20 @@ def read_facts(folder: Path) -> Facts:
             dict(facts["versions"]),
             facts.get("sync", {}).get("name"),
         )
-    except InputError:
-        raise
     except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {first_line(error)}") from error
 
 
 def _read(name: str, value: Any) -> Any:
-    """A field of `TrainingRequest` as YAML has it; paths are among its annotations."""
-    if isinstance(value, list):
-        return tuple(value)
-    is_path = "Path" in str(TrainingRequest.__annotations__.get(name))
-    return Path(value) if is_path and value is not None else value
+    """A field of `TrainingRequest`, from what YAML has of it."""
+    hint = TrainingRequest.__annotations__.get(name, Any)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        value = tuple(value)
+    elif isinstance(value, str) and "Path" in str(hint):
+        value = Path(value)
+    if wrong := problem(name, value, hint):
+        raise ValueError(f"{name}: {wrong}")
+    return value
 
 
 def add_resumption(folder: Path, after: int, timesteps: int) -> None:
@@ -212,6 +221,6 @@ def add_resumption(folder: Path, after: int, timesteps: int) -> None:
         timesteps: that it is to have in the end.
     """
     path = folder / FACTS
-    facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    facts = read_written(path)
     facts["resumed"].append({"after": after, "timesteps": timesteps, **_circumstances()})
     _write(path, facts)

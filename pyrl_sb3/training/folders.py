@@ -1,10 +1,8 @@
 """Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
 
-import json
 import os
 import shutil
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,15 +54,6 @@ def new_run_folder(root: Path, env_id: str) -> Path:
             with suppress(FileExistsError):  # another run has just taken the number
                 folder.mkdir()
                 return folder
-
-
-def saved_timesteps(model: Path) -> int | None:
-    """Return the environment steps that a saved model has had; None where none can be read."""
-    try:
-        with zipfile.ZipFile(model) as archive:
-            return int(json.loads(archive.read("data"))["num_timesteps"])
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
-        return None
 
 
 @contextmanager
@@ -172,6 +161,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
+        temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to elsewhere
         write(temporary)
         sync_file(temporary)
         temporary.replace(path)

@@ -7,6 +7,7 @@ import logging
 import textwrap
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.untrusted import (
     AllocationLimit,
     check_archive,
+    check_contents,
     check_stored,
     read_member,
     read_pickle,
@@ -68,6 +70,14 @@ def load_model(
         raise InputError(f"{path} cannot be loaded: {_complaint(error)}") from error
     _check_weights(path, model.policy)
     return model
+
+
+def saved_timesteps(path: Path) -> int | None:
+    """Return the environment steps that a saved model has had; None where none can be read."""
+    with suppress(InputError, KeyError, TypeError, ValueError, OverflowError):
+        check_contents(path)  # without checksums, which would mean reading all weights
+        return int(_data(path)["num_timesteps"])
+    return None
 
 
 def _data(path: Path) -> dict[str, Any]:

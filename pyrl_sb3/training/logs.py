@@ -5,13 +5,17 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from stable_baselines3.common.logger import (
     CSVOutputFormat,
     KVWriter,
@@ -19,11 +23,12 @@ from stable_baselines3.common.logger import (
     TensorBoardOutputFormat,
     configure,
 )
-from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, sync_file, write_whole
+from pyrl_sb3.training.monitors import monitor_files
+from pyrl_sb3.training.state import MAKES_WAY, StateError
 from pyrl_sb3.training.untrusted import read_arrays
 
 log = logging.getLogger("pyrl_sb3")
@@ -32,6 +37,64 @@ PROGRESS = "progress.csv"
 EVALUATIONS = "evaluations.npz"
 _BEST = (BEST_MODEL, statistics_file(Path(BEST_MODEL)).name)
 _KEPT = "run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMarks:
+    """
+    What the logs of a run were when a checkpoint was taken.
+
+    Attributes:
+        sizes: of the files that are only added to, bytes by name.
+        checksums: CRC-32 by name, of the others, which are kept with the checkpoint.
+
+    Raises:
+        ValueError: they are something else.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    checksums: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in (self.sizes, self.checksums):
+            if not (
+                isinstance(each, Mapping)
+                and all(isinstance(name, str) for name in each)
+                and all(isinstance(value, int) and value >= 0 for value in each.values())
+            ):
+                raise ValueError("it does not say what the logs were")
+
+
+def evaluation_tables(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """
+    Read a file of evaluations, in the format of SB3's EvalCallback.
+
+    Returns:
+        `timesteps`, `(evaluations,)`, and `results`, `(evaluations, episodes)`, with whatever else
+        there is of that shape: `ep_lengths`, `successes`. There is at least one of each.
+
+    Raises:
+        InputError: it is missing, damaged, or holds something else.
+    """
+    saved = read_arrays(path)
+    steps, names = saved.get("timesteps"), ("results", "ep_lengths", "successes")
+    if (
+        steps is None
+        or steps.ndim != 1
+        or steps.dtype.kind not in "iuf"
+        or not np.isfinite(steps).all()
+    ):
+        raise InputError(f"{path} holds no evaluations: its timesteps are no row of numbers")
+    tables = {name: saved[name] for name in names if name in saved}
+    if "results" not in tables or any(
+        table.ndim != 2
+        or len(table) != len(steps)
+        or not table.size
+        or table.dtype.kind not in "biuf"
+        for table in tables.values()
+    ):
+        raise InputError(f"{path} holds no evaluations: timesteps and results do not fit together")
+    return {"timesteps": steps, **tables}
 
 
 def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
@@ -44,7 +107,7 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
     if evaluation.successes is not None:
         new["successes"] = evaluation.successes[None]
     if path.is_file():
-        old = read_arrays(path)
+        old = evaluation_tables(path)
         before = old["timesteps"] < timesteps
         # Of another number of episodes, only the last can be in one table.
         if old["results"].shape[1:] == new["results"].shape[1:]:
@@ -58,8 +121,8 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
 
 def last_evaluated(run: Path) -> int:
     """Return the steps after which a run was evaluated last; 0 where that cannot be read."""
-    with suppress(OSError, InputError, KeyError, ValueError):
-        return int(read_arrays(run / EVALUATIONS)["timesteps"].max())
+    with suppress(InputError):
+        return int(evaluation_tables(run / EVALUATIONS)["timesteps"].max())
     return 0
 
 
@@ -79,13 +142,9 @@ def new_logger(run: Path) -> Logger:
     return configure(str(run), log_formats())
 
 
-def keep_logs(run: Path, checkpoint: Path) -> dict[str, int]:
-    """
-    Keep what a run has logged with a checkpoint.
-
-    Files that are only added to stay where they are; of these the sizes are returned.
-    """
-    for file in _monitors(run):
+def keep_logs(run: Path, checkpoint: Path) -> LogMarks:
+    """Keep what a run has logged with a checkpoint; what is only added to stays where it is."""
+    for file in monitor_files(run):
         sync_file(file)  # a machine that goes down leaves no less than the checkpoint counts on
     kept = checkpoint / _KEPT
     kept.mkdir()
@@ -95,31 +154,56 @@ def keep_logs(run: Path, checkpoint: Path) -> dict[str, int]:
     for name in _BEST:  # replaced as a whole when there is a better one, so a link will do
         if (run / name).is_file():
             _link_or_copy(run / name, kept / name)
-    return {file.name: file.stat().st_size for file in _monitors(run)}
+    return LogMarks(
+        sizes={file.name: file.stat().st_size for file in monitor_files(run)},
+        checksums={file.name: zlib.crc32(file.read_bytes()) for file in kept.iterdir()},
+    )
 
 
-def put_back_logs(run: Path, checkpoint: Path, sizes: dict[str, int]) -> None:
+def put_back_logs(run: Path, checkpoint: Path, marks: LogMarks) -> None:
     """
     Make a run's logs what they were at a checkpoint; what was logged later is dropped.
 
     Raises:
-        InputError: the checkpoint has lost what it kept of them, or a file that is only added to is
-            not what it was.
+        StateError: the checkpoint has lost what it kept of them.
+        InputError: a file that is only added to is not what it was, or is a link. Nothing has been
+            changed in either case.
     """
     kept = checkpoint / _KEPT
-    if not kept.is_dir():
-        raise InputError(f"{checkpoint} is damaged: it has no folder {_KEPT}, with logs")
-    for name, size in sizes.items():
+    if problem := _problem(kept, marks.checksums):
+        raise StateError(f"{checkpoint} is damaged: {problem}; {MAKES_WAY}")
+    for file in monitor_files(run):
+        if file.is_symlink():  # in a stranger's folder it may lead to any file of the user
+            raise InputError(f"{file} is a link, which no run writes to; put a file in its place")
+    for name, size in marks.sizes.items():
         _check_monitor(run / name, size)
     for name in (PROGRESS, EVALUATIONS, *_BEST):
         if (kept / name).is_file():
             write_whole(run / name, partial(shutil.copyfile, kept / name))
         else:
             (run / name).unlink(missing_ok=True)
-    for file in _monitors(run):
-        size = sizes.get(file.name, 0)
+    for file in monitor_files(run):
+        size = marks.sizes.get(file.name, 0)
         if file.stat().st_size > size:
             os.truncate(file, size)
+
+
+def _problem(kept: Path, checksums: Mapping[str, int]) -> str | None:
+    """What is wrong with the logs that a checkpoint keeps, or None."""
+    if not kept.is_dir():
+        return f"it has no folder {_KEPT}, with logs"
+    for name in (PROGRESS, EVALUATIONS, *_BEST):
+        file = kept / name
+        if name in checksums and not file.is_file():
+            return f"it has lost {_KEPT}/{name}"
+        if name == EVALUATIONS and file.is_file():  # of which a later one may have been added
+            try:
+                evaluation_tables(file)
+            except InputError as error:
+                return str(error)
+        elif name in checksums and zlib.crc32(file.read_bytes()) != checksums[name]:
+            return f"{_KEPT}/{name} in it is not as it was written"
+    return None
 
 
 def _check_monitor(file: Path, size: int) -> None:
@@ -158,6 +242,7 @@ def _continued_csv(path: Path) -> CSVOutputFormat:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     # SB3's writer empties the file it opens, so it gets another one, which then takes its place.
     part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # in a stranger's folder it may be a link to elsewhere
     writer = CSVOutputFormat(str(part))
     writer.file.write(text)
     writer.file.flush()
@@ -180,10 +265,6 @@ def _continued_tensorboard(run: Path, timesteps: int) -> TensorBoardOutputFormat
     start = Event(step=timesteps + 1, session_log=SessionLog(status=SessionLog.START))
     writer.writer._get_file_writer().add_event(start)  # type: ignore[no-untyped-call]
     return writer
-
-
-def _monitors(run: Path) -> Iterator[Path]:
-    yield from sorted(run.glob(f"*.{Monitor.EXT}"))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

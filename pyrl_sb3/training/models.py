@@ -33,6 +33,8 @@ from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.folders import statistics_file, write_whole
 from pyrl_sb3.training.threads import MOST_THREADS, available_cores
 
+_REFUSED_ABOVE = 1024  # threads
+
 
 def set_threads(threads: int | None) -> int:
     """
@@ -40,7 +42,12 @@ def set_threads(threads: int | None) -> int:
 
     None takes OMP_NUM_THREADS where that is set, otherwise the cores this process may use, at most
     four.
+
+    Raises:
+        InputError: there are more than an operating system is good for; PyTorch would crash.
     """
+    if threads is not None and threads > _REFUSED_ABOVE:
+        raise InputError(f"--threads {threads}: must be at most {_REFUSED_ABOVE}")
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
         threads = min(available_cores(), MOST_THREADS)
     if threads is not None:

@@ -1,6 +1,7 @@
 """Monitors of training environments: what they write, also of runs that go on."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -10,6 +11,7 @@ from stable_baselines3.common.monitor import Monitor
 from pyrl_sb3.training.errors import InputError
 
 STEPS = "env_steps"
+_NAME = re.compile(rf"\d+\.{re.escape(Monitor.EXT)}")
 
 Env = gym.Env[Any, Any]
 
@@ -51,6 +53,11 @@ class StepsMonitor(NamedMonitor):
         """Step; SB3 adds what is said of the current episode to its row."""
         self.current_reset_info[STEPS] = self.total_steps + 1
         return super().step(action)
+
+
+def monitor_files(run: Path) -> list[Path]:
+    """Return the logs of a run's environments, `<number>.monitor.csv`; others there are not its."""
+    return sorted(path for path in run.glob(f"*.{Monitor.EXT}") if _NAME.fullmatch(path.name))
 
 
 def new_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:

@@ -16,9 +16,10 @@ from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, versions
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group, saved_timesteps
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
+from pyrl_sb3.training.loading import saved_timesteps
 from pyrl_sb3.training.logs import (
     EVALUATIONS,
     add_evaluation,
@@ -144,7 +145,7 @@ def _go_on(
         signals=signals,
     )
     with stops_in_one_line(run), ExitStack() as opened:
-        put_back_logs(folder, checkpoint.folder, checkpoint.log_sizes)
+        put_back_logs(folder, checkpoint.folder, checkpoint.logs)
         add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
         model, eval_env, ours = set_up(run, opened)
         say_what(run, model)

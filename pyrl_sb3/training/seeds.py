@@ -15,23 +15,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pyrl_sb3.config.documents import write_yaml
 from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
-from pyrl_sb3.training.facts import FACTS, read_facts, request_from, request_written
+from pyrl_sb3.training.facts import (
+    FACTS,
+    read_facts,
+    read_written,
+    request_from,
+    request_written,
+)
 from pyrl_sb3.training.folders import (
     BEST_MODEL,
     CHECKPOINTS,
     MODEL,
     SEEDS,
     new_run_folder,
-    saved_timesteps,
     write_whole,
 )
+from pyrl_sb3.training.loading import saved_timesteps
 from pyrl_sb3.training.logs import last_evaluated
 from pyrl_sb3.training.request import TrainingRequest
 
@@ -148,7 +153,7 @@ def write_group(group: SeedGroup) -> None:
         **group.extra,
         "request": request_written(group.request),
     }
-    text = yaml.safe_dump(facts, sort_keys=False)
+    text = write_yaml(facts)
     write_whole(group.folder / SEEDS, lambda part: part.write_text(text, "utf-8"))
 
 
@@ -170,7 +175,7 @@ def read_group(folder: Path) -> SeedGroup:
     """
     path = folder / SEEDS
     try:
-        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        facts = read_written(path)
         sync = facts.pop("sync")
         seeds = tuple(int(seed) for seed in facts.pop("seeds"))
         if not seeds:

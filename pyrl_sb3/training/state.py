@@ -7,6 +7,7 @@ into objects that the program has made itself, attribute by attribute.
 
 import json
 import random
+import zlib
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from pyrl_sb3.training.untrusted import read_arrays
 
 Tree = Any  # what JSON holds, with arrays as leaves
 
+MAKES_WAY = "where there is an earlier one, deleting that folder makes way for it"
+
+_CHECKSUM = "checksum_of_json"  # among the arrays, whose archive has checksums of its own
 _NOTHING = object()  # stands for what cannot be captured
 _PLAIN = (bool, int, float, str, type(None))
 _GENERATORS = (np.random.Generator, np.random.RandomState, th.Generator, random.Random)
@@ -217,9 +221,10 @@ def write_tree(tree: Tree, folder: Path, name: str) -> list[Path]:
         arrays[key] = value
         return {"$array": key}
 
-    text = json.dumps(tree, default=leaf)
+    text = json.dumps(tree, default=leaf).encode()
+    arrays[_CHECKSUM] = np.uint32(zlib.crc32(text))
     files = [folder / f"{name}.json", folder / f"{name}.npz"]
-    files[0].write_text(text, encoding="utf-8")
+    files[0].write_bytes(text)
     np.savez(files[1], **arrays)
     return files
 
@@ -242,5 +247,8 @@ def read_tree(folder: Path, name: str) -> Tree:
                 return arrays[key]
         return value
 
-    text = (folder / f"{name}.json").read_text(encoding="utf-8")
+    text = (folder / f"{name}.json").read_bytes()
+    # Not in older ones
+    if _CHECKSUM in arrays and int(arrays[_CHECKSUM]) != zlib.crc32(text):
+        raise ValueError(f"{name}.json is not as it was written")
     return json.loads(text, object_hook=leaf)

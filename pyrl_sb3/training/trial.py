@@ -21,13 +21,12 @@ from pyrl_sb3.training.fit import check_fit
 from pyrl_sb3.training.folders import MODEL, find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
-from pyrl_sb3.training.logs import EVALUATIONS, last_evaluated
+from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
 from pyrl_sb3.training.missing import NamesPackages
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
-from pyrl_sb3.training.untrusted import read_arrays
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -149,10 +148,9 @@ def best_seed(group: SeedGroup) -> Path:
 
 
 def _last_return(run: Path) -> float:
-    if not last_evaluated(run):  # never, or in a file that is damaged
-        return -math.inf
-    results = read_arrays(run / EVALUATIONS).get("results")
-    if results is None or not results.size:
+    try:
+        results = evaluation_tables(run / EVALUATIONS)["results"]
+    except InputError:  # never evaluated, or in a file that is damaged
         return -math.inf
     with np.errstate(invalid="ignore"):  # infinities of both signs
         last = float(results[-1].mean())

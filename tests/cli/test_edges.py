@@ -2,10 +2,13 @@
 
 import io
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pyrl_sb3.cli import output
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.evaluation import Evaluation
@@ -45,6 +48,16 @@ def test_files_that_are_folders_are_refused_first(pyrl, folder, arguments):
 def test_commands_that_are_printed_can_be_pasted(pyrl):
     outcome = pyrl("sac-train", "Pendulum-v1", "--save", "with space", *SHORT)
     assert "test it: pyrl sac-test Pendulum-v1 'with space/Pendulum-v1_1'" in outcome.out
+
+
+@pytest.mark.parametrize("name", ["-dash", "a b"])
+def test_folders_are_printed_as_commands_take_them(capsys, name):
+    console = output.console_for_log()
+    output.say_how_to_test(console, "sac", "Pendulum-v1", Path(name))
+    output.say_how_to_go_on(console, "sac", Path(name))
+    for line in capsys.readouterr().out.splitlines():
+        *_, word = shlex.split(line)
+        assert (Path(word), word[0] != "-") == (Path(name), True)
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import re
 import shutil
 import signal
@@ -9,19 +10,23 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch as th
 import yaml
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.plugins import saved
+from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
-from pyrl_sb3.training.logs import continued_logger
+from pyrl_sb3.training.logs import continued_logger, put_back_logs
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.seeds import is_finished
+from pyrl_sb3.training.state import StateError
 
 SMALL = ("policy_kwargs.net_arch=[8]", "learning_starts=10", "env_kwargs={max_episode_steps: 10}")
 
@@ -227,6 +232,10 @@ REFUSED = {
     ),
     "no thread": ("td3-train --resume run --threads 0", "--threads 0: must be at least 1"),
     "none to keep": ("td3-train --resume run --keep-last 0", "--keep-last 0: must be at least 1"),
+    "many threads": (
+        "td3-train --resume run --threads 100000",
+        "--threads 100000: must be at most",
+    ),
     "no threads": ("td3-train Pendulum-v1 --threads x", "'x' is not a valid integer, nor auto"),
     "no layer": (
         "td3-train Pendulum-v1 --set policy_kwargs.net_arch=[-3]",
@@ -340,6 +349,79 @@ def test_a_damaged_checkpoint_is_named(pyrl, run, damaged):
     assert "deleting that folder makes way" in outcome.err
     shutil.rmtree(run / "checkpoints" / "step_45")
     assert "going on after 30 steps" in pyrl("td3-train", "--resume", run).out
+
+
+def put_back(run):
+    checkpoint = Checkpoint(run / "checkpoints" / "step_45")
+    put_back_logs(run, checkpoint.folder, checkpoint.logs)
+
+
+@pytest.mark.parametrize("name", ["progress.csv", "evaluations.npz", "best_model.zip"])
+def test_logs_that_a_checkpoint_kept_badly_replace_no_sound_ones(run, name):
+    kept = run / "checkpoints" / "step_45" / "run" / name
+    content, before = kept.read_bytes(), (run / name).read_bytes()
+    kept.unlink()  # it may be linked with the run's
+    with pytest.raises(StateError, match=rf"step_45 is damaged: it has lost run/{name}; .*delet"):
+        put_back(run)
+    kept.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StateError, match=rf"step_45 is damaged: .*{name} .*deleting that folder"):
+        put_back(run)
+    assert (run / name).read_bytes() == before
+    kept.write_bytes(content)
+    put_back(run)
+
+
+def test_files_that_are_not_the_runs_stay_as_they_are(run, folder):
+    victim = folder / "victim"
+    victim.write_text("of months")
+    (run / "mine.monitor.csv").write_text("my own")
+    for name in (".progress.csv.part", ".evaluations.part.npz", "progress.csv", "model.zip.tmp"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(victim)
+    put_back(run)
+    continued_logger(run, 45).close()
+    saved.save(TD3.load(run / "model.zip"), run / "model.zip")
+    for link in ("7.monitor.csv", "0.monitor.csv"):
+        (run / link).unlink(missing_ok=True)
+        (run / link).symlink_to(victim)
+        with pytest.raises(InputError, match=rf"{link} is a link, which no run writes to"):
+            put_back(run)
+    assert victim.read_text() == "of months"
+    assert (run / "mine.monitor.csv").read_text() == "my own"
+
+
+MOMENT = {"timesteps": 45, "env_seed": 1, "reset": True}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"moment": {**MOMENT, "timesteps": "45"}},
+        {"moment": {**MOMENT, "env_seed": -1}},
+        {"moment": {**MOMENT, "reset": 1}},
+        {"moment": {**MOMENT, "more": 1}},
+        {"moment": [45]},
+        {"moment": None},
+        {"log_sizes": [1]},
+        {"log_sizes": None},
+        {"log_sizes": {"$dict": [["0.monitor.csv", -1]]}},
+        {"log_sizes": {"$dict": [[[], 1]]}},
+        {"log_checksums": 3},
+        {"format": {"$array": "a0"}},
+    ],
+    ids=str,
+)
+def test_a_state_that_is_none_is_named(run, changed):
+    path = run / "checkpoints" / "step_45" / "state"
+    state = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**state, **changed}))
+    with pytest.raises(StateError, match=r"step_45 is damaged: state.json is not as it was writ"):
+        Checkpoint(path.parent)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        older = {name: arrays[name] for name in arrays if name != "checksum_of_json"}
+    np.savez(path.with_suffix(".npz"), **older)  # of a version that kept no checksum
+    with pytest.raises(StateError, match=r"step_45 is damaged: .*; .*deleting that folder makes"):
+        Checkpoint(path.parent)
 
 
 def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):

@@ -5,6 +5,7 @@ import io
 import pickle
 import random
 import struct
+import tracemalloc
 import zipfile
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
+from pyrl_sb3.buffers import demofiles
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError
 
@@ -158,6 +160,31 @@ def test_fields_of_a_wrong_kind(tmp_path, demonstrations, changed, message):
     np.savez(path, **{**np.load(path), **changed})
     with pytest.raises(DemonstrationError, match=rf"^{path}: .*{message}"):
         load_demonstrations(path)
+
+
+def test_sizes_are_compared_before_anything_is_unpacked(tmp_path, demonstrations, monkeypatch):
+    path, large = tmp_path / "demos.npz", 10**6
+    save_demonstrations(demonstrations("box"), path)
+    fields = dict(np.load(path))
+
+    def refusal(**changed):
+        np.savez_compressed(path, **{**fields, **changed})
+        tracemalloc.start()
+        with pytest.raises(DemonstrationError) as caught:
+            load_demonstrations(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < large
+        return str(caught.value)
+
+    zeros = np.zeros((large, 1), np.float32)
+    assert "actions: 1000000, by the lengths there must be 20" in refusal(actions=zeros)
+    assert "lengths: more than" in refusal(lengths=np.zeros(2**22 + 1, np.int32))
+    assert "env_id: its values have 20000000 bytes each" in refusal(env_id=np.array("", "U5000000"))
+    of_one = {"lengths": np.array([large]), "terminated": np.ones(1, bool), "success": np.ones(1)}
+    rows = {"actions": zeros, "rewards": zeros, "observations/observation": np.zeros(large + 1)}
+    monkeypatch.setattr(demofiles, "_UNSUSPECTED", large)
+    assert "bytes unpacked, at most" in refusal(**of_one, **rows)
 
 
 def objects(*values):

@@ -10,6 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from pyrl_sb3.report.curves import read_evaluations, read_training
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.evaluation import Evaluation
+from pyrl_sb3.training.logs import add_evaluation, last_evaluated
 
 STEPS, RETURNS = np.array([10, 20, 30]), np.array([[0.0, 2.0], [3.0, 3.0], [8.0, 4.0]])
 
@@ -50,13 +52,27 @@ def test_numbers_that_json_has_not(tmp_path):
         {"results": RETURNS[:, 0]},
         {"results": np.zeros((3, 0))},
         {"successes": np.zeros(3)},
-        {"timesteps": np.zeros(0), "results": np.zeros((0, 2))},
+        {"timesteps": np.array(["10", "20", "30"])},
+        {"timesteps": np.array(10)},
+        {"timesteps": STEPS[:, None]},
+        {"timesteps": np.array([10, 20, np.nan])},
+        {"timesteps": STEPS.astype("M8[s]")},
+        {"results": RETURNS.astype(str)},
+        {"results": RETURNS.astype(complex)},
+        {"results": np.zeros((3, 2), "f4,i4")},
+        {"successes": RETURNS.astype(str)},
+        {"timesteps": STEPS[:0], "results": RETURNS[:0]},
     ],
-    ids=["fewer steps", "flat", "no episodes", "flat successes", "no rows"],
+    ids=lambda saved: str({name: (v.dtype, v.shape) for name, v in saved.items()}),
 )
 def test_evaluations_that_are_not(tmp_path, saved):
     with pytest.raises(InputError, match="holds no evaluations"):
         read_evaluations(evaluations(tmp_path, **saved))
+    assert last_evaluated(tmp_path) == 0
+    with pytest.raises(InputError, match="holds no evaluations"):
+        add_evaluation(
+            tmp_path / "evaluations.npz", 40, Evaluation(RETURNS[0], STEPS[:2], RETURNS[0] > 1)
+        )
 
 
 def test_no_evaluations(tmp_path):
@@ -110,6 +126,8 @@ def test_training_episodes_of_several_environments(tmp_path, keys):
         ("#{}\nr,l,t\n1.0,2,1\n1.0,x,3\n", "cannot be read: invalid literal"),
         ("#{}\na,b\n1.0,2\n", "cannot be read"),
         ("#{}\nr,l,t\nlong,2,3\n", "cannot be read: could not convert"),
+        ("#{}\nr,l,t\n1.0," + 30 * "9" + ",3\n", "cannot be read: no number of steps: 9999"),
+        ("#{}\nr,l,t,env_steps\n1.0,2,3,-1\n", "cannot be read: no number of steps: -1"),
     ],
 )
 def test_training_episodes_that_are_not(tmp_path, text, message):

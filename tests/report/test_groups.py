@@ -11,10 +11,17 @@ import yaml
 from typer.testing import CliRunner
 
 from pyrl_sb3.cli.app import app
+from pyrl_sb3.config import ConfigError
+from pyrl_sb3.config.documents import write_yaml
 from pyrl_sb3.report.groups import read_groups
 from pyrl_sb3.report.summary import summarise
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import request_written
+from pyrl_sb3.training.facts import (
+    add_resumption,
+    read_facts,
+    read_written,
+    request_written,
+)
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, read_group, write_group
 from pyrl_sb3.training.trial import best_seed
@@ -105,6 +112,67 @@ def test_other_settings_on_the_command_line_are_another_group(tmp_path):
     runs = [make_run(tmp_path / str(i), [10], **each) for i, each in enumerate(asked)]
     sizes = [len(group.curves["Pendulum-v1"]) for group in read_groups(runs)]
     assert sizes == [2, 1, 1]
+
+
+BOMB = b"a: &a [x, x]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (i, i, b",".join([b"*%c" % (i - 1)] * 9)) for i in range(98, 110)
+)
+DAMAGED = {
+    "a bomb": (BOMB, "aliases expand to more than 50000 values"),
+    "deep": (b"[" * 3000, "nested more than 30 levels deep"),
+    "an object": (b"a: !!python/object:os.system {}", "the tag .*python/object.* is not read"),
+    "no text": (b"\xff\xfe", "not UTF-8|can't decode"),
+    "zeros": (b"\0" * 100, "cannot stand in YAML"),
+    "open": (b"{a", r":1: "),
+    "large": (b"#" * 2**21, "larger than"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), DAMAGED.values(), ids=DAMAGED)
+def test_configs_runs_and_groups_of_strangers_are_read_within_bounds(tmp_path, content, message):
+    run = make_run(tmp_path / "a", [10])
+    (run / "config.yml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"config\.yml.*{message}"):
+        read_groups([run])
+    (run / "run.yml").write_bytes(content)
+    with pytest.raises(InputError, match=rf"run\.yml cannot be read as a run's: .*{message}"):
+        read_groups([run])
+    (tmp_path / "seeds.yml").write_bytes(content)
+    with pytest.raises(InputError, match=rf"seeds\.yml cannot be read as a group's: .*{message}"):
+        read_group(tmp_path)
+
+
+ANYTHING = [-1, 1.5, [], {}, [["a"]], None]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("agent", "env_id", "device") for value in [*ANYTHING, True]),
+        *((name, value) for name in ("keep_last", "exact") for value in [*ANYTHING, "1"]),
+        *(("save", 5), ("overrides", [["a"]]), ("overrides", "a"), ("timesteps", True)),
+    ],
+    ids=str,
+)
+def test_what_was_asked_for_must_be_of_its_type(tmp_path, name, value):
+    run = make_run(tmp_path / "a", [10])
+    facts = yaml.safe_load((run / "run.yml").read_text())
+    facts["request"][name] = value
+    (run / "run.yml").write_text(yaml.safe_dump(facts))
+    with pytest.raises(InputError, match=r"run\.yml cannot be read as a run's: .*must be "):
+        read_groups([run])
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path):
+    run = make_run(tmp_path / "a", [10])
+    facts = {**read_written(run / "run.yml"), "resumed": []}
+    facts["request"] |= {"save": "1e5", "overrides": ["a=[1]"], "noise": "7"}
+    (run / "run.yml").write_text(write_yaml(facts))
+    request = read_facts(run).request
+    assert (request.save, request.overrides, request.noise) == (Path("1e5"), ("a=[1]",), "7")
+    add_resumption(run, 10, 20)
+    assert read_facts(run).timesteps == 20
+    assert read_facts(run).request == request
 
 
 @pytest.mark.parametrize("steps", [([10], [20]), ([10], [10])])

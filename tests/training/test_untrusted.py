@@ -7,7 +7,9 @@ import json
 import pickle
 import re
 import sys
+import tracemalloc
 import zipfile
+import zlib
 
 import cloudpickle
 import gymnasium as gym
@@ -24,7 +26,7 @@ import pyrl_sb3
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, saved
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.loading import load_model, saved_timesteps
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.untrusted import read_arrays, read_pickle
 
@@ -466,11 +468,11 @@ def test_a_member_twice(folder, members):
     assert "'data' is in it more than once" in refusal(folder)
 
 
-def patched(folder, offset, value):
-    """Overwrite bytes in the entry of `data` in the table of contents."""
-    path = folder / "model.zip"
+def patched(folder, offset, value, name="model.zip"):
+    """Overwrite bytes in the table of contents, in the entry of the first member: of `data`."""
+    path = folder / name
     with zipfile.ZipFile(path) as archive:
-        start = archive.start_dir  # `data` is the first
+        start = archive.start_dir
     content = bytearray(path.read_bytes())
     content[start + offset : start + offset + len(value)] = value
     path.write_bytes(content)
@@ -493,6 +495,39 @@ def test_a_table_of_contents_that_lies(folder, members, offset, value, message):
     write(members)
     patched(folder, offset, value)
     assert re.search(message, refusal(folder))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(8, b"\x01"), (10, b"\x63"), (10, b"\x0e"), (42, b"\xff" * 4)]
+)
+def test_steps_in_an_archive_that_lies(folder, members, offset, value):
+    write(members)
+    assert saved_timesteps(folder / "model.zip") == 0
+    patched(folder, offset, value)
+    assert saved_timesteps(folder / "model.zip") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"num_timesteps": Infinity}',
+        b'{"num_timesteps": [3]}',
+        b"{}",
+        b"3",
+        b"[" * 200_000,
+        b"\xff",
+    ],
+    ids=lambda data: data[:30],
+)
+def test_steps_that_are_none(folder, data):
+    write({"data": data})
+    assert saved_timesteps(folder / "model.zip") is None
+
+
+def test_steps_are_not_looked_for_in_a_bomb(folder):
+    write({"data": b" " * 2**22 + b'{"num_timesteps": 3}'}, compression=zipfile.ZIP_DEFLATED)
+    assert saved_timesteps(folder / "model.zip") is None
+    assert saved_timesteps(folder / "no.zip") is None
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
@@ -650,6 +685,18 @@ def test_arrays_that_are_not(folder, content, message):
     with pytest.raises(InputError, match=message) as caught:
         read_arrays(folder / "a.npz")
     assert "\n" not in str(caught.value)
+
+
+def test_no_more_is_unpacked_than_the_table_of_contents_says(folder):
+    content = npy("(1,)", b"\0" * 8)
+    write({"a.npy": content + b"\0" * 2**24}, "a.npz", compression=zipfile.ZIP_DEFLATED)
+    patched(folder, 16, zlib.crc32(content).to_bytes(4, "little"), "a.npz")
+    patched(folder, 24, len(content).to_bytes(4, "little"), "a.npz")
+    tracemalloc.start()
+    assert read_arrays(folder / "a.npz") == {"a": [0]}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
 
 
 def test_files_that_hold_no_arrays(folder):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import uuid
@@ -109,7 +110,7 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
 def _ended_too_often(seeds: SeedGroup) -> RunStoppedError:
     return RunStoppedError(
         f"copies ended {RESTARTS + 1} times; go on with "
-        f"`pyrl {seeds.request.agent}-train --resume {seeds.folder}`"
+        f"`pyrl {seeds.request.agent}-train --resume {shlex.quote(str(seeds.folder))}`"
     )
 
 

@@ -2,6 +2,7 @@
 
 from pyrl_sb3.training.untrusted.archives import (
     check_archive,
+    check_contents,
     check_stored,
     read_arrays,
     read_member,
@@ -13,6 +14,7 @@ __all__ = [
     "AllocationLimit",
     "Captured",
     "check_archive",
+    "check_contents",
     "check_stored",
     "read_arrays",
     "read_member",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pyrl_sb3.plaindata import read_npy
+from pyrl_sb3.plaindata import read_npy, unpack
 from pyrl_sb3.training.errors import InputError, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
@@ -50,6 +50,15 @@ def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS)
         InputError: no archive, truncated, damaged, encrypted, with names that are paths or stand
             twice, or larger when unpacked than can be meant.
     """
+    check_contents(path, what, members)
+    with reading(path, what), zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
+
+
+def check_contents(path: Path, what: str = "model", members: int = _MOST_MEMBERS) -> None:
+    """Check an archive's table of contents alone, as `check_archive` does; nothing is unpacked."""
     with reading(path, what), path.open("rb") as file:
         # Python also finds the table of an archive within a truncated one.
         file.seek(-min(_END, path.stat().st_size), io.SEEK_END)
@@ -57,11 +66,8 @@ def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS)
             raise zipfile.BadZipFile("it does not end as one")
     with reading(path, what), zipfile.ZipFile(path) as archive:
         problem = _problem(archive.infolist(), path.stat().st_size, members)
-        damaged = None if problem else archive.testzip()
     if problem:
         raise InputError(f"{path} is no {what} that can be read safely: {problem}")
-    if damaged:
-        raise InputError(f"{path} is damaged: {damaged} in it cannot be read")
 
 
 def _problem(members: list[zipfile.ZipInfo], size: int, most: int) -> str | None:
@@ -76,6 +82,8 @@ def _problem(members: list[zipfile.ZipInfo], size: int, most: int) -> str | None
     for member in members:
         if member.flag_bits & _ENCRYPTED:
             return f"{member.filename!r} in it is encrypted"
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return f"{member.filename!r} in it has a compression that is not read"
         if member.file_size > max(_SMALL, _SHRINKS * member.compress_size):
             return f"{member.filename!r} in it would unpack to {member.file_size} bytes"
     # Members that share their bytes are how bombs get around the ratio.
@@ -88,7 +96,7 @@ def _problem(members: list[zipfile.ZipInfo], size: int, most: int) -> str | None
 
 def read_member(path: Path, name: str, most: int) -> bytes:
     """
-    Read one member of an archive that `check_archive` has passed.
+    Read one member of an archive that `check_archive` or `check_contents` has passed.
 
     Args:
         path: the archive.
@@ -104,7 +112,7 @@ def read_member(path: Path, name: str, most: int) -> bytes:
         if archive.getinfo(name).file_size > most:
             raise InputError(f"{path}: {name!r} in it is larger than {most} bytes")
         try:
-            return archive.read(name)
+            return unpack(archive, name)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise InputError(f"{path} is damaged: {name} in it cannot be read") from error
 
@@ -146,8 +154,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                member.filename.removesuffix(".npy"): read_npy(archive.read(member))
-                for member in archive.infolist()
+                name.removesuffix(".npy"): read_npy(unpack(archive, name))
+                for name in archive.namelist()
             }
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
