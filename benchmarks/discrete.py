@@ -33,8 +33,8 @@ from pyrl_sb3.training.hyperparams import packaged_config
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
-from pyrl_sb3.training.seeds import has_checkpoint
 from pyrl_sb3.training.trial import TrialRequest, try_out
+from pyrl_sb3.training.unfinished import has_checkpoint
 
 FIVE, THREE = range(5), range(3)
 CASES = {

@@ -33,7 +33,7 @@ from pyrl_sb3.training.hyperparams import experiment_of, for_goals
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
-from pyrl_sb3.training.seeds import has_checkpoint
+from pyrl_sb3.training.unfinished import has_checkpoint
 
 ZOO = Path(__file__).parents[1] / "tests" / "config" / "zoo"
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
+from pyrl_sb3.training import unfinished
 from pyrl_sb3.training.command_line import arguments, options
 from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
 from pyrl_sb3.training.errors import InputError
@@ -82,7 +83,7 @@ def _go_on_with(
 ) -> int:
     _refuse_one_seed(group, given)
     refuse_differences(group.folder, group.request, given)
-    groups.refuse_fewer(group, given.get("timesteps"))
+    unfinished.refuse_fewer(group, given.get("timesteps"))
     require_at_least(1, "jobs", jobs)
     threads = given.get("threads") or (None if jobs else group.request.threads)
     changes = changes_in(given)
@@ -95,7 +96,7 @@ def _go_on_with(
         jobs=jobs or group.jobs,
     )
     with closing(engine(group.engine)) as runs:
-        left = groups.unfinished(group, given.get("timesteps"))
+        left = unfinished.unfinished(group, given.get("timesteps"))
         if jobs is None and "threads" not in given:  # as at first, if there are as many cores
             jobs = min(group.jobs, max(1, runs.cores() // (threads or 1)))
         running = _shared_out(group, runs, len(left), jobs, threads)
@@ -130,14 +131,14 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
 
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
     run = group.run(seed)
-    can_go_on = groups.has_checkpoint(run) or groups.has_all_steps(group, seed)
+    can_go_on = unfinished.has_checkpoint(run) or unfinished.has_all_steps(group, seed)
     # Of one that may not be emptied, its own process says what is wrong.
-    if not can_go_on and groups.may_be_emptied(group, seed):
+    if not can_go_on and unfinished.may_be_emptied(group, seed):
         if run.exists():  # it ended before its first checkpoint and is unfinished: nothing to keep
             empty(run)
         return _beginning(group, seed)
-    done = groups.last_checkpoint(run)
-    total = changes.get("timesteps") or groups.total_of(group, seed, done) or 0
+    done = unfinished.last_checkpoint(run)
+    total = changes.get("timesteps") or unfinished.total_of(group, seed, done) or 0
     asked = {**changes, "timesteps": max(total, done)}
     return (f"{group.request.agent}-train", "--resume", str(run), *options(asked))
 

@@ -92,9 +92,10 @@ def _go_on(asked: Asked, resume: Path) -> int:
     from pyrl_sb3.training.engines import check_noted
     from pyrl_sb3.training.folders import MODEL, held
     from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.seeds import read_group, refuse_fewer, unfinished
+    from pyrl_sb3.training.seeds import read_group
     from pyrl_sb3.training.sync.common import check_in_common
     from pyrl_sb3.training.sync.job import plan_of, with_changes
+    from pyrl_sb3.training.unfinished import refuse_fewer, unfinished
 
     group, timesteps = read_group(resume), asked.given.get("timesteps")
     refuse_fewer(group, timesteps)

@@ -15,7 +15,8 @@ from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.logs import EVALUATIONS
 from pyrl_sb3.training.monitors import monitor_files
 from pyrl_sb3.training.recorded import runs_within
-from pyrl_sb3.training.seeds import SeedGroup, has_all_steps, is_finished, read_group
+from pyrl_sb3.training.seeds import SeedGroup, read_group
+from pyrl_sb3.training.unfinished import has_all_steps, is_finished
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TypeVar
 
-from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins.errors import PluginError, text_of
 
 _Made = TypeVar("_Made")
@@ -43,7 +42,7 @@ def made_by(factory: Callable[[], _Made], what: str) -> _Made:
     """Return what a stranger's factory makes; whatever it raises is an InputError about `what`."""
     try:
         return factory()
-    except (InputError, ConfigError, PluginError):
+    except PluginError:
         raise
     except Exception as error:
         raise InputError(f"{what}: {complaint(error)}") from error

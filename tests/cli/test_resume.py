@@ -25,8 +25,8 @@ from pyrl_sb3.training.logs import continued_logger, put_back_logs
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
-from pyrl_sb3.training.seeds import is_finished
 from pyrl_sb3.training.state import StateError
+from pyrl_sb3.training.unfinished import is_finished
 
 SMALL = ("policy_kwargs.net_arch=[8]", "learning_starts=10", "env_kwargs={max_episode_steps: 10}")
 

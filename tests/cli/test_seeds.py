@@ -13,8 +13,9 @@ import yaml
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
-from pyrl_sb3.training.seeds import is_finished, parse_seeds
+from pyrl_sb3.training.seeds import parse_seeds
 from pyrl_sb3.training.threads import share_cores
+from pyrl_sb3.training.unfinished import is_finished
 
 SHORT = ["--eval-episodes", "1", "--eval-freq", "200", "--save-freq", "200"]
 SHORT += ["--set", "learning_starts=100000"]

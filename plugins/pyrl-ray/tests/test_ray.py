@@ -19,7 +19,7 @@ from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.engines import Job
 from pyrl_sb3.training.loading import saved_timesteps
-from pyrl_sb3.training.seeds import has_checkpoint, is_finished
+from pyrl_sb3.training.unfinished import has_checkpoint, is_finished
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 

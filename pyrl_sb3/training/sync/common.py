@@ -8,8 +8,9 @@ import numpy as np
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import CHECKPOINTS
-from pyrl_sb3.training.seeds import SeedGroup, may_be_emptied
+from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.unfinished import may_be_emptied
 
 _LISTED = 64  # checkpoints of a copy that the others hear of
 

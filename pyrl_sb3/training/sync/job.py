@@ -21,13 +21,14 @@ from pyrl_sb3.training.folders import SEEDS, empty, held, is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
-from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, total_of, write_group
+from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync.alone import Alone
 from pyrl_sb3.training.sync.common import common_checkpoint, refuse_loss
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.replay import check_sharing
 from pyrl_sb3.training.sync.signals import GroupSignals
+from pyrl_sb3.training.unfinished import total_of
 
 log = logging.getLogger("pyrl_sb3")
 
