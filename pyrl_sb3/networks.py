@@ -43,11 +43,35 @@ def default_features_extractor(
     :param normalize_images: False for images that are normalised already, of any dtype and bounds
     """
     if isinstance(space, spaces.Dict):
-        return CombinedExtractor
-    if not is_image_space(space, normalized_image=not normalize_images):
-        return FlattenExtractor
-    assert space.shape is not None
-    return NatureCNN if min(space.shape[-2:]) >= _LEAST_SIDE else FlattenExtractor
+        small = any(_is_small_image(part, normalize_images) for part in space.values())
+        return SmallImagesExtractor if small else CombinedExtractor
+    image = is_image_space(space, normalized_image=not normalize_images)
+    small = _is_small_image(space, normalize_images)
+    return NatureCNN if image and not small else FlattenExtractor
+
+
+class SmallImagesExtractor(CombinedExtractor):
+    """SB3's `CombinedExtractor`, but images that are too small for its CNN are flattened."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        cnn_output_dim: int = 256,
+        normalized_image: bool = False,
+    ) -> None:
+        # Only spaces with the bounds and dtype of images are taken for such.
+        parts = {
+            key: spaces.Box(-np.inf, np.inf, part.shape)
+            if _is_small_image(part, not normalized_image)
+            else part
+            for key, part in observation_space.items()
+        }
+        super().__init__(spaces.Dict(parts), cnn_output_dim, normalized_image)
+
+
+def _is_small_image(space: spaces.Space[object], normalize_images: bool) -> bool:
+    image = is_image_space(space, normalized_image=not normalize_images)
+    return image and space.shape is not None and min(space.shape[-2:]) < _LEAST_SIDE
 
 
 def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential:
@@ -114,23 +138,10 @@ def refuse_nan(actions: npt.NDArray[Any]) -> None:
         raise NotANumberError("an action is NaN: an observation or a parameter of the policy is")
 
 
-def own_memory(policy: nn.Module) -> None:
-    """
-    Move the parameters and the moments of the optimisers that are views of a larger tensor to
-    memory of their own: pickle would write all of that tensor for each. Training moves them back.
-    """
-    optimizers = [vars(module).get("optimizer") for module in policy.modules()]
-    states = [s for each in optimizers if each is not None for s in each.state.values()]
-    moments = [value for state in states for value in state.values()]
-    with th.inference_mode(False):
-        for tensor in filter(th.is_tensor, (*policy.parameters(), *moments)):
-            # What is shared with other processes stays so.
-            if tensor.untyped_storage().nbytes() > tensor.nbytes and not tensor.is_shared():
-                tensor.data = tensor.data.clone()
-
-
 def flattens(extractor: nn.Module) -> bool:
-    """Whether SB3's ``FlattenExtractor`` or ``CombinedExtractor`` does so, and nothing else."""
+    """Whether this is SB3's ``FlattenExtractor`` or ``CombinedExtractor``, and only flattens."""
+    if type(extractor) not in (FlattenExtractor, CombinedExtractor):
+        return False
     parts: Any = extractor._modules
     if "extractors" in parts:
         parts = parts["extractors"]

@@ -26,7 +26,6 @@ from pyrl_sb3.networks import (
     insert_layer_norm,
     is_untouched,
     lean_forward,
-    own_memory,
     refuse_nan,
 )
 
@@ -65,10 +64,6 @@ class LeanActing(_Base):
         if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
             self.optimizer_kwargs = {**self.optimizer_kwargs, "fused": True}
         super()._build(lr_schedule)
-
-    def __getstate__(self) -> dict[str, Any]:
-        own_memory(self)
-        return self.__dict__
 
     def _acting_network(self) -> Any:
         """SB3's network with a features extractor, whose features are acted on."""

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from torch import nn
 
 from pyrl_sb3.algorithms import autograd, explicit
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 from pyrl_sb3.algorithms.sampling import sample
 from pyrl_sb3.algorithms.watch import Watch
 from pyrl_sb3.errors import NotANumberError
-from pyrl_sb3.networks import own_memory
 
 if TYPE_CHECKING:
 
@@ -131,9 +129,7 @@ class GradientSteps(_Base):
             self._bind()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which bind anew, as this model does when it goes on."""
-        if isinstance(policy := vars(self).get("policy"), nn.Module):
-            own_memory(policy)
+        """For copies and pickles, which bind anew."""
         return {**self.__dict__, **dict.fromkeys(_BOUND)}
 
     def _make_learners(self, kind: Any) -> tuple[Any, ...]:

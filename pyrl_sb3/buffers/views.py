@@ -34,6 +34,9 @@ class Count(View):
         now = 0 if buffer._store is None else buffer._store.now
         return now >= buffer.buffer_size if self.name == "full" else now % buffer.buffer_size
 
+    def __set__(self, buffer: Any, value: Any) -> None:
+        """Nothing: SB3's buffers begin by setting them, and so did older pickles of ours."""
+
 
 def sb3_arrays(store: EpisodeStore, name: str) -> Any:
     """The array SB3 calls `name`, or for observations such arrays by key."""

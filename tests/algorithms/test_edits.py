@@ -295,24 +295,6 @@ def test_copies_of_models_train_alike(copied: Any, activation: Any, make_env: An
         th.testing.assert_close(other.policy.state_dict()[name], expected)
 
 
-@pytest.mark.parametrize("name", ["SAC", "TD3"])
-def test_pickles_hold_each_number_once(name: str, make_env: Any) -> None:
-    models = []
-    for _ in range(2):
-        models.append(make(algorithms, name, make_env(), policy_kwargs={"net_arch": [64]}))
-        models[-1].learn(8)
-    pickled, undisturbed = models
-    numbers = sum(p.nbytes for p in pickled.policy.parameters())
-    for each in (pickled.policy, pickled):  # with Adam's moments and SB3's settings; it was 18
-        assert len(pickle.dumps(each)) < 6 * numbers
-    for model in models:
-        np.random.seed(0)
-        th.manual_seed(0)
-        model.train(3, 16)
-    for key, expected in undisturbed.policy.state_dict().items():
-        th.testing.assert_close(pickled.policy.state_dict()[key], expected, rtol=0, atol=0)
-
-
 def test_parameters_written_before_a_rollout_are_acted_on(make_env: Any) -> None:
     class Zeros(BaseCallback):
         def _on_rollout_start(self) -> None:

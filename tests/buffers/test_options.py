@@ -38,6 +38,14 @@ def rows(samples):
     return np.unique(np.concatenate([x.numpy() for x in columns], axis=1), axis=0)
 
 
+def test_how_much_is_stored_is_not_set_from_outside():
+    buffer = ReplayBuffer(10, BOX, ACTION, n_envs=2)
+    vars(buffer).update(pos=3, full=False)  # as older pickles of ours had it
+    walk([buffer], 7)
+    buffer.pos, buffer.full = 0, False
+    assert (buffer.pos, buffer.full, buffer.size()) == (2, True, 5)
+
+
 @pytest.mark.parametrize("steps", [1, 30, 77])
 @pytest.mark.parametrize("n_steps", [1, 2, 5])
 def test_plain_and_n_step_returns_are_sb3s(steps, n_steps):

@@ -12,6 +12,7 @@ import sb3_contrib
 import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
@@ -142,6 +143,39 @@ def test_images_too_small_for_the_cnn_are_flattened(shape: tuple[int, ...]) -> N
     ours = make_ours("sac", space)
     assert ours.policy.state_dict().keys() == theirs.policy.state_dict().keys()
     observation = space.sample()
+    actions = [m.predict(observation, deterministic=True)[0] for m in (theirs, ours)]
+    np.testing.assert_allclose(*actions, rtol=1e-6)
+
+
+def test_small_images_in_a_dict_are_flattened_beside_larger_ones() -> None:
+    images = {f"side {n}": spaces.Box(0, 255, (1, n, n), np.uint8) for n in (36, 7)}
+    space = spaces.Dict(**images, vector=spaces.Box(-1, 1, (2,)))
+    ours = make_ours("sac", space)
+    parts = ours.actor.features_extractor.extractors
+    assert {key: type(part) for key, part in parts.items()} == {
+        "side 36": NatureCNN,
+        "side 7": nn.Flatten,
+        "vector": nn.Flatten,
+    }
+    white = {key: np.full_like(part.sample(), 1) for key, part in space.items()}
+    white |= {key: np.full_like(image.sample(), 255) for key, image in images.items()}
+    tensor, _ = ours.policy.obs_to_tensor(white)
+    features = ours.actor.extract_features(tensor, ours.actor.features_extractor)
+    th.testing.assert_close(features[:, 256:], th.ones(1, 7 * 7 + 2))  # images are in [0, 1]
+    ours.learn(24)
+
+
+def test_extractors_of_other_kinds_act() -> None:
+    class Two(BaseFeaturesExtractor):
+        def __init__(self, space: spaces.Box) -> None:
+            super().__init__(space, 8)
+            self.extractors = nn.ModuleList([nn.Linear(5, 4), nn.Linear(5, 4)])
+
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            return th.cat([each(observations) for each in self.extractors], 1)
+
+    theirs, ours = pair("sac", BOX, features_extractor_class=Two)
+    observation = BOX.sample()
     actions = [m.predict(observation, deterministic=True)[0] for m in (theirs, ours)]
     np.testing.assert_allclose(*actions, rtol=1e-6)
 
