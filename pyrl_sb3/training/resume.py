@@ -257,6 +257,7 @@ def _no_checkpoint(folder: Path, agent: str, saved: int | None) -> InputError:
 
 
 def _total(folder: Path, facts: Facts, done: int, wanted: int | None) -> int:
-    if wanted is not None and wanted < done:
+    # It may have had some more than it was to have, which environments or rollouts do not divide.
+    if wanted is not None and wanted < min(done, facts.timesteps):
         raise InputError(f"--timesteps {wanted}: {folder} has had {done} steps already")
     return wanted or facts.timesteps

@@ -76,11 +76,14 @@ def refuse_fewer(group: SeedGroup, timesteps: int | None) -> None:
         timesteps: that each is to have, if that was given.
 
     Raises:
-        InputError: all that have begun have had more steps.
+        InputError: all that have begun have had more steps, and were to.
     """
-    had = {seed: _steps_had(group.run(seed)) for seed in group.seeds}
-    least = min((seed for seed in had if had[seed]), key=had.__getitem__, default=None)
-    if timesteps is not None and least is not None and timesteps < had[least]:
+    had = {seed: done for seed in group.seeds if (done := _steps_had(group.run(seed)))}
+    least = min(had, key=had.__getitem__, default=None)
+    if timesteps is None or least is None or timesteps >= had[least]:
+        return
+    # A run ends where environments or rollouts do: at 501 steps of 500 it has what was asked for.
+    if all(timesteps < read_facts(group.run(seed)).timesteps for seed in had):
         raise InputError(
             f"--timesteps {timesteps}: {group.run(least)} has had {had[least]} steps already"
         )

@@ -129,6 +129,18 @@ def test_callbacks_of_the_caller_go_on(run):
     assert stop.calls == 90
 
 
+def test_a_run_that_has_had_more_steps_than_it_was_to_have_is_finished(pyrl, run):
+    facts = yaml.safe_load((run / "run.yml").read_text())
+    facts["request"]["timesteps"] = 44  # as with two environments
+    (run / "run.yml").write_text(yaml.safe_dump(facts))
+    finished = pyrl("td3-train", "--resume", run, "--timesteps", 44)
+    assert (finished.code, finished.err) == (0, "")
+    assert "run is finished: it has had all of its 44 steps" in finished.out
+    assert pyrl("td3-train", "--resume", run, "--timesteps", 43).err == (
+        "pyrl: --timesteps 43: run has had 45 steps already\n"
+    )
+
+
 def test_a_finished_run_says_so_and_can_be_longer(pyrl, run):
     assert pyrl("td3-train", "--resume", run).code == 0
     finished = pyrl("td3-train", "--resume", run)

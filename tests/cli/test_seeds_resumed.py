@@ -355,6 +355,20 @@ def test_fewer_steps_than_all_have_had_are_refused(kind, group, pyrl, resumed):
         assert resumed("--timesteps", 300)
 
 
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_the_steps_that_seeds_were_to_have_are_not_fewer_than_they_have_had(kind, group, pyrl):
+    """They end where several environments do, which do not divide 600."""
+    write_group(replace(group, **kind))
+    for seed in group.seeds:
+        begin(group.run(seed), 602 + seed)
+    (group.folder / "model.zip").touch()
+    outcome = pyrl("td3-train", "--resume", "G", "--timesteps", 600)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert ("3 seeds, 0 to run" if not kind else "G is finished") in outcome.out
+    said = "pyrl: --timesteps 599: G/seed_0 has had 602 steps already\n"
+    assert pyrl("td3-train", "--resume", "G", "--timesteps", 599).err == said
+
+
 @pytest.mark.parametrize(
     ("code", "stopping", "state"),
     [
