@@ -4,7 +4,6 @@ import errno
 import io
 import logging
 import os
-import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from pyrl_sb3.cli.plugin_options import pyrl
+from pyrl_sb3.training.command_line import going_on, quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,16 +106,9 @@ def check_picture(path: Path) -> None:
         raise InputError(f"--out {path}: cannot write to {path.parent}")
 
 
-def quoted(folder: Path) -> str:
-    """Return a folder as the shell, and a command, take it for one: `-a` would be an option."""
-    text = str(folder)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
-
-
-def say_how_to_go_on(console: "Console", agent: str, folder: Path) -> None:
-    """Print the command that goes on with a run, or with several seeds."""
-    command = f"{pyrl()} {agent}-train --resume {quoted(folder)}"
-    console.print(f"go on: {command}", markup=False)
+def say_how_to_go_on(console: "Console", agent: str, folder: Path, *, trust: bool = False) -> None:
+    """Print the command that goes on with a run, or with several seeds, as `going_on` has it."""
+    console.print(f"go on: {pyrl()} {going_on(agent, folder, trust=trust)}", markup=False)
 
 
 def say_how_to_test(console: "Console", agent: str, env_id: str, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """`pyrl sac-train ENV --seeds 10`: several seeds at once, with a table of all of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training import unfinished
-from pyrl_sb3.training.command_line import arguments, options
+from pyrl_sb3.training.command_line import arguments, options, quoted
 from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import empty, held
@@ -101,6 +101,7 @@ def _go_on_with(
             jobs = min(group.jobs, max(1, runs.cores() // (threads or 1)))
         running = _shared_out(group, runs, len(left), jobs, threads)
         changes["threads"] = running.request.threads
+        _check_beginning(running, left)
         commands = {seed: _going_on(running, seed, changes) for seed in left}
         groups.write_group(dataclasses.replace(running, jobs=group.jobs))
         return _run(running, commands, runs)
@@ -129,11 +130,22 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
     return tuple(arguments(group.request_of(seed)))
 
 
+def _check_beginning(group: SeedGroup, left: Iterable[int]) -> None:
+    """Raise as `checked` where seeds would begin anew in vain: their config may need `--trust`."""
+    anew = [seed for seed in left if _begins_anew(group, seed)]
+    if anew:
+        checked(group.request_of(anew[0]))
+
+
+def _begins_anew(group: SeedGroup, seed: int) -> bool:
+    can_go_on = unfinished.has_checkpoint(group.run(seed)) or unfinished.has_all_steps(group, seed)
+    # Of one that may not be emptied, its own process says what is wrong.
+    return not can_go_on and unfinished.may_be_emptied(group, seed)
+
+
 def _going_on(group: SeedGroup, seed: int, changes: Mapping[str, Any]) -> tuple[str, ...]:
     run = group.run(seed)
-    can_go_on = unfinished.has_checkpoint(run) or unfinished.has_all_steps(group, seed)
-    # Of one that may not be emptied, its own process says what is wrong.
-    if not can_go_on and unfinished.may_be_emptied(group, seed):
+    if _begins_anew(group, seed):
         if run.exists():  # it ended before its first checkpoint and is unfinished: nothing to keep
             empty(run)
         return _beginning(group, seed)
@@ -162,9 +174,10 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
         console.print(f"{stopped.name}: stopped; what {each} has learned is saved")
         code = 128 + stopped
     if code:
-        output.say_how_to_go_on(console, group.request.agent, group.folder)
+        agent, trust = group.request.agent, group.needs_trust
+        output.say_how_to_go_on(console, agent, group.folder, trust=trust)
     else:
-        console.print(f"statistics: pyrl report {output.quoted(group.folder)}", markup=False)
+        console.print(f"statistics: pyrl report {quoted(group.folder)}", markup=False)
     return code
 
 

@@ -139,7 +139,7 @@ def _start(asked: Asked, group: "SeedGroup", root: Path | None = None) -> int:
         stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
-        output.say_how_to_go_on(console, agent.name, folder)
+        output.say_how_to_go_on(console, agent.name, folder, trust=group.needs_trust)
         return 128 + stopped
     output.say_how_to_test(console, agent.name, group.request.env_id, folder)
     return 0

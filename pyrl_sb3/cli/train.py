@@ -205,13 +205,13 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
         result = train(TrainingRequest(**given), callbacks)
     else:
         raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
-    return _say(console, agent, result)
+    return _say(console, agent, result, trust=given.get("trust", False))
 
 
-def _say(console: "Console", agent: NamedAgent, result: "TrainingResult") -> int:
+def _say(console: "Console", agent: NamedAgent, result: "TrainingResult", *, trust: bool) -> int:
     if result.stopped_by:
         code = output.say_stopped(console, result)
-        output.say_how_to_go_on(console, agent.name, result.folder)
+        output.say_how_to_go_on(console, agent.name, result.folder, trust=trust)
         return code
     if result.evaluation:
         console.print(f"final evaluation: {result.evaluation}")

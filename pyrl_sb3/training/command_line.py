@@ -1,7 +1,9 @@
 """From what was asked for back to the command line that asks for it, for other processes."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.training.request import TrainingRequest
@@ -35,3 +37,21 @@ def options(given: Mapping[str, Any]) -> list[str]:
         else:
             words += [option, str(value)]
     return words
+
+
+def quoted(folder: Path) -> str:
+    """Return a folder as the shell, and a command, take it for one: `-a` would be an option."""
+    text = str(folder)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def going_on(agent: str, folder: Path, *, trust: bool) -> str:
+    """
+    Return the command line, after `pyrl`, that goes on with a run, or with several seeds.
+
+    Args:
+        agent: that learns there.
+        folder: of the run, or of the seeds.
+        trust: whether it may need code that files name; of that, the files themselves say nothing.
+    """
+    return f"{agent}-train --resume {quoted(folder)}{' --trust' if trust else ''}"

@@ -1,7 +1,6 @@
 """The training itself, from a model that is set up to its last evaluation."""
 
 import errno
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints
+from pyrl_sb3.training.command_line import going_on
 from pyrl_sb3.training.errors import RunStoppedError
 from pyrl_sb3.training.evaluation import (
     Evaluation,
@@ -95,7 +95,7 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
             raise RunStoppedError(f"{what}; there is no checkpoint yet to go on from") from error
         raise RunStoppedError(
             f"{what}; {latest} is whole: make room, then go on with "
-            f"`pyrl {run.request.agent}-train --resume {shlex.quote(str(run.folder))}`"
+            f"`pyrl {going_on(run.request.agent, run.folder, trust=run.request.trust)}`"
         ) from error
 
 

@@ -99,6 +99,11 @@ class SeedGroup:
         return self.folder / f"seed_{seed}.log"
 
     @property
+    def needs_trust(self) -> bool:
+        """Whether its command line had code of others run, which its file does not allow."""
+        return self.request.trust or any(":" in name for name in (self.engine, self.sync or ""))
+
+    @property
     def config(self) -> Path:
         """The config that was given as it was when the group began, for seeds that begin later."""
         return (self.folder / "seeds_config.yml").absolute()

@@ -1,6 +1,7 @@
 """What `--resume` of several seeds starts, by what is on the disk; no process is started."""
 
 import json
+import re
 import shutil
 import signal
 import zipfile
@@ -15,7 +16,7 @@ from pyrl_sb3.cli import seeds as command
 from pyrl_sb3.training.facts import request_written
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State, Task
-from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.seeds import SeedGroup, read_group, write_group
 
 SYNCHRONISED = {"sync": "pyrl/mean", "extra": {"sync_every": 100, "sync_params": {}}}
@@ -260,8 +261,47 @@ def strange(group, folder, monkeypatch):
     assert not (folder / "executed").exists()
 
 
-def test_code_that_a_group_names_is_not_trusted_because_it_says_so(strange, resumed, folder):
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_what_seeds_need_to_begin_anew_is_said_before_any_is_started(kind, strange, group, pyrl):
+    write_group(replace(group, **kind))
+    strange({"trust": True, "config": str(Path("evil.py").absolute())})
+    (group.run(0) / "checkpoints").mkdir(parents=True)
+    before = contents(group.folder)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert re.search(r"evil\.py.*--trust", outcome.err)
+    assert contents(group.folder) == before
+    assert (group.run(0) / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--trust",)])
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_the_line_that_goes_on_trusts_again(kind, words, group, pyrl, monkeypatch):
+    from pyrl_sb3.training.sync import launch
+
+    def run_jobs(tasks, *_):
+        tasks[0].state = State.FAILED
+
+    write_group(replace(group, **kind))
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    monkeypatch.setattr(launch, "launch", lambda *_: signal.SIGINT)
+    line = ("td3-train", "--resume", "G", *words)
+    assert f"go on: pyrl {' '.join(line)}\n" in pyrl(*line).out
+
+
+def test_the_line_that_goes_on_with_a_single_run_trusts_again(pyrl, monkeypatch):
+    from pyrl_sb3.training import run
+
+    ended = TrainingResult("E", Path("R"), Path("R/model.zip"), 9, None, signal.SIGINT)
+    monkeypatch.setattr(run, "train", lambda *_: ended)
+    outcome = pyrl("td3-train", "Pendulum-v1", "--trust")
+    assert "go on: pyrl td3-train --resume R --trust\n" in outcome.out
+
+
+def test_code_that_a_group_names_is_not_trusted_because_it_says_so(strange, group, resumed, folder):
     strange({"trust": True, "config": str(folder / "evil.py")})
+    for seed in group.seeds:
+        begin(group.run(seed), 300)
     for words, _ in resumed().values():
         assert "--trust" not in words
     assert all("--trust" in words for words, _ in resumed("--trust").values())

@@ -8,6 +8,7 @@ import numpy as np
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import CHECKPOINTS
+from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.unfinished import may_be_emptied
@@ -69,7 +70,13 @@ def in_common(seeds: SeedGroup, checkpoints: Mapping[int, Collection[int]]) -> i
 
 
 def check_in_common(seeds: SeedGroup) -> None:
-    """Raise InputError as `in_common` or `refuse_loss`, for a group of copies on this disk."""
+    """
+    Check a group of copies on this disk, before they are started.
+
+    Raises:
+        InputError: as `in_common` or `refuse_loss`.
+        InputError, ConfigError, PluginError: as `checked`, where they are to begin anew.
+    """
     last = in_common(
         seeds,
         {
@@ -80,6 +87,7 @@ def check_in_common(seeds: SeedGroup) -> None:
     if not last:
         for seed in seeds.seeds:
             refuse_loss(seeds, seed)
+        checked(seeds.request_of(seeds.seeds[0]))
 
 
 def refuse_loss(seeds: SeedGroup, seed: int) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import uuid
@@ -15,6 +14,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
+from pyrl_sb3.training.command_line import going_on
 from pyrl_sb3.training.engines import Engine, Job
 from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
@@ -108,10 +108,8 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
 
 
 def _ended_too_often(seeds: SeedGroup) -> RunStoppedError:
-    return RunStoppedError(
-        f"copies ended {RESTARTS + 1} times; go on with "
-        f"`pyrl {seeds.request.agent}-train --resume {shlex.quote(str(seeds.folder))}`"
-    )
+    command = going_on(seeds.request.agent, seeds.folder, trust=seeds.needs_trust)
+    return RunStoppedError(f"copies ended {RESTARTS + 1} times; go on with `pyrl {command}`")
 
 
 def require_room(engine: Engine, seeds: SeedGroup) -> None:
