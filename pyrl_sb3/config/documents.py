@@ -71,15 +71,17 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, name: str) -> Document:
+def parse_yaml(text: str, name: str, *, exponents: bool = True) -> Document:
     """
     Read YAML: mappings, lists, strings, numbers, true, false, null, anchors and merges.
 
     :param name: What errors call it.
+    :param exponents: Whether ``1e-3`` is a number. PyYAML takes it for text, and what it wrote by
+        itself has such text without quotes.
     :raises ConfigError: for other tags, duplicate keys, or aliases that expand beyond measure.
     """
     try:
-        loader = _Loader(text)
+        loader = _Loader(text) if exponents else _Bounded(text)
         root = loader.get_single_node()
         if root is None:
             return Document(name, None)
@@ -103,7 +105,7 @@ def _python(path: Path, trust: bool) -> Document:
     return Document(str(path), names["hyperparams"])
 
 
-class _Loader(yaml.SafeLoader):
+class _Bounded(yaml.SafeLoader):
     """Safe, and refuses to follow any nesting: PyYAML recurses without a bound."""
 
     depth = 0
@@ -116,6 +118,10 @@ class _Loader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+
+class _Loader(_Bounded):
+    """Reads numbers as people write them."""
 
     def exponential(self, node: yaml.ScalarNode) -> float:
         """A number; a whole one where it is written without a point, such as ``1e6``."""
@@ -142,7 +148,7 @@ _Dumper.add_implicit_resolver(_EXPONENTIAL, *_WRITTEN)
 class _Check:
     """Looks at the nodes before anything is built of them: aliases are still shared then."""
 
-    def __init__(self, loader: _Loader) -> None:
+    def __init__(self, loader: _Bounded) -> None:
         self.loader = loader
         self.sizes: dict[int, int] = {}
 

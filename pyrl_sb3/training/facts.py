@@ -75,12 +75,16 @@ def request_from(written: Mapping[str, Any]) -> TrainingRequest:
 
 
 def read_written(path: Path) -> Any:
-    """Read what `write_yaml` wrote, within bounds: it may be a stranger's; ValueError beyond."""
+    """
+    Read what `write_yaml`, or in older versions PyYAML, wrote; ValueError where it is too large.
+
+    There are bounds since it may be a stranger's.
+    """
     with path.open("rb") as file:
         content = file.read(_MOST + 1)
     if len(content) > _MOST:
         raise ValueError(f"larger than {_MOST // 1024} kB")
-    return parse_yaml(content.decode("utf-8"), path.name).data
+    return parse_yaml(content.decode("utf-8"), path.name, exponents=False).data
 
 
 def _written(value: Any) -> Any:
