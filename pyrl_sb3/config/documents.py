@@ -13,6 +13,8 @@ from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 
 # The zoo's largest file has 12 kB, 4 levels, and 900 nodes with its anchors written out.
 _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64
+MOST_WRITTEN = 2000 * 1024  # bytes of what runs write: each value of a list has a line of its own
+_OF_RUNS = ("run.yml", "seeds.yml")  # beside their configs
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "merge"))
 _EXPONENTIAL = "tag:yaml.org,2002:exponential"
@@ -55,15 +57,16 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
+            most = MOST_WRITTEN if _is_written(path) else _MOST_BYTES
+            raw = file.read(most + 1)
     except OSError as error:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         advice = did_you_mean(path.name, siblings)
         raise ConfigError(f"{path}: {error.strerror}{advice}") from None
     if path.suffix == ".py":
         return _python(path, trust)
-    if len(raw) > _MOST_BYTES:
-        raise ConfigError(f"{path}: larger than {_MOST_BYTES // 1024} kB, which no config is")
+    if len(raw) > most:
+        raise ConfigError(f"{path}: larger than {most // 1024} kB, which no config is")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -71,15 +74,17 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, name: str) -> Document:
+def parse_yaml(text: str, name: str, *, exponents: bool = True) -> Document:
     """
     Read YAML: mappings, lists, strings, numbers, true, false, null, anchors and merges.
 
     :param name: What errors call it.
+    :param exponents: Whether ``1e-3`` is a number. PyYAML takes it for text, and what it wrote by
+        itself has such text without quotes.
     :raises ConfigError: for other tags, duplicate keys, or aliases that expand beyond measure.
     """
     try:
-        loader = _Loader(text)
+        loader = _Loader(text) if exponents else _Bounded(text)
         root = loader.get_single_node()
         if root is None:
             return Document(name, None)
@@ -94,6 +99,11 @@ def parse_yaml(text: str, name: str) -> Document:
         raise ConfigError(f"{name}: the {character} cannot stand in YAML") from None
 
 
+def _is_written(path: Path) -> bool:
+    """Whether a file is the config in the folder of a run or a group."""
+    return path.name == "config.yml" and any((path.parent / name).is_file() for name in _OF_RUNS)
+
+
 def _python(path: Path, trust: bool) -> Document:
     if not trust:
         raise ConfigError(f"{path}: Python code, which would be run; pass --trust if you trust it")
@@ -103,19 +113,25 @@ def _python(path: Path, trust: bool) -> Document:
     return Document(str(path), names["hyperparams"])
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe, and refuses to follow any nesting: PyYAML recurses without a bound."""
+class _Bounded(yaml.SafeLoader):
+    """Safe, and refuses any nesting, in which PyYAML recurses without a bound, and any length."""
 
-    depth = 0
+    depth = nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > _DEEPEST:
-            problem = f"nested more than {_DEEPEST} levels deep"
+        self.nodes += 1
+        if self.depth > _DEEPEST or self.nodes > _MOST_NODES:
+            deep = f"nested more than {_DEEPEST} levels deep"
+            problem = deep if self.depth > _DEEPEST else f"more than {_MOST_NODES} values"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+
+class _Loader(_Bounded):
+    """Reads numbers as people write them."""
 
     def exponential(self, node: yaml.ScalarNode) -> float:
         """A number; a whole one where it is written without a point, such as ``1e6``."""
@@ -142,7 +158,7 @@ _Dumper.add_implicit_resolver(_EXPONENTIAL, *_WRITTEN)
 class _Check:
     """Looks at the nodes before anything is built of them: aliases are still shared then."""
 
-    def __init__(self, loader: _Loader) -> None:
+    def __init__(self, loader: _Bounded) -> None:
         self.loader = loader
         self.sizes: dict[int, int] = {}
 

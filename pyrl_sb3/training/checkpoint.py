@@ -14,6 +14,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_get
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pyrl_sb3.training.errors import first_line
+from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
 from pyrl_sb3.training.kept import load_buffer, save_buffer
 from pyrl_sb3.training.logs import LogMarks
@@ -146,10 +147,14 @@ def _named(callbacks: Sequence[BaseCallback]) -> dict[str, BaseCallback]:
     """Callbacks by class and, among those of one class, by order."""
     named: dict[str, BaseCallback] = {}
     for callback in callbacks:
-        kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
+        kind = _kind(type(callback))
         number = sum(name.rpartition("#")[0] == kind for name in named)
         named[f"{kind}#{number}"] = callback
     return named
+
+
+def _kind(of: type) -> str:
+    return f"{of.__module__}.{of.__qualname__}"
 
 
 @contextmanager
@@ -164,6 +169,9 @@ class Checkpoint:
     """
     A checkpoint on disk. No pickle is read: the state is JSON and arrays, the weights are read as
     tensors only.
+
+    Attributes:
+        owes_evaluation: whether one was interrupted, which is made when the training goes on.
 
     Args:
         folder: where it is.
@@ -189,6 +197,8 @@ class Checkpoint:
                 sizes=restore(self._tree["log_sizes"], None),
                 checksums=restore(self._tree.get("log_checksums", capture({})), None),
             )
+            periodic = self._tree["callbacks"].get(f"{_kind(PeriodicEvaluation)}#0", {})
+            self.owes_evaluation = bool(periodic.get("owed"))  # older ones know of none
 
     def restore(self, model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> None:
         """

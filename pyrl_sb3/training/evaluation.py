@@ -109,6 +109,11 @@ class PeriodicEvaluation(EvalCallback):
         if self.owed:
             self._evaluate(self.owed)
 
+    def _on_training_end(self) -> None:
+        # One of the last step is made up for where no step is left to be made, hence no rollout.
+        if self.owed and not self.signals.received:
+            self._evaluate(self.owed)
+
     def _on_step(self) -> bool:
         return self.n_calls % self.eval_freq != 0 or self._evaluate(self.num_timesteps)
 
@@ -123,13 +128,14 @@ class PeriodicEvaluation(EvalCallback):
             return False
         self.owed = 0
         log.info("evaluation after %s steps: %s", timesteps, evaluation)
-        self.record(timesteps, evaluation)
         self._log(timesteps, evaluation)
         self.last_mean_reward = float(evaluation.returns.mean())
+        goes_on = True
         if self.last_mean_reward > self.best_mean_reward:
             self.best_mean_reward = self.last_mean_reward
-            return self.callback_on_new_best is None or self.callback_on_new_best.on_step()
-        return True
+            goes_on = self.callback_on_new_best is None or self.callback_on_new_best.on_step()
+        self.record(timesteps, evaluation)  # at last: what has no record is made up for
+        return goes_on
 
     def _log(self, timesteps: int, evaluation: Evaluation) -> None:
         self.logger.record("eval/mean_reward", float(evaluation.returns.mean()))

@@ -15,7 +15,7 @@ from typing import Any
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.config.checks import problem
-from pyrl_sb3.config.documents import parse_yaml, write_yaml
+from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, write_yaml
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.errors import InputError, first_line
@@ -24,7 +24,6 @@ from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import TrainingRequest
 
 FACTS = "run.yml"
-_MOST = 2**20  # bytes; each resumption adds some hundred
 
 # What the numbers of a run may depend on.
 _PACKAGES = (
@@ -75,12 +74,16 @@ def request_from(written: Mapping[str, Any]) -> TrainingRequest:
 
 
 def read_written(path: Path) -> Any:
-    """Read what `write_yaml` wrote, within bounds: it may be a stranger's; ValueError beyond."""
+    """
+    Read what `write_yaml`, or in older versions PyYAML, wrote; ValueError where it is too large.
+
+    There are bounds since it may be a stranger's.
+    """
     with path.open("rb") as file:
-        content = file.read(_MOST + 1)
-    if len(content) > _MOST:
-        raise ValueError(f"larger than {_MOST // 1024} kB")
-    return parse_yaml(content.decode("utf-8"), path.name).data
+        content = file.read(MOST_WRITTEN + 1)
+    if len(content) > MOST_WRITTEN:
+        raise ValueError(f"larger than {MOST_WRITTEN // 1024} kB")
+    return parse_yaml(content.decode("utf-8"), path.name, exponents=False).data
 
 
 def _written(value: Any) -> Any:

@@ -67,7 +67,8 @@ def learn(
         evaluation = _final_evaluation(model, eval_env, request, signals)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
-        if signals.received or request.save_freq:
+        # Without one of its end, a run that was stopped before would go on from there once more.
+        if signals.received or request.save_freq or run.checkpoint:
             keep_evaluations(run.folder, checkpoints.take())
     return TrainingResult(
         request.env_id, run.folder, path, model.num_timesteps, evaluation, signals.received

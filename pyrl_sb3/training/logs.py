@@ -148,12 +148,10 @@ def keep_logs(run: Path, checkpoint: Path) -> LogMarks:
         sync_file(file)  # a machine that goes down leaves no less than the checkpoint counts on
     kept = checkpoint / _KEPT
     kept.mkdir()
-    for name in (PROGRESS, EVALUATIONS):
+    # Copied, not linked: whoever writes over the run's best model must not damage checkpoints.
+    for name in (PROGRESS, EVALUATIONS, *_BEST):
         if (run / name).is_file():
             write_whole(kept / name, partial(shutil.copyfile, run / name))
-    for name in _BEST:  # replaced as a whole when there is a better one, so a link will do
-        if (run / name).is_file():
-            _link_or_copy(run / name, kept / name)
     return LogMarks(
         sizes={file.name: file.stat().st_size for file in monitor_files(run)},
         checksums={file.name: zlib.crc32(file.read_bytes()) for file in kept.iterdir()},
@@ -265,10 +263,3 @@ def _continued_tensorboard(run: Path, timesteps: int) -> TensorBoardOutputFormat
     start = Event(step=timesteps + 1, session_log=SessionLog(status=SessionLog.START))
     writer.writer._get_file_writer().add_event(start)  # type: ignore[no-untyped-call]
     return writer
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    with suppress(OSError):  # no links on this file system
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)

@@ -1,6 +1,6 @@
 """Runs whose plugins are gone: what to install before they can be tested or go on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -62,11 +62,21 @@ def _components(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str | N
     from pyrl_sb3.training.seeds import read_group
 
     for path in paths:
+        for file in _within(path, (FACTS, SEEDS)):
+            read = read_facts if file.name == FACTS else read_group
+            with suppress(InputError):  # what is damaged tells nothing
+                for record in read(file.parent).components:
+                    if is_record(record):
+                        yield file.parent, record
+
+
+def _within(path: Path, names: Sequence[str]) -> Sequence[Path]:
+    """The files of these names in a folder, or beside a file, and two levels down."""
+    with suppress(OSError, ValueError):  # it may be any word, which no path can be
         folder = path.parent if path.is_file() else path
-        for depth in ("", "*/", "*/*/"):
-            for file in sorted((*folder.glob(depth + FACTS), *folder.glob(depth + SEEDS))):
-                read = read_facts if file.name == FACTS else read_group
-                with suppress(InputError):  # what is damaged tells nothing
-                    for record in read(file.parent).components:
-                        if is_record(record):
-                            yield file.parent, record
+        return [
+            file
+            for level in ("", "*/", "*/*/")
+            for file in sorted(each for name in names for each in folder.glob(level + name))
+        ]
+    return ()

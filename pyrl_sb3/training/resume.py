@@ -90,8 +90,10 @@ def resume(
         )
         assert request.timesteps is not None
         lacks_evaluation = last_evaluated(folder) < done
+        owes = lacks_evaluation and checkpoint is not None and checkpoint.owes_evaluation
         # It may have been killed before its last model was saved.
-        if saved == done >= request.timesteps and (checkpoint or lacks_evaluation):
+        finished = saved == done >= request.timesteps and not owes
+        if finished and (checkpoint or lacks_evaluation):
             log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
             evaluation = None
             if lacks_evaluation:

@@ -18,6 +18,10 @@ MISTAKES = {
         "sac-train my_module:MyEnv-v0",
         "imports no module such as my_module; a plugin that offers MyEnv-v0 by the hook",
     ),
+    "a long word beside a misspelt command": (
+        f"sca-train Pendulum-v1 --set x={'a' * 300}",
+        "No such command 'sca-train'. Did you mean 'sac-train'",
+    ),
     "no goal": ("her-td3-train Pendulum-v1", "Pendulum-v1 has no goal.*use td3"),
     "discrete actions": (
         "sac-train CartPole-v1",

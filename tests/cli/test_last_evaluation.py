@@ -97,7 +97,18 @@ def test_it_is_made_without_a_checkpoint(pyrl, folder):
     assert "has no checkpoint" in pyrl("td3-train", "--resume", RUN).err
 
 
-def test_one_on_the_way_that_is_interrupted_is_made_when_the_run_goes_on(pyrl, folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("due", "options", "killed"),
+    [
+        (40, [], False),
+        (40, ["--save-freq", 0], False),
+        (60, ["--save-freq", 0], False),
+        (60, [], True),
+    ],
+)
+def test_one_on_the_way_that_is_interrupted_is_made_when_the_run_goes_on(
+    pyrl, folder, monkeypatch, due, options, killed
+):
     stops, evaluate = [True, True, False], evaluation.evaluate
 
     def stopped_twice(*words):
@@ -108,13 +119,16 @@ def test_one_on_the_way_that_is_interrupted_is_made_when_the_run_goes_on(pyrl, f
     with monkeypatch.context() as patched:
         patched.setattr(evaluation, "evaluate", stopped_twice)
         patched.setattr("pyrl_sb3.training.logs.find_spec", lambda name: None)  # its files wait
-        assert pyrl(*LINE, "--eval-freq", 40).code == 130
+        assert pyrl(*LINE, "--eval-freq", due, *options).code == 130
         assert pyrl("td3-train", "--resume", RUN).code == 130
         assert not (folder / RUN / "evaluations.npz").exists()
+        if killed:
+            (folder / RUN / "model.zip").unlink()  # before it was there
         said = pyrl("td3-train", "--resume", RUN).out
-    assert "evaluation after 40 steps: return" in said
-    assert evaluated() == [40, 60]
+    assert f"evaluation after {due} steps: return" in said
+    assert evaluated() == sorted({due, 60})
     assert (folder / RUN / "best_model.zip").is_file()
     with open(f"{RUN}/progress.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["eval/mean_reward"]]
-    assert [row["time/total_timesteps"] for row in rows] == ["40"]
+    assert [row["time/total_timesteps"] for row in rows] == [str(due)]
+    assert "is finished" in pyrl("td3-train", "--resume", RUN).out

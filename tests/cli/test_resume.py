@@ -21,7 +21,7 @@ from pyrl_sb3.plugins import saved
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
-from pyrl_sb3.training.logs import continued_logger, put_back_logs
+from pyrl_sb3.training.logs import continued_logger, keep_logs, put_back_logs
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
@@ -381,6 +381,15 @@ def test_logs_that_a_checkpoint_kept_badly_replace_no_sound_ones(run, name):
     assert (run / name).read_bytes() == before
     kept.write_bytes(content)
     put_back(run)
+
+
+def test_a_best_model_that_is_written_over_damages_no_checkpoint(run, folder):
+    before = (run / "best_model.zip").read_bytes()
+    (folder / "checkpoint").mkdir()
+    marks = keep_logs(run, folder / "checkpoint")
+    (run / "best_model.zip").write_bytes(b"of the user")  # in place, as cp does
+    put_back_logs(run, folder / "checkpoint", marks)
+    assert (run / "best_model.zip").read_bytes() == before
 
 
 def test_files_that_are_not_the_runs_stay_as_they_are(run, folder):

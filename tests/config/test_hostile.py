@@ -62,6 +62,26 @@ def test_bytes_that_are_no_text(raw: bytes, expected: str, folder: Path) -> None
     assert expected in refusal(path)
 
 
+def test_what_a_run_has_written_may_be_larger_than_what_it_was_given(folder: Path) -> None:
+    given, written = folder / "given.yml", folder / "config.yml"
+    given.write_text("default: {env_kwargs: {map: " + "é" * 100_000 + "}}", encoding="utf-8")
+    experiment = read_experiment(given, "sac", "Pendulum-v1")
+    written.write_text(experiment.as_yaml())
+    assert "larger than 256 kB" in refusal(written)
+    (folder / "run.yml").touch()
+    assert read_experiment(written, "sac", "Pendulum-v1").given == experiment.given
+    written.write_text("#" * 2_048_001)
+    assert "larger than 2000 kB" in refusal(written)
+
+
+def test_many_values_are_refused_before_all_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyrl_sb3.config.documents._MOST_NODES", 9)
+    (folder / "config.yml").write_text("default:\n  a: [" + "0,\n" * 100 + "]")
+    assert refusal(folder / "config.yml") == ":6: more than 9 values"
+
+
 def test_a_nul_in_an_expression_is_refused() -> None:
     with pytest.raises(ExpressionError, match="null bytes"):
         read_expression("dict(a=1\0)")

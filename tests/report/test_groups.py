@@ -163,11 +163,12 @@ def test_what_was_asked_for_must_be_of_its_type(tmp_path, name, value):
         read_groups([run])
 
 
-def test_names_that_look_like_numbers_stay_names(tmp_path):
+@pytest.mark.parametrize("write", [write_yaml, yaml.safe_dump])  # as before there was ours
+def test_names_that_look_like_numbers_stay_names(tmp_path, write):
     run = make_run(tmp_path / "a", [10])
     facts = {**read_written(run / "run.yml"), "resumed": []}
     facts["request"] |= {"save": "1e5", "overrides": ["a=[1]"], "noise": "7"}
-    (run / "run.yml").write_text(write_yaml(facts))
+    (run / "run.yml").write_text(write(facts))
     request = read_facts(run).request
     assert (request.save, request.overrides, request.noise) == (Path("1e5"), ("a=[1]",), "7")
     add_resumption(run, 10, 20)
