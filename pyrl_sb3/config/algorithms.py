@@ -1,7 +1,9 @@
 """What the registry says of the algorithm that an entry is for."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from pyrl_sb3.config.components import defaults_of
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins import AlgorithmSpec, UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.lookup import BUILTIN
@@ -50,3 +52,17 @@ def policy_meant(algorithm: str, policy: Any) -> Any:
     if spec.policy is None:
         return policy_names(algorithm_class(algorithm))[policy]
     return manager.load("policy", spec.policy)
+
+
+def policy_defaults(algorithm: str, policy: Any) -> Mapping[str, Any]:
+    """
+    What the plugin of a policy passes unless somebody sets it.
+
+    :param algorithm: As in `policy_meant`.
+    :param policy: As a config has it; None and `policy_names` stand for what the spec has.
+    """
+    if policy is None or policy in policy_names(algorithm_class(algorithm)):
+        spec = get_plugin_manager().find("algorithm", _registered(algorithm)).spec
+        assert isinstance(spec, AlgorithmSpec)
+        policy = spec.policy
+    return defaults_of("policy", policy)

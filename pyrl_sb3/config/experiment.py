@@ -77,7 +77,7 @@ class Experiment:
         manager = get_plugin_manager()
         named = [*self.env_wrapper, *self.callback, *([self.noise] if self.noise else [])]
         found = [
-            manager.find(each.kind, each.name).record(_written(dict(each.params)))
+            manager.find(each.kind, each.name).record(_written(each.arguments))
             for each in named
             if registered(each.name)
         ]
@@ -106,7 +106,7 @@ class Experiment:
 def _written(value: Any) -> Any:
     """What trusted Python files hold as YAML can hold it: classes as their paths."""
     if isinstance(value, dict):
-        return {key: _written(each) for key, each in value.items()}
+        return {_written(key): _written(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_written(each) for each in value]
     if isinstance(value, type):

@@ -6,9 +6,20 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pyrl_sb3.config import checks, zoo
-from pyrl_sb3.config.algorithms import algorithm_class, policy_meant, policy_names
+from pyrl_sb3.config.algorithms import (
+    algorithm_class,
+    policy_defaults,
+    policy_meant,
+    policy_names,
+)
 from pyrl_sb3.config.combinations import contradictions
-from pyrl_sb3.config.components import Reference, check_path, load_class, registered
+from pyrl_sb3.config.components import (
+    Reference,
+    check_path,
+    defaults_of,
+    load_class,
+    registered,
+)
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 from pyrl_sb3.config.n_steps import told_to_the_buffer
@@ -73,6 +84,10 @@ class EntryReader:
                     self.refused.add(key)
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
             values["buffer"] = given["replay_buffer_class"]
+        if "policy" not in self.refused and (
+            defaults := policy_defaults(self.algorithm, given.get("policy"))
+        ):
+            values["policy_kwargs"] = {**defaults, **(values.get("policy_kwargs") or {})}
         self._components(values)
         try:
             values = told_to_the_buffer(values, self.cls)
@@ -178,7 +193,7 @@ class EntryReader:
 
     def _policy(self, value: Any) -> Any:
         aliases = policy_names(self.cls)
-        if value is None or value in aliases:
+        if value is None or (isinstance(value, str) and value in aliases):
             return value
         if not isinstance(value, str) or "." in value or "/" in value or ":" in value:
             return load_class("policy", value, trust=self.trust)
@@ -234,6 +249,7 @@ class EntryReader:
 
     def _policy_kwargs(self, values: dict[str, Any]) -> None:
         keywords = values.get("policy_kwargs") or {}
+        extractor = keywords.get("features_extractor_class")
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
         for key, read in zoo.POLICY_ARGUMENTS.items():
@@ -243,6 +259,11 @@ class EntryReader:
                 except ValueError as error:
                     self._fail(("policy_kwargs", key), str(error))
                     del keywords[key]
+        if callable(keywords.get("features_extractor_class")) and (  # it was found
+            defaults := defaults_of("features-extractor", extractor)
+        ):
+            own = keywords.get("features_extractor_kwargs") or {}
+            keywords["features_extractor_kwargs"] = {**defaults, **own}
         if keywords and "policy" not in self.refused:
             policy = policy_meant(self.algorithm, values["policy"])
             self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
