@@ -96,6 +96,16 @@ Pendulum-v1:
         ("her-sac", "{frame_stack: 4}", "goals that are not stacked"),
         ("her-sac", "{replay_buffer_kwargs: {n_sampled_gaol: 4}}", "did you mean n_sampled_goal?"),
         ("sac", "{replay_buffer_kwargs: {n_sampled_goal: 4}}", "needs replay_buffer_class"),
+        (
+            "sac",
+            "{replay_buffer_kwargs: {bla: 1}}",
+            "kwargs.bla: ReplayBuffer has no such argument",
+        ),
+        (
+            "sac",
+            "{replay_buffer_kwargs: {handle_timeout_termination: foo}}",
+            "replay_buffer_kwargs.handle_timeout_termination: must be true or false, not 'foo'",
+        ),
         ("sac", "{replay_buffer_class: HerReplayBufer}", "HerReplayBufer"),
         ("sac", "{replay_buffer_class: 3}", "must be the name of a class, not 3"),
         ("sac", "{optimize_memory_usage: true}", "handle_timeout_termination=False"),

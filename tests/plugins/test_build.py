@@ -315,7 +315,10 @@ def pyrl_policies():
 
 @hookimpl
 def pyrl_algorithms():
-    yield AlgorithmSpec(name="small-td3", target="pyrl_sb3:TD3", policy="acme/small")
+    defaults = {"policy_kwargs": {"n_critics": 1}}
+    yield AlgorithmSpec(
+        name="small-td3", target="pyrl_sb3:TD3", policy="acme/small", defaults=defaults
+    )
 
 @hookimpl
 def pyrl_sync_callbacks():
@@ -348,7 +351,8 @@ def test_defaults_of_every_kind_are_passed_unless_the_user_sets_them(fake_dist, 
         assert read(*given).arguments["policy_kwargs"]["net_arch"] == [8]
     own = read("policy_kwargs.net_arch=[4]", algorithm="small-td3")
     assert own.arguments["policy_kwargs"] == {"net_arch": [4]}
-    assert read(algorithm="small-td3").arguments["policy_kwargs"] == {"net_arch": [8]}
+    both = {"net_arch": [8], "n_critics": 1}
+    assert read(algorithm="small-td3").arguments["policy_kwargs"] == both
     plan = SyncPlan(name="acme/coupling", params={"patience": 5})
     assert plan.params == {"pull": 3, "patience": 5}
     assert plan.callback(Alone(), 0, None).max_episodes == 3
