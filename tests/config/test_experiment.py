@@ -131,6 +131,7 @@ Pendulum-v1:
         ("sac", "{policy_kwargs: {n_critics: 0}}", "n_critics: must be at least 1, not 0"),
         ("sac", "{policy_kwargs: {net_arch: [4, -3]}}", "net_arch: layers have a whole number of"),
         ("sac", "{policy_kwargs: {net_arch: {pi: [4], qf: [1.5]}}}", "from 1 on, not 1.5"),
+        ("sac", "{policy_kwargs: {net_arch: [4, wide]}}", "from 1 on, not wide"),
         (
             "sac",
             "{policy_kwargs: {layer_norm: acotr}}",
@@ -293,6 +294,9 @@ default:
     arguments = experiment.arguments
     assert type(arguments["replay_buffer_kwargs"]["n_sampled_goal"]) is int
     assert arguments["policy_kwargs"]["optimizer_kwargs"] == {"eps": 1e-5}
+    widths = "net_arch: {pi: [!!float 64, '64'], qf: [1e2]}"
+    arguments = read(tmp_path, f"default: {{policy_kwargs: {{{widths}}}}}").arguments
+    assert repr(arguments["policy_kwargs"]["net_arch"]) == "{'pi': [64, 64], 'qf': [100]}"
     arguments = read(tmp_path, "default: {policy_kwargs: 'dict(net_arch=(4, 2))'}").arguments
     assert arguments["policy_kwargs"] == {"net_arch": [4, 2]}
 
