@@ -432,10 +432,24 @@ def test_classes_with_arguments_of_trusted_python_files_are_written(tmp_path: Pa
         "from gymnasium.wrappers import TimeLimit\n"
         "hyperparams = {'default': {'env_wrapper': [{TimeLimit: {'max_episode_steps': 9}}]}}"
     )
-    written = read_experiment(path, "sac", "Pendulum-v1", trust=True).as_yaml()
-    (again,) = read(tmp_path, written).env_wrapper
+    experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
+    assert experiment.unwritable() == []
+    (again,) = read(tmp_path, experiment.as_yaml()).env_wrapper
     assert again.params == {"max_episode_steps": 9}
     assert again.load() is gymnasium.wrappers.TimeLimit
+
+
+def test_what_a_config_cannot_hold_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(
+        "from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes as Stop\n"
+        "class Own(Stop): pass\n"
+        "hyperparams = {'default': {'gamma': 0.9, 'policy_kwargs': {'net_arch': (8, 8)},"
+        " 'callback': [Stop(5), {Own: {'max_episodes': 3}}]}}"
+    )
+    experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
+    ready, own = experiment.unwritable()
+    assert (type(ready).__name__, own.__name__) == ("StopTrainingOnMaxEpisodes", "Own")
 
 
 def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:
