@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pyrl_sb3.config.components import defaults_of
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins import AlgorithmSpec, UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.lookup import BUILTIN
@@ -17,6 +18,13 @@ def algorithm_class(name: str) -> Any:
         return get_plugin_manager().load("algorithm", _registered(name))
     except UnknownComponentError as error:
         raise ConfigError(str(error)) from None
+
+
+def algorithm_spec(name: str) -> AlgorithmSpec:
+    """What the registry says of that algorithm; raises UnknownComponentError when there is none."""
+    spec = get_plugin_manager().find("algorithm", _registered(name)).spec
+    assert isinstance(spec, AlgorithmSpec)
+    return spec
 
 
 def _registered(name: str) -> str:
@@ -44,9 +52,24 @@ def policy_meant(algorithm: str, policy: Any) -> Any:
     """
     if not isinstance(policy, str):
         return policy
-    manager = get_plugin_manager()
-    spec = manager.find("algorithm", _registered(algorithm)).spec
-    assert isinstance(spec, AlgorithmSpec)
+    spec = algorithm_spec(algorithm)
     if spec.policy is None:
         return policy_names(algorithm_class(algorithm))[policy]
-    return manager.load("policy", spec.policy)
+    return get_plugin_manager().load("policy", spec.policy)
+
+
+def policy_arguments(algorithm: str, policy: Any, given: Any) -> Any:
+    """
+    The keyword arguments of a policy: what its plugin passes, and what a config says.
+
+    :param algorithm: As in `policy_meant`.
+    :param policy: As a config has it; None and `policy_names` stand for what the spec has.
+    :param given: Of the config; where it has none, the algorithm's defaults stay.
+    :return: `given` itself where the policy has no defaults.
+    """
+    spec = algorithm_spec(algorithm)
+    if policy is None or policy in policy_names(algorithm_class(algorithm)):
+        policy = spec.policy
+    defaults = defaults_of("policy", policy)
+    own = spec.defaults.get("policy_kwargs") if given is None else given
+    return {**defaults, **(own or {})} if defaults else given

@@ -2,12 +2,13 @@
 
 import inspect
 import math
+import typing
 from collections.abc import Mapping
 from inspect import Parameter
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.config.errors import did_you_mean, short
 
 # Least and most, both allowed; None for any finite number.
 _BOUNDS: dict[str, tuple[float, float | None]] = {
@@ -73,7 +74,10 @@ def as_declared(value: Any, hint: Any) -> Any:
 def problem(key: str, value: Any, hint: Any) -> str | None:
     """What is wrong with a value, or None."""
     if not fits(value, hint):
-        return f"must be {_wording(hint)}, not {short(value)}"
+        shown = list(value) if isinstance(value, tuple) else value  # as YAML has it
+        words = [part for part in _parts(hint) if get_origin(part) is Literal]
+        advice = did_you_mean(value, [str(word) for part in words for word in get_args(part)])
+        return f"must be {_wording(hint)}, not {short(shown)}{advice}"
     if type(value) in (int, float) and key in _BOUNDS:
         least, most = _BOUNDS[key]
         if not (value >= least and (math.isfinite(value) if most is None else value <= most)):
@@ -93,19 +97,35 @@ def argument(value: Any, parameter: Parameter, key: str = "") -> Any:
     :param key: Whose range it is to be in.
     :raises ValueError: saying what is wrong with it.
     """
-    hint = parameter.annotation
+    hint = _evaluated(parameter.annotation)
     if value is parameter.default or type(value) not in _WORDS or not _is_plain(hint):
         return value
+    kinds = _kinds(hint)
+    if type(value) is int and value in (0, 1) and bool in kinds and not kinds & {int, float}:
+        return bool(value)  # many write flags so
     value = as_declared(value, hint)
     if message := problem(key, value, hint):
         raise ValueError(message)
     return value
 
 
+def _evaluated(hint: Any) -> Any:
+    """
+    A declaration that its module keeps as text, where it is made of Python's own types.
+
+    It is code of the class that was imported and will be called, and no config's.
+    """
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, dict(vars(typing)))
+    except Exception:
+        return Any
+
+
 def _is_plain(hint: Any) -> bool:
     # Compared by identity: a stranger's annotation may be anything.
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return all(any((get_origin(part) or part) is kind for kind in _PLAIN) for part in parts)
+    return all(any((get_origin(part) or part) is kind for kind in _PLAIN) for part in _parts(hint))
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -115,7 +135,7 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, each) for each in arguments)
     if origin is Literal:
         return value in arguments
-    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+    if origin is tuple and _length(hint):
         return (
             isinstance(value, tuple)
             and len(value) == len(arguments)
@@ -139,10 +159,18 @@ def _is_subclass(value: type, bases: tuple[Any, ...]) -> bool:
     return all(not inspect.isclass(base) or issubclass(value, base) for base in bases)
 
 
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
 def _kinds(hint: Any) -> set[Any]:
-    if get_origin(hint) in (Union, UnionType):
-        return set().union(*(_kinds(each) for each in get_args(hint)))
-    return {get_origin(hint) or hint}
+    return {get_origin(part) or part for part in _parts(hint)}
+
+
+def _length(hint: Any) -> int | None:
+    """How many items a tuple must have; ``tuple[str]``, as many write for some strings, any."""
+    arguments = get_args(hint)
+    return len(arguments) if len(arguments) > 1 and arguments[-1] is not Ellipsis else None
 
 
 def _number(text: str) -> int | float | str:
@@ -156,6 +184,14 @@ def _number(text: str) -> int | float | str:
 
 
 def _wording(hint: Any) -> str:
-    kinds = [each for each in _kinds(hint) if each is not NoneType] or [NoneType]
-    words = {_WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}" for kind in kinds}
-    return " or ".join(sorted(words))
+    parts = [part for part in _parts(hint) if part is not NoneType] or [NoneType]
+    return " or ".join(sorted({_word(part) for part in parts}))
+
+
+def _word(hint: Any) -> str:
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if kind is tuple and (length := _length(hint)):
+        return f"a list of {length}"
+    return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"

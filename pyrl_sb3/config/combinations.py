@@ -6,6 +6,9 @@ from typing import Any
 from pyrl_sb3.config import zoo
 from pyrl_sb3.config.errors import did_you_mean, short
 
+# Arguments that only buffers with hindsight take.
+OF_HINDSIGHT = frozenset({"goal_selection_strategy", "n_sampled_goal"})
+
 Contradiction = tuple[tuple[str, ...], str]
 
 
@@ -75,7 +78,7 @@ def _buffer(values: Mapping[str, Any], refused: Container[str]) -> Iterator[Cont
             yield ("frame_stack",), "HerReplayBuffer needs goals that are not stacked"
     if "replay_buffer_class" in refused or "replay_buffer_kwargs" in refused:
         return
-    if not buffer and {"goal_selection_strategy", "n_sampled_goal"} & keywords.keys():
+    if not buffer and OF_HINDSIGHT & keywords.keys():
         yield ("replay_buffer_kwargs",), "needs replay_buffer_class: HerReplayBuffer"
     saves = values.get("optimize_memory_usage")
     if saves and not buffer and keywords.get("handle_timeout_termination", True):

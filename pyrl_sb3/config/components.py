@@ -67,6 +67,11 @@ class Reference:
     where: str = field(default="", compare=False)
     trust: bool = field(default=False, compare=False)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The parameters, and what a plugin passes where they do not say."""
+        return {**defaults_of(self.kind, self.name), **self.params}
+
     def load(self) -> Any:
         """
         The class itself, or the ready object of a trusted Python file.
@@ -74,14 +79,21 @@ class Reference:
         :raises ConfigError: when it cannot be found or imported, is of another kind, or takes other
             arguments.
         """
+        return self.resolved()[0]
+
+    def resolved(self) -> tuple[Any, dict[str, Any]]:
+        """
+        What `load` gives, and `arguments` in their declared types.
+
+        :raises ConfigError: see `load`.
+        """
         if not isinstance(self.name, (str, type)):
-            return self.name
+            return self.name, dict(self.params)
         try:
             target = load_class(self.kind, self.name, trust=self.trust)
-            self._check(target)
+            return target, self._checked(target)
         except (ConfigError, PluginError) as error:
             raise ConfigError(f"{self.where}: {error}") from None
-        return target
 
     def problems(self) -> tuple[str, ...]:
         """What `load` would raise, a line each."""
@@ -91,12 +103,13 @@ class Reference:
             return error.problems
         return ()
 
-    def _check(self, target: Any) -> None:
+    def _checked(self, target: Any) -> dict[str, Any]:
         leading = 1 if self.kind.endswith("wrapper") else 0
         known, anything = parameters(target, leading) if callable(target) else ({}, False)
+        arguments = self.arguments
         for name, value in self.params.items():
             if name in known:
-                self._check_value(name, value, known[name])
+                arguments[name] = self._converted(name, value, known[name])
             elif not anything:
                 advice = did_you_mean(name, known)
                 raise ConfigError(f"{short(self.name)} takes no argument {name!r}{advice}")
@@ -108,14 +121,15 @@ class Reference:
         missing = [
             name
             for name, parameter in known.items()
-            if parameter.default is Parameter.empty and name not in self.params
+            if parameter.default is Parameter.empty and name not in arguments
         ]
         if missing and self.kind == "callback":
             raise ConfigError(f"{short(self.name)} needs the argument {missing[0]!r}")
+        return arguments
 
-    def _check_value(self, name: str, value: Any, parameter: Parameter) -> None:
+    def _converted(self, name: str, value: Any, parameter: Parameter) -> Any:
         try:
-            checks.argument(value, parameter)
+            return checks.argument(value, parameter)
         except ValueError as error:
             raise ConfigError(f"{short(self.name)}: {name}: {error}") from None
 
@@ -156,6 +170,15 @@ def registered(name: Any) -> bool:
     return "/" in name or not ("." in name or ":" in name)
 
 
+def defaults_of(kind: str, name: Any) -> Mapping[str, Any]:
+    """
+    What a plugin passes to the component of that name unless somebody sets it; nothing for classes.
+
+    :raises PluginError: for a name that no plugin provides.
+    """
+    return get_plugin_manager().find(kind, name).spec.defaults if registered(name) else {}
+
+
 def check_path(kind: str, name: Any, *, trust: bool) -> None:
     """Raise ConfigError, importing nothing, when `name` is a path that may not be followed."""
     if not isinstance(name, str) or name in NAMES or "/" in name:
@@ -181,7 +204,7 @@ def check_path(kind: str, name: Any, *, trust: bool) -> None:
 
 def wrapping(references: Sequence[Reference]) -> Callable[[Any], Any] | None:
     """What wraps an environment in all of them, the first innermost; None without any."""
-    return _Wrapping([(ref.load(), dict(ref.params)) for ref in references]) if references else None
+    return _Wrapping([ref.resolved() for ref in references]) if references else None
 
 
 class _Wrapping:

@@ -1,6 +1,6 @@
 """From a config file to an experiment, with all that is wrong in it reported at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Experiment:
         manager = get_plugin_manager()
         named = [*self.env_wrapper, *self.callback, *([self.noise] if self.noise else [])]
         found = [
-            manager.find(each.kind, each.name).record(_written(dict(each.params)))
+            manager.find(each.kind, each.name).record(_written(each.arguments))
             for each in named
             if registered(each.name)
         ]
@@ -91,6 +91,10 @@ class Experiment:
         """A config file with this experiment as its only entry, `default`."""
         return write_yaml({"default": _written(dict(self.given))})
 
+    def unwritable(self) -> list[Any]:
+        """What `as_yaml` cannot hold: objects of a trusted Python file, classes made in it."""
+        return list(_unwritable(dict(self.given)))
+
     def check_components(self) -> None:
         """
         Import the wrappers and callbacks that are named.
@@ -103,10 +107,24 @@ class Experiment:
             raise ConfigError(*problems)
 
 
+def _unwritable(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _unwritable(each)
+    elif value is not None and (
+        value.__module__ == "<run_path>"
+        if isinstance(value, type)
+        else not isinstance(value, (bool, int, float, str))
+    ):
+        yield value
+
+
 def _written(value: Any) -> Any:
     """What trusted Python files hold as YAML can hold it: classes as their paths."""
     if isinstance(value, dict):
-        return {key: _written(each) for key, each in value.items()}
+        return {_written(key): _written(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_written(each) for each in value]
     if isinstance(value, type):

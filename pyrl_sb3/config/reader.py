@@ -6,9 +6,15 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pyrl_sb3.config import checks, zoo
-from pyrl_sb3.config.algorithms import algorithm_class, policy_meant, policy_names
-from pyrl_sb3.config.combinations import contradictions
-from pyrl_sb3.config.components import Reference, check_path, load_class, registered
+from pyrl_sb3.config.algorithms import (
+    algorithm_class,
+    algorithm_spec,
+    policy_arguments,
+    policy_meant,
+    policy_names,
+)
+from pyrl_sb3.config.combinations import OF_HINDSIGHT, contradictions
+from pyrl_sb3.config.components import Reference, check_path, defaults_of, load_class, registered
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
 from pyrl_sb3.config.n_steps import told_to_the_buffer
@@ -29,6 +35,8 @@ _KINDS = {
     "callback": "callback",
 }
 _GIVEN_TO_POLICIES = frozenset({"observation_space", "action_space", "lr_schedule", "use_sde"})
+# Of runs that name no other: SB3's for several steps takes some of its arguments.
+_BUFFER = "pyrl_sb3.buffers:ReplayBuffer"
 _GIVEN_TO_BUFFERS = frozenset(
     {"buffer_size", "observation_space", "action_space", "env", "device", "n_envs"}
 )
@@ -73,6 +81,10 @@ class EntryReader:
                     self.refused.add(key)
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
             values["buffer"] = given["replay_buffer_class"]
+        if "policy" not in self.refused:
+            own = values.get("policy_kwargs")
+            if keywords := policy_arguments(self.algorithm, given.get("policy"), own):
+                values["policy_kwargs"] = keywords
         self._components(values)
         try:
             values = told_to_the_buffer(values, self.cls)
@@ -178,7 +190,7 @@ class EntryReader:
 
     def _policy(self, value: Any) -> Any:
         aliases = policy_names(self.cls)
-        if value is None or value in aliases:
+        if value is None or (isinstance(value, str) and value in aliases):
             return value
         if not isinstance(value, str) or "." in value or "/" in value or ":" in value:
             return load_class("policy", value, trust=self.trust)
@@ -216,6 +228,11 @@ class EntryReader:
                 f"{self.algorithm} needs a buffer with hindsight, such as her, not "
                 f"{buffer.__name__}; without hindsight use {self.algorithm.removeprefix('her-')}",
             )
+        elif not (
+            OF_HINDSIGHT & (values.get("replay_buffer_kwargs") or {}).keys()  # which need a class
+            or "replay_buffer_class" in algorithm_spec(self.algorithm).defaults
+        ):
+            self._names("replay_buffer_kwargs", values, _BUFFER, _GIVEN_TO_BUFFERS)
 
     def _buffer_kwargs(self, values: dict[str, Any], buffer: Any) -> None:
         earlier = len(self.problems)
@@ -234,6 +251,7 @@ class EntryReader:
 
     def _policy_kwargs(self, values: dict[str, Any]) -> None:
         keywords = values.get("policy_kwargs") or {}
+        extractor = keywords.get("features_extractor_class")
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
         for key, read in zoo.POLICY_ARGUMENTS.items():
@@ -243,6 +261,11 @@ class EntryReader:
                 except ValueError as error:
                     self._fail(("policy_kwargs", key), str(error))
                     del keywords[key]
+        if callable(keywords.get("features_extractor_class")) and (  # it was found
+            defaults := defaults_of("features-extractor", extractor)
+        ):
+            own = keywords.get("features_extractor_kwargs") or {}
+            keywords["features_extractor_kwargs"] = {**defaults, **own}
         if keywords and "policy" not in self.refused:
             policy = policy_meant(self.algorithm, values["policy"])
             self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
 from typing import Any
 
+from pyrl_sb3.config import checks
 from pyrl_sb3.config.errors import did_you_mean, short
 from pyrl_sb3.config.expressions import ExpressionError, read_expression
 
@@ -123,11 +124,22 @@ def automatic(key: str, text: str) -> str:
 
 def layers(value: Any) -> Any:
     """The widths of layers, those of several networks by name; anything else is left alone."""
-    for part in value.values() if isinstance(value, dict) else [value]:
-        for width in part if isinstance(part, (list, tuple)) else ():
-            if isinstance(width, (int, float)) and (type(width) is not int or width < 1):
-                raise ValueError(f"layers have a whole number of units from 1 on, not {width}")
-    return value
+    if isinstance(value, dict):
+        return {name: _widths(part) for name, part in value.items()}
+    return _widths(value)
+
+
+def _widths(part: Any) -> Any:
+    return type(part)(map(_width, part)) if isinstance(part, (list, tuple)) else part
+
+
+def _width(value: Any) -> Any:
+    if not isinstance(value, (str, int, float, type(None))):
+        return value  # of a policy of one's own
+    width = checks.as_declared(value, int)
+    if type(width) is not int or width < 1:
+        raise ValueError(f"layers have a whole number of units from 1 on, not {value}")
+    return width
 
 
 def references(value: Any) -> list[tuple[Any, dict[str, Any]]]:

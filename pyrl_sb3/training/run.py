@@ -16,6 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 
 from pyrl_sb3.config import Experiment
+from pyrl_sb3.config.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
@@ -25,7 +26,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
 from pyrl_sb3.training.fit import check_fit, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
-from pyrl_sb3.training.hyperparams import experiment_of, for_goals
+from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
@@ -178,3 +179,9 @@ def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
     if "tensorboard" not in log_formats():
         log.info("no TensorBoard log: pip install 'pyrl-sb3[tensorboard]' brings it")
     log.info("writing to %s", run.folder)
+    if unwritable := experiment.unwritable():
+        log.warning(
+            "%s is of a Python file, and %s cannot hold it: --resume will refuse this run",
+            short(unwritable[0]),
+            CONFIG,
+        )

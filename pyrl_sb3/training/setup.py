@@ -96,11 +96,11 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
 
 
 def _callback(reference: Reference) -> BaseCallback:
-    target = reference.load()
+    target, arguments = reference.resolved()
     if isinstance(target, BaseCallback):
         return target  # of a trusted Python file
     what = f"{reference.where}: {short(reference.name)}"
-    made = made_by(partial(target, **reference.params), what)
+    made = made_by(partial(target, **arguments), what)
     if not isinstance(made, BaseCallback):
         raise InputError(f"{what} gives {type(made).__name__}, which is no BaseCallback")
     return made

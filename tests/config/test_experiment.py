@@ -1,5 +1,6 @@
 """Entries read into experiments: values, overrides, and every mistake reported at once."""
 
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from torch import nn, optim
 
 import pyrl_sb3
-from pyrl_sb3.config import ConfigError, Experiment, read_experiment
+from pyrl_sb3.config import ConfigError, Experiment, checks, read_experiment, wrapping
 from pyrl_sb3.config.expressions import NAMES, ExpressionError, read_expression
 
 PACKAGED = Path(pyrl_sb3.__file__).parent / "hyperparams"
@@ -80,7 +81,7 @@ Pendulum-v1:
         ("sac", "{noise: {name: ou, params: {sgima: 1}}}", "Did you mean 'sigma'?"),
         ("sac", "{n_envs: 2, train_freq: [1, episode]}", "counting in episodes needs n_envs: 1"),
         ("sac", "{train_freq: 0}", "train_freq: must be at least 1, not 0"),
-        ("sac", "{train_freq: [1]}", "train_freq: must be a list or a whole number, not (1,)"),
+        ("sac", "{train_freq: [1]}", "train_freq: must be a list of 2 or a whole number, not [1]"),
         ("sac", "{learning_rate: lim_1e-3}", "no schedule 'lim'; did you mean lin?"),
         ("sac", "{learning_rate: -0.1}", "must be a number such as 0.001, or lin_0.001, not -0.1"),
         ("sac", "{learning_rate: true}", "not True"),
@@ -90,10 +91,21 @@ Pendulum-v1:
             "SAC has MlpPolicy, CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?",
         ),
         ("sac", "{policy: 3}", "policy: must be the name of a class, not 3"),
+        ("sac", "{policy: [a]}", "policy: must be the name of a class, not ['a']"),
         ("her-sac", "{policy: MlpPolicy}", "HerReplayBuffer needs MultiInputPolicy"),
         ("her-sac", "{frame_stack: 4}", "goals that are not stacked"),
         ("her-sac", "{replay_buffer_kwargs: {n_sampled_gaol: 4}}", "did you mean n_sampled_goal?"),
         ("sac", "{replay_buffer_kwargs: {n_sampled_goal: 4}}", "needs replay_buffer_class"),
+        (
+            "sac",
+            "{replay_buffer_kwargs: {bla: 1}}",
+            "kwargs.bla: ReplayBuffer has no such argument",
+        ),
+        (
+            "sac",
+            "{replay_buffer_kwargs: {handle_timeout_termination: foo}}",
+            "replay_buffer_kwargs.handle_timeout_termination: must be true or false, not 'foo'",
+        ),
         ("sac", "{replay_buffer_class: HerReplayBufer}", "HerReplayBufer"),
         ("sac", "{replay_buffer_class: 3}", "must be the name of a class, not 3"),
         ("sac", "{optimize_memory_usage: true}", "handle_timeout_termination=False"),
@@ -119,6 +131,13 @@ Pendulum-v1:
         ("sac", "{policy_kwargs: {n_critics: 0}}", "n_critics: must be at least 1, not 0"),
         ("sac", "{policy_kwargs: {net_arch: [4, -3]}}", "net_arch: layers have a whole number of"),
         ("sac", "{policy_kwargs: {net_arch: {pi: [4], qf: [1.5]}}}", "from 1 on, not 1.5"),
+        ("sac", "{policy_kwargs: {net_arch: [4, wide]}}", "from 1 on, not wide"),
+        (
+            "sac",
+            "{policy_kwargs: {layer_norm: acotr}}",
+            "critic or true or false, not 'acotr'; did",
+        ),
+        ("sac", "{policy_kwargs: {normalize_images: 2}}", "must be true or false, not 2"),
         ("sac", "{policy_kwargs: {net_arch: 3}}", "net_arch: must be a list or a mapping, not 3"),
         ("sac", "{policy_kwargs: {optimizer_kwargs: eps=1}}", "optimizer_kwargs: 'eps=1': invalid"),
         ("sac", "{monitor_kwargs: {reset_keywords: [a]}}", "reset_keywords: environments are"),
@@ -263,15 +282,21 @@ def test_demonstrations_are_called_as_their_option(tmp_path: Path) -> None:
 def test_arguments_take_the_type_that_is_declared(tmp_path: Path) -> None:
     text = """\
 default:
-  normalize: {clip_obs: .inf, norm_obs_keys: null}
+  normalize: {clip_obs: .inf, norm_obs_keys: null, norm_reward: 0}
   max_grad_norm: .inf
   replay_buffer_kwargs: {n_sampled_goal: 4.0, frame_stack: 1}
   policy_kwargs: {net_arch: [4], features_extractor_kwargs: null}
 """
     given = ["policy_kwargs.optimizer_kwargs=dict(eps=1e-5)", "monitor_kwargs=dict()"]
-    arguments = read(tmp_path, text, *given, algorithm="her-dqn").arguments
+    experiment = read(tmp_path, text, *given, algorithm="her-dqn")
+    assert experiment.normalize is not None
+    assert experiment.normalize["norm_reward"] is False
+    arguments = experiment.arguments
     assert type(arguments["replay_buffer_kwargs"]["n_sampled_goal"]) is int
     assert arguments["policy_kwargs"]["optimizer_kwargs"] == {"eps": 1e-5}
+    widths = "net_arch: {pi: [!!float 64, '64'], qf: [1e2]}"
+    arguments = read(tmp_path, f"default: {{policy_kwargs: {{{widths}}}}}").arguments
+    assert repr(arguments["policy_kwargs"]["net_arch"]) == "{'pi': [64, 64], 'qf': [100]}"
     arguments = read(tmp_path, "default: {policy_kwargs: 'dict(net_arch=(4, 2))'}").arguments
     assert arguments["policy_kwargs"] == {"net_arch": [4, 2]}
 
@@ -349,6 +374,29 @@ def test_arguments_of_components_are_of_the_declared_type(
         read(tmp_path, f"default: {text}").check_components()
 
 
+@pytest.mark.parametrize(
+    ("hint", "given", "taken"),
+    [
+        (tuple[str], ["x", "y"], ("x", "y")),  # as many write it for some strings
+        (tuple[int, int], [8, 8], (8, 8)),
+        ("int | None", "1e2", 100),
+        ("Optional[bool]", 1, True),
+        ("int | np.ndarray", "a", "a"),
+        ("1 +", "a", "a"),
+    ],
+)
+def test_declarations_are_taken_as_they_are_meant(hint: Any, given: Any, taken: Any) -> None:
+    parameter = Parameter("name", Parameter.KEYWORD_ONLY, annotation=hint)
+    argument = checks.argument(given, parameter)
+    assert (argument, type(argument)) == (taken, type(taken))
+
+
+def test_a_list_of_another_length_is_named() -> None:
+    parameter = Parameter("name", Parameter.KEYWORD_ONLY, annotation=tuple[int, int])
+    with pytest.raises(ValueError, match=r"must be a list of 2, not \[84\]"):
+        checks.argument([84], parameter)
+
+
 def test_declarations_that_are_narrower_than_what_works(tmp_path: Path) -> None:
     rescale = "gymnasium.wrappers.RescaleAction: {min_action: -0.5, max_action: 0.5}"
     limit = "gymnasium.wrappers.TimeLimit: {max_episode_steps: 1e2}"
@@ -356,6 +404,52 @@ def test_declarations_that_are_narrower_than_what_works(tmp_path: Path) -> None:
     stacked = "gymnasium.wrappers.ResizeObservation: {shape: [4, 4]}"
     text = f"default: {{env_wrapper: [{rescale}, {limit}, {feature}, {stacked}]}}"
     read(tmp_path, text).check_components()
+
+
+def test_components_get_their_arguments_in_the_declared_types(tmp_path: Path) -> None:
+    sticky = "gymnasium.wrappers.StickyAction: {repeat_action_probability: 1e-1"
+    wrappers = [
+        "gymnasium.wrappers.TimeLimit: {max_episode_steps: !!float 1e3}",
+        sticky + ", repeat_action_duration: [1, 3]}",
+        "gymnasium.wrappers.ReshapeObservation: {shape: [3, 1]}",
+    ]
+    stop = "stable_baselines3.common.callbacks.StopTrainingOnMaxEpisodes: {max_episodes: '1e1'}"
+    text = f"default: {{callback: [{stop}], env_wrapper: [{', '.join(wrappers)}]}}"
+    experiment = read(tmp_path, text)
+    wrapped = wrapping(experiment.env_wrapper)
+    assert wrapped is not None
+    env = wrapped(gymnasium.make("Pendulum-v1"))
+    assert env.observation_space.shape == (3, 1)
+    assert env.env.repeat_action_duration_range == (1, 3)
+    assert type(env.env.env._max_episode_steps) is int
+    callback, arguments = experiment.callback[0].resolved()
+    assert callback(**arguments).max_episodes == 10
+
+
+def test_classes_with_arguments_of_trusted_python_files_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(
+        "from gymnasium.wrappers import TimeLimit\n"
+        "hyperparams = {'default': {'env_wrapper': [{TimeLimit: {'max_episode_steps': 9}}]}}"
+    )
+    experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
+    assert experiment.unwritable() == []
+    (again,) = read(tmp_path, experiment.as_yaml()).env_wrapper
+    assert again.params == {"max_episode_steps": 9}
+    assert again.load() is gymnasium.wrappers.TimeLimit
+
+
+def test_what_a_config_cannot_hold_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(
+        "from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes as Stop\n"
+        "class Own(Stop): pass\n"
+        "hyperparams = {'default': {'gamma': 0.9, 'policy_kwargs': {'net_arch': (8, 8)},"
+        " 'callback': [Stop(5), {Own: {'max_episodes': 3}}]}}"
+    )
+    experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
+    ready, own = experiment.unwritable()
+    assert (type(ready).__name__, own.__name__) == ("StopTrainingOnMaxEpisodes", "Own")
 
 
 def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:

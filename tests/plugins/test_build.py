@@ -10,6 +10,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import pyrl_sb3
+from pyrl_sb3.config import read_experiment, wrapping
 from pyrl_sb3.plugins import (
     ComponentParameterError,
     NoiseContext,
@@ -24,7 +25,10 @@ from pyrl_sb3.plugins import (
     parse_noise,
 )
 from pyrl_sb3.plugins.manager import PluginManager
+from pyrl_sb3.training.setup import _callback
 from pyrl_sb3.training.state import capture, restore
+from pyrl_sb3.training.sync.alone import Alone
+from pyrl_sb3.training.sync.job import SyncPlan
 
 
 def context(n_envs=1, dim=3, seed=0):
@@ -271,3 +275,84 @@ def test_buffers_must_fit_observations_and_algorithm(pyrl_plugins):
         ComponentParameterError, match="needs priority-updates, which 'acme/plain' does not do"
     ):
         check_buffer(pyrl_plugins, "picky", algorithm="plain", observations="array")
+
+
+DEFAULTS = """
+import gymnasium
+from pyrl_sb3.plugins import AlgorithmSpec, CallbackSpec, EnvWrapperSpec, FeaturesExtractorSpec
+from pyrl_sb3.plugins import PolicySpec, SyncCallbackSpec, hookimpl
+from stable_baselines3.common.torch_layers import FlattenExtractor
+
+class Scaled(gymnasium.Wrapper):
+    def __init__(self, env, factor: float = 1.0, times: int = 1):
+        super().__init__(env)
+        self.factor, self.times = factor, times
+
+class Extractor(FlattenExtractor):
+    def __init__(self, observation_space, width: int = 1, depth: int = 1):
+        super().__init__(observation_space)
+
+def coupling(context, *, pull, patience=1):
+    from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
+    return StopTrainingOnMaxEpisodes(pull)
+
+@hookimpl
+def pyrl_env_wrappers():
+    yield EnvWrapperSpec(name="scaled", target=Scaled, defaults={"factor": 0.1, "times": 2})
+
+@hookimpl
+def pyrl_callbacks():
+    target = "stable_baselines3.common.callbacks:StopTrainingOnMaxEpisodes"
+    yield CallbackSpec(name="stop", target=target, defaults={"max_episodes": 1})
+
+@hookimpl
+def pyrl_features_extractors():
+    yield FeaturesExtractorSpec(name="wide", target=Extractor, defaults={"width": 8, "depth": 2})
+
+@hookimpl
+def pyrl_policies():
+    yield PolicySpec(name="small", target="pyrl_sb3:TD3Policy", defaults={"net_arch": [8]})
+
+@hookimpl
+def pyrl_algorithms():
+    defaults = {"policy_kwargs": {"n_critics": 1}}
+    yield AlgorithmSpec(
+        name="small-td3", target="pyrl_sb3:TD3", policy="acme/small", defaults=defaults
+    )
+
+@hookimpl
+def pyrl_sync_callbacks():
+    yield SyncCallbackSpec(
+        name="coupling", target=coupling, couples_seeds=True, defaults={"pull": 3, "patience": 2}
+    )
+"""
+
+
+def test_defaults_of_every_kind_are_passed_unless_the_user_sets_them(fake_dist, tmp_path):
+    fake_dist("acme", DEFAULTS)
+
+    def read(*given, algorithm="td3"):
+        (tmp_path / "my.yml").write_text("default: {}")
+        return read_experiment(tmp_path / "my.yml", algorithm, "Pendulum-v1", overrides=given)
+
+    experiment = read("env_wrapper={acme/scaled: {times: 3.0}}", "callback=acme/stop")
+    env = wrapping(experiment.env_wrapper)(gym.make("Pendulum-v1"))
+    assert (env.factor, env.times, type(env.times)) == (0.1, 3, int)
+    assert _callback(experiment.callback[0]).max_episodes == 1
+    noted = [each["params"] for each in experiment.records()]
+    assert noted == [{"factor": 0.1, "times": 3.0}, {"max_episodes": 1}]
+    extractor = "policy_kwargs.features_extractor_class=acme/wide"
+    keywords = read(extractor, "policy_kwargs.features_extractor_kwargs.depth=3")
+    assert keywords.arguments["policy_kwargs"]["features_extractor_kwargs"] == {
+        "width": 8,
+        "depth": 3,
+    }
+    for given in (["policy=acme/small"], ["policy=small", "policy_kwargs.n_critics=1"]):
+        assert read(*given).arguments["policy_kwargs"]["net_arch"] == [8]
+    own = read("policy_kwargs.net_arch=[4]", algorithm="small-td3")
+    assert own.arguments["policy_kwargs"] == {"net_arch": [4]}
+    both = {"net_arch": [8], "n_critics": 1}
+    assert read(algorithm="small-td3").arguments["policy_kwargs"] == both
+    plan = SyncPlan(name="acme/coupling", params={"patience": 5})
+    assert plan.params == {"pull": 3, "patience": 5}
+    assert plan.callback(Alone(), 0, None).max_episodes == 3

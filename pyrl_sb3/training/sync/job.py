@@ -43,7 +43,7 @@ class SyncPlan:
     Attributes:
         name: of a synchronisation callback in the registry.
         every: environment steps of one copy between two synchronisations.
-        params: of the callback.
+        params: of the callback; its plugin's defaults are added.
     """
 
     name: str
@@ -52,7 +52,8 @@ class SyncPlan:
 
     def __post_init__(self) -> None:
         require_at_least(1, "sync-every", self.every)
-        get_plugin_manager().check_params("sync-callback", self.name, self.params)
+        params = get_plugin_manager().check_params("sync-callback", self.name, self.params)
+        object.__setattr__(self, "params", params)
         self.callback(Alone(), 0, 1_000_000)
 
     @property
