@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer as StockDict
 from stable_baselines3.common.buffers import ReplayBuffer as Stock
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers.views import Count
 from pyrl_sb3.testing import check_replay_buffer, replay_buffers
 from pyrl_sb3.testing.buffer_case import buffer_cases
 
@@ -194,11 +195,23 @@ class RemembersAfterReset(ReplayBuffer):
         pass
 
 
+class NothingAfterReset(Count):
+    def __get__(self, buffer, owner=None):
+        return False if vars(buffer).get("silent") else super().__get__(buffer, owner)
+
+
 class RemembersInsideAfterReset(ReplayBuffer):
     """And says that it does not."""
 
+    pos = NothingAfterReset()
+    full = NothingAfterReset()
+
     def reset(self):
-        self.pos, self.full = 0, False
+        self.silent = True
+
+    def add(self, *args):
+        self.silent = False
+        super().add(*args)
 
 
 class LosesItsGenerator(ReplayBuffer):
@@ -208,7 +221,7 @@ class LosesItsGenerator(ReplayBuffer):
 
 class LosesItsContents(ReplayBuffer):
     def __getstate__(self):
-        return {**self.__dict__, "_store": None, "pos": 0, "full": False}
+        return {**self.__dict__, "_store": None}
 
 
 class SavesLess(ReplayBuffer):
