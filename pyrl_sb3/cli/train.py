@@ -11,7 +11,7 @@ import typer
 from pyrl_sb3.cli import options, output, sync_options, synchronised
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.folders import is_group
-from pyrl_sb3.training.missing import NamesPackages
+from pyrl_sb3.training.missing import naming_packages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +110,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             threads=threads,
             stock=stock or None,
         )
-        with NamesPackages(*([resume] if resume else [])):
+        with naming_packages(*([resume] if resume else [])):
             config_sync = {} if resume else sync_options.in_config(given)
             if sync or config_sync or sync_options.is_synchronised(resume):
                 plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)

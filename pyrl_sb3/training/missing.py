@@ -1,37 +1,27 @@
 """Runs whose plugins are gone: what to install before they can be tested or go on."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins import UnknownComponentError
 from pyrl_sb3.training.errors import InputError
 
 
-class NamesPackages:
+@contextmanager
+def naming_packages(*runs: Path) -> Iterator[None]:
     """
-    Has errors about something unknown say what to install, see `check_installed`.
+    Have errors about something unknown say what to install, see `check_installed`.
 
     Args:
         runs: what may have been made with it.
     """
-
-    def __init__(self, *runs: Path) -> None:
-        self.runs = runs
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, (InputError, ConfigError, UnknownComponentError)):
-            check_installed(error, self.runs)
+    try:
+        yield
+    except (InputError, ConfigError, UnknownComponentError) as error:
+        check_installed(error, runs)
+        raise
 
 
 def check_installed(error: Exception, runs: Iterable[Path]) -> None:

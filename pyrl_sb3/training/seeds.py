@@ -20,16 +20,8 @@ from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
-from pyrl_sb3.training.facts import (
-    read_written,
-    request_from,
-    request_written,
-)
-from pyrl_sb3.training.folders import (
-    SEEDS,
-    new_run_folder,
-    write_whole,
-)
+from pyrl_sb3.training.facts import read_written, request_from, request_written
+from pyrl_sb3.training.folders import SEEDS, new_run_folder, write_whole
 from pyrl_sb3.training.request import TrainingRequest
 
 _MOST_SEEDS = 1000

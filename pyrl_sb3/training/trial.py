@@ -22,7 +22,7 @@ from pyrl_sb3.training.folders import MODEL, find_model, is_group, runs_of
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
-from pyrl_sb3.training.missing import NamesPackages
+from pyrl_sb3.training.missing import naming_packages
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
@@ -81,7 +81,7 @@ def open_trial(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         InputError: no such environment or model, or they do not go together.
         MissingPluginError: a plugin that the run was made with is not installed.
     """
-    with NamesPackages(request.path or Path(request.agent)):
+    with naming_packages(request.path or Path(request.agent)):
         return _opened(request)
 
 
