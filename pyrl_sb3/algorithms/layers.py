@@ -47,7 +47,7 @@ class Linear:
         # contiguous. The result is small enough to be a new tensor each time.
         self._narrow = weight.shape[1] <= NARROW
         self._few_inputs = weight.shape[2] <= NARROW
-        self.y = self.dx = weight.new_empty(0)
+        self.y = self.dx = self._ones = weight.new_empty(0)
         # What was read last. Views are made anew only when it is another tensor: in most layers it
         # is a workspace, the same in every step.
         self.x: th.Tensor | None = None
@@ -71,19 +71,20 @@ class Linear:
     def parameter_gradients(self, g: th.Tensor) -> None:
         if g is not self.g:
             self._read_gradient(g)
+        # Half the time of a sum, and first, while what was just written is in the cache
+        th.bmm(self._ones, g, out=self.dbias)
         if self._few_inputs:
             # At half the time, with the copy
             self.dweight.copy_(th.bmm(self._x_rows_transposed, g).mT)
         else:
             th.bmm(self._g_transposed, self._x_rows, out=self.dweight)
-        # Half the time of a sum
-        th.bmm(self._ones, g, out=self.dbias)
 
     def _read_gradient(self, g: th.Tensor) -> None:
         n, rows, _ = g.shape
         self.g, self._g_transposed, self._x_rows = g, g.mT, self._x[:, :rows]
         self._x_rows_transposed = self._x_rows.mT
-        self._ones = g.new_ones(n, 1, rows)
+        if self._ones.shape != (n, 1, rows):
+            self._ones = g.new_ones(n, 1, rows)
 
     def input_gradient(self, g: th.Tensor) -> th.Tensor:
         self.dx = _workspace(self.dx, g, *g.shape[:2], self.weight.shape[2])
