@@ -8,7 +8,7 @@ Shapes are those of `pyrl_sb3.losses`, and ``n_actions`` is the number of action
 import torch as th
 
 from pyrl_sb3.losses import Discount
-from pyrl_sb3.shapes import check_rows
+from pyrl_sb3.shapes import check_rows, check_same
 
 
 def q_learning_target(
@@ -25,8 +25,7 @@ def q_learning_target(
     :param choosing_q: ``(B, n_actions)``, Q_c of the next states
     :return: ``(B, 1)``
     """
-    if next_q.shape != choosing_q.shape:
-        raise ValueError(f"next_q {tuple(next_q.shape)}, choosing_q {tuple(choosing_q.shape)}")
+    check_same(next_q=next_q, choosing_q=choosing_q)
     chosen = next_q.gather(1, choosing_q.argmax(dim=1, keepdim=True))
     check_rows(rewards, dones=dones, next_q=chosen)
     return rewards + (1 - dones) * gamma * chosen
@@ -56,8 +55,7 @@ def expected_soft_value(q: th.Tensor, alpha: th.Tensor, log_pi: th.Tensor) -> th
     :param log_pi: ``(B, n_actions)``
     :return: ``(B, 1)``
     """
-    if q.shape != log_pi.shape:
-        raise ValueError(f"q is {tuple(q.shape)}, log_pi is {tuple(log_pi.shape)}")
+    check_same(q=q, log_pi=log_pi)
     return (log_pi.exp() * (q - alpha * log_pi)).sum(dim=1, keepdim=True)
 
 

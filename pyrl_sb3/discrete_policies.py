@@ -13,7 +13,7 @@ from stable_baselines3.dqn import policies as dqn
 from stable_baselines3.sac import policies as sac
 from torch import nn
 
-from pyrl_sb3.networks import default_features_extractor, lean_forward
+from pyrl_sb3.networks import lean_forward
 from pyrl_sb3.policies import LeanActing
 
 
@@ -29,24 +29,6 @@ class LeanDiscretePolicy(LeanActing):
     - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise;
     - ``set_training_mode`` visits the modules only when the mode changes.
     """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        **kwargs: Any,
-    ) -> None:
-        extractor = default_features_extractor(
-            observation_space, kwargs.get("normalize_images", True)
-        )
-        kwargs.setdefault("features_extractor_class", extractor)
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self._set_up_acting()
-
-    def set_training_mode(self, mode: bool) -> None:
-        if not (self.training == self._acting_network().training == mode):
-            super().set_training_mode(mode)
 
     def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return acted
@@ -197,10 +179,6 @@ class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
         # SB3's SACPolicy forgets it.
         data.update(share_features_extractor=self.share_features_extractor)
         return data
-
-    def set_training_mode(self, mode: bool) -> None:
-        if not (self.training == self.actor.training == self.critic.training == mode):
-            super().set_training_mode(mode)
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         return draw(lean_forward(self.actor.logits, features), deterministic)

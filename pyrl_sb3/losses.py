@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import torch as th
 
-from pyrl_sb3.shapes import check_rows
+from pyrl_sb3.shapes import check_rows, check_same
 
 Discount: TypeAlias = float | th.Tensor
 
@@ -64,8 +64,7 @@ def smoothed_action(actions: th.Tensor, noise: th.Tensor, clip: float) -> th.Ten
     :param actions: ``(B, action_dim)``, of the target actor
     :param noise: ``(B, action_dim)``
     """
-    if actions.shape != noise.shape:
-        raise ValueError(f"noise is {tuple(noise.shape)}, actions are {tuple(actions.shape)}")
+    check_same(actions=actions, noise=noise)
     return (actions + noise.clamp(-clip, clip)).clamp(-1, 1)
 
 
@@ -165,8 +164,7 @@ def q_filter(demo_q: th.Tensor, q: th.Tensor) -> th.Tensor:
     :param q: ``(N, B, 1)``, of the policy's
     :return: ``(B, 1)``
     """
-    if demo_q.shape != q.shape:
-        raise ValueError(f"demo_q is {tuple(demo_q.shape)}, q is {tuple(q.shape)}")
+    check_same(demo_q=demo_q, q=q)
     return (demo_q.amin(dim=0) > q.amin(dim=0)).to(q.dtype)
 
 
@@ -179,10 +177,7 @@ def cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -
     :param mask: ``(B, 1)``, of `q_filter`
     """
     check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
-    if actions.shape != demo_actions.shape:
-        raise ValueError(
-            f"actions {tuple(actions.shape)}, demo_actions {tuple(demo_actions.shape)}"
-        )
+    check_same(actions=actions, demo_actions=demo_actions)
     return ((actions - demo_actions).square() * mask).sum() / len(mask)
 
 
@@ -193,10 +188,7 @@ def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tenso
     :return: ``(B, action_dim)``
     """
     check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
-    if actions.shape != demo_actions.shape:
-        raise ValueError(
-            f"actions {tuple(actions.shape)}, demo_actions {tuple(demo_actions.shape)}"
-        )
+    check_same(actions=actions, demo_actions=demo_actions)
     return (actions - demo_actions) * mask * (2 / len(mask))
 
 

@@ -49,14 +49,33 @@ else:
 
 class LeanActing(_Base):
     """
-    Acting with few calls for an SB3 policy; mixed in before it, which has to set up by
-    `_set_up_acting` and to fill in `_acting_network`, `_act` and `_as_actions`.
+    Acting with few calls for an SB3 policy; mixed in before it, which has to fill in
+    `_acting_network`, `_act` and `_as_actions`.
 
     A policy with an own `_predict` or `obs_to_tensor`, and networks of another class than
     `plain_network`, with hooks or with methods of their own, act as in SB3.
     """
 
     plain_network: ClassVar[Any] = None
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        extractor = default_features_extractor(
+            observation_space, kwargs.get("normalize_images", True)
+        )
+        kwargs.setdefault("features_extractor_class", extractor)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self._set_up_acting()
+
+    def set_training_mode(self, mode: bool) -> None:
+        parts = (self, self._acting_network(), getattr(self, "critic", self))
+        if any(part.training != mode for part in parts):
+            super().set_training_mode(mode)
 
     def _build(self, lr_schedule: Schedule) -> None:
         # Adam's implementations exclude one another, so a choice of the user's stands.
@@ -150,26 +169,13 @@ class LeanPolicy(LeanActing):
     :raises ValueError: another ``layer_norm``
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Box,
-        lr_schedule: Schedule,
-        *,
-        layer_norm: LayerNorm = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, layer_norm: LayerNorm = False, **kwargs: Any) -> None:
         if layer_norm not in (False, True, "actor", "critic"):
             raise ValueError(
                 f"layer_norm={layer_norm!r}: must be False, True (both), 'actor' or 'critic'"
             )
         self.layer_norm = layer_norm
-        extractor = default_features_extractor(
-            observation_space, kwargs.get("normalize_images", True)
-        )
-        kwargs.setdefault("features_extractor_class", extractor)
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self._set_up_acting()
+        super().__init__(*args, **kwargs)
 
     def _acting_network(self) -> Any:
         return self.actor
@@ -202,10 +208,6 @@ class LeanPolicy(LeanActing):
                     networks[networks.index(module)] = normalized
                     setattr(critic, name, normalized)
         return critic
-
-    def set_training_mode(self, mode: bool) -> None:
-        if not (self.training == self.actor.training == self.critic.training == mode):
-            super().set_training_mode(mode)
 
 
 def _gaussian_action(

@@ -3,6 +3,13 @@
 import torch as th
 
 
+def check_same(**pair: th.Tensor) -> None:
+    """Raise unless both tensors have the same shape."""
+    (name, tensor), (other_name, other) = pair.items()
+    if tensor.shape != other.shape:
+        raise ValueError(f"{name} is {tuple(tensor.shape)}, {other_name} is {tuple(other.shape)}")
+
+
 def check_rows(rows: th.Tensor, **others: th.Tensor | None) -> None:
     """Raise unless ``rows`` is ``(B, 1)`` and the last two axes of each of ``others`` are too."""
     if rows.dim() != 2 or rows.shape[1] != 1:

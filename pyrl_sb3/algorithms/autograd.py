@@ -50,7 +50,17 @@ def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
     optimizer.step()
 
 
-class Critics:
+class _InModules:
+    """What trains the modules' own parameters, wherever they are."""
+
+    def acts(self) -> bool:
+        return True
+
+    def attached(self) -> bool:
+        return True
+
+
+class Critics(_InModules):
     def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
         self._online, self._target = critic, critic_target
         self.track = Follower(critic, critic_target).track
@@ -96,17 +106,11 @@ class Critics:
         del self._q, self._actions
         return gradient
 
-    def attached(self) -> bool:
-        return True
 
-
-class GaussianActor:
+class GaussianActor(_InModules):
     def __init__(self, actor: sac.Actor, critics: Critics) -> None:
         self._actor, self.optimizer, self._critics = actor, actor.optimizer, critics
         critics.share_with(actor)
-
-    def acts(self) -> bool:
-        return True
 
     def sample(
         self, observations: PyTorchObs, next_observations: PyTorchObs
@@ -127,18 +131,12 @@ class GaussianActor:
         _step(self.optimizer, outputs, [da, dlog_prob, *shared.values()])
         del self._actions, self._log_prob
 
-    def attached(self) -> bool:
-        return True
 
-
-class DeterministicActor:
+class DeterministicActor(_InModules):
     def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
         self._online, self._target = actor, actor_target
         self.track = Follower(actor, actor_target).track
         self.optimizer = actor.optimizer
-
-    def acts(self) -> bool:
-        return True
 
     def act(self, observations: PyTorchObs) -> th.Tensor:
         self._actions = self._online(observations)
@@ -152,17 +150,11 @@ class DeterministicActor:
         _step(self.optimizer, [self._actions], [da])
         del self._actions
 
-    def attached(self) -> bool:
-        return True
 
-
-class Temperature:
+class Temperature(_InModules):
     def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Optimizer) -> None:
         self.log_alpha, self.optimizer = log_alpha, optimizer
 
     def descend(self, dlog_alpha: th.Tensor) -> None:
         self.log_alpha.grad = dlog_alpha.reshape(1)
         self.optimizer.step()
-
-    def attached(self) -> bool:
-        return True

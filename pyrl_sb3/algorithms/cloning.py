@@ -74,8 +74,8 @@ class Cloning(_Base):
         super()._setup_model()
         self._cloning = CloningSettings.of(self.demonstration_kwargs)
         if self.demonstrations is not None:
-            given = isinstance(self.demonstrations, Demonstrations)
-            self._episodes_of = self.demonstrations.source if given else None  # type: ignore[union-attr]
+            given = self.demonstrations
+            self._episodes_of = given.source if isinstance(given, Demonstrations) else None
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)

@@ -2,13 +2,12 @@
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
+from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode, naming
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.table import Array
 from pyrl_sb3.plaindata import NUMBERS_AND_OBJECTS, Reader, RefusedError, read_npy, unpack
@@ -29,7 +28,7 @@ def read_baselines(archive: zipfile.ZipFile, names: set[str], source: str) -> De
     fields = {}
     for name in ("acs", "obs", "info"):
         if name in names:
-            with _naming(f"{source}: {name}"):
+            with naming(f"{source}: {name}"):
                 fields[name] = _read(unpack(archive, f"{name}.npy"))
                 len(fields[name])  # of single values there is none
     count = len(fields["acs"])
@@ -46,19 +45,10 @@ def read_baselines(archive: zipfile.ZipFile, names: set[str], source: str) -> De
     return Demonstrations(episodes=episodes, source=source, names=NAMES)
 
 
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever strange data comes to
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise DemonstrationError(f"{what}: {line}") from error
-
-
 def _episode(acts: Any, states: Any, info: Any, where: str) -> Episode:
-    with _naming(f"{where}: acs"):
+    with naming(f"{where}: acs"):
         actions = _numbers(list(acts))
-    with _naming(f"{where}: obs"):
+    with naming(f"{where}: obs"):
         keyed = len(states) > 0 and isinstance(states[0], Mapping)
         keys = states[0].keys() if keyed else [WHOLE]
         if not all(isinstance(key, str) for key in keys):
@@ -66,7 +56,7 @@ def _episode(acts: Any, states: Any, info: Any, where: str) -> Episode:
         observations = {
             key: _numbers([state[key] if keyed else state for state in states]) for key in keys
         }
-    with _naming(f"{where}: info"):
+    with naming(f"{where}: info"):
         for each in info:
             if not isinstance(each, Mapping):
                 raise TypeError(f"must be a dict for each step, not {type(each).__name__}")

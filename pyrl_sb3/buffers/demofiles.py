@@ -1,15 +1,14 @@
 """Files of demonstrations: our own, those of OpenAI baselines, Minari's data sets."""
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from pyrl_sb3.buffers.baselines import read_baselines
-from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
+from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode, naming
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.table import Array
 from pyrl_sb3.plaindata import announced, read_npy, unpack
@@ -40,22 +39,16 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
     path = Path(source)
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            most = min(_MOST, max(_UNSUSPECTED, _SHRINKS * path.stat().st_size))
-            if size > most:
-                raise DemonstrationError(f"{path}: {size} bytes unpacked, at most {most} are read")
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-            if "pyrl_demonstrations" in names:
-                return _own(path, archive, names)
-            if {"acs", "obs"} <= names:
-                return read_baselines(archive, names, str(path))
-    except DemonstrationError:
-        raise
-    except Exception as error:  # whatever damaged files come to
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise DemonstrationError(f"{path}: cannot be read: {line}") from error
+    with naming(f"{path}: cannot be read"), zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        most = min(_MOST, max(_UNSUSPECTED, _SHRINKS * path.stat().st_size))
+        if size > most:
+            raise DemonstrationError(f"{path}: {size} bytes unpacked, at most {most} are read")
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+        if "pyrl_demonstrations" in names:
+            return _own(path, archive, names)
+        if {"acs", "obs"} <= names:
+            return read_baselines(archive, names, str(path))
     held = "".join(c if c.isprintable() else "?" for c in ", ".join(sorted(names))[:200])
     raise DemonstrationError(
         f"{path}: holds {held or 'nothing'}: no demonstrations of `pyrl demos record`, "
@@ -173,18 +166,10 @@ def _minari(name: str) -> Demonstrations:
 
 
 def _announced(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
-    with _naming(name, path), archive.open(f"{name}.npy") as file:
+    with naming(f"{path}: {name}"), archive.open(f"{name}.npy") as file:
         return announced(file, archive.getinfo(f"{name}.npy").file_size)
 
 
 def _read(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
-    with _naming(name, path):
+    with naming(f"{path}: {name}"):
         return read_npy(unpack(archive, f"{name}.npy"))
-
-
-@contextmanager
-def _naming(name: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise DemonstrationError(f"{path}: {name}: {error}") from error

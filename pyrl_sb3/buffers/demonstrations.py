@@ -1,6 +1,7 @@
 """Recorded episodes to learn from: checked, and put into replay buffers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,18 @@ Reward = Callable[[Array, Array, Sequence[dict[str, Any]]], Array]
 
 class DemonstrationError(ValueError):
     """Demonstrations that cannot be used; the message names the file, the episode, the field."""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Make whatever damaged or strange data comes to a DemonstrationError about `what`."""
+    try:
+        yield
+    except DemonstrationError:
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise DemonstrationError(f"{what}: {line}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,64 +160,60 @@ def _family(env_id: str) -> str:
 
 def _problems(
     episode: Episode, keyed: Mapping[str, spaces.Space[Any]], actions: spaces.Box
-) -> "list[tuple[str, str]]":
-    """Fields and what is wrong with them, the gravest first."""
+) -> Iterator[tuple[str, str]]:
+    """Fields and what is wrong with them; whoever goes on after the first may meet nonsense."""
     if not np.size(episode.actions):
-        return [("actions", "empty")]
+        yield "actions", "empty"
     if episode.actions.ndim < 1:
-        return [("actions", "must be one for each step")]
-    steps, found = len(episode.actions), []
+        yield "actions", "must be one for each step"
+    steps = len(episode.actions)
     for key in sorted(set(keyed) ^ set(episode.observations)):
         there = "missing" if key in keyed else "unknown to the environment"
-        return [("observations", f"key {key!r} is {there}; it has {', '.join(sorted(keyed))}")]
+        yield "observations", f"key {key!r} is {there}; it has {', '.join(sorted(keyed))}"
     for key, space in keyed.items():
         values = episode.observations[key]
-        name = f" of {key!r}" if len(keyed) > 1 else ""
+        of = f" of {key!r}" if len(keyed) > 1 else ""
         if values.ndim < 1 or len(values) != steps + 1:
             count = len(values) if values.ndim else 1
-            many = f"{count}{name} for {steps} actions, there must be {steps + 1}"
-            found.append(("observations", many))
+            yield "observations", f"{count}{of} for {steps} actions, there must be {steps + 1}"
         elif values.shape[1:] != space.shape:
-            shapes = f"shape {values.shape[1:]}{name}, the environment has {space.shape}"
-            found.append(("observations", shapes))
-        elif (problem := _value_problem(values)) is not None:
-            found.append(("observations", problem.format(name)))
-    return [*found, *_action_problems(episode.actions, actions), *_reward_problems(episode)]
+            shapes = f"shape {values.shape[1:]}{of}, the environment has {space.shape}"
+            yield "observations", shapes
+        elif problem := _value_problem(values, of):
+            yield "observations", problem
+    if problem := _action_problem(episode.actions, actions):
+        yield "actions", problem
+    rewards = episode.rewards
+    if rewards is not None and rewards.shape != (steps,):
+        yield "rewards", f"shape {rewards.shape}, there must be one for each of {steps} steps"
+    elif rewards is not None and (problem := _value_problem(rewards)):
+        yield "rewards", problem
+    if episode.infos and len(episode.infos) != steps:
+        yield "infos", f"{len(episode.infos)} for {steps} actions"
 
 
-def _value_problem(values: Array) -> str | None:
-    """What is wrong with numbers, with a place for whose they are."""
+def _value_problem(values: Array, of: str = "") -> str | None:
+    """What is wrong with numbers; `of` says whose they are."""
     if values.dtype.kind not in "biuf":
-        return f"must be numbers{{}}, not {values.dtype}"
+        return f"must be numbers{of}, not {values.dtype}"
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             finite = np.isfinite(values.astype(np.float32))  # as they will be stored
         if not finite.all():
             at = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))[0]
-            return f"not finite{{}} at step {at}"
+            return f"not finite{of} at step {at}"
     return None
 
 
-def _action_problems(values: Array, space: spaces.Box) -> "list[tuple[str, str]]":
+def _action_problem(values: Array, space: spaces.Box) -> str | None:
     if values.shape[1:] != space.shape:
-        return [("actions", f"shape {values.shape[1:]}, the environment has {space.shape}")]
+        return f"shape {values.shape[1:]}, the environment has {space.shape}"
     if problem := _value_problem(values):
-        return [("actions", problem.format(""))]
+        return problem
     slack = 1e-5 * (space.high - space.low)  # for bounds that were rounded
     outside = (values < space.low - slack) | (values > space.high + slack)
     if outside.any():
         at = np.unravel_index(int(outside.argmax()), outside.shape)
         bounds = f"[{space.low[at[1:]]:g}, {space.high[at[1:]]:g}]"
-        return [("actions", f"{values[at]:g} at step {at[0]} is outside the bounds {bounds}")]
-    return []
-
-
-def _reward_problems(episode: Episode) -> "list[tuple[str, str]]":
-    rewards, steps = episode.rewards, len(episode.actions)
-    if rewards is not None and rewards.shape != (steps,):
-        return [("rewards", f"shape {rewards.shape}, there must be one for each of {steps} steps")]
-    if rewards is not None and (problem := _value_problem(rewards)):
-        return [("rewards", problem.format(""))]
-    if episode.infos and len(episode.infos) != steps:
-        return [("infos", f"{len(episode.infos)} for {steps} actions")]
-    return []
+        return f"{values[at]:g} at step {at[0]} is outside the bounds {bounds}"
+    return None

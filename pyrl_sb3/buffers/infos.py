@@ -2,7 +2,6 @@
 
 import base64
 import json
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,9 @@ def check_n_envs(n_infos: int, *values: Any) -> None:
 
 
 def kept(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Copies of what is kept of the infos of a step: all but observations, which are stored."""
+    """What is kept of the infos of a step: all but observations, which are stored."""
     skip = ("terminal_observation", RAW_TERMINAL)
-    return deepcopy([{k: v for k, v in info.items() if k not in skip} for info in infos])
+    return [{k: v for k, v in info.items() if k not in skip} for info in infos]
 
 
 def put(infos: Infos, slot: int, row: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         :raises ValueError: an observation of another shape than the space's, which it names; other
             actions; infos of more or fewer environments than the rest
         """
-        row = kept(infos) if self.copy_info_dict else None
+        row = deepcopy(kept(infos)) if self.copy_info_dict else None
         before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
         if len(infos) != self.n_envs:
             check_n_envs(len(infos), reward, *before.values(), *after.values())

@@ -57,19 +57,21 @@ Plugins = Annotated[
 ]
 
 
+_by_python = warnings.formatwarning
+
+
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    if issubclass(category, PluginWarning):
+        return f"warning: {message}\n"
+    return _by_python(message, category, filename, lineno, line)
+
+
 def plain_warnings() -> None:
     """Show the registry's warnings as one line, as a command should, without file and line."""
-    original = warnings.formatwarning
-
-    def one_line(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        line: str | None = None,
-    ) -> str:
-        if issubclass(category, PluginWarning):
-            return f"warning: {message}\n"
-        return original(message, category, filename, lineno, line)
-
-    warnings.formatwarning = one_line
+    warnings.formatwarning = _one_line

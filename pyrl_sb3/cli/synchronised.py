@@ -1,19 +1,39 @@
 """`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrl_sb3.cli import output
+from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.agents import NamedAgent
+from pyrl_sb3.training.command_line import options
+from pyrl_sb3.training.engines import PROCESSES, Engine, check_noted, engine
 from pyrl_sb3.training.errors import InputError
-
-if TYPE_CHECKING:
-    from pyrl_sb3.training.engines import Engine
-    from pyrl_sb3.training.seeds import SeedGroup
-    from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.facts import check_run
+from pyrl_sb3.training.folders import MODEL, held, is_group
+from pyrl_sb3.training.progress import ProgressReport
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import CHANGEABLE, changes_in
+from pyrl_sb3.training.seeds import SeedGroup, new_group, parse_seeds, read_group, write_group
+from pyrl_sb3.training.sync import launch as launching
+from pyrl_sb3.training.sync.common import check_in_common
+from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
+from pyrl_sb3.training.sync.job import (
+    ELASTIC,
+    SyncPlan,
+    begun_together,
+    changes_of_new,
+    plan_of,
+    synchronised,
+    train_copy,
+    with_changes,
+)
+from pyrl_sb3.training.threads import available_cores, threads_each
+from pyrl_sb3.training.unfinished import refuse_fewer, unfinished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +60,6 @@ class Asked:
 
 def run(asked: Asked) -> int:
     """Train all copies, or under torchrun that which this process is; return the exit code."""
-    from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
-
     if in_torchrun():
         if asked.engine is not None:
             raise InputError(f"--engine {asked.engine}: torchrun has started this copy already")
@@ -50,13 +68,8 @@ def run(asked: Asked) -> int:
     return _all(asked)
 
 
-def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:
+def _new(asked: Asked, copies: int) -> tuple[SeedGroup, Path]:
     """The group that is asked for, and the folder to make its own in."""
-    from pyrl_sb3.training.request import TrainingRequest
-    from pyrl_sb3.training.seeds import parse_seeds
-    from pyrl_sb3.training.sync.job import SyncPlan, synchronised
-    from pyrl_sb3.training.threads import available_cores, threads_each
-
     given, seeds = asked.given, asked.seeds
     if "env_id" not in given:
         raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
@@ -74,8 +87,6 @@ def _new(asked: Asked, copies: int) -> tuple["SeedGroup", Path]:
 
 
 def _all(asked: Asked) -> int:
-    from pyrl_sb3.training.folders import held
-
     if asked.resume is not None:
         _refuse_changes(asked, asked.resume)
         with held(asked.resume):  # before it is read: whoever was training here has written by now
@@ -89,14 +100,6 @@ def _all(asked: Asked) -> int:
 
 
 def _go_on(asked: Asked, resume: Path) -> int:
-    from pyrl_sb3.training.engines import check_noted
-    from pyrl_sb3.training.folders import MODEL, held
-    from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.seeds import read_group
-    from pyrl_sb3.training.sync.common import check_in_common
-    from pyrl_sb3.training.sync.job import plan_of, with_changes
-    from pyrl_sb3.training.unfinished import refuse_fewer, unfinished
-
     group, timesteps = read_group(resume), asked.given.get("timesteps")
     refuse_fewer(group, timesteps)
     group = with_changes(group, changes_in(asked.given))
@@ -114,18 +117,14 @@ def _go_on(asked: Asked, resume: Path) -> int:
     return _start(asked, group)
 
 
-def _start(asked: Asked, group: "SeedGroup", root: Path | None = None) -> int:
+def _start(asked: Asked, group: SeedGroup, root: Path | None = None) -> int:
     """Run the copies of a group; of a new one, in a folder that is made in `root`."""
-    from pyrl_sb3.training.folders import held
-    from pyrl_sb3.training.seeds import new_group, write_group
-    from pyrl_sb3.training.sync.launch import launch, launch_on, require_room
-
     console, agent = output.console_for_log(), asked.agent
     if asked.engine is not None:
         group = replace(group, engine=asked.engine)
     with _engine(group.engine) as runs, ExitStack() as opened:
         if runs:
-            require_room(runs, group)
+            launching.require_room(runs, group)
         if root:
             group = new_group(root, group)
             opened.enter_context(held(group.folder))
@@ -136,7 +135,11 @@ def _start(asked: Asked, group: "SeedGroup", root: Path | None = None) -> int:
         arguments = _of_one_copy(asked, group)
         if runs:
             console.print(f"what the copies say: {group.log(group.seeds[0])}", markup=False)
-        stopped = launch_on(runs, group, arguments) if runs else launch(group, arguments)
+        stopped = (
+            launching.launch_on(runs, group, arguments)
+            if runs
+            else launching.launch(group, arguments)
+        )
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
         output.say_how_to_go_on(console, agent.name, folder, trust=group.needs_trust)
@@ -145,24 +148,16 @@ def _start(asked: Asked, group: "SeedGroup", root: Path | None = None) -> int:
     return 0
 
 
-def _of_one_copy(asked: Asked, group: "SeedGroup") -> list[str]:
+def _of_one_copy(asked: Asked, group: SeedGroup) -> list[str]:
     """The command line, after `pyrl`, of each copy."""
-    from pyrl_sb3.training.command_line import options
-    from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.sync.job import changes_of_new
-
     changes = changes_in(asked.given) if asked.resume else changes_of_new(group)
     resume = str(group.folder.absolute())
     return [f"{asked.agent.name}-train", "--resume", resume, *options(changes)]
 
 
 @contextmanager
-def _engine(name: str) -> "Iterator[Engine | None]":
+def _engine(name: str) -> Iterator[Engine | None]:
     """The engine of that name; None where torch's elastic agent runs processes of this machine."""
-    from pyrl_sb3.plugins import get_plugin_manager
-    from pyrl_sb3.training.engines import PROCESSES, engine
-    from pyrl_sb3.training.sync.job import ELASTIC
-
     if name == ELASTIC or get_plugin_manager().find("engine", name).spec.name == PROCESSES:
         yield None
     else:
@@ -172,11 +167,6 @@ def _engine(name: str) -> "Iterator[Engine | None]":
 
 def _refuse_changes(asked: Asked, resume: Path) -> None:
     """Raise InputError for options that are not to be changed."""
-    from pyrl_sb3.training.facts import check_run
-    from pyrl_sb3.training.folders import is_group
-    from pyrl_sb3.training.resume import CHANGEABLE
-    from pyrl_sb3.training.seeds import read_group
-
     if not is_group(resume):
         check_run(resume)
         raise InputError(f"--sync: {resume} is a single run, which learns alone; leave it out")
@@ -193,14 +183,8 @@ def _refuse_changes(asked: Asked, resume: Path) -> None:
         raise InputError(f"{option}: --resume takes that from {resume}; leave it out")
 
 
-def _copy(asked: Asked, group: "DistributedGroup") -> int:
+def _copy(asked: Asked, group: DistributedGroup) -> int:
     """Train the copy that this process is; the first one says how it is going."""
-    import logging
-
-    from pyrl_sb3.training.progress import ProgressReport
-    from pyrl_sb3.training.resume import changes_in
-    from pyrl_sb3.training.sync.job import begun_together, changes_of_new, train_copy
-
     console = output.console_for_log()
     if group.rank:
         logging.getLogger("pyrl_sb3").setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrl_sb3.cli import options, output, sync_options, synchronised
+from pyrl_sb3.cli import options, output, sync_options
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.missing import naming_packages
@@ -113,6 +113,8 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         with naming_packages(*([resume] if resume else [])):
             config_sync = {} if resume else sync_options.in_config(given)
             if sync or config_sync or sync_options.is_synchronised(resume):
+                from pyrl_sb3.cli import synchronised
+
                 plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
                 rest = sync_options.without_settings(given)
                 asked = synchronised.Asked(

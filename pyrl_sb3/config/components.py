@@ -194,7 +194,7 @@ def check_path(kind: str, name: Any, *, trust: bool) -> None:
         raise ConfigError(f"{kind} {short(name)}: private; pass --trust if you trust it")
     if package in TRUSTED:
         return
-    if package not in {info.module.partition(".")[0] for info in _plugins()}:
+    if package not in {info.package for info in _plugins()}:
         advice = did_you_mean(name, NAMES) or did_you_mean(package, TRUSTED)
         raise ConfigError(
             f"{kind} {short(name)} would run code of {package!r}; pass --trust if you trust it, "

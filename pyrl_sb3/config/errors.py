@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST = 60
+
 
 class ConfigError(ValueError):
     """
@@ -23,8 +25,8 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     return f"; did you mean {spelt[close[0]]}?" if close else ""
 
 
-def short(value: object, longest: int = 60) -> str:
+def short(value: object) -> str:
     """The `repr` of a value on one line, cut where it is long."""
     # A string is cut first: its repr may be many times as long.
-    text = repr(value[: longest + 1] if isinstance(value, str) else value)
-    return text if len(text) <= longest else f"{text[:longest]}..."
+    text = repr(value[: _LONGEST + 1] if isinstance(value, str) else value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

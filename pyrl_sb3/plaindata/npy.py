@@ -1,6 +1,7 @@
 """Single arrays of `.npy` and `.npz` files."""
 
 import io
+import math
 from typing import IO, Any
 
 import numpy as np
@@ -58,9 +59,6 @@ def read_npy(content: bytes) -> npt.NDArray[Any]:
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     body = memoryview(content)[file.tell() :]
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if min(shape, default=0) < 0 or size != len(body):
+    if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) != len(body):
         raise ValueError(f"an array of shape {shape} is announced, and {len(body)} bytes are there")
     return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()

@@ -58,6 +58,6 @@ def check_keywords(field: str, value: Any) -> None:
 def check_words(field: str, words: object, known: Set[str] | None = None) -> None:
     """A set of words, of those that are `known` unless any will do."""
     fits = isinstance(words, Set) and all(isinstance(word, str) for word in words)
-    if not fits or (known is not None and not words <= known):  # type: ignore[operator]
+    if not (fits and isinstance(words, Set) and (known is None or words <= known)):
         wanted = "words" if known is None else ", ".join(sorted(known))
         raise ValueError(f"{field} {words!r} is not a set of {wanted}")

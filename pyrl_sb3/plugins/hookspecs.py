@@ -24,50 +24,50 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def pyrl_noise_processes() -> Iterable[NoiseSpec]:  # type: ignore[empty-body]
+def pyrl_noise_processes() -> Iterable[NoiseSpec]:
     """Action noise."""
 
 
 @hookspec
-def pyrl_replay_buffers() -> Iterable[ReplayBufferSpec]:  # type: ignore[empty-body]
+def pyrl_replay_buffers() -> Iterable[ReplayBufferSpec]:
     """Replay buffers."""
 
 
 @hookspec
-def pyrl_sync_callbacks() -> Iterable[SyncCallbackSpec]:  # type: ignore[empty-body]
+def pyrl_sync_callbacks() -> Iterable[SyncCallbackSpec]:
     """Synchronisation of the copies (seeds) of one agent."""
 
 
 @hookspec
-def pyrl_callbacks() -> Iterable[CallbackSpec]:  # type: ignore[empty-body]
+def pyrl_callbacks() -> Iterable[CallbackSpec]:
     """SB3 callbacks."""
 
 
 @hookspec
-def pyrl_policies() -> Iterable[PolicySpec]:  # type: ignore[empty-body]
+def pyrl_policies() -> Iterable[PolicySpec]:
     """Policies."""
 
 
 @hookspec
-def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:  # type: ignore[empty-body]
+def pyrl_features_extractors() -> Iterable[FeaturesExtractorSpec]:
     """Features extractors."""
 
 
 @hookspec
-def pyrl_algorithms() -> Iterable[AlgorithmSpec]:  # type: ignore[empty-body]
+def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
     """Algorithms."""
 
 
 @hookspec
-def pyrl_environments() -> Iterable[EnvironmentSpec]:  # type: ignore[empty-body]
+def pyrl_environments() -> Iterable[EnvironmentSpec]:
     """Environments."""
 
 
 @hookspec
-def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:  # type: ignore[empty-body]
+def pyrl_env_wrappers() -> Iterable[EnvWrapperSpec]:
     """Wrappers of single environments."""
 
 
 @hookspec
-def pyrl_engines() -> Iterable[EngineSpec]:  # type: ignore[empty-body]
+def pyrl_engines() -> Iterable[EngineSpec]:
     """What runs the processes of several seeds."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,12 @@ class PluginInfo:
     version: str | None = None
     hooks: tuple[str, ...] = ()
     import_ms: float = 0.0
+
+    @property
+    def package(self) -> str:
+        """What it is imported as: the first package of its module, or the stem of its file."""
+        name = self.module
+        return Path(name).stem if name.endswith(".py") else name.partition(".")[0]
 
     def __str__(self) -> str:
         return (

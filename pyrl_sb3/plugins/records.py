@@ -56,7 +56,7 @@ def _source(package: str) -> tuple[str | None, str | None]:
     manager = get_plugin_manager()
     manager.scan()
     for plugin in manager.plugins.values():
-        if plugin.distribution and plugin.module.split(".")[0] == package:
+        if plugin.distribution and plugin.package == package:
             return plugin.distribution, plugin.version
     names = _distributions().get(package, [])
     return (names[0], metadata.version(names[0])) if names else (None, None)

@@ -1,13 +1,12 @@
 """What a plugin must fulfil before its components are taken."""
 
-import difflib
 from collections.abc import Iterable
 from importlib import import_module
 
 import pluggy
 
 from pyrl_sb3.plugins.component import Component
-from pyrl_sb3.plugins.errors import text_of
+from pyrl_sb3.plugins.errors import did_you_mean, text_of
 from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS
 
 
@@ -42,9 +41,7 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
             if impl.plugin is not plugin:
                 continue
             if not caller.has_spec() and not impl.optionalhook:
-                close = difflib.get_close_matches(caller.name, known, 1)
-                meant = f". Did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"unknown hook {caller.name!r}{meant}")
+                raise ValueError(f"unknown hook {caller.name!r}.{did_you_mean(caller.name, known)}")
             if impl.wrapper or impl.hookwrapper:
                 raise TypeError(f"{caller.name} is a hook wrapper; these hooks take none")
 

@@ -32,12 +32,10 @@ class DemoResult:
     Attributes:
         training: the run.
         evaluation: of the saved model over 50 episodes; None when the training was stopped.
-        seconds: that the training took, evaluations included.
     """
 
     training: TrainingResult
     evaluation: Evaluation | None
-    seconds: float
 
 
 def run_demo(
@@ -79,16 +77,15 @@ def run_demo(
     )
     start = time.perf_counter()
     training = train(request, callbacks)
-    seconds = time.perf_counter() - start
     if training.stopped_by:
-        return DemoResult(training, None, seconds)
-    log.info("trained in %.0f s, evaluations included", seconds)
+        return DemoResult(training, None)
+    log.info("trained in %.0f s, evaluations included", time.perf_counter() - start)
     trial = TrialRequest(agent=AGENT, env_id=ENV_ID, path=training.model, episodes=EPISODES)
     evaluation = try_out(trial)
     log.info("the saved model over %s episodes: %s", EPISODES, evaluation)
     _draw(training.folder, folder / "learning_curve.png", seed)
     _film(training.model, folder / "agent.gif")
-    return DemoResult(training, evaluation, seconds)
+    return DemoResult(training, evaluation)
 
 
 def _draw(run: Path, picture: Path, seed: int) -> None:

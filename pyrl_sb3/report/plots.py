@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -61,14 +62,14 @@ def plot_curves(
     write_whole(picture, lambda part: figure.savefig(part, dpi=120))
 
 
-def _style(curve: Curve, colour: object) -> dict[str, object]:
+def _style(curve: Curve, colour: object) -> dict[str, Any]:
     marker = "o" if len(curve.steps) <= _MARKED else None
     return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.5}
 
 
 def _draw_returns(axis: Axes, curves: Sequence[Curve], colours: Sequence[object]) -> None:
     for curve, colour in zip(curves, colours, strict=True):
-        axis.plot(curve.steps, curve.returns, **_style(curve, colour))  # type: ignore[arg-type]
+        axis.plot(curve.steps, curve.returns, **_style(curve, colour))
     for curve, colour in zip(curves, colours, strict=True):
         if curve.spread is not None:
             low, high = curve.returns - curve.spread, curve.returns + curve.spread
@@ -87,7 +88,7 @@ def _draw_successes(
     for curve, colour in zip(curves, colours, strict=True):
         if curve.successes is not None:
             style = _style(curve, colour)
-            axis.plot(curve.steps, curve.successes, clip_on=False, zorder=3, **style)  # type: ignore[arg-type]
+            axis.plot(curve.steps, curve.successes, clip_on=False, zorder=3, **style)
     axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_ylabel("success rate")

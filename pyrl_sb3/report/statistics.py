@@ -58,11 +58,6 @@ def mean(scores: Array) -> Array:
     return scores.mean(axis=(-2, -1))
 
 
-def median(scores: Array) -> Array:
-    """The median over the tasks of their means; with one task it is that task's mean."""
-    return np.median(scores.mean(axis=-2), axis=-1)
-
-
 def run_median(scores: Array) -> Array:
     """The median over all scores; `scores` are `(..., runs, tasks)`."""
     return np.median(scores, axis=(-2, -1))
@@ -97,10 +92,9 @@ def bootstrap(
     return np.concatenate(found)
 
 
-def interval(samples: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """Return both ends of the percentile interval of bootstrap samples, `(reps, ...)`."""
-    beyond = (1 - confidence) / 2
-    low, high = np.quantile(samples, (beyond, 1 - beyond), axis=0)
+def interval(samples: Array) -> tuple[Array, Array]:
+    """Return both ends of the 95% percentile interval of bootstrap samples, `(reps, ...)`."""
+    low, high = np.quantile(samples, (0.025, 0.975), axis=0)
     return low, high
 
 
@@ -143,9 +137,7 @@ def probability_of_improvement(x: Array, y: Array) -> Array:
     return (ahead + 0.5 * even).mean(axis=(-3, -2, -1))
 
 
-def improvement(
-    x: Array, y: Array, rng: np.random.Generator, reps: int = IMPROVEMENT_REPS
-) -> Estimate:
+def improvement(x: Array, y: Array, rng: np.random.Generator) -> Estimate:
     """Return `probability_of_improvement` with its interval, `x` and `y` resampled separately."""
     value = float(probability_of_improvement(x, y))
     if min(len(x), len(y)) < 2:
@@ -155,7 +147,7 @@ def improvement(
         return probability_of_improvement(pair[..., : len(x), :], pair[..., len(x) :, :])
 
     def drawn(scores: Array) -> Array:
-        return bootstrap(scores, lambda resamples: resamples, rng, reps)
+        return bootstrap(scores, lambda resamples: resamples, rng, IMPROVEMENT_REPS)
 
     samples = both(np.concatenate([drawn(x), drawn(y)], axis=1))
     low, high = interval(samples)

@@ -130,7 +130,7 @@ def global_state_is_untouched(case: NoiseCase) -> None:
 
 
 def copies_continue(case: NoiseCase) -> None:
-    """A pickled, cloudpickled or deep-copied process goes on where the original stands."""
+    """A pickled or deep-copied process goes on where the original stands."""
     for n_envs in (1, 4):
         noise = case.make(n_envs)
         draw(noise, 7)

@@ -1,10 +1,10 @@
 """The agents that can be trained by name, and what each is made of."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.plugins import AlgorithmSpec, get_plugin_manager
@@ -86,11 +86,6 @@ class NamedAgent:
     def any_actions(self) -> bool:
         """Whether it takes both numbers of choices and vectors."""
         return len(self.spec.action_kinds) > 1
-
-    @property
-    def defaults(self) -> Mapping[str, Any]:
-        """Arguments of the algorithm, where nobody says other ones."""
-        return self.spec.defaults
 
     @cached_property
     def algorithm(self) -> "type[OffPolicyAlgorithm]":

@@ -8,6 +8,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
@@ -113,23 +114,22 @@ def write_checkpoint(
 
 
 def _parts(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> dict[str, Tree]:
-    log = model.logger
     return {
         "model": capture_attributes(model, skip=_not_state(model)),
-        "noise": _captured(model.action_noise, (object,)),
+        "noise": capture(model.action_noise, (object,)),
         "wrappers": [capture_attributes(each, (RunningMeanStd,)) for each in _wrappers(model.env)],
         "callbacks": {
             name: capture_attributes(each, (BaseCallback, RunningMeanStd, Stateful), _OF_CALLS)
             for name, each in _named(callbacks).items()
         },
-        "log": [_captured(each) for each in (log.name_to_value, log.name_to_count)]
-        + [_captured(log.name_to_excluded)],
+        "log": [capture(each) for each in _pending(model.logger)],
         "random": random_states(model.action_space),
     }
 
 
-def _captured(value: Any, into: tuple[type, ...] = ()) -> Tree:
-    return capture(value, into) if value is not None else None
+def _pending(log: Logger) -> list[Any]:
+    """What is recorded and not dumped yet."""
+    return [log.name_to_value, log.name_to_count, log.name_to_excluded]
 
 
 def _not_state(model: BaseAlgorithm) -> set[str]:
@@ -234,8 +234,6 @@ class Checkpoint:
             restore_attributes(part, wrapper)
         for name, callback in _named(callbacks).items():
             restore_attributes(tree["callbacks"].get(name, {}), callback)
-        log = model.logger
-        pending = (log.name_to_value, log.name_to_count, log.name_to_excluded)
-        for part, values in zip(tree["log"], pending, strict=True):
+        for part, values in zip(tree["log"], _pending(model.logger), strict=True):
             restore(part, values)
         restore_random_states(tree["random"], model.action_space)

@@ -34,7 +34,6 @@ def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: 
             each.unwrapped.renew()
         each.seed(seed + number * env.num_envs)
     model._last_obs = env.reset()  # type: ignore[assignment]
-    model._last_episode_starts = np.ones(env.num_envs, bool)
     normalize = model.get_vec_normalize_env()
     if normalize is not None:
         model._last_original_obs = normalize.get_original_obs()

@@ -46,12 +46,10 @@ def experiment_of(request: TrainingRequest) -> Experiment:
 
 
 def _short_forms(request: TrainingRequest) -> list[Override]:
-    keys = {"noise": "noise", "buffer": "replay_buffer_class"}
-    given = {option: getattr(request, option) for option in keys}
     return [
-        Override((keys[option],), value, f"--{option} {value}")
-        for option, value in given.items()
-        if value is not None
+        Override((key,), value, f"--{option} {value}")
+        for option, key in (("noise", "noise"), ("buffer", "replay_buffer_class"))
+        if (value := getattr(request, option)) is not None
     ]
 
 

@@ -91,7 +91,7 @@ def build_model(
         PluginError, InputError: the noise cannot be made.
     """
     keywords = experiment.model_arguments(get_action_dim(env.action_space))
-    keywords = {**agent.defaults, **keywords}
+    keywords = {**agent.spec.defaults, **keywords}
     if experiment.noise is not None:
         assert isinstance(env.action_space, spaces.Box)
         (spec,) = env.get_attr("spec", [0])

@@ -40,7 +40,7 @@ class StateError(InputError):
     """Captured state does not fit the object it is to be put into."""
 
 
-def capture(value: Any, into: tuple[type, ...] = (), skip: Collection[str] = ()) -> Tree:
+def capture(value: Any, into: tuple[type, ...] = ()) -> Tree:
     """
     Capture numbers, text, arrays, random generators and containers of these.
 
@@ -48,12 +48,11 @@ def capture(value: Any, into: tuple[type, ...] = (), skip: Collection[str] = ())
         value: what to capture.
         into: classes whose instances are captured by attribute. Attributes that hold something
             else, and text, which is configuration rather than state, are left out.
-        skip: attributes to leave out.
 
     Raises:
         StateError: `value` itself is something else.
     """
-    tree = _Capture(into, frozenset(skip)).tree(value)
+    tree = _Capture(into, frozenset()).tree(value)
     if tree is _NOTHING:
         raise StateError(f"a {type(value).__name__} has no state that can be captured")
     return tree
@@ -62,7 +61,7 @@ def capture(value: Any, into: tuple[type, ...] = (), skip: Collection[str] = ())
 def capture_attributes(
     owner: Any, into: tuple[type, ...] = (), skip: Collection[str] = ()
 ) -> dict[str, Tree]:
-    """Capture an object by attribute, whatever its class; arguments as of `capture`."""
+    """Capture an object by attribute, but for those in `skip`; otherwise as `capture`."""
     return _Capture(into, frozenset(skip)).attributes(owner)
 
 

@@ -13,7 +13,6 @@ GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 AGGREGATES = {
     "iqm": statistics.iqm,
     "mean": statistics.mean,
-    "median": statistics.median,
     "optimality_gap": partial(statistics.optimality_gap, gamma=1.0),
 }
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.buffers import ReplayBuffer
-from pyrl_sb3.buffers.infos import decode, encode
+from pyrl_sb3.buffers.infos import decode, encode, kept
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.plugins import SeedGroup
@@ -60,7 +60,7 @@ def check_sharing(agent: NamedAgent, experiment: Experiment, env_id: str) -> Non
     """Raise InputError where the copies of an experiment cannot share, before any is begun."""
     with closing(open_env(env_id, experiment)) as probe:
         observations = probe.observation_space
-    buffer = buffer_of(agent, {**agent.defaults, **experiment.arguments}, observations)
+    buffer = buffer_of(agent, {**agent.spec.defaults, **experiment.arguments}, observations)
     require_sharable(buffer or ReplayBuffer)
 
 
@@ -193,10 +193,8 @@ class SharedReplay(Stateful):
 
 def _encoded(infos: list[dict[str, Any]]) -> str:
     """One step's infos in a list of JSON, without the observations, which are sent anyway."""
-    skip = ("terminal_observation", RAW_TERMINAL)
-    rows = [{k: v for k, v in info.items() if k not in skip} for info in infos]
     try:
-        return encode([rows]).decode()[1:-1]
+        return encode([kept(infos)]).decode()[1:-1]
     except ValueError as error:
         raise InputError(f"share_replay: {error}") from error
 

@@ -116,9 +116,8 @@ def _of_module(prefix: str, module: th.nn.Module) -> Iterator[tuple[Kind, str, t
 def _of_optimizer(
     prefix: str, optimizer: th.optim.Optimizer
 ) -> Iterator[tuple[Kind, str, th.Tensor]]:
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     _begin(optimizer)
-    for index, parameter in enumerate(parameters):
+    for index, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, th.Tensor):
                 yield "counts" if name == "step" else "moments", f"{prefix}.{index}.{name}", value
@@ -133,7 +132,7 @@ def _begin(optimizer: th.optim.Optimizer) -> None:
     zero; counters of steps then go back to before it. SGD with momentum does not damp the first
     gradient of all, which it takes for the second here: without `dampening` that is the same.
     """
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    parameters = _parameters(optimizer)
     if all(optimizer.state.get(each) for each in parameters):
         return
     twin = deepcopy(optimizer)
@@ -143,10 +142,13 @@ def _begin(optimizer: th.optim.Optimizer) -> None:
         for parameter in group["params"]:
             parameter.grad = th.zeros_like(parameter)
     twin.step()
-    twins = [each for group in twin.param_groups for each in group["params"]]
-    for parameter, other in zip(parameters, twins, strict=True):
+    for parameter, other in zip(parameters, _parameters(twin), strict=True):
         if not optimizer.state.get(parameter):
             optimizer.state[parameter] = {
                 name: th.full_like(value, _BEFORE[name]) if name in _BEFORE else value
                 for name, value in twin.state.get(other, {}).items()
             }
+
+
+def _parameters(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+    return [each for group in optimizer.param_groups for each in group["params"]]

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
@@ -153,7 +153,7 @@ class AgentTrainer:
         return self._synchronise()
 
     def _round(self, model: OffPolicyAlgorithm, n_episodes: int, train_steps: int) -> None:
-        callback = _Silent()
+        callback = CallbackList([])  # lets everything pass
         callback.init_callback(model)
         assert model.env is not None
         assert model.replay_buffer is not None
@@ -205,10 +205,3 @@ def _noise(
         learning_starts=model.learning_starts,
     )
     return noise_from_config(get_plugin_manager(), short, context)
-
-
-class _Silent(BaseCallback):
-    """Lets everything pass."""
-
-    def _on_step(self) -> bool:
-        return True

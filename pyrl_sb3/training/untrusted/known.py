@@ -43,11 +43,9 @@ def _is_of_plugin(module: str) -> bool:
     package = module.partition(".")[0]
     for kind in _OF_POLICIES:
         for found in manager.components(kind):
-            if found.plugin and found.plugin.module.partition(".")[0] == package:
+            if found.plugin and found.plugin.package == package:
                 try:
                     manager.load(kind, found.name)
                 except PluginError:
                     continue
-    return module in sys.modules and package in {
-        info.module.partition(".")[0] for info in manager.plugins.values()
-    }
+    return module in sys.modules and package in {info.package for info in manager.plugins.values()}
