@@ -24,7 +24,7 @@ class ReplayFiles(_Base):
       a folder is loaded into the buffer the model was set up with, whose settings stay;
     - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment;
     - terminal observations under VecNormalize are stored as they were from the first step on;
-    - ``n_steps`` of the model is theirs too, which SB3 ignores beside a class.
+    - ``n_steps`` of the model is theirs too, which SB3 ignores beside a class, and ``gamma``.
 
     :raises ValueError: ``n_steps`` is another one in ``replay_buffer_kwargs``
     """
@@ -39,16 +39,17 @@ class ReplayFiles(_Base):
         self.replay_buffer_kwargs = given
 
     def _asks_for_steps(self) -> bool:
-        """Whether a buffer from here is to be told of the model's ``n_steps``."""
-        kind = self.replay_buffer_class
-        return self.n_steps != 1 and kind is not None and issubclass(kind, ReplayBuffer)
+        """Whether a buffer from here is to look several steps ahead."""
+        kind, told = self.replay_buffer_class, self.replay_buffer_kwargs.get("n_steps", 1)
+        several = self.n_steps != 1 or told != 1
+        return several and kind is not None and issubclass(kind, ReplayBuffer)
 
     def _buffer_keywords(self) -> dict[str, Any]:
         """What the replay buffer is made with: as given, and what the model asks of it."""
         if not self._asks_for_steps():
             return self.replay_buffer_kwargs
         told = {"n_steps": self.n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs}
-        if told["n_steps"] != self.n_steps:
+        if self.n_steps not in (1, told["n_steps"]):
             raise ValueError(
                 f"n_steps={self.n_steps}, and replay_buffer_kwargs has n_steps={told['n_steps']}: "
                 "give one of them"

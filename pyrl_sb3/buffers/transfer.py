@@ -51,10 +51,10 @@ def transfer(
     target: EpisodeStore,
     each: Callable[[Ints, Ints], None] = lambda positions, envs: None,
 ) -> None:
-    """Add to `target` what `source` holds; running episodes are cut.
+    """Add to `target` what `source` holds.
 
-    With another number of environments the episodes are dealt out anew; with fewer slots the newest
-    are what remains.
+    With another number of environments running episodes are cut, and all dealt out anew; with fewer
+    slots the newest are what remains.
 
     :param each: called with the positions and environments `(n_envs,)` in `source` of every step
     """
@@ -62,7 +62,7 @@ def transfer(
         steps = np.arange(source.first, source.now)[:, None]
         positions = np.repeat(steps, source.n_envs, axis=1)
         envs = np.tile(np.arange(source.n_envs), (len(steps), 1))
-        cuts = positions == source.now - 1
+        cuts = np.zeros_like(positions, bool)
     else:
         positions, envs, cuts = deal(source, target.n_envs)
     for chunk in np.split(np.arange(len(positions)), range(CHUNK, len(positions), CHUNK)):

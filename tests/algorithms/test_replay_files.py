@@ -138,6 +138,8 @@ def test_a_models_n_steps_and_gamma_are_the_buffers(kind: Any) -> None:
     assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.8)
     plain = kind(policy, env, replay_buffer_kwargs={"n_steps": 2, "gamma": 0.7}, **keywords)
     assert (plain.replay_buffer.n_steps, plain.replay_buffer.gamma) == (2, 0.7)
+    only = kind(policy, env, replay_buffer_kwargs={"n_steps": 2}, **keywords)
+    assert (only.replay_buffer.n_steps, only.replay_buffer.gamma) == (2, 0.8)
     with pytest.raises(ValueError, match="n_steps=3, and replay_buffer_kwargs has n_steps=2: give"):
         kind(policy, env, n_steps=3, replay_buffer_kwargs={"n_steps": 2}, **keywords)
 

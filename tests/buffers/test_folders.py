@@ -208,6 +208,28 @@ def test_frame_stacks(tmp_path, size, storage):
     assert np.array_equal(batch.next_observations.numpy(), [pair[1] for pair in expected])
 
 
+@pytest.mark.parametrize("size", [5, 10, 20])
+@pytest.mark.parametrize("frame_stack", [1, 2])
+def test_an_episode_goes_on_in_another_capacity(tmp_path, size, frame_stack):
+    space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def two_steps(slots):
+        return ReplayBuffer(slots, space, ACTIONS, frame_stack=frame_stack, n_steps=2, gamma=1)
+
+    def add(buffer, t):
+        seen, after = np.array([[t - 1, t]]), np.array([[t, t + 1]])
+        buffer.add(seen, after, np.zeros(4), np.ones(1), np.zeros(1), [{}])
+
+    buffer, again = two_steps(10), two_steps(size)
+    for t in range(15):
+        add(buffer, t)
+    buffer.save(tmp_path)
+    again.load(tmp_path)
+    add(again, 15)
+    batch = again.sample_at(np.array([again.store.now - 2]), np.array([0]))
+    assert (batch.rewards.item(), batch.next_observations[0, 1].item()) == (2, 16)
+
+
 def test_plain_and_hindsight_buffers_read_each_others_files(tmp_path):
     plain = DictReplayBuffer(500, goal_space(), ACTIONS)
     hindsight = fill(make(), 120)

@@ -190,6 +190,28 @@ def test_another_number_of_environments():
     assert len(set(buffer.sample(500).observations.flatten().tolist())) >= 9
 
 
+def test_reset_forgets_all(tmp_path):
+    buffer, steps = counting(4, beta=0.0, beta_batches=2, alpha=1.0)
+    steps.add(4)
+    buffer.sample(4)
+    buffer.update_priorities(np.arange(4), np.full(4, 1e4))
+    buffer.save(tmp_path)
+    buffer.load(tmp_path)
+    buffer.update_priorities([0], [3.0])
+    assert buffer.get_extra_state()["largest"] == pytest.approx(3.0)  # not 1e4
+    buffer.reset()
+    steps.add(2)
+    buffer.update_priorities([0], [3.0])
+    assert buffer.sample(100).weights.min().item() == pytest.approx(3**-0.5, rel=1e-4)
+
+
+def test_keywords_as_in_sb3():
+    buffer, _ = counting(4)
+    one = np.ones((1, 1))
+    buffer.add(obs=one, next_obs=2 * one, action=one, reward=one[0], done=0 * one[0], infos=[{}])
+    assert buffer.sample(1).next_observations.item() == 2
+
+
 def test_an_empty_buffer_says_so():
     buffer, _ = counting(4)
     with pytest.raises(RuntimeError, match="the replay buffer is empty"):

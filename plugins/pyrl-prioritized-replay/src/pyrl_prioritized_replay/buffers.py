@@ -65,30 +65,34 @@ class Prioritized:
         self.alpha, self.epsilon = alpha, epsilon
         self.beta, self.beta_batches = beta, beta_batches
         self._batches = 0
+        self._forget_priorities()
+        super().__init__(*args, **kwargs)
+
+    def _forget_priorities(self) -> None:
         self._largest = 1.0
         self._tree: SumTree | None = None
-        super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self._tree = None
+        self._batches = 0
+        self._forget_priorities()
 
-    def add(self, *args: Any) -> None:
+    def add(self, *args: Any, **kwargs: Any) -> None:
         """As in the replay buffer; the transitions are to be drawn soon."""
-        super().add(*args)
+        super().add(*args, **kwargs)
         envs = np.arange(self.n_envs)
         self._priorities.set(self.store.slot(np.array(self.store.now - 1), envs), self._largest)
 
-    def change_n_envs(self, *args: Any) -> None:
+    def change_n_envs(self, *args: Any, **kwargs: Any) -> None:
         """As in the replay buffer; what was learned about priorities is forgotten."""
-        super().change_n_envs(*args)
-        self._tree = None
+        super().change_n_envs(*args, **kwargs)
+        self._forget_priorities()
 
-    def adopt(self, *args: Any) -> None:
+    def adopt(self, *args: Any, **kwargs: Any) -> None:
         """As in the replay buffer; what was learned about priorities is forgotten."""
-        super().adopt(*args)
-        self._tree = None
+        super().adopt(*args, **kwargs)
+        self._forget_priorities()
 
     @property
     def _priorities(self) -> SumTree:
