@@ -10,7 +10,7 @@ A run ends when the threshold holds over the evaluation episodes of its task, wh
 time, or when it has had its steps. What came of each seed is a JSON file in --out. A seed that is
 finished is skipped, one that was stopped goes on from its last checkpoint. --stock is SB3 without
 anything of this package, with the RL Zoo's own entry. One thread. --table writes the tables of
-docs/results.md and README.md from the files (`benchmarks/solved.py`).
+docs/results.md, docs/settings.md and README.md from the files (`benchmarks/solved.py`).
 """
 
 import argparse

@@ -199,11 +199,8 @@ def short_table(groups: Groups) -> str:
 
 
 SECTIONS: dict[str, dict[str, Callable[[Groups], str]]] = {
-    "docs/results.md": {
-        "solved": solved_table,
-        "unsolved": unsolved_table,
-        "compared": compared_table,
-    },
+    "docs/results.md": {"solved": solved_table},
+    "docs/settings.md": {"unsolved": unsolved_table, "compared": compared_table},
     "README.md": {"results": short_table},
 }
 
