@@ -282,6 +282,10 @@ def test_nothing_of_the_log_of_torch_is_seen_when_copies_are_stopped(launched, m
         (["Pendulum-v1", "--sync", "mean", "--seeds", "1"], "give at least 2"),
         (["Pendulum-v1", "--sync-every", "10"], "--sync-every: only with --sync"),
         (["Pendulum-v1", "--share-replay"], "--share-replay: only with --sync"),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--jobs", "1"],
+            "--jobs 1: copies that synchronise run all at a time; leave it out",
+        ),
         (["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--sync-every", "0"], "at least 1"),
         (
             ["Pendulum-v1", "--sync", "best", "--seeds", "2", "--set", "sync.params.patiense=3"],
@@ -325,6 +329,21 @@ def test_copies_hear_what_changes_when_they_are_resumed(tmp_path, monkeypatch):
     assert run(["td3-train", "--resume", str(group), *changes]) == 0
     again = ["td3-train", "--resume", str(group)]
     assert heard == [again, [*again, *changes]]
+
+
+def test_copies_that_are_resumed_run_all_at_a_time(tmp_path, monkeypatch, capsys):
+    from pyrl_sb3.cli.app import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "launch", lambda *_: None)
+    assert run(["td3-train", "Pendulum-v1", "--sync", "mean", "--seeds", "2"]) == 0
+    before = Path("td3/Pendulum-v1_1/seeds.yml").read_bytes()
+    capsys.readouterr()
+    assert run(["td3-train", "--resume", "td3/Pendulum-v1_1", "--jobs", "2"]) == 2
+    assert capsys.readouterr().err == (
+        "pyrl: --jobs 2: copies that synchronise run all at a time; leave it out\n"
+    )
+    assert Path("td3/Pendulum-v1_1/seeds.yml").read_bytes() == before
 
 
 CONFIG = "default: {policy: MlpPolicy, sync: {name: best, every: 150, params: {patience: 3}}}\n"
