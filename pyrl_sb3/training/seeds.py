@@ -67,6 +67,7 @@ class SeedGroup:
         sync: the strategy that synchronises them; None for independent ones.
         couples_seeds: whether they are one sample, since they learn from each other.
         jobs: processes at a time.
+        trusted: whether its file says that code of others was trusted, which allows nothing.
         components: the engine and the strategy as the registry has them, with their versions; what
             `seeds.yml` said of them.
         extra: what else `seeds.yml` is to say, or says.
@@ -79,6 +80,7 @@ class SeedGroup:
     sync: str | None = None
     couples_seeds: bool = False
     jobs: int = 1
+    trusted: bool = False
     components: Sequence[Record] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,7 +95,8 @@ class SeedGroup:
     @property
     def needs_trust(self) -> bool:
         """Whether its command line had code of others run, which its file does not allow."""
-        return self.request.trust or any(":" in name for name in (self.engine, self.sync or ""))
+        named = any(":" in name for name in (self.engine, self.sync or ""))
+        return self.request.trust or self.trusted or named
 
     @property
     def config(self) -> Path:
@@ -131,6 +134,7 @@ def write_group(group: SeedGroup) -> None:
     # Python is read where it is: it may look for other files beside it.
     if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
         write_whole(group.config, partial(shutil.copyfile, given))
+    trust = group.request.trust or group.trusted
     facts = {
         "seeds": list(group.seeds),
         "engine": group.engine,
@@ -140,7 +144,7 @@ def write_group(group: SeedGroup) -> None:
         "command": list(sys.argv),
         "components": _components(group),
         **group.extra,
-        "request": request_written(group.request),
+        "request": request_written(dataclasses.replace(group.request, trust=trust)),
     }
     text = write_yaml(facts)
     write_whole(group.folder / SEEDS, lambda part: part.write_text(text, "utf-8"))
@@ -169,10 +173,12 @@ def read_group(folder: Path) -> SeedGroup:
         seeds = tuple(int(seed) for seed in facts.pop("seeds"))
         if not seeds:
             raise ValueError("no seeds")
+        request = request_from(facts.pop("request"))
         return SeedGroup(
             folder=folder,
             seeds=seeds,
-            request=dataclasses.replace(request_from(facts.pop("request")), trust=False),
+            request=dataclasses.replace(request, trust=False),
+            trusted=request.trust,
             engine=str(facts.pop("engine")),
             sync=None if sync is None else str(sync),
             couples_seeds=bool(facts.pop("couples_seeds")),
