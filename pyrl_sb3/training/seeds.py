@@ -22,7 +22,7 @@ from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import read_written, request_from, request_written
 from pyrl_sb3.training.folders import SEEDS, new_run_folder, write_whole
-from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
 
 _MOST_SEEDS = 1000
 
@@ -36,7 +36,7 @@ def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
         first: that a number of seeds counts from; 0 by default.
 
     Raises:
-        InputError: neither, a seed twice, or `first` with seeds that are named.
+        InputError: neither, a seed twice or that cannot be, or `first` with seeds that are named.
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
@@ -45,12 +45,18 @@ def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
     if len(words) == 1:
         if not 1 <= numbers[0] <= _MOST_SEEDS:
             raise InputError(f"--seeds {text}: must be at least 1, and at most {_MOST_SEEDS}")
+        require_at_least(0, "seed", first)
+        most = MOST_SEED + 1 - numbers[0]
+        if first is not None and first > most:
+            raise InputError(f"--seed {first}: must be at most {most} with --seeds {text}")
         return tuple(range(first or 0, (first or 0) + numbers[0]))
     if first is not None:
         raise InputError(f"--seed {first} and --seeds {text} both say which; leave out --seed")
     twice = [seed for seed in numbers if numbers.count(seed) > 1]
     if twice:
         raise InputError(f"--seeds {text}: {twice[0]} is there twice")
+    if max(numbers) > MOST_SEED:
+        raise InputError(f"--seeds {text}: {max(numbers)} must be at most {MOST_SEED}")
     return tuple(numbers)
 
 
