@@ -20,6 +20,7 @@ import yaml
 
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.errors import RunStoppedError
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync import launch
@@ -257,6 +258,16 @@ def launched(tmp_path, monkeypatch):
         yield launch_script
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("end", "starts"), [("exit 1", 2), ("kill -KILL $$", 4)])
+def test_a_copy_that_comes_to_the_same_error_again_is_not_started_a_third_time(
+    end, starts, launched, tmp_path
+):
+    script = f'[ "$RANK" = 0 ] || exec sleep 60\necho >>"{tmp_path}/starts"\n{end}'
+    with pytest.raises(RunStoppedError, match=f"copies ended {starts} times; go on with `pyrl td3"):
+        launched(script)
+    assert (tmp_path / "starts").read_text() == starts * "\n"
 
 
 def test_a_terminal_that_is_closed_stops_no_copies_under_nohup(launched):
