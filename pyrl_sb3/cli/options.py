@@ -51,7 +51,7 @@ Jobs = Annotated[
     typer.Option(
         metavar="N",
         help="Seeds that train at a time; with --threads each they never exceed the cores "
-        "[default: one on each core].",
+        "[default: one on each core]. Not with --sync, where all do.",
     ),
 ]
 RunFolder = Annotated[Path | None, typer.Option(metavar="FOLDER", hidden=True)]

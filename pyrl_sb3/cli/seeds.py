@@ -18,7 +18,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import TrainingRequest, require_at_least
-from pyrl_sb3.training.resume import changes_in, refuse_differences
+from pyrl_sb3.training.resume import changes_in, check_configs, refuse_differences
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
@@ -101,7 +101,7 @@ def _go_on_with(
             jobs = min(group.jobs, max(1, runs.cores() // (threads or 1)))
         running = _shared_out(group, runs, len(left), jobs, threads)
         changes["threads"] = running.request.threads
-        _check_beginning(running, left)
+        _check_starting(running, left)
         commands = {seed: _going_on(running, seed, changes) for seed in left}
         groups.write_group(dataclasses.replace(running, jobs=group.jobs))
         return _run(running, commands, runs)
@@ -130,11 +130,13 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
     return tuple(arguments(group.request_of(seed)))
 
 
-def _check_beginning(group: SeedGroup, left: Iterable[int]) -> None:
-    """Raise as `checked` where seeds would begin anew in vain: their config may need `--trust`."""
+def _check_starting(group: SeedGroup, left: Iterable[int]) -> None:
+    """Raise as `checked` or `resume` where seeds would start in vain: they may need `--trust`."""
     anew = [seed for seed in left if _begins_anew(group, seed)]
     if anew:
         checked(group.request_of(anew[0]))
+    else:
+        check_configs(group.request, map(group.run, left))
 
 
 def _begins_anew(group: SeedGroup, seed: int) -> bool:

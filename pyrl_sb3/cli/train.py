@@ -115,6 +115,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             if sync or config_sync or sync_options.is_synchronised(resume):
                 from pyrl_sb3.cli import synchronised
 
+                sync_options.refuse_jobs(jobs)
                 plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
                 rest = sync_options.without_settings(given)
                 asked = synchronised.Asked(

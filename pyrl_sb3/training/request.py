@@ -17,6 +17,9 @@ def require_at_least(least: int, name: str, value: int | None) -> None:
         raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
+MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """
@@ -45,7 +48,7 @@ class TrainingRequest:
         exact: reset the environments at checkpoints, so that a run that is resumed does the same.
 
     Raises:
-        InputError: a number is too small.
+        InputError: a number is too small, or the seed too large.
     """
 
     agent: str
@@ -74,6 +77,8 @@ class TrainingRequest:
             require_at_least(1, name, getattr(self, name))
         for name in ("seed", "eval_freq", "save_freq"):
             require_at_least(0, name, getattr(self, name))
+        if self.seed is not None and self.seed > MOST_SEED:
+            raise InputError(f"--seed {self.seed}: must be at most {MOST_SEED}")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.config import ConfigError
+from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
@@ -17,7 +19,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, versions
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group
-from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.hyperparams import CONFIG, experiment_of
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.loading import saved_timesteps
 from pyrl_sb3.training.logs import (
@@ -119,6 +121,30 @@ def _as_it_was(folder: Path, request: TrainingRequest) -> TrainingRequest:
         noise=None,
         buffer=None,
     )
+
+
+def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
+    """
+    Check that of several runs one can go on at least, by its config: what damages one leaves the
+    others alone, and `--trust` is wanting for all.
+
+    Args:
+        request: by which they were begun, with the trust that there is now.
+        runs: their folders; those without a config are passed over.
+
+    Raises:
+        InputError, ConfigError, PluginError: that of the first where there is one for each.
+    """
+    first: Exception | None = None
+    for run in runs:
+        if (run / CONFIG).is_file():
+            try:
+                experiment_of(_as_it_was(run, request))
+                return
+            except (InputError, ConfigError, PluginError) as error:
+                first = first or error
+    if first:
+        raise first
 
 
 def changes_in(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.facts import read_written, request_from, request_written
 from pyrl_sb3.training.folders import SEEDS, new_run_folder, write_whole
-from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
 
 _MOST_SEEDS = 1000
 
@@ -36,7 +36,7 @@ def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
         first: that a number of seeds counts from; 0 by default.
 
     Raises:
-        InputError: neither, a seed twice, or `first` with seeds that are named.
+        InputError: neither, a seed twice or that cannot be, or `first` with seeds that are named.
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
@@ -45,12 +45,18 @@ def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
     if len(words) == 1:
         if not 1 <= numbers[0] <= _MOST_SEEDS:
             raise InputError(f"--seeds {text}: must be at least 1, and at most {_MOST_SEEDS}")
+        require_at_least(0, "seed", first)
+        most = MOST_SEED + 1 - numbers[0]
+        if first is not None and first > most:
+            raise InputError(f"--seed {first}: must be at most {most} with --seeds {text}")
         return tuple(range(first or 0, (first or 0) + numbers[0]))
     if first is not None:
         raise InputError(f"--seed {first} and --seeds {text} both say which; leave out --seed")
     twice = [seed for seed in numbers if numbers.count(seed) > 1]
     if twice:
         raise InputError(f"--seeds {text}: {twice[0]} is there twice")
+    if max(numbers) > MOST_SEED:
+        raise InputError(f"--seeds {text}: {max(numbers)} must be at most {MOST_SEED}")
     return tuple(numbers)
 
 
@@ -67,6 +73,7 @@ class SeedGroup:
         sync: the strategy that synchronises them; None for independent ones.
         couples_seeds: whether they are one sample, since they learn from each other.
         jobs: processes at a time.
+        trusted: whether its file says that code of others was trusted, which allows nothing.
         components: the engine and the strategy as the registry has them, with their versions; what
             `seeds.yml` said of them.
         extra: what else `seeds.yml` is to say, or says.
@@ -79,6 +86,7 @@ class SeedGroup:
     sync: str | None = None
     couples_seeds: bool = False
     jobs: int = 1
+    trusted: bool = False
     components: Sequence[Record] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,7 +101,8 @@ class SeedGroup:
     @property
     def needs_trust(self) -> bool:
         """Whether its command line had code of others run, which its file does not allow."""
-        return self.request.trust or any(":" in name for name in (self.engine, self.sync or ""))
+        named = any(":" in name for name in (self.engine, self.sync or ""))
+        return self.request.trust or self.trusted or named
 
     @property
     def config(self) -> Path:
@@ -131,6 +140,7 @@ def write_group(group: SeedGroup) -> None:
     # Python is read where it is: it may look for other files beside it.
     if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
         write_whole(group.config, partial(shutil.copyfile, given))
+    trust = group.request.trust or group.trusted
     facts = {
         "seeds": list(group.seeds),
         "engine": group.engine,
@@ -140,7 +150,7 @@ def write_group(group: SeedGroup) -> None:
         "command": list(sys.argv),
         "components": _components(group),
         **group.extra,
-        "request": request_written(group.request),
+        "request": request_written(dataclasses.replace(group.request, trust=trust)),
     }
     text = write_yaml(facts)
     write_whole(group.folder / SEEDS, lambda part: part.write_text(text, "utf-8"))
@@ -169,10 +179,12 @@ def read_group(folder: Path) -> SeedGroup:
         seeds = tuple(int(seed) for seed in facts.pop("seeds"))
         if not seeds:
             raise ValueError("no seeds")
+        request = request_from(facts.pop("request"))
         return SeedGroup(
             folder=folder,
             seeds=seeds,
-            request=dataclasses.replace(request_from(facts.pop("request")), trust=False),
+            request=dataclasses.replace(request, trust=False),
+            trusted=request.trust,
             engine=str(facts.pop("engine")),
             sync=None if sync is None else str(sync),
             couples_seeds=bool(facts.pop("couples_seeds")),

@@ -30,6 +30,25 @@ def test_what_seeds_mean():
             parse_seeds(text, first)
 
 
+def test_seeds_are_those_that_numpy_takes(pyrl, folder):
+    line = ("td3-train", "Pendulum-v1")
+    for more, problem in [
+        (("--seeds", "1,2,4294967296"), "--seeds 1,2,4294967296: 4294967296 must be at most"),
+        (("--seeds", 2, "--seed", 4294967295), "--seed 4294967295: must be at most 4294967294"),
+        (("--seeds", 2, "--seed", -1), "--seed -1: must be at least 0"),
+        (
+            ("--seeds", 2, "--sync", "mean", "--seed", 4294967295),
+            "at most 4294967294 with --seeds 2",
+        ),
+        (("--seed", 4294967296), "--seed 4294967296: must be at most 4294967295"),
+    ]:
+        outcome = pyrl(*line, *more)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert problem in outcome.err
+    assert not list(folder.iterdir())
+    assert parse_seeds("2", 4294967294) == (4294967294, 4294967295)
+
+
 @pytest.mark.parametrize(
     ("cores", "jobs", "threads", "shared"),
     [

@@ -307,6 +307,48 @@ def test_code_that_a_group_names_is_not_trusted_because_it_says_so(strange, grou
     assert all("--trust" in words for words, _ in resumed("--trust").values())
 
 
+WRAPPED = "default: {policy: MlpPolicy, n_timesteps: 600, env_wrapper: evil.Wrapper}\n"
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_what_seeds_need_to_go_on_is_said_before_any_is_started(kind, strange, group, pyrl):
+    write_group(replace(group, **kind))
+    strange({"trust": True})
+    for seed in group.seeds:
+        begin(group.run(seed), 300)
+        (group.run(seed) / "config.yml").write_text(WRAPPED)
+    before = contents(group.folder)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert re.search(r"would run code of 'evil'; pass --trust", outcome.err)
+    assert contents(group.folder) == before
+
+
+def test_a_config_of_one_seed_that_is_damaged_leaves_the_others_alone(group, resumed):
+    for seed, content in enumerate((WRAPPED, CONFIG, CONFIG)):
+        begin(group.run(seed), 300)
+        (group.run(seed) / "config.yml").write_text(content)
+    assert set(resumed()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_that_a_group_was_trusted_is_kept_and_said_and_nothing_more(
+    kind, strange, group, pyrl, monkeypatch
+):
+    from pyrl_sb3.training.sync import launch
+
+    def run_jobs(tasks, *_):
+        tasks[0].state = State.FAILED
+
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    monkeypatch.setattr(launch, "launch", lambda *_: signal.SIGINT)
+    write_group(replace(group, **kind))
+    strange({"trust": True})
+    assert "go on: pyrl td3-train --resume G --trust\n" in pyrl("td3-train", "--resume", "G").out
+    assert yaml.safe_load((group.folder / "seeds.yml").read_text())["request"]["trust"] is True
+    assert not read_group(group.folder).request.trust
+
+
 @pytest.mark.parametrize("name", ["stock", "exact", "trust"])
 def test_a_flag_is_no_option_of_another_line(name, strange, pyrl):
     strange({name: "--trust"})

@@ -8,6 +8,7 @@ import numpy as np
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import CHECKPOINTS
+from pyrl_sb3.training.resume import check_configs
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync.group import DistributedGroup
@@ -75,7 +76,8 @@ def check_in_common(seeds: SeedGroup) -> None:
 
     Raises:
         InputError: as `in_common` or `refuse_loss`.
-        InputError, ConfigError, PluginError: as `checked`, where they are to begin anew.
+        InputError, ConfigError, PluginError: as `checked`, where they are to begin anew, or as
+            `check_configs`.
     """
     last = in_common(
         seeds,
@@ -84,10 +86,12 @@ def check_in_common(seeds: SeedGroup) -> None:
             for seed in seeds.seeds
         },
     )
-    if not last:
-        for seed in seeds.seeds:
-            refuse_loss(seeds, seed)
-        checked(seeds.request_of(seeds.seeds[0]))
+    if last:
+        check_configs(seeds.request, map(seeds.run, seeds.seeds))
+        return
+    for seed in seeds.seeds:
+        refuse_loss(seeds, seed)
+    checked(seeds.request_of(seeds.seeds[0]))
 
 
 def refuse_loss(seeds: SeedGroup, seed: int) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,6 +23,7 @@ from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.signals import hangup_is_ignored
 from pyrl_sb3.training.sync.group import DistributedGroup
+from pyrl_sb3.training.unfinished import last_checkpoint
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -30,7 +32,38 @@ _AGAIN = "all copies start again from the last checkpoint they have in common; %
 _WAIT = 600  # seconds for copies to come to an exchange and save when they are stopped
 # Of torch, which say what the package's log says; the last has a level of its own.
 _SILENT = ("elastic", "run", "elastic.agent.server.api")
+_TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+
+
+class _Ends:
+    """
+    How often copies have ended, and whether they would come to the same end once more.
+
+    A copy that complains again, before there is a newer checkpoint, does so whenever it is started.
+    """
+
+    def __init__(self, seeds: SeedGroup) -> None:
+        self.times = 0
+        self._seeds = seeds
+        self._before: tuple[set[tuple[int, int | None]], int] = set(), 0
+
+    def come_again(self, codes: Mapping[int, int | None]) -> bool:
+        """Note the exit codes of seeds; return whether more starts are in vain."""
+        self.times += 1
+        # By SIGTERM torch ends those that are left. Where a signal has ended one, the others
+        # complain that it is gone.
+        complained = all(code in (1, 2, *_TERMINATED) for code in codes.values())
+        ends = {end for end in codes.items() if complained and end[1] in (1, 2)}
+        kept = min(last_checkpoint(self._seeds.run(seed)) for seed in self._seeds.seeds)
+        (ends_before, kept_before), self._before = self._before, (ends, kept)
+        return kept == kept_before and not ends.isdisjoint(ends_before)
+
+    def too_many(self) -> RunStoppedError:
+        """Return the error that says so."""
+        seeds = self._seeds
+        command = going_on(seeds.request.agent, seeds.folder, trust=seeds.needs_trust)
+        return RunStoppedError(f"copies ended {self.times} times; go on with `pyrl {command}`")
 
 
 class _ElasticAgent(LocalElasticAgent):
@@ -39,15 +72,21 @@ class _ElasticAgent(LocalElasticAgent):
     def __init__(self, seeds: SeedGroup, spec: WorkerSpec, **keywords: Any) -> None:
         super().__init__(spec, **keywords)
         self._seeds = seeds
+        self.ends = _Ends(seeds)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
+        codes = {}
         for rank, failure in result.failures.items():
-            code = failure.exitcode
+            seed, code = self._seeds.seeds[rank], failure.exitcode
+            codes[seed] = code
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log.warning("seed %s (process %s) ended: %s", self._seeds.seeds[rank], failure.pid, how)
-        if result.is_failed() and self._remaining_restarts:
-            log.warning(_AGAIN, self._remaining_restarts)
+            log.warning("seed %s (process %s) ended: %s", seed, failure.pid, how)
+        if result.is_failed():
+            if self.ends.come_again(codes):
+                self._remaining_restarts = 0
+            if self._remaining_restarts:
+                log.warning(_AGAIN, self._remaining_restarts)
         return result
 
 
@@ -55,7 +94,8 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     """
     Run the copies of a group in processes of their own, until all have ended.
 
-    When one is killed all are started again; each goes on from the last checkpoint that all have.
+    When one ends early all are started again, unless it has come to the same end before; each goes
+    on from the last checkpoint that all have.
 
     Args:
         seeds: the group, with its folder.
@@ -103,13 +143,8 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     finally:
         spec.rdzv_handler.shutdown()
     if result.is_failed():
-        raise _ended_too_often(seeds)
+        raise agent.ends.too_many()
     return None
-
-
-def _ended_too_often(seeds: SeedGroup) -> RunStoppedError:
-    command = going_on(seeds.request.agent, seeds.folder, trust=seeds.needs_trust)
-    return RunStoppedError(f"copies ended {RESTARTS + 1} times; go on with `pyrl {command}`")
 
 
 def require_room(engine: Engine, seeds: SeedGroup) -> None:
@@ -142,6 +177,7 @@ def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.
         RunStoppedError: copies end too often.
     """
     many, threads = len(seeds.seeds), seeds.request.threads or 1
+    ends = _Ends(seeds)
     store, environ = DistributedGroup.meeting_place(engine.address())
     for left in range(RESTARTS, -1, -1):
         tasks = [
@@ -157,12 +193,18 @@ def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.
             for rank, seed in enumerate(seeds.seeds)
         ]
         stopped = run_jobs(tasks, engine, many, lambda: None)
-        failed = [task for task in tasks if task.state is not State.FINISHED]
+        failed = {
+            seed: task
+            for seed, task in zip(seeds.seeds, tasks, strict=True)
+            if task.state is not State.FINISHED
+        }
         if stopped or not failed:
             return stopped
-        for task in failed:
+        for task in failed.values():
             log.warning("%s ended: exit code %s, %s", task.job.name, task.code, task.job.log)
+        if ends.come_again({seed: task.code for seed, task in failed.items()}):
+            break
         if left:
             log.warning(_AGAIN, left)
     del store  # it was there for as long as there were copies
-    raise _ended_too_often(seeds)
+    raise ends.too_many()

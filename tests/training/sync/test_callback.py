@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
 from pyrl_sb3.testing.lockstep import Lockstep
+from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.callback import SeedSyncCallback, mean_return
 
@@ -135,6 +136,29 @@ def test_the_end_is_one_synchronisation(steps, expected):
         return at
 
     assert Lockstep(2).run([train] * 2) == [expected] * 2
+
+
+def test_a_training_that_is_made_longer_synchronises_at_the_same_steps(tmp_path):
+    """The synchronisation at its first end is the one that was due there."""
+
+    def train(group):
+        at = []
+
+        class Noted(SeedSyncCallback):
+            def synchronise(self):
+                at.append(self.num_timesteps)
+                super().synchronise()
+
+        for steps in (40, 80):
+            checkpoints = Checkpoints(tmp_path / str(group.rank))
+            model, sync = make(group.rank), Noted("outer", interval=20, group=group)
+            goes_on = checkpoints.resume(model)
+            left = steps - model.num_timesteps
+            model.learn(left, [checkpoints, sync], reset_num_timesteps=not goes_on)
+            checkpoints.take()
+        return at
+
+    assert Lockstep(2).run([train] * 2) == [[20, 40, 60, 80]] * 2
 
 
 def test_copies_that_are_told_to_stop_stay_as_they_are():

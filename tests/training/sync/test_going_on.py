@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.cli.app import run
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State
 from pyrl_sb3.training.request import TrainingRequest
@@ -184,3 +184,37 @@ def test_copies_on_an_engine_that_end_by_a_signal_of_their_own_start_again(group
     monkeypatch.setattr(launch, "run_jobs", run_jobs)
     assert launch.launch_on(Engine(), group, []) is None
     assert len(starts) == 2
+
+
+@pytest.mark.parametrize(
+    ("codes", "newer", "expected"),
+    [
+        ([(2, 2), (2, 2)], False, 2),
+        ([(1, 1), (1, 2), (2, 1), (1, 1)], False, 2),  # seed 3 twice
+        ([(1, 2), (2, 1), (1, 2), (2, 1)], False, 4),
+        ([(1, -9), (1, -9), (1, 143), (1, None)], False, 4),  # the others miss one that is killed
+        ([(1, 1), (1, -9), (1, 1), (1, -9)], False, 4),
+        ([(1, 1)] * 4, True, 4),
+    ],
+)
+def test_copies_on_an_engine_start_again_where_they_may_come_further(
+    codes, newer, expected, group, monkeypatch
+):
+    class Engine:
+        def address(self):
+            return "127.0.0.1"
+
+    starts = []
+
+    def run_jobs(tasks, *_):
+        for task, code in zip(tasks, codes[len(starts)], strict=True):
+            task.state, task.code = State.FAILED, code
+        starts.append(tasks)
+        if newer:
+            add_checkpoints(group, 3, 100 * len(starts))
+            add_checkpoints(group, 4, 100 * len(starts))
+
+    monkeypatch.setattr(launch, "run_jobs", run_jobs)
+    with pytest.raises(RunStoppedError, match=f"copies ended {expected} times; go on with"):
+        launch.launch_on(Engine(), group, [])
+    assert len(starts) == expected

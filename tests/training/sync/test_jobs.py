@@ -20,6 +20,7 @@ import yaml
 
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.errors import RunStoppedError
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync import launch
@@ -259,6 +260,16 @@ def launched(tmp_path, monkeypatch):
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize(("end", "starts"), [("exit 1", 2), ("kill -KILL $$", 4)])
+def test_a_copy_that_comes_to_the_same_error_again_is_not_started_a_third_time(
+    end, starts, launched, tmp_path
+):
+    script = f'[ "$RANK" = 0 ] || exec sleep 60\necho >>"{tmp_path}/starts"\n{end}'
+    with pytest.raises(RunStoppedError, match=f"copies ended {starts} times; go on with `pyrl td3"):
+        launched(script)
+    assert (tmp_path / "starts").read_text() == starts * "\n"
+
+
 def test_a_terminal_that_is_closed_stops_no_copies_under_nohup(launched):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert launched("kill -HUP $PPID $$") is None
@@ -282,6 +293,10 @@ def test_nothing_of_the_log_of_torch_is_seen_when_copies_are_stopped(launched, m
         (["Pendulum-v1", "--sync", "mean", "--seeds", "1"], "give at least 2"),
         (["Pendulum-v1", "--sync-every", "10"], "--sync-every: only with --sync"),
         (["Pendulum-v1", "--share-replay"], "--share-replay: only with --sync"),
+        (
+            ["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--jobs", "1"],
+            "--jobs 1: copies that synchronise run all at a time; leave it out",
+        ),
         (["Pendulum-v1", "--sync", "mean", "--seeds", "2", "--sync-every", "0"], "at least 1"),
         (
             ["Pendulum-v1", "--sync", "best", "--seeds", "2", "--set", "sync.params.patiense=3"],
@@ -325,6 +340,21 @@ def test_copies_hear_what_changes_when_they_are_resumed(tmp_path, monkeypatch):
     assert run(["td3-train", "--resume", str(group), *changes]) == 0
     again = ["td3-train", "--resume", str(group)]
     assert heard == [again, [*again, *changes]]
+
+
+def test_copies_that_are_resumed_run_all_at_a_time(tmp_path, monkeypatch, capsys):
+    from pyrl_sb3.cli.app import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "launch", lambda *_: None)
+    assert run(["td3-train", "Pendulum-v1", "--sync", "mean", "--seeds", "2"]) == 0
+    before = Path("td3/Pendulum-v1_1/seeds.yml").read_bytes()
+    capsys.readouterr()
+    assert run(["td3-train", "--resume", "td3/Pendulum-v1_1", "--jobs", "2"]) == 2
+    assert capsys.readouterr().err == (
+        "pyrl: --jobs 2: copies that synchronise run all at a time; leave it out\n"
+    )
+    assert Path("td3/Pendulum-v1_1/seeds.yml").read_bytes() == before
 
 
 CONFIG = "default: {policy: MlpPolicy, sync: {name: best, every: 150, params: {patience: 3}}}\n"
