@@ -8,7 +8,15 @@ Shapes are those of `pyrl_sb3.losses`, and ``n_actions`` is the number of action
 import torch as th
 
 from pyrl_sb3.losses import Discount
-from pyrl_sb3.shapes import check_rows, check_same
+from pyrl_sb3.shapes import (
+    check_actions,
+    check_axes,
+    check_critics,
+    check_discount,
+    check_rows,
+    check_same,
+    check_temperature,
+)
 
 
 def q_learning_target(
@@ -25,9 +33,11 @@ def q_learning_target(
     :param choosing_q: ``(B, n_actions)``, Q_c of the next states
     :return: ``(B, 1)``
     """
+    check_rows(rewards, dones=dones)
+    check_actions(rewards, next_q=next_q)
     check_same(next_q=next_q, choosing_q=choosing_q)
+    check_discount(rewards, gamma)
     chosen = next_q.gather(1, choosing_q.argmax(dim=1, keepdim=True))
-    check_rows(rewards, dones=dones, next_q=chosen)
     return rewards + (1 - dones) * gamma * chosen
 
 
@@ -55,12 +65,15 @@ def expected_soft_value(q: th.Tensor, alpha: th.Tensor, log_pi: th.Tensor) -> th
     :param log_pi: ``(B, n_actions)``
     :return: ``(B, 1)``
     """
+    check_axes(2, q=q)
     check_same(q=q, log_pi=log_pi)
+    check_temperature(alpha=alpha)
     return (log_pi.exp() * (q - alpha * log_pi)).sum(dim=1, keepdim=True)
 
 
 def policy_entropy(log_pi: th.Tensor) -> th.Tensor:
     """H(pi(.|s)) = -sum_a pi(a|s) log pi(a|s): ``(B, n_actions)`` to ``(B, 1)``."""
+    check_axes(2, log_pi=log_pi)
     return -(log_pi.exp() * log_pi).sum(dim=1, keepdim=True)
 
 
@@ -94,7 +107,9 @@ def clipped_critic_loss(
     :param clip: c
     :param weights: as of `pyrl_sb3.losses.critic_loss`, like ``scale``
     """
-    check_rows(y, q=q, target_q=target_q, weights=weights)
+    check_rows(y, weights=weights)
+    check_critics(y, q=q, target_q=target_q)
+    check_same(q=q, target_q=target_q)
     near = target_q + (q - target_q).clamp(-clip, clip)
     squared = th.maximum((q - y).square(), (near - y).square())
     return (squared if weights is None else squared * weights).sum() * (scale / len(y))

@@ -6,7 +6,7 @@ log-probabilities are ``(B, 1)``, Q-values of the ensemble ``(N, B, 1)``, action
 ``(B, action_dim)``. All raise ``ValueError`` where broadcasting would hide a wrong shape.
 
 A gradient function stands below its loss and is tested against autograd. ``gamma`` is a number or,
-for n-step returns, gamma**n for each row.
+for n-step returns, gamma**n for each row, ``(B, 1)``.
 """
 
 import math
@@ -14,7 +14,15 @@ from typing import TypeAlias
 
 import torch as th
 
-from pyrl_sb3.shapes import check_rows, check_same
+from pyrl_sb3.shapes import (
+    check_actions,
+    check_axes,
+    check_critics,
+    check_discount,
+    check_rows,
+    check_same,
+    check_temperature,
+)
 
 Discount: TypeAlias = float | th.Tensor
 
@@ -32,7 +40,9 @@ def td_target(
     :param next_q: ``(N, B, 1)``, from the target critics
     :return: ``(B, 1)``
     """
-    check_rows(rewards, dones=dones, next_q=next_q)
+    check_rows(rewards, dones=dones)
+    check_critics(rewards, next_q=next_q)
+    check_discount(rewards, gamma)
     return rewards + (1 - dones) * gamma * next_q.amin(dim=0)
 
 
@@ -52,7 +62,10 @@ def soft_td_target(
     :param alpha: temperature, ``(1,)`` or a scalar
     :return: ``(B, 1)``
     """
-    check_rows(rewards, dones=dones, next_q=next_q, next_log_prob=next_log_prob)
+    check_rows(rewards, dones=dones, next_log_prob=next_log_prob)
+    check_critics(rewards, next_q=next_q)
+    check_discount(rewards, gamma)
+    check_temperature(alpha=alpha)
     return rewards + (1 - dones) * gamma * (next_q.amin(dim=0) - alpha * next_log_prob)
 
 
@@ -79,7 +92,8 @@ def critic_loss(
 
     :param q: ``(N, B, 1)``
     """
-    check_rows(y, q=q, weights=weights)
+    check_rows(y, weights=weights)
+    check_critics(y, q=q)
     squared = (q - y).square()
     return (squared if weights is None else squared * weights).sum() * (scale / len(y))
 
@@ -92,7 +106,8 @@ def critic_gradient(
 
     :return: ``(N, B, 1)``
     """
-    check_rows(y, q=q, weights=weights)
+    check_rows(y, weights=weights)
+    check_critics(y, q=q)
     gradient = (q - y) * (2 * scale / len(y))
     return gradient if weights is None else gradient * weights
 
@@ -104,7 +119,9 @@ def soft_policy_loss(q: th.Tensor, alpha: th.Tensor, log_prob: th.Tensor) -> th.
 
     :param q: ``(N, B, 1)``, of actions drawn from the policy
     """
-    check_rows(log_prob, q=q)
+    check_rows(log_prob)
+    check_critics(log_prob, q=q)
+    check_temperature(alpha=alpha)
     return (alpha * log_prob - q.amin(dim=0)).mean()
 
 
@@ -117,7 +134,9 @@ def soft_policy_gradient(
 
     :return: ``(N, B, 1)`` and ``(B, 1)``
     """
-    check_rows(log_prob, q=q)
+    check_rows(log_prob)
+    check_critics(log_prob, q=q)
+    check_temperature(alpha=alpha)
     # min() and not argmin(), which is five times slower here
     _, smallest = q.min(dim=0, keepdim=True)
     dq = th.zeros_like(q).scatter_(0, smallest, -1 / len(log_prob))
@@ -146,6 +165,7 @@ def temperature_loss(log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: 
 
     :param log_alpha: ``(1,)``
     """
+    check_temperature(log_alpha=log_alpha)
     return log_alpha * temperature_gradient(log_prob, target_entropy)
 
 
@@ -164,6 +184,7 @@ def q_filter(demo_q: th.Tensor, q: th.Tensor) -> th.Tensor:
     :param q: ``(N, B, 1)``, of the policy's
     :return: ``(B, 1)``
     """
+    check_axes(3, demo_q=demo_q)
     check_same(demo_q=demo_q, q=q)
     return (demo_q.amin(dim=0) > q.amin(dim=0)).to(q.dtype)
 
@@ -176,7 +197,8 @@ def cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor) -
     :param actions: ``(B, action_dim)``, of the policy, in the states of the demonstrations
     :param mask: ``(B, 1)``, of `q_filter`
     """
-    check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
+    check_rows(mask)
+    check_actions(mask, actions=actions)
     check_same(actions=actions, demo_actions=demo_actions)
     return ((actions - demo_actions).square() * mask).sum() / len(mask)
 
@@ -187,7 +209,8 @@ def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tenso
 
     :return: ``(B, action_dim)``
     """
-    check_rows(mask, actions=actions.sum(dim=1, keepdim=True))
+    check_rows(mask)
+    check_actions(mask, actions=actions)
     check_same(actions=actions, demo_actions=demo_actions)
     return (actions - demo_actions) * mask * (2 / len(mask))
 

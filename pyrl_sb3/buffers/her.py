@@ -24,7 +24,7 @@ from pyrl_sb3.buffers.tap import keep_raw_terminals
 
 class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
     """Hindsight experience replay (Andrychowicz et al. 2017, https://arxiv.org/abs/1707.01495) on
-    episodes stored once: about a fifth of SB3's memory, and sampling that does not slow down.
+    episodes stored once: about a quarter of SB3's memory, and sampling that does not slow down.
 
     Deviations from SB3, besides those of `ReplayBuffer`:
 

@@ -30,7 +30,6 @@ from pyrl_sb3.plugins.inspection import (
 )
 from pyrl_sb3.plugins.settings import normalise
 from pyrl_sb3.training.agents import without_commands
-from pyrl_sb3.training.errors import InputError
 
 app = typer.Typer(
     name="plugins",
@@ -194,12 +193,13 @@ def list_components(
     as_json: options.Json = False,
 ) -> None:
     """
-    List what can be named on the command line and in configs.
+    List what can be named on the command line and in configs; without KIND, the kinds.
 
     Example: pyrl list noises
     """
     if not kind:
-        raise InputError(f"Missing argument 'KIND': one of {', '.join(KINDS)}")
+        typer.echo(json.dumps(list(KINDS), indent=2) if as_json else "\n".join(KINDS))
+        return
     manager = _scanned()
     found = manager.components(kind_of(kind))
     if as_json:

@@ -48,13 +48,19 @@ def module_plugin_name(module: str) -> str:
 
 def load_module(module: str) -> ModuleType:
     """
-    Import a module by name, or a ``.py`` file by path.
+    Import a module by name, also from the current folder, or a ``.py`` file by path.
+
+    What lies beside it can be imported from then on, as for a script that Python is given.
 
     :raises FileNotFoundError: when the file does not exist.
     """
-    if not module.endswith(".py"):
-        return import_module(module)
     path = Path(module)
+    is_file = module.endswith(".py")
+    beside = str((path.parent if is_file else Path()).resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)  # at the end, where it hides nothing that is installed
+    if not is_file:
+        return import_module(module)
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None, "the suffix .py always has a loader"
     assert spec.loader is not None

@@ -1,5 +1,6 @@
 """When an episode is over for good, what is left to the goal, and rewards within bounds."""
 
+from numbers import Real
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -114,11 +115,14 @@ class BoundedRewards(gym.RewardWrapper[Any, Any]):
         super().__init__(env)
         self.low = -np.inf if low is None else low
         self.high = np.inf if high is None else high
+        numbers = (self.low, self.high, scale)
+        given = f"BoundedRewards: low={low!r}, high={high!r}, scale={scale!r}"
+        if not all(isinstance(number, Real) for number in numbers):
+            raise ValueError(f"{given}: all must be numbers, low and high may be None")
+        if np.isnan([self.low, self.high]).any() or not np.isfinite(scale):
+            raise ValueError(f"{given}: no number may be nan, scale must be finite")
         if self.low > self.high:
             raise ValueError(f"BoundedRewards: low, {low}, is above high, {high}")
-        if np.isnan([self.low, self.high]).any() or not np.isfinite(scale):
-            given = f"low={low}, high={high}, scale={scale}"
-            raise ValueError(f"BoundedRewards: {given}: no number may be nan, scale must be finite")
         if env.has_wrapper_attr("compute_reward"):
             raise ValueError("BoundedRewards does not bound the rewards that HER computes")
         self.scale = scale

@@ -100,7 +100,7 @@ def test_temperature_gradient_is_autograds() -> None:
 
 def test_shapes_that_would_broadcast_are_refused() -> None:
     rewards, flat = column(1, 2, 3), th.zeros(3, dtype=th.float64)
-    with pytest.raises(ValueError, match=r"dones is \(3,\), its last axes must be \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"dones is \(3,\), must be \(3, 1\)"):
         losses.td_target(rewards, flat, 0.9, Q)
     with pytest.raises(ValueError, match="expected one column"):
         losses.td_target(flat, flat, 0.9, Q)
@@ -110,6 +110,64 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
         losses.soft_td_target(rewards, rewards, 0.9, Q, flat, flat)
     with pytest.raises(ValueError, match="noise is"):
         losses.smoothed_action(th.zeros(3, 2), th.zeros(3, 1), 0.5)
+
+
+FLAT, ROWS = th.zeros(3), th.zeros(3, 1)
+CRITICS, ACTIONS = th.zeros(2, 3, 1), th.zeros(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("equation", "arguments", "message"),
+    [
+        (
+            "td_target",
+            (ROWS, ROWS, FLAT, CRITICS),
+            r"gamma is \(3,\), must be a number or \(3, 1\)",
+        ),
+        ("td_target", (ROWS, ROWS, ROWS.T, CRITICS), "gamma is"),
+        ("td_target", (ROWS, ROWS, 0.9, ROWS), r"next_q is \(3, 1\), must be \(N, 3, 1\)"),
+        ("td_target", (ROWS, CRITICS, 0.9, CRITICS), r"dones is \(2, 3, 1\), must be \(3, 1\)"),
+        ("soft_td_target", (ROWS, ROWS, FLAT, CRITICS, 0.1, ROWS), "gamma is"),
+        (
+            "soft_td_target",
+            (ROWS, ROWS, 0.9, CRITICS, FLAT, ROWS),
+            r"alpha is \(3,\), must be a number or \(1,\)",
+        ),
+        ("critic_loss", (th.zeros(3, 2, 3, 1), ROWS), r"q is \(3, 2, 3, 1\)"),
+        ("critic_loss", (ROWS, ROWS), "q is"),
+        ("critic_loss", (CRITICS, ROWS, CRITICS), r"weights is \(2, 3, 1\), must be \(3, 1\)"),
+        ("critic_gradient", (ROWS, ROWS), "q is"),
+        ("critic_gradient", (CRITICS, ROWS, CRITICS), "weights is"),
+        ("soft_policy_loss", (CRITICS, FLAT, ROWS), "alpha is"),
+        ("soft_policy_loss", (ROWS, 0.1, ROWS), "q is"),
+        ("soft_policy_gradient", (CRITICS, FLAT, ROWS), "alpha is"),
+        ("soft_policy_gradient", (ROWS, th.ones(1), ROWS), "q is"),
+        ("temperature_loss", (FLAT, ROWS, -1.0), "log_alpha is"),
+        ("q_filter", (ROWS, ROWS), r"demo_q is \(3, 1\), must have 3 axes"),
+        ("cloning_loss", (th.zeros(1, 2), th.zeros(1, 2), ROWS), r"actions is \(1, 2\)"),
+        ("cloning_gradient", (FLAT, FLAT, ROWS), r"actions is \(3,\)"),
+        ("q_learning_target", (ROWS, ROWS, FLAT, ACTIONS, ACTIONS), "gamma is"),
+        ("q_learning_target", (ROWS, ROWS, 0.9, FLAT, FLAT), "next_q is"),
+        ("huber_loss", (CRITICS, ROWS), "q is"),
+        ("expected_soft_value", (ACTIONS, FLAT, ACTIONS), "alpha is"),
+        ("expected_soft_value", (CRITICS, 0.1, CRITICS), r"q is \(2, 3, 1\), must have 2 axes"),
+        ("policy_entropy", (FLAT,), r"log_pi is \(3,\), must have 2 axes"),
+        ("policy_entropy", (CRITICS,), "log_pi is"),
+        ("clipped_critic_loss", (CRITICS, ROWS, ROWS, 0.5), "target_q is"),
+        ("clipped_critic_loss", (ROWS, ROWS, ROWS, 0.5), "q is"),
+    ],
+)
+def test_each_equation_refuses_shapes_that_broadcasting_would_hide(equation, arguments, message):
+    function = getattr(losses, equation, None) or getattr(discrete_losses, equation)
+    with pytest.raises(ValueError, match=message):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("alpha", [0.5, th.tensor(0.5), th.tensor([0.5])])
+@pytest.mark.parametrize("gamma", [0.5, th.tensor(0.5), th.full((3, 1), 0.5)])
+def test_a_temperature_or_a_discount_may_be_a_number(alpha, gamma):
+    y = losses.soft_td_target(ROWS, ROWS, gamma, CRITICS, alpha, th.ones(3, 1))
+    assert y.flatten().tolist() == [-0.25] * 3
 
 
 class TestDiscreteActions:

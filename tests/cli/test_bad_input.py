@@ -43,7 +43,6 @@ MISTAKES = {
         "no device 'gpu'; there are auto, cpu",
     ),
     "no ENV": ("sac-train", "Missing argument 'ENV'"),
-    "no KIND": ("list", "Missing argument 'KIND': one of noises, buffers"),
     "unknown option": ("sac-train Pendulum-v1 --timestep 5", "No such option.*--timesteps"),
     "save below a file": ("sac-train Pendulum-v1 --save file/x", "cannot write to file/x: Not a"),
     "save in a file": ("sac-train Pendulum-v1 --save file", "cannot write to file: .*--save"),

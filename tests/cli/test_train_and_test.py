@@ -5,24 +5,24 @@ import io
 import re
 import signal
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch as th
 import yaml
 
-# Few steps: past the random ones, so that gradient steps are taken, where the settings allow it.
 AGENTS = {
-    "sac": ("Pendulum-v1", 110),
-    "td3": ("Pendulum-v1", 60),
-    "ddpg": ("Pendulum-v1", 60),
-    "tqc": ("Pendulum-v1", 110),
-    "crossq": ("Pendulum-v1", 110),
-    "her-sac": ("FetchReach-v4", 310),
-    "her-td3": ("FetchReach-v4", 310),
-    "her-ddpg": ("FetchReach-v4", 310),
-    "her-tqc": ("FetchReach-v4", 310),
-    "her-crossq": ("FetchReach-v4", 310),
+    **dict.fromkeys(("sac", "td3", "ddpg", "tqc", "crossq"), "Pendulum-v1"),
+    **dict.fromkeys(("her-sac", "her-td3", "her-ddpg", "her-tqc", "her-crossq"), "FetchReach-v4"),
+}
+# Past the random steps, so that gradient steps are taken.
+TINY = {
+    "env_kwargs.max_episode_steps": 20,
+    "policy_kwargs.net_arch": "[16]",
+    "batch_size": 16,
+    "learning_starts": 25,
+    "train_freq": 1,
 }
 QUICK = ("--timesteps", 60, "--eval-episodes", 1, "--seed", 1)
 
@@ -41,8 +41,9 @@ def test_saved_models_do_in_a_fresh_interpreter_what_they_did_when_trained(
     pyrl, fresh_pyrl, folder
 ):
     trained, lines = {}, []
-    for agent, (env, steps) in AGENTS.items():
-        line = ("--timesteps", steps, "--seed", 5, "--eval-episodes", 2)
+    tiny = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    for agent, env in AGENTS.items():
+        line = ("--timesteps", 40, "--seed", 5, "--eval-episodes", 2, *tiny)
         trained[agent] = pyrl(f"{agent}-train", env, *line)
         assert (trained[agent].code, trained[agent].err) == (0, "")
         run = folder / agent / f"{env}_1"
@@ -67,7 +68,13 @@ def test_evaluations_in_between_are_kept_with_the_best_model(pyrl, folder):
         assert saved["results"].shape == saved["successes"].shape == (2, 1)
     assert "evaluation after 30 steps: return -" in outcome.out
     assert (run / "best_vecnormalize.pkl").exists()
-    assert pyrl("her-td3-test", "FetchReach-v4", run / "best_model.zip").code == 0
+    # Its files are those that the page for beginners lists.
+    page = (Path(__file__).parents[2] / "docs" / "start.md").read_text()
+    listing = page.partition("The training leaves\n")[2].partition("\n## ")[0]
+    left = {path.name.partition(".tfevents")[0] for path in run.iterdir()}
+    assert {name for name in left if name not in listing} == set()
+    best = ("her-td3-test", "FetchReach-v4", run / "best_model.zip", "--episodes", 1)
+    assert pyrl(*best).code == 0
 
 
 def test_a_second_run_leaves_the_first_alone_and_is_the_one_tested(pyrl, folder):
@@ -76,8 +83,9 @@ def test_a_second_run_leaves_the_first_alone_and_is_the_one_tested(pyrl, folder)
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     pyrl("td3-train", "Pendulum-v1", *QUICK[:-1], 2)
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
-    latest, older = pyrl("td3-test", "Pendulum-v1"), pyrl("td3-test", "Pendulum-v1", first)
-    assert latest.out == pyrl("td3-test", "Pendulum-v1", "td3/Pendulum-v1_2").out != older.out
+    line = ("td3-test", "Pendulum-v1", "--episodes", 1)
+    latest, older = pyrl(*line), pyrl(*line, first)
+    assert latest.out == pyrl(*line, "td3/Pendulum-v1_2").out != older.out
 
 
 def test_log_dir_has_a_folder_for_each_algorithm(pyrl, folder):
@@ -190,11 +198,11 @@ def test_a_signal_while_a_run_is_set_up_leaves_nothing(number, pyrl, folder, mon
 def test_film(pyrl, folder):
     import imageio.v3 as iio
 
-    pyrl("td3-train", "Pendulum-v1", *QUICK)
+    pyrl("td3-train", "Pendulum-v1", *QUICK, "--set", "env_kwargs.max_episode_steps=50")
     outcome = pyrl("td3-test", "Pendulum-v1", "--episodes", 1, "--gif", "agent.gif")
     assert "film: agent.gif" in outcome.out
-    # 200 steps at 30 frames a second; frames equal to the one before are stored once
-    assert 190 <= iio.improps("agent.gif", index=None).n_images <= 201
+    # 50 steps at 30 frames a second; frames equal to the one before are stored once
+    assert 48 <= iio.improps("agent.gif", index=None).n_images <= 51
     assert iio.immeta("agent.gif")["duration"] == 30
     assert [path.name for path in folder.glob("*.gif")] == ["agent.gif"]
 

@@ -58,6 +58,9 @@ def test_bounds_that_exclude_each_other_and_goals_are_refused() -> None:
     for wrong in ({"low": float("nan")}, {"high": float("nan")}, {"scale": float("inf")}):
         with pytest.raises(ValueError, match="no number may be nan, scale must be finite"):
             BoundedRewards(Rewarding(), **wrong)
+    for none in ({"low": "a"}, {"high": [1]}, {"scale": None}):
+        with pytest.raises(ValueError, match=r"low=.*, high=.*, scale=.*: all must be numbers"):
+            BoundedRewards(Rewarding(), **none)
     with pytest.raises(ValueError, match="rewards that HER computes"):
         BoundedRewards(BitFlipping(4), low=-1)
 

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from pyrl_sb3.cli.kinds import KINDS
 from pyrl_sb3.cli.plugin_options import configure, plain_warnings
 from pyrl_sb3.cli.plugins import app, list_components
 from pyrl_sb3.config.algorithms import algorithm_class, policy_meant
@@ -126,6 +127,11 @@ def test_show_goes_on_after_what_cannot_be_imported(good, fake_dist):
     brown, lost = json.loads(run("show", "acme", "--json"))
     assert brown["parameters"] == {"sigma": "0.5"}
     assert "could not be imported" in lost["problem"]
+
+
+def test_list_without_a_kind_lists_the_kinds():
+    assert run_list().splitlines() == list(KINDS)
+    assert json.loads(run_list("--json")) == list(KINDS)
 
 
 def test_what_a_plugin_prints_is_no_part_of_the_answer(good, fake_dist):

@@ -229,5 +229,6 @@ def test_training_works_beside_broken_plugins(manager):
     env = gym.make("Pendulum-v1")
     context = NoiseContext(action_space=env.action_space, rng=np.random.default_rng(0))
     noise = make_noise(manager, "brown", {}, context)
-    model = TD3("MlpPolicy", env, action_noise=noise, learning_starts=10, buffer_size=50, seed=0)
+    small = {"buffer_size": 50, "policy_kwargs": {"net_arch": [4]}}
+    model = TD3("MlpPolicy", env, action_noise=noise, learning_starts=10, seed=0, **small)
     assert model.learn(20).num_timesteps == 20

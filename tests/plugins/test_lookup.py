@@ -1,6 +1,7 @@
 """From names to components."""
 
 import functools
+import sys
 
 import pytest
 
@@ -201,6 +202,37 @@ def test_modules_and_files_from_the_command_line(tmp_path, good, monkeypatch):
     assert environ["PYRL_PLUGIN_MODULES"] == f"{mine},othermod"
     apply_options(environ, no_plugins=True)
     assert PluginManager.from_environ(environ).settings.load == frozenset()
+
+
+KICKING = """
+from pyrl_sb3.plugins import NoiseSpec, hookimpl
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="kick", target="kick_beside:Kick")
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "found"),
+    [("small_kick/plugin.py", "small_kick.plugin", "."), ("parts/kicks.py", None, "parts")],
+)
+def test_what_lies_beside_a_named_plugin_is_found(tmp_path, monkeypatch, files, named, found):
+    # A console script has the folder that it is in on the path, and not the current one.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / files).parent.mkdir()
+    (tmp_path / files).write_text(KICKING)
+    (tmp_path / found / "kick_beside.py").write_text("class Kick: ...")
+    before = list(sys.path)
+    try:
+        manager = PluginManager.from_environ({"PYRL_PLUGIN_MODULES": named or files})
+        assert manager.load("noise", "kick").__module__ == "kick_beside"
+    finally:
+        for module in ("kick_beside", "small_kick.plugin", "small_kick", "kicks"):
+            sys.modules.pop(module, None)
+    # Behind all others, so that nothing installed is hidden, and once.
+    assert sys.path == [*before, str((tmp_path / found).resolve())]
 
 
 def test_naming_an_installed_plugin_once_more_is_harmless(good):
