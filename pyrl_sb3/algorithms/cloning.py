@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     class _Base(GradientSteps):
         def _buffer_keywords(self) -> dict[str, Any]: ...
+        def _give_env(self, buffer: ReplayBuffer | None) -> None: ...
 else:
     _Base = object
 
@@ -107,6 +108,7 @@ class Cloning(_Base):
         """Fill the demonstrations' buffer, if there are any and that has not been done."""
         found, env = self.demonstrations, self.env
         if found is None or self._demo_buffer is not None:
+            self._give_env(self._demo_buffer)
             return
         if not isinstance(found, Demonstrations):
             found = load_demonstrations(found)

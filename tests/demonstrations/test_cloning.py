@@ -1,5 +1,6 @@
 """What demonstrations do to training."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -168,6 +169,19 @@ def test_a_new_environment_gives_demonstrations_their_rewards(line, demonstratio
     model.set_env(DummyVecEnv([Worse]))
     model.learn(10, reset_num_timesteps=False)
     assert set(model._demo_batch(50).rewards.flatten().tolist()) <= {-6.0, -5.0}
+
+
+def test_a_copy_of_a_model_goes_on_with_goals_and_demonstrations(line, demonstrations):
+    model = build(SAC, line, HerReplayBuffer, demonstrations=demonstrations("goal"))
+    model.learn(10)
+    other = copy.deepcopy(model)
+    for each in (model, other):
+        th.manual_seed(0)
+        each.learn(10, reset_num_timesteps=False)
+    for buffer in (other.replay_buffer, other._demo_buffer):
+        assert buffer.env is other.env
+    for name, value in model.policy.state_dict().items():
+        th.testing.assert_close(other.policy.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
