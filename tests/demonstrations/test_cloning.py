@@ -261,6 +261,16 @@ def test_bad_settings(line, settings, message):
         build(SAC, line, HerReplayBuffer, demonstration_kwargs=settings)
 
 
+@pytest.mark.parametrize("given", [["a.npz", "b.npz"], 123, b"a.npz", {}])
+def test_what_are_no_demonstrations_is_refused_at_once(line, given):
+    with pytest.raises(DemonstrationError) as refused:
+        build(SAC, line, HerReplayBuffer, demonstrations=given)
+    assert str(refused.value).startswith(f"demonstrations={given!r}: must be one file, or ")
+    assert ("for several, Demonstrations(episodes=[*" in str(refused.value)) == (
+        type(given) is list
+    )
+
+
 def test_demonstrations_of_something_else_are_refused_before_the_first_step(line, demonstrations):
     model = build(SAC, line, HerReplayBuffer, demonstrations=demonstrations("box"))
     with pytest.raises(DemonstrationError, match="key 'achieved_goal' is missing"):
