@@ -17,7 +17,7 @@ from pyrl_sb3.algorithms.demo_observations import (
 )
 from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
 from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
-from pyrl_sb3.buffers.demofiles import load_demonstrations
+from pyrl_sb3.buffers.demofiles import load_demonstrations, require_file
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
 from pyrl_sb3.buffers.relabel import GoalOracle
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     class _Base(GradientSteps):
         def _buffer_keywords(self) -> dict[str, Any]: ...
+        def _give_env(self, buffer: ReplayBuffer | None) -> None: ...
 else:
     _Base = object
 
@@ -45,7 +46,8 @@ class Cloning(_Base):
     :param demonstrations: a file for `load_demonstrations`, or what that returns
     :param demonstration_kwargs: see `CloningSettings`
     :raises ValueError: a setting that is unknown or out of range
-    :raises DemonstrationError: when training begins, for demonstrations of something else
+    :raises DemonstrationError: for no demonstrations; when training begins, for those of
+        something else
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Cloning(_Base):
         )
 
     def _setup_model(self) -> None:
+        given = self.demonstrations
+        if given is not None and not isinstance(given, Demonstrations):
+            require_file(given)
         super()._setup_model()
         self._cloning = CloningSettings.of(self.demonstration_kwargs)
-        if self.demonstrations is not None:
-            given = self.demonstrations
+        if given is not None:
             self._episodes_of = given.source if isinstance(given, Demonstrations) else None
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
@@ -107,6 +111,7 @@ class Cloning(_Base):
         """Fill the demonstrations' buffer, if there are any and that has not been done."""
         found, env = self.demonstrations, self.env
         if found is None or self._demo_buffer is not None:
+            self._give_env(self._demo_buffer)
             return
         if not isinstance(found, Demonstrations):
             found = load_demonstrations(found)

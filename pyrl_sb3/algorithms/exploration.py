@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch as th
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
 from pyrl_sb3.algorithms.acting import Array
 from pyrl_sb3.algorithms.step import GradientSteps, Metrics
@@ -39,12 +40,24 @@ class Exploration(_Base):
 
     takes_noise: ClassVar[frozenset[type[ActionNoise]]] = frozenset({ParameterNoise})
 
+    _explorers: "Sequence[_Explorer]" = ()
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_explorers"]
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        self._explorers: list[_Explorer] = []
+    def __getstate__(self) -> dict[str, Any]:
+        """As of `GradientSteps`."""
+        return {**super().__getstate__(), "_explorers": ()}
+
+    def _bind(self) -> None:
+        super()._bind()
+        policy: Any = self.policy
+        if self._explorers and not self._explorers[0].is_of(policy.actor):
+            # Perturbed for the running episodes were the parameters of another network.
+            for noise in [] if self.action_noise is None else _processes(self.action_noise):
+                if isinstance(noise, ParameterNoise):
+                    noise.reset()
+        self._explorers = ()
 
     def _setup_learn(
         self,
@@ -94,11 +107,10 @@ class Exploration(_Base):
     def _explore_perturbed(self, noises: Sequence[ParameterNoise]) -> Array:
         """Each environment explored by an actor of its own, which stays the same for an episode."""
         observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        if len(self._explorers) != len(noises):
+            self._explorers = [_Explorer(self.policy) for _ in noises]
         actions = []
-        for i, noise in enumerate(noises):
-            if len(self._explorers) <= i:
-                self._explorers.append(self._new_explorer())
-            explorer = self._explorers[i]
+        for i, (explorer, noise) in enumerate(zip(self._explorers, noises, strict=True)):
             if noise.parameters is None:
                 noise.parameters = self._perturbed(noise)
             explorer.take(noise.parameters)
@@ -110,14 +122,10 @@ class Exploration(_Base):
         assert shape is not None
         return actions.cpu().numpy().reshape(-1, *shape)
 
-    def _new_explorer(self) -> "_Explorer":
-        policy: Any = self.policy
-        with th.random.fork_rng(devices=[]):  # the weights it begins with are not kept
-            return _Explorer(policy.make_actor().to(self.device), self.actor)
-
     def _perturbed(self, noise: ParameterNoise) -> Array:
-        own = parameters_to_vector(self.actor.parameters()).detach().cpu().numpy()
-        return noise.perturb(own, _outside_layer_norm(self.actor))
+        policy: Any = self.policy
+        own = parameters_to_vector(policy.actor.parameters()).detach().cpu().numpy()
+        return noise.perturb(own, _outside_layer_norm(policy.actor))
 
     def _record(self, metrics: Metrics) -> None:
         super()._record(metrics)
@@ -142,40 +150,59 @@ class Exploration(_Base):
         self.logger.record("rollout/parameter_noise_distance", distance)
 
     def _distance(self, noise: ParameterNoise) -> float:
-        """Root mean square of the difference between the actions of the actor and of a copy."""
+        """Root mean square of the difference that perturbed parameters make of the actions."""
         assert self.replay_buffer is not None
         batch = self.replay_buffer.sample(self.batch_size, env=self._vec_normalize_env)
-        copy, own = self._new_explorer(), _Explorer(self.actor, self.actor)
-        copy.take(self._perturbed(noise))
-        actions = [each.act(batch.observations, deterministic=True) for each in (copy, own)]
-        return float((actions[0] - actions[1]).square().mean().sqrt())
+        explorer = _Explorer(self.policy)
+        own = explorer.act(batch.observations, deterministic=True)
+        explorer.take(self._perturbed(noise))
+        perturbed = explorer.act(batch.observations, deterministic=True)
+        return float((perturbed - own).square().mean().sqrt())
 
 
 class _Explorer:
-    """An actor and where its parameters are from.
+    """
+    A policy that acts with other parameters of its actor for a moment.
 
-    :param own: the agent's, whose running statistics it shares
+    It is lent them, since a copy would lack what hooks and methods, put on any part of it, do.
     """
 
-    def __init__(self, actor: Any, own: Any) -> None:
-        self.actor, self._own = actor, own
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self._parameters: list[nn.Parameter] = list(policy.actor.parameters())
         self._taken: Array | None = None
-        if actor.training:
-            actor.set_training_mode(False)
+        self._lent = [each.data for each in self._parameters]  # its own, until others are taken
+
+    def is_of(self, actor: nn.Module) -> bool:
+        """Whether an actor has the parameters in whose place others are lent."""
+        own = list(actor.parameters())
+        return len(own) == len(self._parameters) and all(map(is_, own, self._parameters))
 
     def take(self, parameters: Array) -> None:
         """:param parameters: ``(size,)``, not to be changed later"""
         if parameters is not self._taken:
-            flat = th.as_tensor(parameters, device=next(self.actor.parameters()).device)
-            vector_to_parameters(flat.clone(), self.actor.parameters())
+            first = self._parameters[0]
+            flat = th.tensor(parameters, dtype=first.dtype, device=first.device)
+            parts = flat.split_with_sizes([each.numel() for each in self._parameters])
+            self._lent = list(map(th.Tensor.view_as, parts, self._parameters))
             self._taken = parameters
 
     def act(self, observations: Any, *, deterministic: bool) -> th.Tensor:
         """Actions, ``(batch, action_dim)``."""
+        if self._policy.actor.training:
+            self._policy.actor.set_training_mode(False)
+        own = [parameter.data for parameter in self._parameters]
         with th.no_grad():
-            for mine, its in zip(self.actor.buffers(), self._own.buffers(), strict=True):
-                mine.copy_(its)
-            return self.actor._predict(observations, deterministic=deterministic)
+            try:
+                _lend(self._parameters, self._lent)
+                return self._policy._predict(observations, deterministic=deterministic)
+            finally:
+                _lend(self._parameters, own)
+
+
+def _lend(parameters: Sequence[nn.Parameter], memory: Sequence[th.Tensor]) -> None:
+    for parameter, data in zip(parameters, memory, strict=True):
+        parameter.data = data
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Files of demonstrations: our own, those of OpenAI baselines, Minari's data sets."""
 
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -22,6 +23,17 @@ _SHRINKS, _UNSUSPECTED = 200, 2**29
 _MOST_PLAIN = 2**24  # bytes of the lengths, which are read before the rest is measured by them
 
 
+def require_file(given: object) -> None:
+    """Raise DemonstrationError where this does not name one file."""
+    if isinstance(given, (str, os.PathLike)):
+        return
+    several = "; for several, Demonstrations(episodes=[*a.episodes, *b.episodes], source='a, b')"
+    raise DemonstrationError(
+        f"demonstrations={given!r:.80}: must be one file, or what load_demonstrations returns"
+        f"{several if isinstance(given, (list, tuple)) else ''}"
+    )
+
+
 def load_demonstrations(source: str | Path) -> Demonstrations:
     """
     Read demonstrations; which kind they are is seen from what is in the file.
@@ -34,9 +46,12 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
 
     :raises DemonstrationError: no such file, or none of these
     """
+    require_file(source)
     if str(source).startswith(MINARI):
         return _minari(str(source).removeprefix(MINARI))
     path = Path(source)
+    if path.is_dir():
+        raise DemonstrationError(f"{path}: is a folder: name a file in it")
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file")
     with naming(f"{path}: cannot be read"), zipfile.ZipFile(path) as archive:

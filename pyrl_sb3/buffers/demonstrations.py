@@ -162,6 +162,7 @@ def _problems(
     episode: Episode, keyed: Mapping[str, spaces.Space[Any]], actions: spaces.Box
 ) -> Iterator[tuple[str, str]]:
     """Fields and what is wrong with them; whoever goes on after the first may meet nonsense."""
+    yield from _other_types(episode)
     if not np.size(episode.actions):
         yield "actions", "empty"
     if episode.actions.ndim < 1:
@@ -190,6 +191,20 @@ def _problems(
         yield "rewards", problem
     if episode.infos and len(episode.infos) != steps:
         yield "infos", f"{len(episode.infos)} for {steps} actions"
+
+
+def _other_types(episode: Episode) -> Iterator[tuple[str, str]]:
+    """Fields that are no arrays, and what they are."""
+    seen = episode.observations
+    if not isinstance(seen, Mapping):
+        yield "observations", f"must be arrays by key, not {type(seen).__name__}"
+    rewards = {} if episode.rewards is None else {"rewards": episode.rewards}
+    for name, values in {"actions": episode.actions, **rewards}.items():
+        if not isinstance(values, np.ndarray):
+            yield name, f"must be an array, not {type(values).__name__}"
+    for key, values in seen.items():
+        if not isinstance(values, np.ndarray):
+            yield "observations", f"{key!r} must be an array, not {type(values).__name__}"
 
 
 def _value_problem(values: Array, of: str = "") -> str | None:

@@ -10,7 +10,7 @@ from pyrl_sb3.noise.action import Array, Context, Standalone
 class ParameterNoise(Standalone):
     """
     Adaptive parameter noise (Plappert 2017, https://arxiv.org/abs/1706.01905): in each episode an
-    environment is explored by a copy of the actor with Gaussian noise on its parameters, whose
+    environment is explored by the actor with Gaussian noise on its parameters, whose
     standard deviation sigma is adapted until the actions differ by `target` from the actor's own.
 
     Here are sigma, the generator and the parameters of the running episode; the algorithms of

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pyrl_sb3.cli.plugin_options import configure
 from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.config.expressions import ExpressionError, read_expression
+from pyrl_sb3.plugins import get_plugin_manager
 
 CASES = sorted((Path(__file__).parent / "hostile").glob("*.yml"))
 PLANTED = (
@@ -115,3 +117,30 @@ def test_what_is_trusted_is_imported(folder: Path) -> None:
     experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
     with pytest.raises(ConfigError, match="takes no argument 'sise'; did you mean size"):
         experiment.check_components()
+
+
+@pytest.mark.parametrize("path", ["plugs/kick.py", "./plugs/kick.py", "{}/plugs/kick.py"])
+def test_a_plugin_that_is_given_as_a_file_needs_no_trust(
+    path: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "plugs").mkdir()
+    (folder / "plugs" / "kick.py").write_text(
+        "import gymnasium\nfrom pyrl_sb3.plugins import hookimpl\n"
+        "class Kick(gymnasium.Wrapper):\n    pass\n"
+        "@hookimpl\ndef pyrl_noise_processes():\n    return []\n"
+    )
+    config = folder / "config.yml"
+    config.write_text("default: {env_wrapper: [kick.Kick]}")
+    assert "would run code of 'kick'; pass --trust" in refusal(config)
+    monkeypatch.setenv("PYRL_PLUGIN_MODULES", "")
+    try:
+        configure(plugins=[path.format(folder)])
+        experiment = read_experiment(config, "sac", "Pendulum-v1")
+        experiment.check_components()
+        assert experiment.env_wrapper[0].load().__name__ == "Kick"
+        config.write_text("default: {env_wrapper: [planted.Wrapper]}")
+        assert "would run code of 'planted'; pass --trust" in refusal(config)
+    finally:
+        get_plugin_manager.cache_clear()
+        sys.modules.pop("kick", None)
+    assert not (folder / "canary").exists()

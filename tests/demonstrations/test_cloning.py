@@ -1,5 +1,6 @@
 """What demonstrations do to training."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -170,6 +171,19 @@ def test_a_new_environment_gives_demonstrations_their_rewards(line, demonstratio
     assert set(model._demo_batch(50).rewards.flatten().tolist()) <= {-6.0, -5.0}
 
 
+def test_a_copy_of_a_model_goes_on_with_goals_and_demonstrations(line, demonstrations):
+    model = build(SAC, line, HerReplayBuffer, demonstrations=demonstrations("goal"))
+    model.learn(10)
+    other = copy.deepcopy(model)
+    for each in (model, other):
+        th.manual_seed(0)
+        each.learn(10, reset_num_timesteps=False)
+    for buffer in (other.replay_buffer, other._demo_buffer):
+        assert buffer.env is other.env
+    for name, value in model.policy.state_dict().items():
+        th.testing.assert_close(other.policy.state_dict()[name], value)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_warm_start_clones(kind, line, demonstrations):
     model = build(
@@ -245,6 +259,16 @@ def test_clipped_targets_keep_to_what_returns_can_be(line):
 def test_bad_settings(line, settings, message):
     with pytest.raises(ValueError, match=message):
         build(SAC, line, HerReplayBuffer, demonstration_kwargs=settings)
+
+
+@pytest.mark.parametrize("given", [["a.npz", "b.npz"], 123, b"a.npz", {}])
+def test_what_are_no_demonstrations_is_refused_at_once(line, given):
+    with pytest.raises(DemonstrationError) as refused:
+        build(SAC, line, HerReplayBuffer, demonstrations=given)
+    assert str(refused.value).startswith(f"demonstrations={given!r}: must be one file, or ")
+    assert ("for several, Demonstrations(episodes=[*" in str(refused.value)) == (
+        type(given) is list
+    )
 
 
 def test_demonstrations_of_something_else_are_refused_before_the_first_step(line, demonstrations):

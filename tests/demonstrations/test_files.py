@@ -141,6 +141,23 @@ def nan_at(values, step):
         (lambda e: {"actions": np.zeros((5, 2))}, r"episode 1: actions: shape \(2,\), .* \(1,\)"),
         (lambda e: {"rewards": nan_at(e.rewards, 2)}, "episode 1: rewards: not finite at step 2"),
         (lambda e: {"rewards": e.rewards[1:]}, r"episode 1: rewards: shape \(4,\)"),
+        (
+            lambda e: {"actions": e.actions.tolist()},
+            "1: actions: must be an array, not list",
+        ),
+        (lambda e: {"actions": None}, "episode 1: actions: must be an array, not NoneType"),
+        (
+            lambda e: {"rewards": e.rewards.tolist()},
+            "1: rewards: must be an array, not list",
+        ),
+        (
+            lambda e: {"observations": {**e.observations, "observation": [[0.0]] * 6}},
+            "episode 1: observations: 'observation' must be an array, not list",
+        ),
+        (
+            lambda e: {"observations": e.observations["observation"]},
+            "episode 1: observations: must be arrays by key, not ndarray",
+        ),
         (lambda e: {"infos": [{}]}, "episode 1: infos: 1 for 5 actions"),
         (
             lambda e: {
@@ -207,6 +224,8 @@ def test_files_that_would_fill_the_memory(tmp_path, demonstrations, monkeypatch)
 def test_files_that_are_something_else(tmp_path, demonstrations):
     with pytest.raises(DemonstrationError, match="no such file"):
         load_demonstrations(tmp_path / "none.npz")
+    with pytest.raises(DemonstrationError, match=f"^{tmp_path}: is a folder: name a file in it$"):
+        load_demonstrations(tmp_path)
     (tmp_path / "text.npz").write_text("no zip")
     with pytest.raises(DemonstrationError, match=r"text\.npz: cannot be read: File is not a zip"):
         load_demonstrations(tmp_path / "text.npz")

@@ -7,7 +7,6 @@ import random
 import struct
 import tracemalloc
 import zipfile
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -120,14 +119,17 @@ def test_harmless_pickles_are_read(tmp_path, protocol):
 def test_damaged_files(tmp_path, demonstrations):
     save_demonstrations(demonstrations("box"), tmp_path / "whole.npz")
     whole = (tmp_path / "whole.npz").read_bytes()
-    path, rng = tmp_path / "demos.npz", random.Random(0)
+    path, rng, refused = tmp_path / "demos.npz", random.Random(0), 0
     for _ in range(300):
         content = bytearray(whole)
         for _ in range(rng.randint(1, 3)):
             content[rng.randrange(len(content))] = rng.randrange(256)
         path.write_bytes(content)
-        with suppress(DemonstrationError):  # and nothing else; some damage does not show
-            load_demonstrations(path)
+        try:
+            load_demonstrations(path)  # some damage does not show
+        except DemonstrationError:  # and nothing else
+            refused += 1
+    assert refused >= 150, "at least half of it does"
 
 
 @pytest.mark.parametrize(

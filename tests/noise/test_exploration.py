@@ -1,11 +1,14 @@
 """Noise at work in the algorithms."""
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from torch import nn
 
 from pyrl_sb3 import DDPG, SAC, TD3
 from pyrl_sb3.noise.parameter import ParameterNoise
@@ -125,9 +128,85 @@ def test_each_episode_and_environment_has_an_actor_of_its_own(kind):
         assert not np.allclose(first[0], model.predict(np.full((1, 4), 0.3))[0][0] / 2)
     for name, value in model.actor.state_dict().items():
         assert th.equal(value, own[name]), "the actor itself stays as it is"
-    perturbed = model._explorers[1].actor.state_dict()
+    other = copy.deepcopy(model.actor)
+    parameters = th.as_tensor(model.action_noise.noises[1].parameters)
+    nn.utils.vector_to_parameters(parameters, other.parameters())
+    perturbed = other.state_dict()
     for name, value in own.items():
         assert th.equal(value, perturbed[name]) == (".1." in name), name  # its layer norm
+
+
+def put_other_activations(model):
+    model.actor.mu[1] = nn.Tanh()
+
+
+def hook_a_layer(model):
+    model.actor.mu[0].register_forward_hook(lambda net, args, out: out + 1)
+
+
+def put_a_method(model):
+    forward = model.actor.mu.forward
+    model.actor.mu.forward = lambda features: forward(features) / 2
+
+
+def put_a_method_on_the_policy(model):
+    predict = model.policy._predict
+    model.policy._predict = lambda *args, **kwargs: predict(*args, **kwargs) / 2
+
+
+def put_other_layers(model):
+    model.actor.mu = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 2), nn.Tanh())
+
+
+def put_another_actor(model):
+    optimizer = model.actor.optimizer
+    model.policy.actor = model.policy.make_actor()
+    model.policy.actor.optimizer = optimizer
+    model._create_aliases()
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        put_other_activations,
+        hook_a_layer,
+        put_a_method,
+        put_a_method_on_the_policy,
+        put_other_layers,
+        put_another_actor,
+    ],
+)
+def test_an_actor_that_is_changed_is_the_one_that_is_perturbed(edit, n_envs):
+    model = model_of(TD3, noise_of("param_0.2", n_envs), n_envs)
+    noises = getattr(model.action_noise, "noises", [model.action_noise])
+    for noise in noises:
+        noise.sigma = 1e-9
+    expected = []
+    for _ in range(2):  # in the middle of an episode too
+        edit(model)
+        model.learn(3 * n_envs, reset_num_timesteps=False)
+        expected += [model.policy.predict(np.full((1, 4), 0.3, np.float32))[0] / 2] * 3
+    assert actions_of(model) == pytest.approx(np.repeat(expected, n_envs, axis=1), abs=1e-6)
+    assert model._distance(noises[0]) == pytest.approx(0, abs=1e-6)
+    noises[0].sigma = 1.0
+    noises[0].reset()
+    model.learn(n_envs, reset_num_timesteps=False)
+    assert not np.allclose(actions_of(model)[-1, 0], expected[-1], atol=1e-2)
+
+
+def test_the_actor_has_its_own_parameters_again_where_a_perturbed_one_fails():
+    model = model_of(TD3, noise_of("param_0.2"))
+    model.learn(2)
+    before = [p.detach().clone() for p in model.actor.parameters()]
+
+    def fail(net, args, out):
+        raise RuntimeError("on purpose")
+
+    model.actor.mu[2].register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        model.learn(2, reset_num_timesteps=False)
+    assert all(map(th.equal, before, model.actor.parameters()))
 
 
 @pytest.mark.parametrize("kind", [TD3, SAC])

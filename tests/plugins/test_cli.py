@@ -317,6 +317,14 @@ def test_warnings_are_one_line(capsys, monkeypatch):
     assert "f.py:3" in warnings.formatwarning("odd", UserWarning, "f.py", 3)
 
 
+def test_warnings_work_however_many_commands_made_them_plain(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    for _ in range(1000):  # one process may run as many, as tests do
+        plain_warnings()
+    assert warnings.formatwarning("odd", PluginWarning, "f.py", 3) == "warning: odd\n"
+    assert "f.py:3: UserWarning: odd" in warnings.formatwarning("odd", UserWarning, "f.py", 3)
+
+
 @pytest.mark.parametrize("command", [["list"], ["doctor"]])
 def test_no_torch(good, broken, command):
     code = (

@@ -108,7 +108,10 @@ def test_they_begin_from_one_initialisation_with_streams_of_their_own(copies):
 def test_mean_is_numpys_for_all_tensors(copies):
     trained = [part(copy, "trained") for copy in copies]
     for copy in copies:
-        for name, array in part(copy, "mean").items():
+        mean = part(copy, "mean")
+        assert mean.keys() == trained[0].keys() == trained[1].keys()
+        assert {name.partition("/")[0] for name in mean} == {"weights", "moments", "counts"}
+        for name, array in mean.items():
             both = [each[name] for each in trained]
             if name.startswith("counts/"):
                 expected = np.max(both, axis=0)

@@ -42,7 +42,9 @@ def test_copies_that_have_seen_nothing_change_nothing():
     moments = RunningMeanStd(shape=(2,))
     moments.update(np.random.default_rng(0).normal(size=(50, 2)))
     before = as_arrays(moments)
-    for name, value in merged(before, [since(before, before)] * 3).items():
+    after = merged(before, [since(before, before)] * 3)
+    assert after.keys() == before.keys()
+    for name, value in after.items():
         np.testing.assert_array_equal(value, before[name])
 
 
