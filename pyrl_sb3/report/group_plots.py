@@ -42,6 +42,8 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
                 axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
             for group, colour in zip(there, cycle(COLOURS), strict=False):
                 draw(axis, group, env_id, colour, np.random.default_rng(seed))
+            if draw is _draw_curve:
+                axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
             axis.legend(fontsize="small", frameon=False)
@@ -81,7 +83,6 @@ def _draw_curve(
         axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
     axis.set_xlabel("environment steps")
     axis.set_ylabel("IQM of the evaluations, 95% interval")
-    axis.set_xlim(left=0)
 
 
 def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
