@@ -71,6 +71,8 @@ def _report(
         typer.echo(f"{run} has no evaluations yet and is left out", err=True)
     for run, problem in (each for group in groups for each in group.damaged.items()):
         typer.echo(f"{run} is left out: {problem}", err=True)
+    for run, problem in (each for group in groups for each in group.untimed.items()):
+        typer.echo(f"{run} has no seconds: {problem}", err=True)
     for group in groups:
         labels = {curve.label for curves in group.curves.values() for curve in curves}
         for run in group.diverged:
@@ -117,7 +119,7 @@ def _row(summary: "Summary") -> list[str]:
         *map(_estimate, (summary.iqm, summary.median, summary.mean, summary.optimality_gap)),
         "-" if summary.reached is None else f"{summary.reached}/{summary.runs}",
         time(summary.steps),
-        time(summary.seconds),
+        "-" if summary.seconds is None and summary.steps is not None else time(summary.seconds),
     ]
 
 
