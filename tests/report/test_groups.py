@@ -275,3 +275,25 @@ def test_of_evaluations_at_the_same_step_the_last_counts(tmp_path):
     assert curve.returns.tolist() == [1.0, 9.0, 3.0]
     arguments = ["report", str(folder), "--reps", "100", "--out", str(tmp_path / "figures")]
     assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [None, "40"])
+def test_no_digit_and_no_letter_of_a_table_is_left_out(tmp_path, monkeypatch, columns):
+    """In a file, whose lines have no end, and in a narrow terminal."""
+    runs = [make_group(tmp_path / name, couples_seeds=False) for name in "abc"]
+    labels = [f"{letter}_{20 * letter}" for letter in "abc"]
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    named = [f"--label={label}" for label in labels]
+    outcome = CliRunner().invoke(app, ["report", *map(str, runs), *named, "--reps", "100"])
+    assert outcome.exit_code == 0, outcome.output
+    table = outcome.stdout.split("Scores:")[0]
+    assert "…" not in table
+    assert table.count("5.00") == 9  # three means of each group
+    if columns:
+        assert max(map(len, table.splitlines())) <= 40
+        assert [table.count(letter) for letter in "abc"] >= [22, 22, 22]
+    else:
+        assert table.split()[1:4] == labels
+        assert table.count("5.00 [3.00, 7.00]") == 9
