@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
-from pyrl_sb3.report.plots import COLOURS
+from pyrl_sb3.report.plots import COLOURS, add_legend
 from pyrl_sb3.report.statistics import Array
 from pyrl_sb3.report.summary import environments, scores_of
 from pyrl_sb3.training.folders import write_whole
@@ -36,7 +36,7 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
         for name, draw in (("curves", _draw_curve), ("profile", _draw_profile)):
             figure = Figure(figsize=(7, 4.2), layout="constrained")
             axis = figure.subplots()
-            axis.set_title(env_id)
+            axis.set_title(env_id, parse_math=False)
             there = [group for group in groups if env_id in group.curves]
             if draw is _draw_profile:
                 axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
@@ -46,7 +46,7 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
                 axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
-            axis.legend(fontsize="small", frameon=False)
+            add_legend(axis, [str(line.get_label()) for line in axis.lines])
             path = folder / f"{env_id.replace('/', '-')}_{name}.png"
             write_whole(path, partial(figure.savefig, dpi=120))
             written.append(path)

@@ -11,7 +11,7 @@ from pyrl_sb3.report.groups import Group
 ENV_ID = "Pendulum-v1"
 
 
-def group(label, last_step):
+def group(label, last_step, env_id=ENV_ID):
     """One run, evaluated at two steps."""
     steps = np.array([last_step / 2, last_step])
     returns = np.array([1.0, 2.0])
@@ -20,8 +20,8 @@ def group(label, last_step):
     )
     return Group(
         label=label,
-        curves={ENV_ID: [curve]},
-        seconds={ENV_ID: [steps]},
+        curves={env_id: [curve]},
+        seconds={env_id: [steps]},
         failed=[],
         couples_seeds=False,
     )
@@ -31,11 +31,13 @@ def group(label, last_step):
 def drawn(tmp_path, monkeypatch):
     """Draw groups; return the axes of their curves and of their profile."""
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: keep(self, path))
+    save = Figure.savefig
 
-    def keep(figure, path):
-        path.write_bytes(b"")
+    def keep(figure, path, **options):
+        save(figure, path, **{**options, "dpi": 10})
         figures.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
 
     def draw(*groups):
         plot_groups(groups, tmp_path, seed=0)
@@ -49,3 +51,12 @@ def test_curves_of_different_lengths_are_drawn_to_their_ends(drawn):
     left, right = curves.get_xlim()
     assert left == 0
     assert right >= 1000
+
+
+@pytest.mark.parametrize("label", ["_old", "cost in $ and 100% of _a^{", "$\\bad{$"])
+def test_labels_are_shown_as_they_are(drawn, label):
+    curves, profile = drawn(group(label, 100, "mine/$_{$-v0"), group("new", 100, "mine/$_{$-v0"))
+    for axis, words in ((curves, " (1 runs)"), (profile, "")):
+        assert axis.get_title() == "mine/$_{$-v0"
+        shown = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert shown == [f"{label}{words}", f"new{words}"]
