@@ -43,7 +43,7 @@ def _evaluate(
     from pyrl_sb3.training.trial import try_out
 
     console = output.console_for_log(stderr=as_json)
-    wanted = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
+    wanted: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
     read = partial(trial_of_run, best=best, **wanted)
     requests, left_out = read_each(runs, read, models=True)
     for line in left_out:
