@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pyrl_sb3.cli import options, output
+from pyrl_sb3.cli import options
 
 _PICTURE = Path("learning_curve.png")
 
@@ -47,6 +47,7 @@ def _plot(
 ) -> None:
     from pyrl_sb3.report.curves import read_evaluations, read_training
     from pyrl_sb3.training.errors import require_package
+    from pyrl_sb3.training.folders import require_writable
     from pyrl_sb3.training.recorded import read_each
     from pyrl_sb3.training.request import require_at_least
 
@@ -56,7 +57,7 @@ def _plot(
         out = out or _PICTURE
     if out:
         require_package("matplotlib", "report")
-        output.check_picture(out)
+        require_writable(out, "--out", _PICTURE.name, (".png", ".svg", ".pdf"))
     read = read_training if training else read_evaluations
     curves, left_out = read_each(runs, lambda run: read(run).smoothed(window))
     for line in left_out:

@@ -68,7 +68,7 @@ def _report(
         raise InputError(f"--threshold {threshold}: must be a finite number, such as -200")
     if out:
         require_package("matplotlib", "report")
-        make_folder(out)
+        make_folder(out, "--out")
     groups = read_groups(runs, label or ())
     for run in (run for group in groups for run in group.unevaluated):
         typer.echo(f"{run} has no evaluations yet and is left out", err=True)

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.training.errors import InputError, first_line, require_package
-from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.errors import first_line, require_package
+from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.trial import TrialRequest, open_trial
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3), or 4 with an alpha channel
@@ -50,15 +50,9 @@ def prepare_offscreen() -> None:
 def check_film(path: Path, option: str = "--gif", kinds: Sequence[str] = (".gif",)) -> None:
     """Raise InputError, naming the option, if no film of these kinds could be written to `path`."""
     require_package("imageio", "report")
-    if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; name a file, such as film{kinds[0]}")
-    if path.suffix not in kinds:
-        likely = path.with_suffix(kinds[0])
-        raise InputError(f"{option} {path}: must end in {' or '.join(kinds)}, such as {likely}")
+    require_writable(path, option, f"film{kinds[0]}", kinds)
     if path.suffix == ".mp4":
         require_package("imageio_ffmpeg", "report")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"{option} {path}: cannot write to {path.parent}")
 
 
 def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:

@@ -91,6 +91,9 @@ MISTAKES = {
     "plot sac/Pendulum-v1_1/model.zip": "is a part of a run; did you mean sac/Pendulum-v1_1?",
     "plot sac --smooth 0": "--smooth 0: must be at least 1",
     "plot sac --out a.jpg": "--out a.jpg: must end in .png, .svg or .pdf",
+    "plot sac --out sac": "--out sac: is a folder; name a file, such as sac/learning_curve.png",
+    "plot sac --out pictures.png": "--out pictures.png: is a folder; name a file",
+    "report sac --out file": "cannot write to file: File exists; name a folder with --out",
     "plot sac --out no/a.png": "cannot write to no",
     "record sac": "sac is no run's folder: it has no run.yml; in it are Pendulum-v1_1",
     "record sac/Pendulum-v1_1 --out a.avi": "must end in .gif or .mp4, such as a.gif",
@@ -107,6 +110,8 @@ def test_mistakes(pyrl, runs, line):
     for name in ("empty", "odd", "broken", "deep", "damaged"):
         shutil.copytree(runs / "sac/Pendulum-v1_1", runs / name)
     (runs / "nothing").mkdir()
+    (runs / "pictures.png").mkdir()
+    (runs / "file").touch()
     (runs / "empty/best_model.zip").unlink()
     facts = runs / "odd/run.yml"
     facts.write_text(facts.read_text().replace("agent: sac", "agent: sacc"))

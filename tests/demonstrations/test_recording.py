@@ -82,7 +82,10 @@ def test_commands_from_recording_to_training(
             ["demos", "record", "FetchReach-v4", "--policy", "x"],
             "neither `scripted` nor the folder",
         ),
-        (["demos", "record", "FetchReach-v4", "--out", "no/x.npz"], "cannot be written to"),
+        (
+            ["demos", "record", "FetchReach-v4", "--out", "no/x.npz"],
+            "--out no/x.npz: cannot write to no",
+        ),
         (["demos", "record", "FetchReach-v4", "--episodes", "0"], "must be at least 1"),
         (["her-sac-train", "FetchReach-v4", "--demos", "none.npz"], "none.npz: no such file"),
         (
