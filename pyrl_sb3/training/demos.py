@@ -22,12 +22,12 @@ from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import read_facts
 from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import require_at_least
 from pyrl_sb3.training.scripted import CONTROLLERS, Controller
-from pyrl_sb3.training.trial import TrialRequest, open_trial
+from pyrl_sb3.training.trial import open_trial
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -127,10 +127,7 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
     path = Path(policy)
     if not path.exists():
         raise InputError(f"--policy {policy}: neither `{SCRIPTED}` nor the folder of a run")
-    agent = read_facts(path if path.is_dir() else path.parent).request.agent
-    model, env = open_trial(
-        TrialRequest(agent=agent, env_id=env_id, path=path, seed=seed, trust=trust)
-    )
+    model, env = open_trial(replace(trial_of_run(path, seed=seed, trust=trust), env_id=env_id))
     return lambda observations: model.predict(observations, deterministic=True)[0], env
 
 

@@ -139,6 +139,16 @@ def test_discrete_actions_are_not_recorded(tmp_path: Path) -> None:
     assert not (tmp_path / "demos.npz").exists()
 
 
+def test_a_folder_of_several_seeds_is_no_policy(tmp_path: Path) -> None:
+    for name in ("seed_0", "seed_1"):
+        (tmp_path / "group" / name).mkdir(parents=True)
+        (tmp_path / "group" / name / "run.yml").touch()
+    (tmp_path / "group" / "seeds.yml").touch()
+    expected = r"group is no run's folder: it has no run\.yml; in it are seed_0, seed_1$"
+    with pytest.raises(InputError, match=expected):
+        record("Pendulum-v1", str(tmp_path / "group"), tmp_path / "demos.npz")
+
+
 def test_training_with_returns_of_several_steps(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     episode = Episode(
