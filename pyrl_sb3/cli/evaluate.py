@@ -1,6 +1,7 @@
 """`pyrl evaluate RUN...`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,13 +39,15 @@ def _evaluate(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    from pyrl_sb3.training.recorded import runs_within, trial_of_run
+    from pyrl_sb3.training.recorded import read_each, trial_of_run
     from pyrl_sb3.training.trial import try_out
 
     console = output.console_for_log(stderr=as_json)
-    wanted = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
-    each = [one for run in runs for one in ([run] if run.is_file() else runs_within(run))]
-    requests = [trial_of_run(run, best=best, **wanted) for run in each]
+    wanted: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
+    read = partial(trial_of_run, best=best, **wanted)
+    requests, left_out = read_each(runs, read, models=True)
+    for line in left_out:
+        typer.echo(line, err=True)
     found = []
     for request in requests:
         evaluation = try_out(request)

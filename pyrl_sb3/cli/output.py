@@ -1,4 +1,4 @@
-"""What the commands share of their output, and of checking where it goes."""
+"""What the commands share of their output."""
 
 import errno
 import io
@@ -94,16 +94,6 @@ class _Lasting:
         # Not a file of the system, perhaps
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
-
-
-def check_picture(path: Path) -> None:
-    """Raise InputError if no picture could be written to `path`."""
-    from pyrl_sb3.training.errors import InputError
-
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--out {path}: must end in .png, .svg or .pdf")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--out {path}: cannot write to {path.parent}")
 
 
 def say_how_to_go_on(console: "Console", agent: str, folder: Path, *, trust: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pyrl_sb3.cli import options, output
+from pyrl_sb3.cli import options
 
 _PICTURE = Path("learning_curve.png")
 
@@ -47,7 +47,8 @@ def _plot(
 ) -> None:
     from pyrl_sb3.report.curves import read_evaluations, read_training
     from pyrl_sb3.training.errors import require_package
-    from pyrl_sb3.training.recorded import runs_within
+    from pyrl_sb3.training.folders import require_writable
+    from pyrl_sb3.training.recorded import read_each
     from pyrl_sb3.training.request import require_at_least
 
     require_at_least(1, "smooth", smooth)
@@ -56,15 +57,16 @@ def _plot(
         out = out or _PICTURE
     if out:
         require_package("matplotlib", "report")
-        output.check_picture(out)
+        require_writable(out, "--out", _PICTURE.name, (".png", ".svg", ".pdf"))
     read = read_training if training else read_evaluations
-    folders = [folder for run in runs for folder in runs_within(run)]
-    curves = [read(folder).smoothed(window) for folder in folders]
+    curves, left_out = read_each(runs, lambda run: read(run).smoothed(window))
+    for line in left_out:
+        typer.echo(line, err=True)
     if out:
         from pyrl_sb3.report.plots import plot_curves
 
         about = "training episodes" if training else "evaluations"
-        plot_curves(curves, out, title or (str(folders[0]) if len(folders) == 1 else about))
+        plot_curves(curves, out, title or (curves[0].label if len(curves) == 1 else about))
     if as_json:
         typer.echo(json.dumps([curve.as_dict() for curve in curves], indent=2))
     else:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,8 @@ _HEADINGS = (
     *("group", "environment", "runs", "failed", "IQM", "median", "mean", "optimality gap"),
     *("reached", "steps to it", "seconds to it"),
 )
+
+_ANY_WIDTH = 1_000_000
 
 
 def add_command(app: typer.Typer) -> None:
@@ -65,12 +68,14 @@ def _report(
         raise InputError(f"--threshold {threshold}: must be a finite number, such as -200")
     if out:
         require_package("matplotlib", "report")
-        make_folder(out)
+        make_folder(out, "--out")
     groups = read_groups(runs, label or ())
     for run in (run for group in groups for run in group.unevaluated):
         typer.echo(f"{run} has no evaluations yet and is left out", err=True)
     for run, problem in (each for group in groups for each in group.damaged.items()):
         typer.echo(f"{run} is left out: {problem}", err=True)
+    for run, problem in (each for group in groups for each in group.untimed.items()):
+        typer.echo(f"{run} has no seconds: {problem}", err=True)
     for group in groups:
         labels = {curve.label for curves in group.curves.values() for curve in curves}
         for run in group.diverged:
@@ -117,7 +122,7 @@ def _row(summary: "Summary") -> list[str]:
         *map(_estimate, (summary.iqm, summary.median, summary.mean, summary.optimality_gap)),
         "-" if summary.reached is None else f"{summary.reached}/{summary.runs}",
         time(summary.steps),
-        time(summary.seconds),
+        "-" if summary.seconds is None and summary.steps is not None else time(summary.seconds),
     ]
 
 
@@ -133,13 +138,17 @@ def _print(summaries: "Sequence[Summary]") -> None:
     table = Table(box=None, pad_edge=False)
     rows = [_row(summary) for summary in summaries]
     # Groups side by side: their intervals in one line would be wider than most terminals.
-    table.add_column(_HEADINGS[0])
-    for row in rows:
-        table.add_column(row[0])
+    table.add_column(_HEADINGS[0], overflow="fold")
+    for name, _, *numbers in rows:
+        # Names may be broken anywhere, numbers only between them.
+        longest = max(len(word) for number in numbers for word in number.split())
+        table.add_column(name, overflow="fold", min_width=longest)
     for i, heading in enumerate(_HEADINGS[1:], 1):
         table.add_row(heading, *(row[i] for row in rows))
     console = Console(highlight=False, markup=False)
-    console.print(table)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _ANY_WIDTH  # a file has no width
+    console.print(table, crop=False)
 
 
 def _lines(summaries: "Sequence[Summary]", pairs: Sequence[dict[str, Any]]) -> list[str]:

@@ -160,14 +160,17 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
     """
     Read the episodes of one environment, of `n_envs` that step together.
 
+    A last line that was not written to its end, as when a disk is full, is none.
+
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged otherwise.
     """
     done = 0
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
+        with file.open(encoding="utf-8", errors="replace", newline="") as lines:
             next(lines, None)  # a comment with the date
-            for row in csv.DictReader(lines):
+            rows = csv.DictReader(line for line in lines if line.endswith(("\n", "\r")))
+            for row in rows:
                 done += int(row["l"]) * n_envs
                 if STEPS in row:  # not in older runs, whose episodes cut by checkpoints are lost
                     done = int(row[STEPS]) * n_envs
@@ -176,7 +179,8 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
                 success = _truth(row.get("is_success"))
                 yield TrainingEpisode(done, float(row["r"]), success, float(row["t"]))
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{file} cannot be read: {first_line(error)}") from error
+        line = rows.line_num + 1  # after the comment
+        raise InputError(f"{file} cannot be read: {first_line(error)} (line {line})") from error
 
 
 def _truth(text: str | None) -> float:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
-from pyrl_sb3.report.plots import COLOURS
+from pyrl_sb3.report.plots import COLOURS, add_legend
 from pyrl_sb3.report.statistics import Array
 from pyrl_sb3.report.summary import environments, scores_of
 from pyrl_sb3.training.folders import write_whole
@@ -36,15 +36,17 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
         for name, draw in (("curves", _draw_curve), ("profile", _draw_profile)):
             figure = Figure(figsize=(7, 4.2), layout="constrained")
             axis = figure.subplots()
-            axis.set_title(env_id)
+            axis.set_title(env_id, parse_math=False)
             there = [group for group in groups if env_id in group.curves]
             if draw is _draw_profile:
                 axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
             for group, colour in zip(there, cycle(COLOURS), strict=False):
                 draw(axis, group, env_id, colour, np.random.default_rng(seed))
+            if draw is _draw_curve:
+                axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
-            axis.legend(fontsize="small", frameon=False)
+            add_legend(axis, [str(line.get_label()) for line in axis.lines])
             path = folder / f"{env_id.replace('/', '-')}_{name}.png"
             write_whole(path, partial(figure.savefig, dpi=120))
             written.append(path)
@@ -81,7 +83,6 @@ def _draw_curve(
         axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
     axis.set_xlabel("environment steps")
     axis.set_ylabel("IQM of the evaluations, 95% interval")
-    axis.set_xlim(left=0)
 
 
 def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,23 +28,25 @@ class Group:
         label: for tables.
         curves: `{environment: one curve for each run}`.
         seconds: as `curves`, the wall-clock of each point, from the run's start; a run's time at
-            its last finished training episode before that.
+            its last finished training episode before that; None for runs of `untimed`.
         failed: the runs that ended without having had all of their steps, or without evaluations.
         couples_seeds: whether the runs learned from each other: then they are one sample.
         unevaluated: the runs that have no evaluations, and so no curve.
         damaged: the runs whose evaluations cannot be read, likewise, and what is wrong with each.
         diverged: the runs whose last score is no finite number; these have failed too. Such scores
             are the worst that the group has had there instead; without any, runs have no curve.
+        untimed: the runs whose training episodes cannot be read, and what is wrong with each.
     """
 
     label: str
     curves: dict[str, list[Curve]]
-    seconds: dict[str, list[Values]]
+    seconds: dict[str, list[Values | None]]
     failed: list[Path]
     couples_seeds: bool
     unevaluated: list[Path] = field(default_factory=list)
     damaged: dict[Path, str] = field(default_factory=dict)
     diverged: list[Path] = field(default_factory=list)
+    untimed: dict[Path, str] = field(default_factory=dict)
 
 
 def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Group]:
@@ -123,19 +125,18 @@ def _group(label: str, runs: Sequence[Path], seeds: SeedGroup | None) -> Group:
     failed = _never_begun(seeds) if seeds else []
     lost = {*diverged, *damaged}
     failed += [run for run in runs if run in lost or not _has_all_steps(run, seeds)]
+    curves = {env_id: list(there.values()) for env_id, there in finite.items() if there}
+    times, untimed = _times(run_curve for there in finite.values() for run_curve in there.items())
     return Group(
         label=label,
-        curves={env_id: list(there.values()) for env_id, there in finite.items() if there},
-        seconds={
-            env_id: [_seconds(run, curve.steps) for run, curve in there.items()]
-            for env_id, there in finite.items()
-            if there
-        },
+        curves=curves,
+        seconds={env_id: [times.get(run) for run in finite[env_id]] for env_id in curves},
         failed=failed,
         couples_seeds=seeds is not None and seeds.couples_seeds,
         unevaluated=unevaluated,
         damaged=damaged,
         diverged=diverged,
+        untimed=untimed,
     )
 
 
@@ -167,6 +168,19 @@ def _has_all_steps(run: Path, seeds: SeedGroup | None) -> bool:
 def _never_begun(seeds: SeedGroup) -> list[Path]:
     """The seeds of a group that left nothing that `runs_within` could find."""
     return [run for seed in seeds.seeds if not ((run := seeds.run(seed)) / FACTS).is_file()]
+
+
+def _times(curves: Iterable[tuple[Path, Curve]]) -> tuple[dict[Path, Values], dict[Path, str]]:
+    """The wall-clock at the points of runs' curves, and why that of others cannot be read."""
+    times, problems = {}, {}
+    for run, curve in curves:
+        try:
+            seconds = _seconds(run, curve.steps)
+        except InputError as error:
+            problems[run] = str(error)
+            continue
+        times[run] = seconds
+    return times, problems
 
 
 def _seconds(run: Path, steps: Values) -> Values:

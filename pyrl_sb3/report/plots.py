@@ -47,7 +47,7 @@ def plot_curves(
     panels = 2 if with_success else 1
     figure = Figure(figsize=(7, 2.2 + 2.2 * panels), layout="constrained")
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(curves))]
     if with_success:
         _draw_successes(axes[0], curves, colours, threshold)
@@ -58,8 +58,16 @@ def plot_curves(
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
-        axes[-1].legend([curve.label for curve in curves], fontsize="small", frameon=False)
+        add_legend(axes[-1], [curve.label for curve in curves])
     write_whole(picture, lambda part: figure.savefig(part, dpi=120))
+
+
+def add_legend(axis: Axes, labels: Sequence[str]) -> None:
+    """Name the lines there, by labels that are shown as they are."""
+    legend = axis.legend(axis.lines, [""] * len(labels), fontsize="small", frameon=False)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        # Given above, `_old` would be left out by matplotlib 3.9, and dollars begin formulas.
+        text.set(text=label, parse_math=False)
 
 
 def _style(curve: Curve, colour: object) -> dict[str, Any]:

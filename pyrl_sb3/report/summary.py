@@ -33,7 +33,7 @@ class Summary:
         optimality_gap: below the target; None where there is none.
         reached: runs that reached the threshold; None without one.
         steps: environment steps to it, censored median; None where half never did.
-        seconds: wall-clock to it, likewise.
+        seconds: wall-clock to it, likewise, without the runs of which it is not known.
     """
 
     label: str
@@ -98,8 +98,9 @@ def _summary(
     estimate = partial(statistics.estimate, scores, rng=rng, reps=reps, coupled=group.couples_seeds)
     reached = [] if target is None else [_first(curve, target) for curve in curves]
     seconds = [
-        None if at is None else float(times[at])
+        None if at is None or times is None else float(times[at])
         for at, times in zip(reached, group.seconds[env_id], strict=False)
+        if at is None or times is not None
     ]
     steps = [None if at is None else float(curves[i].steps[at]) for i, at in enumerate(reached)]
     return Summary(

@@ -1,13 +1,15 @@
 """Films of an agent at work."""
 
 import ctypes.util
+import math
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, redirect_stderr
 from dataclasses import replace
 from importlib import import_module
 from io import StringIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.training.errors import InputError, first_line, require_package
-from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.errors import first_line, require_package
+from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.trial import TrialRequest, open_trial
 
-Frame = npt.NDArray[np.uint8]  # (height, width, 3)
+Frame = npt.NDArray[np.uint8]  # (height, width, 3), or 4 with an alpha channel
 
 
 class NoPictureError(RuntimeError):
@@ -48,15 +50,9 @@ def prepare_offscreen() -> None:
 def check_film(path: Path, option: str = "--gif", kinds: Sequence[str] = (".gif",)) -> None:
     """Raise InputError, naming the option, if no film of these kinds could be written to `path`."""
     require_package("imageio", "report")
-    if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; name a file, such as film{kinds[0]}")
-    if path.suffix not in kinds:
-        likely = path.with_suffix(kinds[0])
-        raise InputError(f"{option} {path}: must end in {' or '.join(kinds)}, such as {likely}")
+    require_writable(path, option, f"film{kinds[0]}", kinds)
     if path.suffix == ".mp4":
         require_package("imageio_ffmpeg", "report")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"{option} {path}: cannot write to {path.parent}")
 
 
 def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
@@ -70,17 +66,11 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         episodes: how many.
 
     Raises:
-        NoPictureError: no working GL, or an environment that does not draw itself.
+        NoPictureError: no working GL, or an environment that does not draw itself as Gymnasium
+            has it.
     """
-    observation: Any = env.reset()
-    frames = [_first_frame(env)]
-    while episodes:
-        actions, _ = model.predict(observation, deterministic=True)
-        observation, _, dones, _ = env.step(actions)
-        episodes -= int(dones[0])
-        frames.append(_checked(env.render()))
     write = write_mp4 if path.suffix == ".mp4" else write_gif
-    write(frames, path, env.get_attr("metadata")[0].get("render_fps", 30))
+    write(_frames(model, env, episodes), path, _frames_per_second(env))
 
 
 def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
@@ -103,35 +93,86 @@ def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
         env.close()
 
 
-def _first_frame(env: VecEnv) -> Frame:
+def _frames(model: BaseAlgorithm, env: VecEnv, episodes: int) -> Iterator[Frame]:
+    observation: Any = env.reset()
     # Gymnasium's half-made viewer prints a traceback when it is thrown away with the exception.
     with redirect_stderr(StringIO()):
-        try:
-            return _checked(env.render())
-        except Exception as error:  # every drawing library fails in its own way
-            reason = first_line(error)
-    raise NoPictureError(reason)
+        first = _frame(env)
+    yield first
+    while episodes:
+        actions, _ = model.predict(observation, deterministic=True)
+        observation, _, dones, _ = env.step(actions)
+        episodes -= int(dones[0])
+        frame = _frame(env)
+        if frame.shape != first.shape:
+            raise NoPictureError(f"its frames change from {first.shape} to {frame.shape}")
+        yield frame
 
 
-def _checked(frame: Frame | None) -> Frame:
-    if frame is None:
-        raise NoPictureError("the environment does not draw itself")
+def _frame(env: VecEnv) -> Frame:
+    try:
+        frame: Any = env.get_images()[0]  # `env.render()` fails to tile what is no picture
+    except Exception as error:  # every drawing library fails in its own way
+        problem: str | None = first_line(error)
+    else:
+        problem = _unfit(frame)
+    if problem:
+        raise NoPictureError(problem)
     return frame
 
 
-def write_gif(frames: list[Frame], path: Path, fps: float) -> None:
+def _unfit(frame: Any) -> str | None:
+    """What keeps a frame from being one of a film."""
+    if frame is None:
+        return "the environment does not draw itself"
+    wanted = "(height, width, 3)"
+    if not isinstance(frame, np.ndarray):
+        return f"its frames are of type {type(frame).__name__}, not arrays of {wanted}"
+    in_colour = frame.ndim == 3 and frame.shape[2] in (3, 4)
+    if frame.dtype != np.uint8 or not in_colour or not frame.size:
+        return f"its frames are {frame.dtype} of {frame.shape}, not uint8 of {wanted}"
+    return None
+
+
+def _frames_per_second(env: VecEnv) -> float:
+    given = env.get_attr("metadata")[0].get("render_fps")
+    try:
+        fps = float(given or 30)
+    except (TypeError, ValueError):
+        fps = math.nan
+    if not 0 < fps < math.inf:
+        raise NoPictureError(f"its metadata has render_fps={given!r}, no number of frames a second")
+    return fps
+
+
+def write_gif(frames: Iterable[Frame], path: Path, fps: float) -> None:
     """Write frames into a GIF that repeats for ever."""
-    imageio = import_module("imageio.v3")
+    image = import_module("PIL.Image")  # comes with imageio, which would keep all frames
     # Players take less than 20 ms a frame for nonsense and play at 100 ms: leave frames out.
     step = max(1, round(fps / 25))
-    duration = 1000 * step / fps
-    write_whole(path, lambda part: imageio.imwrite(part, frames[::step], duration=duration, loop=0))
+    pictures = map(image.fromarray, islice(frames, 0, None, step))
+    first = next(pictures)
+    film = {"save_all": True, "append_images": pictures, "duration": 1000 * step / fps, "loop": 0}
+    write_whole(path, lambda part: first.save(part, **film))
 
 
-def write_mp4(frames: list[Frame], path: Path, fps: float) -> None:
+def write_mp4(frames: Iterable[Frame], path: Path, fps: float) -> None:
     """Write frames into an MP4 that any player takes: H.264, an even number of rows and columns."""
-    imageio = import_module("imageio.v3")
-    height, width = (length // 2 * 2 for length in frames[0].shape[:2])
-    even = [frame[:height, :width] for frame in frames]
+    imageio = import_module("imageio.v2")  # v3 takes all frames at once
+    frames = iter(frames)
+    first = next(frames)
+    rows, columns = first.shape[:2]
+    height, width = rows // 2 * 2, columns // 2 * 2
+    if not height or not width:
+        raise NoPictureError(
+            f"its frames are {columns}x{rows}, too small for an MP4; name a film that ends in .gif"
+        )
     options = {"fps": fps, "codec": "libx264", "macro_block_size": 2}
-    write_whole(path, lambda part: imageio.imwrite(part, even, plugin="FFMPEG", **options))
+
+    def write(part: Path) -> None:
+        # By itself, the writer leaves ffmpeg alone with the file where a frame fails.
+        with closing(imageio.get_writer(part, format="FFMPEG", **options)) as writer:
+            for frame in chain([first], frames):
+                writer.append_data(frame[:height, :width])
+
+    write_whole(path, write)

@@ -1,7 +1,6 @@
 """Recording demonstrations, and checking those that a training is to use."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,12 +22,12 @@ from pyrl_sb3.config.errors import did_you_mean
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import read_facts
-from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import require_at_least
 from pyrl_sb3.training.scripted import CONTROLLERS, Controller
-from pyrl_sb3.training.trial import TrialRequest, open_trial
+from pyrl_sb3.training.trial import open_trial
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -82,10 +81,7 @@ def record(
     """
     require_at_least(1, "episodes", episodes)
     require_at_least(0, "seed", seed)
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file, such as demos.npz")
-    if not out.absolute().parent.is_dir() or not os.access(out.absolute().parent, os.W_OK):
-        raise InputError(f"--out {out}: {out.absolute().parent} cannot be written to")
+    require_writable(out, "--out", "demos.npz")
     env_id = env_spec(env_id).id
     act, env = (
         _scripted(env_id, seed) if policy == SCRIPTED else _trained(env_id, policy, seed, trust)
@@ -131,10 +127,7 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
     path = Path(policy)
     if not path.exists():
         raise InputError(f"--policy {policy}: neither `{SCRIPTED}` nor the folder of a run")
-    agent = read_facts(path if path.is_dir() else path.parent).request.agent
-    model, env = open_trial(
-        TrialRequest(agent=agent, env_id=env_id, path=path, seed=seed, trust=trust)
-    )
+    model, env = open_trial(replace(trial_of_run(path, seed=seed, trust=trust), env_id=env_id))
     return lambda observations: model.predict(observations, deterministic=True)[0], env
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -99,20 +99,41 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it; raise InputError when that cannot be."""
-    with _writing_to(path):
+def make_folder(path: Path, option: str = "--save") -> None:
+    """Make a folder and those above it; raise InputError, naming the option, if that cannot be."""
+    with _writing_to(path, option):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def _writing_to(root: Path) -> Iterator[None]:
+def _writing_to(root: Path, option: str = "--save") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write to {root}: {error.strerror}; name a folder with --save"
+            f"cannot write to {root}: {error.strerror}; name a folder with {option}"
         ) from error
+
+
+def require_writable(path: Path, option: str, example: str, kinds: Sequence[str] = ()) -> None:
+    """
+    Raise InputError where a file cannot be written, before there is work for it.
+
+    Args:
+        path: the file.
+        option: that names it.
+        example: a name for it.
+        kinds: endings that it may have; any where there are none.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; name a file, such as {path / example}")
+    if kinds and path.suffix not in kinds:
+        *others, last = kinds
+        listed = f"{', '.join(others)} or {last}" if others else last
+        likely = path.with_suffix(kinds[0])
+        raise InputError(f"{option} {path}: must end in {listed}, such as {likely}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"{option} {path}: cannot write to {path.parent}")
 
 
 def statistics_file(model: Path) -> Path:

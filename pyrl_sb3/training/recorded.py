@@ -1,8 +1,8 @@
 """Runs by their folders: which algorithm and environment a saved model belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.errors import InputError
@@ -11,6 +11,8 @@ from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
 from pyrl_sb3.training.missing import check_installed
 from pyrl_sb3.training.seeds import read_group
 from pyrl_sb3.training.trial import TrialRequest
+
+_Read = TypeVar("_Read")
 
 
 def trial_of_run(run: Path, *, best: bool = False, **wanted: Any) -> TrialRequest:
@@ -59,6 +61,39 @@ def runs_within(folder: Path) -> list[Path]:
         return within
     check_run(folder)
     return [folder]
+
+
+def read_each(
+    paths: Sequence[Path], read: Callable[[Path], _Read], *, models: bool = False
+) -> tuple[list[_Read], list[str]]:
+    """
+    Read runs; in folders of several, some may have nothing to be read yet.
+
+    Args:
+        paths: of runs, or of several each.
+        read: reads one; raises InputError where it cannot.
+        models: whether a path may also be that of a model.
+
+    Returns:
+        what was read, and a line for each run that was left out.
+
+    Raises:
+        InputError: a path leads to no run, or to one that cannot be read, or none can be.
+    """
+    found, problems = [], []
+    for path in paths:
+        for run in [path] if models and path.is_file() else runs_within(path):
+            try:
+                one = read(run)
+            except InputError as error:
+                if run == path:
+                    raise
+                problems.append((run, error))
+                continue
+            found.append(one)
+    if not found:
+        raise problems[0][1]
+    return found, [f"{run} is left out: {error}" for run, error in problems]
 
 
 def _by_seed(folders: Sequence[Path]) -> list[Path]:

@@ -88,8 +88,12 @@ MISTAKES = {
     "evaluate sad": "no run at sad; did you mean sac?",
     "evaluate nothing": "is no run's folder: it has no run.yml",
     "plot sac/Pendulum-v1_2": "no run at sac/Pendulum-v1_2; did you mean Pendulum-v1_1?",
+    "plot sac/Pendulum-v1_1/model.zip": "is a part of a run; did you mean sac/Pendulum-v1_1?",
     "plot sac --smooth 0": "--smooth 0: must be at least 1",
     "plot sac --out a.jpg": "--out a.jpg: must end in .png, .svg or .pdf",
+    "plot sac --out sac": "--out sac: is a folder; name a file, such as sac/learning_curve.png",
+    "plot sac --out pictures.png": "--out pictures.png: is a folder; name a file",
+    "report sac --out file": "cannot write to file: File exists; name a folder with --out",
     "plot sac --out no/a.png": "cannot write to no",
     "record sac": "sac is no run's folder: it has no run.yml; in it are Pendulum-v1_1",
     "record sac/Pendulum-v1_1 --out a.avi": "must end in .gif or .mp4, such as a.gif",
@@ -106,6 +110,8 @@ def test_mistakes(pyrl, runs, line):
     for name in ("empty", "odd", "broken", "deep", "damaged"):
         shutil.copytree(runs / "sac/Pendulum-v1_1", runs / name)
     (runs / "nothing").mkdir()
+    (runs / "pictures.png").mkdir()
+    (runs / "file").touch()
     (runs / "empty/best_model.zip").unlink()
     facts = runs / "odd/run.yml"
     facts.write_text(facts.read_text().replace("agent: sac", "agent: sacc"))
@@ -119,6 +125,42 @@ def test_mistakes(pyrl, runs, line):
     assert outcome.err.count("\n") == 1
     assert MISTAKES[line] in outcome.err
     assert sorted(runs.rglob("*")) == before
+
+
+def left_out(outcome, run, reason):
+    """Whether a run, and nothing else, was left out."""
+    lines = [line for line in outcome.err.splitlines() if "left out" in line]
+    return (
+        len(lines) == 1 and lines[0].startswith(f"{run} is left out: {run}") and reason in lines[0]
+    )
+
+
+def test_runs_of_a_folder_that_have_nothing_yet_leave_the_others_alone(pyrl, runs):
+    new = runs / "sac/Pendulum-v1_2"
+    shutil.copytree(runs / "sac/Pendulum-v1_1", new)
+    for name in ("evaluations.npz", "model.zip", "0.monitor.csv"):
+        (new / name).unlink()
+    run = "sac/Pendulum-v1_2"
+    drawn = pyrl("plot", "sac", "--json")
+    assert drawn.code == 0
+    assert [curve["run"] for curve in json.loads(drawn.out)] == ["sac/Pendulum-v1_1"]
+    assert left_out(drawn, run, "has no evaluations.npz yet")
+    (new / "0.monitor.csv").write_text("#{}\nr,l,t\n1,x,1\n")
+    drawn = pyrl("plot", "sac", "--training")
+    assert drawn.out == "learning curves of 1 run: learning_curve.png\n"
+    assert left_out(drawn, run, "0.monitor.csv cannot be read")
+    evaluated = pyrl("evaluate", "sac", "td3", "--episodes", 1, "--json")
+    assert evaluated.code == 0
+    assert [each["algorithm"] for each in json.loads(evaluated.out)] == ["sac", "td3"]
+    assert "sac/Pendulum-v1_2 is left out: no model.zip in sac/Pendulum-v1_2" in evaluated.err
+    # Named by itself, or with nothing beside it, it is the mistake.
+    for command, *named in (("plot", "sac", run), ("evaluate", run), ("plot", "lone")):
+        if named == ["lone"]:
+            (runs / "lone").mkdir()
+            shutil.move(new, runs / "lone/a")
+        outcome = pyrl(command, *named)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert outcome.err.startswith("pyrl: ")
 
 
 def test_a_model_of_a_stranger(pyrl, runs):

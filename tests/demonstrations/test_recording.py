@@ -82,7 +82,10 @@ def test_commands_from_recording_to_training(
             ["demos", "record", "FetchReach-v4", "--policy", "x"],
             "neither `scripted` nor the folder",
         ),
-        (["demos", "record", "FetchReach-v4", "--out", "no/x.npz"], "cannot be written to"),
+        (
+            ["demos", "record", "FetchReach-v4", "--out", "no/x.npz"],
+            "--out no/x.npz: cannot write to no",
+        ),
         (["demos", "record", "FetchReach-v4", "--episodes", "0"], "must be at least 1"),
         (["her-sac-train", "FetchReach-v4", "--demos", "none.npz"], "none.npz: no such file"),
         (
@@ -134,6 +137,16 @@ def test_discrete_actions_are_not_recorded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"continuous actions, CartPole-v1 has Discrete\(2\)"):
         record("CartPole-v1", str(folder), tmp_path / "demos.npz")
     assert not (tmp_path / "demos.npz").exists()
+
+
+def test_a_folder_of_several_seeds_is_no_policy(tmp_path: Path) -> None:
+    for name in ("seed_0", "seed_1"):
+        (tmp_path / "group" / name).mkdir(parents=True)
+        (tmp_path / "group" / name / "run.yml").touch()
+    (tmp_path / "group" / "seeds.yml").touch()
+    expected = r"group is no run's folder: it has no run\.yml; in it are seed_0, seed_1$"
+    with pytest.raises(InputError, match=expected):
+        record("Pendulum-v1", str(tmp_path / "group"), tmp_path / "demos.npz")
 
 
 def test_training_with_returns_of_several_steps(tmp_path: Path) -> None:

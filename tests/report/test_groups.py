@@ -61,12 +61,38 @@ def test_scores_times_and_failures(tmp_path):
     assert (summary.reached, summary.steps, summary.seconds) == (2, 20.0, 4.0)
 
 
-def test_a_damaged_log_of_the_training_is_named(tmp_path):
+@pytest.mark.parametrize("rest", ["0,1", "\0\0\0\0"])  # what full disks and crashes leave
+def test_the_unfinished_last_line_of_a_log_is_no_episode(tmp_path, rest):
     folder = make_group(tmp_path / "a", couples_seeds=False)
+    (before,) = read_groups([folder])
     with (folder / "seed_1" / "0.monitor.csv").open("a") as log:
-        log.write("0,1")  # what a full disk leaves
-    with pytest.raises(InputError, match=r"seed_1/0\.monitor\.csv cannot be read"):
-        read_groups([folder])
+        log.write(rest)
+    (group,) = read_groups([folder])
+    assert [each.tolist() for each in group.seconds["Pendulum-v1"]] == [
+        each.tolist() for each in before.seconds["Pendulum-v1"]
+    ]
+    assert not group.untimed
+
+
+def test_a_damaged_log_of_the_training_is_named_and_costs_only_its_seconds(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    with (folder / "seed_1" / "0.monitor.csv").open("a") as file:
+        file.write("0,x,8.0\n")
+    arguments = ["report", str(folder), "--threshold", "3", "--reps", "100"]
+    outcome = CliRunner().invoke(app, [*arguments, "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stderr.count("\n") == 1
+    log = folder / "seed_1" / "0.monitor.csv"
+    assert outcome.stderr.startswith(f"{log.parent} has no seconds: {log} cannot be read: ")
+    assert outcome.stderr.endswith(" (line 6)\n")
+    (found,) = json.loads(outcome.stdout)["groups"]
+    # The middle of 10 and 30 steps; of seconds, only those of the other seed are known.
+    assert (found["runs"], found["reached"], found["steps"], found["seconds"]) == (2, 2, 20.0, 6.0)
+    (folder / "seed_0" / "0.monitor.csv").write_text("#{}\nr,l,t\n0,x,2.0\n")
+    outcome = CliRunner().invoke(app, arguments)
+    assert [line.split() for line in outcome.stdout.splitlines() if "seconds" in line] == [
+        ["seconds", "to", "it", "-"]
+    ]
 
 
 def test_copies_that_learn_from_each_other_have_no_interval(tmp_path):
@@ -249,3 +275,25 @@ def test_of_evaluations_at_the_same_step_the_last_counts(tmp_path):
     assert curve.returns.tolist() == [1.0, 9.0, 3.0]
     arguments = ["report", str(folder), "--reps", "100", "--out", str(tmp_path / "figures")]
     assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [None, "40"])
+def test_no_digit_and_no_letter_of_a_table_is_left_out(tmp_path, monkeypatch, columns):
+    """In a file, whose lines have no end, and in a narrow terminal."""
+    runs = [make_group(tmp_path / name, couples_seeds=False) for name in "abc"]
+    labels = [f"{letter}_{20 * letter}" for letter in "abc"]
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    named = [f"--label={label}" for label in labels]
+    outcome = CliRunner().invoke(app, ["report", *map(str, runs), *named, "--reps", "100"])
+    assert outcome.exit_code == 0, outcome.output
+    table = outcome.stdout.split("Scores:")[0]
+    assert "…" not in table
+    assert table.count("5.00") == 9  # three means of each group
+    if columns:
+        assert max(map(len, table.splitlines())) <= 40
+        assert [table.count(letter) for letter in "abc"] >= [22, 22, 22]
+    else:
+        assert table.split()[1:4] == labels
+        assert table.count("5.00 [3.00, 7.00]") == 9

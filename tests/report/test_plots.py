@@ -1,10 +1,12 @@
 """Learning curves: what is drawn is what was measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pyrl_sb3.report.curves import Curve
+from pyrl_sb3.report.curves import Curve, read_curve
 from pyrl_sb3.report.plots import plot_curves, plot_learning_curve
 
 FIGURES = []
@@ -68,3 +70,16 @@ def test_several_runs(drawn, tmp_path):
     first, second = (line.get_color() for line in returns.lines)
     assert first != second == success.lines[0].get_color()
     assert returns.get_ylabel() == "return"
+
+
+@pytest.mark.parametrize("text", ["_old", "cost in $ and 100% of _a^{", "$\\bad{$"])
+def test_titles_and_names_of_runs_are_shown_as_they_are(drawn, tmp_path, text):
+    drawn()
+    one = read_curve(tmp_path / "evaluations.npz", text)
+    plot_curves([one, replace(one, label="other")], tmp_path / "both.png", text)
+    figure = FIGURES[-1]
+    assert figure.get_suptitle() == text
+    legend = figure.axes[0].get_legend()
+    assert [each.get_text() for each in legend.texts] == [text, "other"]
+    first, second = (line.get_color() for line in legend.get_lines())
+    assert first != second

@@ -3,16 +3,37 @@
 import gc
 import os
 import sys
+import weakref
 from importlib.util import find_spec
 
+import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from pyrl_sb3.report.video import check_film, prepare_offscreen, write_gif, write_mp4
+from pyrl_sb3.report.video import (
+    NoPictureError,
+    check_film,
+    film,
+    prepare_offscreen,
+    write_gif,
+    write_mp4,
+)
 from pyrl_sb3.training.errors import InputError
 
+FFMPEG = (
+    pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="needs imageio-ffmpeg"),
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),  # imageio's pipes to it
+)
+KINDS = [".gif", pytest.param(".mp4", marks=FFMPEG)]
 BACKENDS = [({"EGL", "OSMesa"}, "egl"), ({"OSMesa"}, "osmesa"), (set(), None)]
+
+
+def needs_ffmpeg(test):
+    for mark in FFMPEG:
+        test = mark(test)
+    return test
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows always has a display")
@@ -54,8 +75,7 @@ def test_an_mp4_needs_ffmpeg(tmp_path, monkeypatch):
         check_film(tmp_path / "a.mp4", "--out", kinds=(".gif", ".mp4"))
 
 
-@pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="needs imageio-ffmpeg")
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio's pipes to ffmpeg
+@needs_ffmpeg
 def test_an_mp4_is_the_film(tmp_path):
     """Of an odd size, with a bright half that moves from left to right."""
     pictures = [np.zeros((65, 97, 3), dtype=np.uint8) for _ in range(20)]
@@ -70,3 +90,147 @@ def test_an_mp4_is_the_film(tmp_path):
     assert film[15, :, 56:].mean() > 240 > 10 > film[15, :, :40].mean()
     assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["fps"] == 10
     gc.collect()  # while that is ignored
+
+
+def one_at_a_time(count, most=3):
+    """Frames; no more than so many are there at any time."""
+    there = []
+    for i in range(count):
+        picture = np.full((16, 32, 3), 4 * i, dtype=np.uint8)
+        there.append(weakref.ref(picture))
+        assert sum(each() is not None for each in there) <= most
+        yield picture
+        del picture
+
+
+def test_a_gif_is_written_frame_by_frame_and_is_what_it_was(tmp_path):
+    write_gif(one_at_a_time(60), tmp_path / "a.gif", 50)
+    whole = list(one_at_a_time(60, most=60))
+    iio.imwrite(tmp_path / "b.gif", whole[::2], duration=40, loop=0)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+@needs_ffmpeg
+def test_an_mp4_is_written_frame_by_frame(tmp_path):
+    write_mp4(one_at_a_time(60), tmp_path / "a.mp4", 50)
+    film = iio.imread(tmp_path / "a.mp4", plugin="FFMPEG")
+    assert film.shape == (60, 16, 32, 3)
+    assert film.mean(axis=(1, 2, 3)) == pytest.approx(4 * np.arange(60), abs=3)
+    assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["fps"] == 50
+    gc.collect()
+
+
+class Drawn(gym.Env):
+    """Episodes of six steps, drawn by a function of the step."""
+
+    observation_space = action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    render_mode = "rgb_array"
+
+    def __init__(self, draw, fps):
+        self.draw, self.metadata = draw, {"render_modes": ["rgb_array"], "render_fps": fps}
+
+    def reset(self, *, seed=None, options=None):
+        self.at = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.at += 1
+        return np.zeros(1, np.float32), 0.0, self.at == 6, False, {}
+
+    def render(self):
+        return self.draw(self.at)
+
+
+class Still:
+    """A model that does nothing."""
+
+    def predict(self, observation, deterministic):
+        assert deterministic
+        return np.zeros((1, 1), np.float32), None
+
+
+def picture(step, shape=(20, 30, 3), dtype=np.uint8):
+    return np.full(shape, 20 * step, dtype)
+
+
+def film_of(path, draw=picture, fps=30):
+    film(Still(), DummyVecEnv([lambda: Drawn(draw, fps)]), path, 1)
+
+
+@pytest.mark.parametrize("fps", [20, None, "20", np.int64(20), 0])
+def test_frames_per_second_of_any_kind(tmp_path, fps):
+    film_of(tmp_path / "a.gif", fps=fps)
+    assert iio.immeta(tmp_path / "a.gif")["duration"] == (50 if fps else 30)
+
+
+@needs_ffmpeg
+def test_frames_per_second_of_any_kind_in_an_mp4(tmp_path):
+    film_of(tmp_path / "a.mp4", fps=np.int64(20))
+    assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["fps"] == 20
+    gc.collect()
+
+
+def fails(step):
+    if step > 3:
+        raise RuntimeError("the context\nis lost")
+    return picture(step)
+
+
+UNFIT = {
+    "nothing": (lambda step: None, "the environment does not draw itself"),
+    "nothing later": (
+        lambda step: None if step > 3 else picture(step),
+        "the environment does not draw itself",
+    ),
+    "fails later": (fails, "the context"),
+    "grows": (
+        lambda step: picture(step, (20, 30 + step, 3)),
+        "its frames change from (20, 30, 3) to (20, 31, 3)",
+    ),
+    "floats": (
+        lambda step: picture(step, dtype=np.float32),
+        "its frames are float32 of (20, 30, 3), not uint8 of (height, width, 3)",
+    ),
+    "channels first": (
+        lambda step: picture(step, (3, 20, 30)),
+        "its frames are uint8 of (3, 20, 30), not uint8 of (height, width, 3)",
+    ),
+    "grey": (
+        lambda step: picture(step, (20, 30)),
+        "its frames are uint8 of (20, 30), not uint8 of (height, width, 3)",
+    ),
+    "empty": (
+        lambda step: picture(step, (0, 0, 3)),
+        "its frames are uint8 of (0, 0, 3), not uint8 of (height, width, 3)",
+    ),
+    "a list": (
+        lambda step: [picture(step)],
+        "its frames are of type list, not arrays of (height, width, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("draw", "reason"), UNFIT.values(), ids=UNFIT)
+def test_what_is_no_picture_is_said_in_one_line(tmp_path, draw, reason, kind):
+    with pytest.raises(NoPictureError) as raised:
+        film_of(tmp_path / f"a{kind}", draw)
+    assert str(raised.value) == reason
+    del raised
+    gc.collect()  # if ffmpeg were still there it would end now, and leave its file
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fps", [-5, "fast", float("nan"), float("inf"), [30]])
+def test_what_is_no_number_of_frames_is_said_in_one_line(tmp_path, fps):
+    with pytest.raises(NoPictureError, match=r"its metadata has render_fps="):
+        film_of(tmp_path / "a.gif", fps=fps)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_ffmpeg
+def test_frames_too_small_for_an_mp4(tmp_path):
+    with pytest.raises(NoPictureError, match=r"its frames are 9x1, too small for an MP4; .* \.gif"):
+        film_of(tmp_path / "a.mp4", lambda step: picture(step, (1, 9, 3)))
+    film_of(tmp_path / "a.gif", lambda step: picture(step, (1, 9, 3)))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
