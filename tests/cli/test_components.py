@@ -74,7 +74,8 @@ def test_noise_and_buffer_of_plugins(pyrl, folder, plugins):
 
     run = folder / "sac" / "Pendulum-v1_1"
     names = ["colored-noise/pink", "prioritized-replay/prioritized"]
-    names = [f"pyrl-{name}" for name in names] + ["pyrl/sac"]  # as loaded with -p
+    names = [f"pyrl-{name}" for name in names]  # as loaded with -p
+    names += ["pyrl/sac", "pyrl/sac"]  # the policy, and the algorithm
     recorded = {each["name"]: each for each in read_components(run / "model.zip")}
     assert set(names) <= set(recorded)
     assert recorded[names[0]]["params"] == {"sigma": 0.2, "exponent": 1.0}
