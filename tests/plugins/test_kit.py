@@ -328,6 +328,14 @@ def test_copies_exchange_in_rank_order_and_outlive_each_other():
     ]
 
 
+def test_a_copy_that_exits_ends_all():
+    def copy(group):
+        raise SystemExit(group.rank)
+
+    with pytest.raises(SystemExit, match="0"):
+        Lockstep(2).run([copy] * 2)
+
+
 def test_each_copy_has_its_own_global_generators():
     def copy(group):
         np.random.seed(group.rank)
