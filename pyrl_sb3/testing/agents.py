@@ -142,10 +142,24 @@ def saved_agents_go_on(case: AgentCase) -> None:
     lost = [name for name, value in learned.items() if not _same(kept.get(name), value)]
     require(not lost, f"a loaded agent has lost {', '.join(lost[:3])}")
     require(twin.num_timesteps == STEPS, "a loaded agent has forgotten num_timesteps")
+    twin.set_logger(agent.logger)
+    batches = deepcopy(agent.replay_buffer)
+    saved, loaded = (_trained_on(each, deepcopy(batches)) for each in (agent, twin))
+    require(_equal(saved, loaded), "a loaded agent learns on otherwise than the saved one")
     twin.learn(STEPS, reset_num_timesteps=False)
     counted = twin.num_timesteps
     require(counted == 2 * STEPS, f"num_timesteps is {counted} after {STEPS} further steps")
     require(not _equal(read_state(twin), read_state(agent)), "a loaded agent does not learn")
+
+
+def _trained_on(agent: Any, batches: Any) -> AgentState:
+    """The state after some gradient steps on a buffer, which all generators begin alike for."""
+    th.manual_seed(0)
+    np.random.seed(0)
+    own, agent.replay_buffer = agent.replay_buffer, batches
+    agent.train(gradient_steps=4, batch_size=8)
+    agent.replay_buffer = own
+    return read_state(agent)
 
 
 def _learned(agent: Any) -> dict[str, th.Tensor]:
