@@ -58,18 +58,26 @@ def policy_meant(algorithm: str, policy: Any) -> Any:
     return get_plugin_manager().load("policy", spec.policy)
 
 
+def policy_called(algorithm: str, policy: Any) -> Any:
+    """
+    What the policy that runs train is called: as in a config, or by the algorithm's spec.
+
+    :param algorithm: As in `policy_meant`.
+    :param policy: As a config has it; None and `policy_names` stand for what the spec has.
+    """
+    unnamed = policy is None or policy in policy_names(algorithm_class(algorithm))
+    return algorithm_spec(algorithm).policy if unnamed else policy
+
+
 def policy_arguments(algorithm: str, policy: Any, given: Any) -> Any:
     """
     The keyword arguments of a policy: what its plugin passes, and what a config says.
 
     :param algorithm: As in `policy_meant`.
-    :param policy: As a config has it; None and `policy_names` stand for what the spec has.
+    :param policy: As in `policy_called`.
     :param given: Of the config; where it has none, the algorithm's defaults stay.
     :return: `given` itself where the policy has no defaults.
     """
-    spec = algorithm_spec(algorithm)
-    if policy is None or policy in policy_names(algorithm_class(algorithm)):
-        policy = spec.policy
-    defaults = defaults_of("policy", policy)
-    own = spec.defaults.get("policy_kwargs") if given is None else given
+    defaults = defaults_of("policy", policy_called(algorithm, policy))
+    own = algorithm_spec(algorithm).defaults.get("policy_kwargs") if given is None else given
     return {**defaults, **(own or {})} if defaults else given

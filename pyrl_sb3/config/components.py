@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import Parameter
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeGuard
 
 from pyrl_sb3.config import checks
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
@@ -163,7 +163,7 @@ def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:
     return get_plugin_manager().load(kind, name)
 
 
-def registered(name: Any) -> bool:
+def registered(name: Any) -> TypeGuard[str]:
     """Whether `name` is one of the registry's, no path and none of `NAMES`."""
     if not isinstance(name, str) or name in NAMES:
         return False

@@ -39,6 +39,8 @@ class Experiment:
     :param noise: A noise process of the registry, in place of the zoo's.
     :param sync: How copies are synchronised: `name`, and if given `every` and `params`.
     :param buffer: The replay buffer's name in the registry; None where it was not named by it.
+    :param policy_name: Likewise the policy's, by which the config or the algorithm names it.
+    :param extractor: Likewise the features extractor's.
     """
 
     algorithm: str
@@ -60,6 +62,8 @@ class Experiment:
     noise: Reference | None = None
     sync: Mapping[str, Any] | None = None
     buffer: str | None = None
+    policy_name: str | None = None
+    extractor: str | None = None
 
     def model_arguments(self, action_dim: int) -> dict[str, Any]:
         """
@@ -81,10 +85,17 @@ class Experiment:
             for each in named
             if registered(each.name)
         ]
-        if self.buffer:
-            params = self.arguments.get("replay_buffer_kwargs") or {}
-            buffer = manager.find("replay-buffer", self.buffer)
-            found.append(buffer.record(_written(dict(params))))
+        of_policy = self.arguments.get("policy_kwargs") or {}
+        parts = (
+            ("replay-buffer", self.buffer, self.arguments.get("replay_buffer_kwargs")),
+            ("policy", self.policy_name, of_policy),
+            ("features-extractor", self.extractor, of_policy.get("features_extractor_kwargs")),
+        )
+        found += [
+            manager.find(kind, name).record(_written(dict(params or {})))
+            for kind, name, params in parts
+            if name
+        ]
         return found
 
     def as_yaml(self) -> str:

@@ -10,6 +10,7 @@ from pyrl_sb3.config.algorithms import (
     algorithm_class,
     algorithm_spec,
     policy_arguments,
+    policy_called,
     policy_meant,
     policy_names,
 )
@@ -59,6 +60,7 @@ class EntryReader:
         }
         self.changes: Sequence[Override] = ()
         self.problems: list[str] = []
+        self.named: dict[str, str] = {}  # what the registry has, by the fields of `Experiment`
         self.refused: set[str] = set()  # keys that have a problem, of which values lack some
 
     def read(self, content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]:
@@ -80,10 +82,12 @@ class EntryReader:
                     self.problems.append(f"{self._where((key,))}: {error}")
                     self.refused.add(key)
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
-            values["buffer"] = given["replay_buffer_class"]
+            self.named["buffer"] = given["replay_buffer_class"]
         if "policy" not in self.refused:
-            own = values.get("policy_kwargs")
-            if keywords := policy_arguments(self.algorithm, given.get("policy"), own):
+            policy, own = given.get("policy"), values.get("policy_kwargs")
+            if registered(called := policy_called(self.algorithm, policy)):
+                self.named["policy_name"] = called
+            if keywords := policy_arguments(self.algorithm, policy, own):
                 values["policy_kwargs"] = keywords
         self._components(values)
         try:
@@ -94,9 +98,10 @@ class EntryReader:
             self._fail(keys, message)
         if self.problems:
             raise ConfigError(*self.problems)
-        run = {key: values.pop(key) for key in (*zoo.RUN_KEYS, "buffer") if key in values}
+        run = {key: values.pop(key) for key in zoo.RUN_KEYS if key in values}
         return {
             **{key: value for key, value in run.items() if value is not None},
+            **self.named,
             "algorithm": self.algorithm,
             "source": f"{self.document.name}: {self.entry}",
             "given": given,
@@ -237,12 +242,12 @@ class EntryReader:
     def _buffer_kwargs(self, values: dict[str, Any], buffer: Any) -> None:
         earlier = len(self.problems)
         self._names("replay_buffer_kwargs", values, buffer, _GIVEN_TO_BUFFERS)
-        if "buffer" not in values or len(self.problems) > earlier:
+        if "buffer" not in self.named or len(self.problems) > earlier:
             return
         keywords = values.get("replay_buffer_kwargs") or {}
         try:
             keywords = get_plugin_manager().check_params(
-                "replay-buffer", values["buffer"], keywords
+                "replay-buffer", self.named["buffer"], keywords
             )
         except PluginError as error:
             self._fail(("replay_buffer_kwargs",), str(error))
@@ -261,11 +266,12 @@ class EntryReader:
                 except ValueError as error:
                     self._fail(("policy_kwargs", key), str(error))
                     del keywords[key]
-        if callable(keywords.get("features_extractor_class")) and (  # it was found
-            defaults := defaults_of("features-extractor", extractor)
-        ):
+        found = callable(keywords.get("features_extractor_class"))
+        if found and registered(extractor):
+            self.named["extractor"] = extractor
             own = keywords.get("features_extractor_kwargs") or {}
-            keywords["features_extractor_kwargs"] = {**defaults, **own}
+            if defaults := defaults_of("features-extractor", extractor):
+                keywords["features_extractor_kwargs"] = {**defaults, **own}
         if keywords and "policy" not in self.refused:
             policy = policy_meant(self.algorithm, values["policy"])
             self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)

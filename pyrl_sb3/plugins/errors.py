@@ -25,6 +25,9 @@ FIRST_PARTY_PLUGINS = {
     "ray": "pyrl-ray",
 }
 
+# What strangers' code may raise where that ends nothing but itself: not Ctrl-C.
+RAISED = (Exception, SystemExit)
+
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The question that ends a message about an unknown word; nothing if no choice is close."""

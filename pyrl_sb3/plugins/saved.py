@@ -17,18 +17,15 @@ from pyrl_sb3.plugins.build import make_noise
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import MissingPluginError, PluginError
 from pyrl_sb3.plugins.manager import get_plugin_manager
+from pyrl_sb3.plugins.moved import exists, is_registered, load_registered, moved_networks
 from pyrl_sb3.plugins.records import MEMBER, Record, components_of, stored_records
 from pyrl_sb3.plugins.types import SPECS
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-# The attribute that custom_objects replaces, and whether acting can do without.
-_ATTRIBUTES = {
-    "noise": ("action_noise", True),
-    "replay-buffer": ("replay_buffer_class", True),
-    "policy": ("policy_class", False),
-}
+# What acting can do without, and the attribute that custom_objects replaces.
+_DISPENSABLE = {"noise": "action_noise", "replay-buffer": "replay_buffer_class"}
 
 
 def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Record] = ()) -> Path:
@@ -74,28 +71,32 @@ def load(
     """
     records = {record["kind"]: record for record in read_components(path)}
     custom_objects = dict(kwargs.pop("custom_objects", None) or {})
-    moved_noise = None
+    moved = {}
     for kind, record in records.items():
-        if _exists(record):
+        if exists(record):
             continue
-        if kind in _ATTRIBUTES and _is_registered(record):
-            # The class moved since; its name still stands for it.
-            if kind == "noise":
-                moved_noise, replacement = record, None
-            else:
-                replacement = get_plugin_manager().load(kind, record["name"])
-            custom_objects[_ATTRIBUTES[kind][0]] = replacement
-        elif missing == "drop" and _acts_without(kind):
-            custom_objects[_ATTRIBUTES[kind][0]] = None
+        if is_registered(record):
+            moved[kind] = record  # its name still stands for it
+        elif missing == "drop" and kind in _DISPENSABLE:
+            custom_objects[_DISPENSABLE[kind]] = None
             if kind == "replay-buffer":
                 custom_objects["replay_buffer_kwargs"] = {}
         else:
-            rest = '; to act without it: missing="drop"' if _acts_without(kind) else ""
+            rest = '; to act without it: missing="drop"' if kind in _DISPENSABLE else ""
             raise MissingPluginError(_missing(path, record, rest))
-    algorithm = resolve_name(records["algorithm"]["target"])
+    custom_objects |= moved_networks(path, moved.values())
+    if "replay-buffer" in moved:
+        custom_objects["replay_buffer_class"] = load_registered(moved["replay-buffer"])
+    if "noise" in moved:
+        custom_objects["action_noise"] = None
+    algorithm = (
+        load_registered(moved["algorithm"])
+        if "algorithm" in moved
+        else resolve_name(records["algorithm"]["target"])
+    )
     model: BaseAlgorithm = algorithm.load(path, env=env, custom_objects=custom_objects, **kwargs)
-    if moved_noise is not None:
-        _rebuild_noise(model, moved_noise)
+    if "noise" in moved:
+        _rebuild_noise(model, moved["noise"])
     return model
 
 
@@ -126,7 +127,7 @@ def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     for record in stored_records(path):
         if _may_exist(record):
             continue
-        if not _acts_without(record["kind"]):
+        if record["kind"] not in _DISPENSABLE:
             raise MissingPluginError(_missing(path, record))
         line = f"{_what(record)} is not installed; acting does without it"
         if record.get("distribution"):
@@ -149,12 +150,8 @@ def check_registered(where: str | os.PathLike[str], record: Record) -> None:
     plugin = str(record.get("name")).partition("/")[0]
     if record["kind"] not in SPECS or not record.get("distribution") or plugin in out_of_use:
         return
-    if not _is_registered(record):
+    if not is_registered(record):
         raise MissingPluginError(_missing(where, record))
-
-
-def _acts_without(kind: str) -> bool:
-    return kind in _ATTRIBUTES and _ATTRIBUTES[kind][1]
 
 
 def _may_exist(record: Record) -> bool:
@@ -168,19 +165,6 @@ def _may_exist(record: Record) -> bool:
 
 def _named(use: Record | None) -> Record:
     return {key: use[key] for key in ("name", "params")} if use else {}
-
-
-def _exists(record: Mapping[str, Any]) -> bool:
-    try:
-        resolve_name(record["target"])
-    except (ImportError, AttributeError, ValueError):  # the last for a class within a function
-        return False
-    return True
-
-
-def _is_registered(record: Mapping[str, Any]) -> bool:
-    known = get_plugin_manager().components(record["kind"])
-    return record["name"] in {found.name for found in known}
 
 
 def _rebuild_noise(model: Any, record: Mapping[str, Any]) -> None:

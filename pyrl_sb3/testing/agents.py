@@ -89,7 +89,7 @@ def learning_learns(case: AgentCase) -> None:
     require(agent.learn(STEPS) is agent, "learn does not return the agent")
     counted = agent.num_timesteps
     require(counted == STEPS, f"num_timesteps is {counted} after {STEPS} steps")
-    require(not _equal(before, read_state(agent)), f"{STEPS} steps of learning change nothing")
+    require(not same_state(before, read_state(agent)), f"{STEPS} steps of learning change nothing")
     agent.learn(STEPS, callback=lambda *_: False)
     require(agent.num_timesteps == 1, "learn goes on though a callback returns False")
 
@@ -99,14 +99,14 @@ def train_takes_gradient_steps(case: AgentCase) -> None:
     agent = case.trained()
     before = read_state(agent)
     agent.train(gradient_steps=4, batch_size=8)
-    require(not _equal(before, read_state(agent)), "train changes nothing")
+    require(not same_state(before, read_state(agent)), "train changes nothing")
 
 
 def seeds_decide(case: AgentCase) -> None:
     """The same seed gives the same agent, another seed another."""
     first, again, other = (read_state(case.trained(seed)) for seed in (0, 0, 1))
-    require(_equal(first, again), "two executions with one seed end differently")
-    require(not _equal(first, other), "the seed has no influence")
+    require(same_state(first, again), "two executions with one seed end differently")
+    require(not same_state(first, other), "the seed has no influence")
 
 
 def state_is_all(case: AgentCase) -> None:
@@ -115,7 +115,7 @@ def state_is_all(case: AgentCase) -> None:
     twin.set_parameters(agent.get_parameters())
     require(np.array_equal(_acts(twin), _acts(agent)), "set_parameters leaves it acting otherwise")
     _, variables = agent._get_torch_save_params()  # which SB3's get_parameters leaves out
-    same = _equal(read_state(twin), read_state(agent), besides=variables)
+    same = same_state(read_state(twin), read_state(agent), besides=variables)
     require(same, "set_parameters leaves out some state")
 
 
@@ -127,7 +127,7 @@ def states_can_be_aggregated(case: AgentCase) -> None:
     write_state(other, middle)
     require(np.array_equal(_acts(one), _acts(other)), "copies of one state act differently")
     one.train(gradient_steps=1, batch_size=8)
-    require(not _equal(middle, read_state(one)), "it does not train on from another's state")
+    require(not same_state(middle, read_state(one)), "it does not train on from another's state")
 
 
 def saved_agents_go_on(case: AgentCase) -> None:
@@ -137,15 +137,29 @@ def saved_agents_go_on(case: AgentCase) -> None:
     file.seek(0)
     twin = case.cls.load(file, env=case.env(), device="cpu")
     require(np.array_equal(_acts(twin), _acts(agent)), "a loaded agent acts otherwise")
-    require(_equal(read_state(twin), read_state(agent)), "a loaded agent has another state")
+    require(same_state(read_state(twin), read_state(agent)), "a loaded agent has another state")
     kept, learned = _learned(twin), _learned(agent)
     lost = [name for name, value in learned.items() if not _same(kept.get(name), value)]
     require(not lost, f"a loaded agent has lost {', '.join(lost[:3])}")
     require(twin.num_timesteps == STEPS, "a loaded agent has forgotten num_timesteps")
+    twin.set_logger(agent.logger)
+    batches = deepcopy(agent.replay_buffer)
+    saved, loaded = (_trained_on(each, deepcopy(batches)) for each in (agent, twin))
+    require(same_state(saved, loaded), "a loaded agent learns on otherwise than the saved one")
     twin.learn(STEPS, reset_num_timesteps=False)
     counted = twin.num_timesteps
     require(counted == 2 * STEPS, f"num_timesteps is {counted} after {STEPS} further steps")
-    require(not _equal(read_state(twin), read_state(agent)), "a loaded agent does not learn")
+    require(not same_state(read_state(twin), read_state(agent)), "a loaded agent does not learn")
+
+
+def _trained_on(agent: Any, batches: Any) -> AgentState:
+    """The state after some gradient steps on a buffer, which all generators begin alike for."""
+    th.manual_seed(0)
+    np.random.seed(0)
+    own, agent.replay_buffer = agent.replay_buffer, batches
+    agent.train(gradient_steps=4, batch_size=8)
+    agent.replay_buffer = own
+    return read_state(agent)
 
 
 def _learned(agent: Any) -> dict[str, th.Tensor]:
@@ -200,7 +214,8 @@ def _acts(agent: Any) -> NDArray[Any]:
     return actions
 
 
-def _equal(one: AgentState, other: AgentState, besides: Collection[str] = ()) -> bool:
+def same_state(one: AgentState, other: AgentState, besides: Collection[str] = ()) -> bool:
+    """Whether two states are equal, `besides` these variables."""
     some, others = one.as_arrays(), other.as_arrays()
     return some.keys() == others.keys() and all(
         np.array_equal(array, others[name])

@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from pyrl_sb3.testing.numbered import ACTIONS_PER_UNIT, Transition, compute_reward
+from pyrl_sb3.testing.numbered import (
+    ACTIONS_PER_UNIT,
+    Transition,
+    actions_of,
+    compute_reward,
+)
 from pyrl_sb3.testing.require import require
 
 BATCH = 64
@@ -18,8 +23,11 @@ def check_batch(batch: Any, stored: Stored) -> list[int]:
     flat = tensors(batch)
     indices = numbers(flat)
     values = {name: tensor.numpy() for name, tensor in flat.items()}
+    expected = actions_of(np.array(indices))
     for place, index in enumerate(indices):
         require(index in stored, "a transition is sampled that was never stored, or is too old")
+        as_stored = np.array_equal(values["actions"][place], expected[place])
+        require(as_stored, "actions are not as stored")
         step = stored[index]
         for name, obs in (("observations", step.obs), ("next_observations", step.next_obs)):
             for key in obs.keys() - {"desired_goal"}:
@@ -45,8 +53,8 @@ def _check_goal(goal: Any, step: Transition, stored: Stored) -> None:
 def tensors(batch: Any) -> dict[str, th.Tensor]:
     """The tensors of a sample by name, observations of dicts as `name/key`."""
     flat = {}
-    fields = ("observations", "actions", "next_observations", "dones", "rewards", "weights")
-    for name in fields:
+    fields = ("observations", "actions", "next_observations", "dones", "rewards")
+    for name in (*fields, "discounts", "weights"):
         value = getattr(batch, name, None)
         if isinstance(value, dict):
             flat.update({f"{name}/{key}": tensor for key, tensor in value.items()})

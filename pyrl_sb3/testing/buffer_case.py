@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecEnv
 
+from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.testing.batches import Stored
 from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
 from pyrl_sb3.training.kept import load_buffer, save_buffer
@@ -87,7 +88,7 @@ def through_checkpoint(case: BufferCase, buffer: Any) -> Any:
         try:
             write_tree(save_buffer(buffer, folder / "saved", None), folder, "state")
             load_buffer(twin, folder / "saved", read_tree(folder, "state"))
-        except Exception as error:  # strangers' code
+        except RAISED as error:
             problem = f"no checkpoint can keep it: {type(error).__name__}: {error}"
             raise AssertionError(problem) from error
     return twin

@@ -13,12 +13,13 @@ from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
-from pyrl_sb3.plugins.errors import text_of
+from pyrl_sb3.plugins.errors import RAISED, text_of
 from pyrl_sb3.plugins.signature import parameters, required
-from pyrl_sb3.testing.agents import SMALL, check_agent
+from pyrl_sb3.testing.agents import SMALL, AgentCase, check_agent
 from pyrl_sb3.testing.noise import NoiseCase, check_noise
 from pyrl_sb3.testing.replay_buffers import check_replay_buffer
 from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.served import check_serves
 from pyrl_sb3.testing.sync import check_sync_callback
 from pyrl_sb3.training.agents import without_commands
 from pyrl_sb3.training.engines import lacking
@@ -68,7 +69,7 @@ def check_component(manager: PluginManager, found: Found) -> str:
             _check_algorithm(manager, found.name, found.spec, target)
     except (PluginError, ConfigError, AssertionError) as error:
         return str(error)
-    except Exception as error:  # strangers' code
+    except RAISED as error:
         return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
     return ""
 
@@ -113,3 +114,4 @@ def _check_algorithm(
         params = {key: value for key, value in spec.defaults.items() if key not in _PACE}
         for actions in sorted(spec.action_kinds):
             check_agent(target, params, actions=actions)
+            check_serves(AgentCase(cls=target, params=params, actions=actions), spec.serves)

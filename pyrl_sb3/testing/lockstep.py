@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.randomness import random_states, restore_random_states
 from pyrl_sb3.training.sync.state import Arrays, LayoutError, layout
 
@@ -61,13 +62,13 @@ class Lockstep:
         """
         before = random_states()
         results: dict[int, Result] = {}
-        errors: dict[int, Exception] = {}
+        errors: dict[int, BaseException] = {}
 
         def live(rank: int) -> None:
             self._wait(rank)
             try:
                 results[rank] = copies[rank](LockstepGroup(self, rank))
-            except Exception as error:
+            except RAISED as error:
                 errors[rank] = error
             self._pass_on()
 

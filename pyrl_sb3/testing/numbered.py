@@ -23,6 +23,7 @@ class NumberedEnv(gym.Env[Any, Array]):
 
     `observation` is `(number, env)` and `achieved_goal` is `(number,)`, where no two steps have the
     same number; `desired_goal` is `(-episode,)`. With `kind="array"` there is only `observation`.
+    Actions are those of `actions_of`.
     """
 
     def __init__(self, kind: str = "dict", index: int = 0) -> None:
@@ -32,7 +33,7 @@ class NumberedEnv(gym.Env[Any, Array]):
         self.observation_space: spaces.Space[Any] = spaces.Dict(boxes)  # type: ignore[arg-type]
         if kind == "array":
             self.observation_space = boxes["observation"]
-        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
         self.number, self.episode = index * 10_000, index * 1000
         self._lengths = cycle(LENGTHS)
 
@@ -67,10 +68,18 @@ class NumberedEnv(gym.Env[Any, Array]):
 
 def compute_reward(achieved: Array, desired: Array) -> Any:
     """
-    The reward for goals `(..., 1)`: any function of both, here with values in [0, 4), so that what
-    is drawn in proportion to rewards is drawn at all.
+    The reward for goals `(..., 1)`: any function of both, here of either sign and so large that no
+    usual bound leaves it as it is, but of like size, so that what is drawn in proportion to that is
+    drawn at all.
     """
-    return achieved[..., 0] % 8 / 4 + desired[..., 0] % 4 / 2
+    size = 16 + 4 * (achieved[..., 0] % 8) + 8 * (desired[..., 0] % 4)
+    return size * (1 - 2 * (achieved[..., 0] % 2))
+
+
+def actions_of(numbers: NDArray[np.int_]) -> Array:
+    """The actions of steps by their numbers: two columns that differ."""
+    columns = np.stack([numbers, ACTIONS_PER_UNIT // 2 - numbers], axis=-1)
+    return (columns / ACTIONS_PER_UNIT).astype(np.float32)
 
 
 def numbered(kind: str, n_envs: int) -> DummyVecEnv:
@@ -103,7 +112,7 @@ def calls(buffer: Any, env: VecEnv, steps: int, skip: int = 0) -> Iterator[tuple
     n_envs, obs, episodes = env.num_envs, env.reset(), [0] * env.num_envs
     for t in range(steps):
         number = skip + t * n_envs + np.arange(n_envs)
-        actions = (number[:, None] / ACTIONS_PER_UNIT).astype(np.float32)
+        actions = actions_of(number)
         new, rewards, dones, infos = env.step(actions)
         after = _with_terminals(new, dones, infos)
         args = obs, after, actions, rewards, dones, infos

@@ -41,6 +41,8 @@ def samples_are_like_sb3s(case: BufferCase) -> None:
         require(shape == expected, f"sampled {name} have shape {shape}, not {expected}")
         got = mine[name].dtype
         require(got == tensor.dtype, f"sampled {name} are {got}, not {tensor.dtype}")
+    if "discounts" in mine and hasattr(buffer, "gamma"):
+        _check_discounts(mine["discounts"], buffer.gamma)
 
 
 def what_is_stored_is_sampled(case: BufferCase) -> None:
@@ -121,7 +123,7 @@ def samples_are_normalised(case: BufferCase) -> None:
     env = VecNormalize(case.env(), gamma=0.5)
     env.reset()
     for _ in range(9):
-        env.step(np.zeros((case.n_envs, 1), np.float32))
+        env.step(np.zeros((case.n_envs, 2), np.float32))
     raw, batch = plain.sample(BATCH), normal.sample(BATCH, env=env)
     before, after = tensors(raw), tensors(batch)
     for name, tensor in before.items():
@@ -225,6 +227,12 @@ def check_replay_buffer(
     for case in buffer_cases(cls, params, observation_kinds=observation_kinds):
         for check in BUFFER_CHECKS:
             _run(check, case)
+
+
+def _check_discounts(given: th.Tensor, gamma: float) -> None:
+    found = np.unique(given.numpy())
+    told = ", ".join(f"{each:g}" for each in found)
+    require(np.allclose(found, gamma), f"discounts of one step are {told}, not {gamma}")
 
 
 def _run(check: Callable[[BufferCase], None], case: BufferCase) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -130,12 +131,32 @@ def engine(name: str) -> Engine:
 
     Raises:
         PluginError: there is none of that name, or it cannot be imported.
-        InputError: it cannot be made, or what is made is none.
+        InputError: it cannot be made, or what is made is none; later, whatever it raises.
     """
-    made: Engine = made_by(get_plugin_manager().load("engine", name), f"engine {name}")
+    what = f"engine {name}"
+    made: Engine = made_by(get_plugin_manager().load("engine", name), what)
     if lacks := lacking(made):
-        raise InputError(f"engine {name}: {type(made).__name__} has no {', '.join(lacks)}")
-    return made
+        raise InputError(f"{what}: {type(made).__name__} has no {', '.join(lacks)}")
+    return _Named(made, what)
+
+
+class _Named:
+    """An engine, perhaps a stranger's: what it raises is an InputError that names it."""
+
+    def __init__(self, engine: Engine, what: str) -> None:
+        self._engine, self._what = engine, what
+
+    def cores(self) -> int:
+        return made_by(self._engine.cores, self._what)
+
+    def address(self) -> str:
+        return made_by(self._engine.address, self._what)
+
+    def start(self, job: Job) -> Process:
+        return made_by(partial(self._engine.start, job), self._what)
+
+    def close(self) -> None:
+        made_by(self._engine.close, self._what)
 
 
 def lacking(engine: object) -> list[str]:

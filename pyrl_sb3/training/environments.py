@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor
 from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
@@ -120,7 +121,7 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
         elif extra:
             advice = f"; pip install 'pyrl-sb3[{extra}]' brings what it needs"
         raise InputError(f"environment {spec.id}: {first_line(error)}{advice}") from error
-    except Exception as error:  # strangers' code
+    except RAISED as error:
         advice = "check env_kwargs and env_wrapper"
         raise InputError(f"environment {spec.id}: {complaint(error)}; {advice}") from error
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TypeVar
 
-from pyrl_sb3.plugins.errors import PluginError, text_of
+from pyrl_sb3.plugins.errors import RAISED, PluginError, text_of
 
 _Made = TypeVar("_Made")
 
@@ -26,12 +26,12 @@ def require_package(name: str, extra: str) -> None:
         raise InputError(f"{name} is not installed: pip install 'pyrl-sb3[{extra}]' brings it")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     return next(iter(text_of(error).strip().splitlines()), type(error).__name__).rstrip(".:")
 
 
-def complaint(error: Exception) -> str:
+def complaint(error: BaseException) -> str:
     """Return what a stranger's code complains of, with the error's type where its words need it."""
     line, name = first_line(error), type(error).__name__
     chosen = isinstance(error, (TypeError, ValueError, AssertionError))
@@ -44,5 +44,5 @@ def made_by(factory: Callable[[], _Made], what: str) -> _Made:
         return factory()
     except PluginError:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise InputError(f"{what}: {complaint(error)}") from error

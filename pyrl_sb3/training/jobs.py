@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pyrl_sb3.training.engines import Engine, Job, Process
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.signals import STOPPING, StopSignals
 
 _POLL = 0.2  # seconds
@@ -70,8 +71,12 @@ def run_jobs(
 
     Returns:
         the signal that ended it early.
+
+    Raises:
+        InputError: the engine cannot start a job; those that ran have been stopped.
     """
     stopping = False
+    failure: InputError | None = None
     with StopSignals() as signals:
         while True:
             running = [task for task in tasks if task.state is State.RUNNING]
@@ -79,15 +84,20 @@ def run_jobs(
                 task.look(stopping)
             running = [task for task in running if task.state is State.RUNNING]
             waiting = [task for task in tasks if task.state is State.WAITING]
-            if signals.received and not stopping:
+            if (signals.received or failure) and not stopping:
                 stopping = True
                 for task in running:
                     assert task.process is not None
                     task.process.stop()
             watch()
             if not running and (stopping or not waiting):
+                if failure:
+                    raise failure
                 return signals.received
             if not stopping:
-                for task in waiting[: at_a_time - len(running)]:
-                    task.start(engine)
+                try:
+                    for task in waiting[: at_a_time - len(running)]:
+                        task.start(engine)
+                except InputError as error:
+                    failure = error
             time.sleep(_POLL)

@@ -8,6 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.plugins import PluginError, saved
+from pyrl_sb3.plugins.moved import moved_networks, network_class
+from pyrl_sb3.plugins.records import stored_records
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.untrusted import (
@@ -106,6 +109,7 @@ def _trusted(path: Path, agent: NamedAgent, env: VecEnv, device: str) -> OffPoli
         "replay_buffer_class": None,
         "replay_buffer_kwargs": {},
         "buffer_size": 1,
+        **moved_networks(path, stored_records(path)),
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Could not deserialize object")  # only_acting
@@ -161,7 +165,8 @@ def _value(path: Path, data: Mapping[str, Any], key: str) -> Any:
         content = base64.b64decode(value[":serialized:"], validate=True)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {key} cannot be read: {first_line(error)}") from error
-    return read_pickle(content, f"{path}: {key}")
+    moved = partial(network_class, stored_records(path))
+    return read_pickle(content, f"{path}: {key}", moved)
 
 
 def _check_spaces(path: Path, *found: object) -> None:

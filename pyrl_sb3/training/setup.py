@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from pyrl_sb3.config import ConfigError, Experiment, Reference
 from pyrl_sb3.config.errors import short
 from pyrl_sb3.plugins import PluginError
+from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
@@ -83,7 +84,7 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
         callbacks = [_callback(each) for each in run.experiment.callback]
     except (InputError, ConfigError, PluginError, OSError):
         raise
-    except Exception as error:
+    except RAISED as error:
         raise InputError(
             f"{run.agent.title} cannot be made of {run.experiment.source}: {first_line(error)}; "
             "check the values there and in --set"

@@ -69,13 +69,23 @@ def ending_in_order() -> Iterator[None]:
         signal.signal(number, _end)
     try:
         yield
+    except _EndAskedError as error:
+        sys.exit(128 + error.number)
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
 
 
+class _EndAskedError(BaseException):
+    """Not `SystemExit`, which strangers' code may raise and which is a mistake of theirs there."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def _end(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    raise _EndAskedError(number)
 
 
 def _here(numbers: Sequence[signal.Signals]) -> Sequence[signal.Signals]:

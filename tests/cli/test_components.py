@@ -74,7 +74,8 @@ def test_noise_and_buffer_of_plugins(pyrl, folder, plugins):
 
     run = folder / "sac" / "Pendulum-v1_1"
     names = ["colored-noise/pink", "prioritized-replay/prioritized"]
-    names = [f"pyrl-{name}" for name in names] + ["pyrl/sac"]  # as loaded with -p
+    names = [f"pyrl-{name}" for name in names]  # as loaded with -p
+    names += ["pyrl/sac", "pyrl/sac"]  # the policy, and the algorithm
     recorded = {each["name"]: each for each in read_components(run / "model.zip")}
     assert set(names) <= set(recorded)
     assert recorded[names[0]]["params"] == {"sigma": 0.2, "exponent": 1.0}
@@ -152,6 +153,9 @@ from pyrl_sb3.plugins import NoiseSpec, SyncCallbackSpec, hookimpl
 def raising(*given):
     raise RuntimeError("no licence\\nfound")
 
+def exiting(*given):
+    raise SystemExit(3)
+
 def three(*given):
     return 3
 
@@ -162,10 +166,12 @@ class NoSpaces(gym.Env):
 def pyrl_noise_processes():
     yield NoiseSpec(name="three", target=three)
     yield NoiseSpec(name="raising", target=raising)
+    yield NoiseSpec(name="exiting", target=exiting)
 
 @hookimpl
 def pyrl_environments():
     yield EnvironmentSpec(name="raising", target=raising)
+    yield EnvironmentSpec(name="exiting", target=exiting)
     yield EnvironmentSpec(name="no-spaces", target=NoSpaces)
 
 @hookimpl
@@ -195,7 +201,9 @@ LACKS = "int has no address, close, cores, start"
     [
         ("Pendulum-v1 --noise three", "noise 'faulty/three' gives 3, which is no ActionNoise of"),
         ("Pendulum-v1 --noise raising", "noise raising: RuntimeError: no licence"),
+        ("Pendulum-v1 --noise exiting", "noise exiting: SystemExit: 3"),
         ("raising", "environment faulty/raising-v0: RuntimeError: no licence; check env_kwargs"),
+        ("exiting", "environment faulty/exiting-v0: SystemExit: 3; check env_kwargs"),
         ("no-spaces", "environment faulty/no-spaces-v0: AttributeError: The environment must"),
         (
             "Pendulum-v1 --set env_wrapper=raising",

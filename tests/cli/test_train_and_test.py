@@ -178,12 +178,13 @@ def test_interrupted_before_there_is_anything_to_save(pyrl, monkeypatch):
     assert (outcome.code, outcome.err) == (130, "")
 
 
+@pytest.mark.parametrize("within", ["run.set_up", "setup.build_model"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_a_run_is_set_up_leaves_nothing(number, pyrl, folder, monkeypatch):
-    def interrupted(*_):
+def test_a_signal_while_a_run_is_set_up_leaves_nothing(number, within, pyrl, folder, monkeypatch):
+    def interrupted(*_, **__):
         signal.raise_signal(number)
 
-    monkeypatch.setattr("pyrl_sb3.training.run.set_up", interrupted)
+    monkeypatch.setattr(f"pyrl_sb3.training.{within}", interrupted)
     before = signal.signal(number, signal.SIG_DFL)
     try:
         with pytest.raises(SystemExit) as stopped:

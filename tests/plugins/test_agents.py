@@ -130,8 +130,9 @@ EVERYTHING = """
 import gymnasium as gym
 from gymnasium.envs.classic_control import PendulumEnv
 from pyrl_sb3.noise.action import gaussian
-from pyrl_sb3.plugins import AlgorithmSpec, EngineSpec, EnvironmentSpec, EnvWrapperSpec, NoiseSpec
-from pyrl_sb3.plugins import SyncCallbackSpec, hookimpl
+from pyrl_sb3.plugins import AlgorithmSpec, EngineSpec, EnvironmentSpec, EnvWrapperSpec
+from pyrl_sb3.plugins import FeaturesExtractorSpec, NoiseSpec, PolicySpec, SyncCallbackSpec
+from pyrl_sb3.plugins import hookimpl
 from pyrl_sb3.training.engines import LocalProcesses
 from pyrl_sb3.training.sync.callback import mean
 
@@ -141,6 +142,15 @@ class Same(gym.Wrapper):
 @hookimpl
 def pyrl_algorithms():
     yield AlgorithmSpec(name="my-td3", target="stable_baselines3:TD3", policy="pyrl/td3")
+
+@hookimpl
+def pyrl_policies():
+    yield PolicySpec(name="small", target="pyrl_sb3:TD3Policy")
+
+@hookimpl
+def pyrl_features_extractors():
+    target = "stable_baselines3.common.torch_layers:FlattenExtractor"
+    yield FeaturesExtractorSpec(name="flat", target=target)
 
 @hookimpl
 def pyrl_environments():
@@ -178,6 +188,8 @@ def made_with_a_plugin(fake_dist, tmp_path, monkeypatch, capsys):
     call(f"my-td3-train Pendulum-v1 {short}")
     call(f"td3-train swing {short}")
     call(f"td3-train Pendulum-v1 --noise kick --set env_wrapper=same {short}")
+    for part in ("policy=small", "policy_kwargs.features_extractor_class=flat"):
+        call(f"td3-train Pendulum-v1 --save nets --set {part} {short}")
     request = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=20)
     extra = {"sync_every": 10, "sync_params": {}}
     for engine, sync in (("acme/here", None), (ELASTIC, "acme/likewise")):
@@ -189,6 +201,7 @@ def made_with_a_plugin(fake_dist, tmp_path, monkeypatch, capsys):
 
 
 def test_runs_say_what_to_install_once_their_plugin_is_gone(made_with_a_plugin):
+    extractor = "features-extractor"
     for command, folder, what in (
         ("evaluate RUN", "my-td3/Pendulum-v1_1", "algorithm 'acme/my-td3'"),
         ("my-td3-test Pendulum-v1", "my-td3/Pendulum-v1_1", "algorithm 'acme/my-td3'"),
@@ -197,6 +210,8 @@ def test_runs_say_what_to_install_once_their_plugin_is_gone(made_with_a_plugin):
         ("td3-train --resume RUN", "td3/acme-swing-v0_1", "environment 'acme/swing'"),
         ("td3-train --resume RUN --timesteps 30", "td3/Pendulum-v1_1", "noise 'acme/kick'"),
         ("td3-test Pendulum-v1", "td3/Pendulum-v1_1", "env-wrapper 'acme/same'"),
+        ("td3-train --resume RUN --timesteps 30", "nets/Pendulum-v1_1", "policy 'acme/small'"),
+        ("td3-train --resume RUN --timesteps 30", "nets/Pendulum-v1_2", f"{extractor} 'acme/flat'"),
         ("td3-train --resume RUN", "groups/Pendulum-v1_1", "engine 'acme/here'"),
         ("td3-train --resume RUN", "groups/Pendulum-v1_2", "sync-callback 'acme/likewise'"),
     ):

@@ -328,6 +328,23 @@ def pyrl_sync_callbacks():
 """
 
 
+def test_runs_record_policy_and_features_extractor(fake_dist, tmp_path):
+    fake_dist("acme", DEFAULTS)
+    (tmp_path / "my.yml").write_text("default: {}")
+
+    def recorded(*given, algorithm="td3"):
+        experiment = read_experiment(tmp_path / "my.yml", algorithm, "Pendulum-v1", overrides=given)
+        return {(each["kind"], each["name"]): each["params"] for each in experiment.records()}
+
+    extractor = "policy_kwargs.features_extractor_class=wide"
+    both = recorded("policy=small", extractor)
+    assert both["features-extractor", "acme/wide"] == {"width": 8, "depth": 2}
+    assert both["policy", "acme/small"]["net_arch"] == [8]
+    assert ("policy", "pyrl/td3") in recorded("policy=MlpPolicy")
+    assert ("policy", "acme/small") in recorded(algorithm="small-td3")
+    assert not recorded("policy=pyrl_sb3.policies.TD3Policy")
+
+
 def test_defaults_of_every_kind_are_passed_unless_the_user_sets_them(fake_dist, tmp_path):
     fake_dist("acme", DEFAULTS)
 
@@ -340,7 +357,7 @@ def test_defaults_of_every_kind_are_passed_unless_the_user_sets_them(fake_dist, 
     assert (env.factor, env.times, type(env.times)) == (0.1, 3, int)
     assert _callback(experiment.callback[0]).max_episodes == 1
     noted = [each["params"] for each in experiment.records()]
-    assert noted == [{"factor": 0.1, "times": 3.0}, {"max_episodes": 1}]
+    assert noted == [{"factor": 0.1, "times": 3.0}, {"max_episodes": 1}, {}]  # the policy's
     extractor = "policy_kwargs.features_extractor_class=acme/wide"
     keywords = read(extractor, "policy_kwargs.features_extractor_kwargs.depth=3")
     assert keywords.arguments["policy_kwargs"]["features_extractor_kwargs"] == {

@@ -38,3 +38,24 @@ def test_own_tests_pass(source, tmp_path):
     if run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
         pytest.skip(f"{source.name}: what it depends on is not installed")
     assert run.returncode == 0, run.stdout
+
+
+def test_their_modules_load_neither_torch_nor_sb3():
+    tomllib = pytest.importorskip("tomllib")
+    projects = [tomllib.loads((each / "pyproject.toml").read_text()) for each in DISTRIBUTIONS]
+    modules = [
+        module
+        for each in projects
+        for module in each["project"]["entry-points"]["pyrl_sb3"].values()
+    ]
+    code = (
+        f"import sys, {', '.join(modules)};"
+        "heavy = ('torch', 'stable_baselines3', 'gymnasium', 'numpy', 'ray');"
+        "print([module for module in heavy if module in sys.modules])"
+    )
+    path = [str(each / "src") for each in DISTRIBUTIONS] + [str(PLUGINS.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert run.stdout == "[]\n", run.stderr

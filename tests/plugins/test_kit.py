@@ -54,6 +54,42 @@ class Tied(GaussianNoise):
         return super().__call__() * np.float32(np.random.get_state()[1][0] % 7 + 1)
 
 
+class Offset(GaussianNoise):
+    """Each episode has an offset."""
+
+    offset = 0.0
+
+    def __call__(self):
+        return super().__call__() + np.float32(self.offset)
+
+
+class Unseeded(Offset):
+    def reset(self):
+        self.offset = np.random.default_rng().normal()
+
+
+class Seeding(Offset):
+    def reset(self):
+        np.random.seed(0)
+
+
+class Asking(Offset):
+    """Looks at the generator that the process shares when an episode begins."""
+
+    def reset(self):
+        self.offset = np.random.get_state()[1][0] % 7
+
+
+class Forgetting(Offset):
+    """Its copies have no offset."""
+
+    def reset(self):
+        self.offset = self.rng.normal()
+
+    def __getstate__(self):
+        return {**self.__dict__, "offset": 0.0}
+
+
 def of(cls):
     return lambda context: cls(context.action_space.shape, 0.1, context.rng)
 
@@ -81,6 +117,10 @@ def wide(context):
         (constant, "the seed has no influence"),
         (of(Tied), "depends on numpy's global generator"),
         (of(Unfinished), "a copy does not continue the stream"),
+        (of(Unseeded), "two processes with one seed draw differently"),
+        (of(Seeding), "moves numpy's global generator"),
+        (of(Asking), "depends on numpy's global generator"),
+        (of(Forgetting), "a copy does not continue the stream"),
     ],
 )
 def test_wrong_noise_is_named(pyrl_plugins, factory, problem):
@@ -286,6 +326,14 @@ def test_copies_exchange_in_rank_order_and_outlive_each_other():
         [{0: 0, 1: 0, 2: 0}, {1: 1, 2: 1}],
         [{0: 0, 1: 0, 2: 0}, {1: 1, 2: 1}, {2: 2}],
     ]
+
+
+def test_a_copy_that_exits_ends_all():
+    def copy(group):
+        raise SystemExit(group.rank)
+
+    with pytest.raises(SystemExit, match="0"):
+        Lockstep(2).run([copy] * 2)
 
 
 def test_each_copy_has_its_own_global_generators():

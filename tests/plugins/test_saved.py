@@ -22,6 +22,8 @@ from pyrl_sb3.plugins import (
     make_noise,
 )
 from pyrl_sb3.plugins.saved import check_for_acting, load, read_components, save
+from pyrl_sb3.training.agents import find_agent
+from pyrl_sb3.training.loading import load_model
 
 PLUGIN = """
 from pyrl_sb3.plugins import NoiseSpec, ReplayBufferSpec, hookimpl
@@ -180,6 +182,79 @@ def test_a_class_that_moved_is_found_by_its_name(saved, monkeypatch):
     assert type(loaded.action_noise.base_noise).__module__ == "acme_elsewhere"
     assert loaded.action_noise().shape == (2, 1)
     del sys.modules["acme_elsewhere"]
+
+
+NETWORKS = """
+import torch as th
+from pyrl_sb3.plugins import AlgorithmSpec, FeaturesExtractorSpec, PolicySpec, hookimpl
+from pyrl_sb3.policies import TD3Policy
+from stable_baselines3 import TD3
+from stable_baselines3.common.torch_layers import FlattenExtractor
+
+class Policy(TD3Policy):
+    pass
+
+class Extractor(FlattenExtractor):
+    pass
+
+class Algorithm(TD3):
+    pass
+
+@hookimpl
+def pyrl_policies():
+    yield PolicySpec(name="mine", target=Policy)
+
+@hookimpl
+def pyrl_features_extractors():
+    yield FeaturesExtractorSpec(name="flat", target=Extractor)
+
+@hookimpl
+def pyrl_algorithms():
+    yield AlgorithmSpec(name="slow-td3", target=Algorithm)
+"""
+KINDS = ("policy", "features-extractor", "algorithm")
+
+
+@pytest.fixture
+def moved(fake_dist, tmp_path):
+    """A model whose policy, features extractor and algorithm have moved since; how it acted."""
+    site = fake_dist("acme-nets", NETWORKS, entry="acme")
+    manager = PluginManager()
+    names = dict(zip(KINDS, ("mine", "flat", "slow-td3"), strict=True))
+    policy, extractor, algorithm = (manager.load(kind, name) for kind, name in names.items())
+    model = algorithm(
+        policy,
+        make_vec_env("Pendulum-v1"),
+        buffer_size=10,
+        policy_kwargs={"net_arch": [4], "features_extractor_class": extractor},
+    )
+    uses = [manager.find(kind, name).record() for kind, name in names.items()]
+    path, acts = save(model, tmp_path / "model", uses), act(model)
+    (site / "acme_elsewhere.py").write_text(NETWORKS)
+    hooks = "pyrl_policies, pyrl_features_extractors, pyrl_algorithms"
+    (site / "acme_nets.py").write_text(f"from acme_elsewhere import {hooks}")
+    del sys.modules["acme_nets"]
+    get_plugin_manager.cache_clear()  # as in a new process
+    yield path, acts
+    sys.modules.pop("acme_elsewhere", None)
+
+
+def test_networks_and_algorithms_that_moved_are_found_by_their_names(moved):
+    path, acts = moved
+    loaded = load(path)
+    for cls in (type(loaded), type(loaded.policy), type(loaded.actor.features_extractor)):
+        assert cls.__module__ == "acme_elsewhere"
+    assert loaded.policy_kwargs["net_arch"] == [4]
+    assert np.array_equal(act(loaded), acts)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_commands_find_networks_that_moved(moved, trust):
+    path, acts = moved
+    env = make_vec_env("Pendulum-v1")
+    loaded = load_model(path, find_agent("slow-td3"), env, "cpu", trust=trust)
+    assert type(loaded.policy).__module__ == "acme_elsewhere"
+    assert np.array_equal(act(loaded), acts)
 
 
 def test_models_without_names_are_refused(tmp_path):

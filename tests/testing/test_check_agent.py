@@ -73,6 +73,22 @@ class LosesWeights(stable_baselines3.TD3):
         return model
 
 
+class ForgetsAge(stable_baselines3.TD3):
+    """Takes smaller steps as it trains, and begins anew with that when it is loaded."""
+
+    def _setup_model(self):
+        super()._setup_model()
+        self.age = 0
+
+    def train(self, gradient_steps, batch_size=64):
+        self.age += 1
+        self.lr_schedule = lambda _: 1e-3 / self.age
+        super().train(gradient_steps, batch_size)
+
+    def _excluded_save_params(self):
+        return [*super()._excluded_save_params(), "age", "lr_schedule"]
+
+
 class NoAgent:
     num_timesteps = 0
 
@@ -87,6 +103,7 @@ class NoAgent:
         (Deaf, "a callback returns False"),
         (LosesWeights, "a loaded agent acts otherwise"),
         (ForgetsTemperature, "a loaded agent has lost log_ent_coef"),
+        (ForgetsAge, "a loaded agent learns on otherwise than the saved one"),
         (ForgetsMoments, r"a loaded agent has lost .*optimizer\.0\."),
     ],
 )

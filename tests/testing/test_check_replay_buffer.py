@@ -7,6 +7,7 @@ import pytest
 import torch as th
 from stable_baselines3 import HerReplayBuffer as StockHer
 from stable_baselines3.common.buffers import DictReplayBuffer as StockDict
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as Stock
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
@@ -30,6 +31,12 @@ def test_parameters_are_passed_on():
         replay_buffers.what_is_stored_is_sampled(case)
     with pytest.raises(TypeError, match="unknown_parameter"):
         check_replay_buffer(ReplayBuffer, {"unknown_parameter": 1})
+
+
+def test_discounts_of_one_step_are_gamma():
+    for case in buffer_cases(NStepReplayBuffer, {"n_steps": 1, "gamma": 0.9}):
+        replay_buffers.samples_are_like_sb3s(case)
+        replay_buffers.what_is_stored_is_sampled(case)
 
 
 @pytest.mark.parametrize("cls", [Stock, StockDict, StockHer])
@@ -67,6 +74,36 @@ class OneBehind(ReplayBuffer):
 class OtherRewards(ReplayBuffer):
     def add(self, obs, next_obs, action, reward, done, infos):
         super().add(obs, next_obs, action, 0.99 * reward, done, infos)
+
+
+class ClippedRewards(ReplayBuffer):
+    bounds = (-10, 10)
+
+    def add(self, obs, next_obs, action, reward, done, infos):
+        super().add(obs, next_obs, action, np.clip(reward, *self.bounds), done, infos)
+
+
+class PositiveRewards(ClippedRewards):
+    bounds = (0, np.inf)
+
+
+class FirstActionOnly(ReplayBuffer):
+    def add(self, obs, next_obs, action, reward, done, infos):
+        super().add(obs, next_obs, action[:, :1].repeat(2, 1), reward, done, infos)
+
+
+class NoDiscounts(ReplayBuffer):
+    discount = 0.0
+
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(discounts=th.full_like(batch.rewards, self.discount))
+
+
+class OtherDiscounts(NoDiscounts):
+    """Than those of the `gamma` that it has."""
+
+    discount = 0.5
 
 
 class FirstHalf(ReplayBuffer):
@@ -322,6 +359,11 @@ class NoneToTrainWith(ReplayBuffer):
         (DoubleActions, "samples_are_like_sb3s", r"actions are torch.float64, not torch.float32"),
         (OneBehind, "what_is_stored_is_sampled", "next_observations are not as stored"),
         (OtherRewards, "what_is_stored_is_sampled", "rewards are not as stored"),
+        (ClippedRewards, "what_is_stored_is_sampled", "rewards are not as stored"),
+        (PositiveRewards, "what_is_stored_is_sampled", "rewards are not as stored"),
+        (FirstActionOnly, "what_is_stored_is_sampled", "actions are not as stored"),
+        (NoDiscounts, "samples_are_like_sb3s", r"discounts of one step are 0, not 0\.99"),
+        (OtherDiscounts, "samples_are_like_sb3s", r"discounts of one step are 0\.5, not 0\.99"),
         (FirstHalf, "what_is_stored_is_sampled", r"\d+ of 20 transitions are never sampled"),
         (FirstEnvOnly, "what_is_stored_is_sampled", r"\d+ of 60 transitions are never sampled"),
         (ForeignGoals, "what_is_stored_is_sampled", "a goal is neither the real one nor"),

@@ -18,6 +18,8 @@ from pyrl_sb3.plaindata.reader import name_of
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.untrusted.known import find_known_class
 
+FindClass = Callable[[str, str], Any]
+
 _OPERATIONS = {ord(operation.code): operation.name for operation in pickletools.opcodes}
 
 
@@ -76,14 +78,22 @@ _GENERATORS: dict[tuple[str, str], Callable[..., Any]] = {
 _MADE = frozenset({*_CAPTURED.values(), *_SPACES.values()})
 
 
+def _nothing(_module: str, _name: str) -> None:
+    return None
+
+
 class _Reader(Reader):
     functions: ClassVar = {**Reader.functions, **_GENERATORS}
+
+    def __init__(self, content: bytes, moved: FindClass) -> None:
+        super().__init__(io.BytesIO(content), fix_imports=False)
+        self.moved = moved
 
     def find_class(self, module: str, name: str) -> Any:
         for table in (self.functions, _CAPTURED, _SPACES):
             if (module, name) in table:
                 return table[module, name]
-        found = find_known_class(module, name)
+        found = find_known_class(module, name) or self.moved(module, name)
         return super().find_class(module, name) if found is None else found
 
     def load_newobj(self) -> None:
@@ -106,13 +116,14 @@ _newobj: Callable[[Any], None] = _Reader.load_newobj
 _Reader.dispatch = {**Reader.dispatch, pickle.NEWOBJ[0]: _newobj}
 
 
-def read_pickle(content: bytes, what: str) -> Any:
+def read_pickle(content: bytes, what: str, moved: FindClass = _nothing) -> Any:
     """
     Read a pickle without running any of it.
 
     Args:
         content: the pickle.
         what: it is, for messages: `model.zip: policy_kwargs`.
+        moved: tells by module and name which class stands for one that is not there any more.
 
     Returns:
         Plain data, arrays, spaces, classes, and for `VecNormalize` and `RunningMeanStd` a
@@ -123,7 +134,7 @@ def read_pickle(content: bytes, what: str) -> Any:
             the message names that.
     """
     try:
-        return _Reader(io.BytesIO(content), fix_imports=False).load()
+        return _Reader(content, moved).load()
     except RefusedError as error:
         raise InputError(f"{what}: {error}; pass --trust if you trust the file") from error
     except KeyError as error:  # an operation that is not in the language

@@ -1,13 +1,30 @@
 """Prioritised experience replay (Schaul 2015)."""
 
-from pyrl_prioritized_replay.buffers import (
-    PrioritizedDictReplayBuffer,
-    PrioritizedHerReplayBuffer,
-    PrioritizedReplayBuffer,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrl_prioritized_replay.buffers import (
+        PrioritizedDictReplayBuffer,
+        PrioritizedHerReplayBuffer,
+        PrioritizedReplayBuffer,
+    )
 
 __all__ = [
     "PrioritizedDictReplayBuffer",
     "PrioritizedHerReplayBuffer",
     "PrioritizedReplayBuffer",
 ]
+
+
+# Loaded on first use (PEP 562), so that finding the plugin loads neither torch nor SB3.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module("pyrl_prioritized_replay.buffers"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
