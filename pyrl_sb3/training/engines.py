@@ -52,7 +52,12 @@ class Process(Protocol):
     """A job that was started."""
 
     def poll(self) -> int | None:
-        """Return its exit code, or None while it runs; -N if signal N ended it."""
+        """
+        Return its exit code, or None while it runs; -N if signal N ended it.
+
+        One that was lost, with its machine perhaps, was killed (-9): its end says nothing against
+        another start.
+        """
 
     def stop(self) -> None:
         """Ask it to save and end, as Ctrl-C does."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config.documents import write_yaml
+from pyrl_sb3.config.errors import short
 from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
@@ -25,6 +26,7 @@ from pyrl_sb3.training.folders import SEEDS, new_run_folder, write_whole
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
 
 _MOST_SEEDS = 1000
+_MOST_DIGITS = 100
 
 
 def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
@@ -41,6 +43,8 @@ def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
         raise InputError(f"--seeds {text}: write how many, such as 10, or which, such as 3,7,11")
+    if max(map(len, words)) > _MOST_DIGITS:  # Python itself converts no more than some thousands
+        raise InputError(f"--seeds {short(text)}: seeds must be at most {MOST_SEED}")
     numbers = [int(word) for word in words]
     if len(words) == 1:
         if not 1 <= numbers[0] <= _MOST_SEEDS:
@@ -102,7 +106,7 @@ class SeedGroup:
     def needs_trust(self) -> bool:
         """Whether its command line had code of others run, which its file does not allow."""
         named = any(":" in name for name in (self.engine, self.sync or ""))
-        return self.request.trust or self.trusted or named
+        return self.request.trust or named
 
     @property
     def config(self) -> Path:

@@ -41,6 +41,7 @@ def test_seeds_are_those_that_numpy_takes(pyrl, folder):
             "at most 4294967294 with --seeds 2",
         ),
         (("--seed", 4294967296), "--seed 4294967296: must be at most 4294967295"),
+        (("--seeds", "1," + 5000 * "9"), "9...: seeds must be at most 4294967295"),
     ]:
         outcome = pyrl(*line, *more)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 
 from pyrl_sb3.training.engines import Job, LocalProcess
 
-LOST = 1  # the exit code of a job whose machine has gone
+LOST = -signal.SIGKILL  # what became of a job whose machine has gone
 
 
 class Keeper:
@@ -45,7 +45,7 @@ class RayProcess:
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """Return its exit code, or None while it runs; 1 if its machine was lost."""
+        """Return its exit code, or None while it runs; as if killed if its machine was lost."""
         if self._code is None and ray.wait([self._answer], timeout=0)[0]:
             try:
                 self._code = ray.get(self._answer)
