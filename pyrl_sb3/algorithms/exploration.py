@@ -1,7 +1,9 @@
 """How noise makes actions: added, in place of the policy's own, or on the actor's parameters."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import repeat
 from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -41,9 +43,11 @@ class Exploration(_Base):
     takes_noise: ClassVar[frozenset[type[ActionNoise]]] = frozenset({ParameterNoise})
 
     _explorers: "Sequence[_Explorer]" = ()
+    # Of the actor, when last looked at: perturbed for the running episodes were these.
+    _perturbed_of: Sequence[nn.Parameter] = ()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_explorers"]
+        return [*super()._excluded_save_params(), "_explorers", "_perturbed_of"]
 
     def __getstate__(self) -> dict[str, Any]:
         """As of `GradientSteps`."""
@@ -52,12 +56,12 @@ class Exploration(_Base):
     def _bind(self) -> None:
         super()._bind()
         policy: Any = self.policy
-        if self._explorers and not self._explorers[0].is_of(policy.actor):
-            # Perturbed for the running episodes were the parameters of another network.
+        before, now = self._perturbed_of, list(policy.actor.parameters())
+        if before and not (len(before) == len(now) and all(map(is_, before, now))):
             for noise in [] if self.action_noise is None else _processes(self.action_noise):
                 if isinstance(noise, ParameterNoise):
                     noise.reset()
-        self._explorers = ()
+        self._explorers, self._perturbed_of = (), now
 
     def _setup_learn(
         self,
@@ -173,11 +177,6 @@ class _Explorer:
         self._taken: Array | None = None
         self._lent = [each.data for each in self._parameters]  # its own, until others are taken
 
-    def is_of(self, actor: nn.Module) -> bool:
-        """Whether an actor has the parameters in whose place others are lent."""
-        own = list(actor.parameters())
-        return len(own) == len(self._parameters) and all(map(is_, own, self._parameters))
-
     def take(self, parameters: Array) -> None:
         """:param parameters: ``(size,)``, not to be changed later"""
         if parameters is not self._taken:
@@ -201,8 +200,8 @@ class _Explorer:
 
 
 def _lend(parameters: Sequence[nn.Parameter], memory: Sequence[th.Tensor]) -> None:
-    for parameter, data in zip(parameters, memory, strict=True):
-        parameter.data = data
+    # In one call, which Ctrl-C does not divide.
+    deque(map(setattr, parameters, repeat("data"), memory), maxlen=0)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Files of demonstrations: our own, those of OpenAI baselines, Minari's data sets."""
 
 import os
+import reprlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -28,8 +29,9 @@ def require_file(given: object) -> None:
     if isinstance(given, (str, os.PathLike)):
         return
     several = "; for several, Demonstrations(episodes=[*a.episodes, *b.episodes], source='a, b')"
+    short = " ".join(reprlib.repr(given).split())
     raise DemonstrationError(
-        f"demonstrations={given!r:.80}: must be one file, or what load_demonstrations returns"
+        f"demonstrations={short}: must be one file, or what load_demonstrations returns"
         f"{several if isinstance(given, (list, tuple)) else ''}"
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,10 @@ def _problems(
 
 def _other_types(episode: Episode) -> Iterator[tuple[str, str]]:
     """Fields that are no arrays, and what they are."""
+    if not isinstance(episode, Episode):
+        yield "episodes", f"must be an Episode, not {type(episode).__name__}"
+    if not isinstance(episode.infos, (Sequence, NoneType)):
+        yield "infos", f"must be one for each step, not {type(episode.infos).__name__}"
     seen = episode.observations
     if not isinstance(seen, Mapping):
         yield "observations", f"must be arrays by key, not {type(seen).__name__}"

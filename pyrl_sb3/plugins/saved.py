@@ -116,7 +116,7 @@ def read_components(path: str | os.PathLike[str]) -> list[Record]:
 
 def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     """
-    Look for what a saved model names, before any of it is loaded; nothing is imported.
+    Look for what a saved model names, before any of it is loaded or imported.
 
     :return: A line for each missing component that acting can do without; SB3's own models name
         nothing.
@@ -124,6 +124,7 @@ def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
     :raises PluginError: when its list of components is none.
     """
     dispensable = []
+    get_plugin_manager().scan()  # what `-p` names is found only where that has been imported
     for record in stored_records(path):
         if _may_exist(record):
             continue

@@ -5,7 +5,7 @@ import sys
 from email.parser import HeaderParser
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -40,6 +40,12 @@ def load_entry(entry: EntryPoint) -> object:
     return entry.load()
 
 
+def _look_in(folder: Path) -> None:
+    """Let modules be imported from a folder too; at the end, it hides nothing that is installed."""
+    if (name := str(folder.resolve())) not in sys.path:
+        sys.path.append(name)
+
+
 def module_plugin_name(module: str) -> str:
     """The plugin name of a module (its first package) or of a ``.py`` file (its stem)."""
     name = Path(module).stem if module.endswith(".py") else module.split(".")[0]
@@ -54,13 +60,13 @@ def load_module(module: str) -> ModuleType:
 
     :raises FileNotFoundError: when the file does not exist.
     """
-    path = Path(module)
-    is_file = module.endswith(".py")
-    beside = str((path.parent if is_file else Path()).resolve())
-    if beside not in sys.path:
-        sys.path.append(beside)  # at the end, where it hides nothing that is installed
-    if not is_file:
+    if not module.endswith(".py"):
+        if find_spec(module.partition(".")[0]) is None:
+            _look_in(Path())
         return import_module(module)
+    path = Path(module)
+    if path.is_file():
+        _look_in(path.parent)
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None, "the suffix .py always has a loader"
     assert spec.loader is not None

@@ -1,5 +1,6 @@
 """When an episode is over for good, what is left to the goal, and rewards within bounds."""
 
+import sys
 from numbers import Real
 from typing import Any, SupportsFloat
 
@@ -7,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+_LARGEST = sys.float_info.max
 
 Env = gym.Env[Any, Any]
 Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
@@ -119,6 +122,8 @@ class BoundedRewards(gym.RewardWrapper[Any, Any]):
         given = f"BoundedRewards: low={low!r}, high={high!r}, scale={scale!r}"
         if not all(isinstance(number, Real) for number in numbers):
             raise ValueError(f"{given}: all must be numbers, low and high may be None")
+        if any(abs(number) > _LARGEST for number in numbers if abs(number) != np.inf):
+            raise ValueError(f"{given}: no number may be larger than {_LARGEST:g}")
         if np.isnan([self.low, self.high]).any() or not np.isfinite(scale):
             raise ValueError(f"{given}: no number may be nan, scale must be finite")
         if self.low > self.high:

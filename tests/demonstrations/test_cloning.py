@@ -271,6 +271,13 @@ def test_what_are_no_demonstrations_is_refused_at_once(line, given):
     )
 
 
+def test_the_refusal_of_many_episodes_is_one_line(line, demonstrations):
+    with pytest.raises(DemonstrationError) as refused:
+        build(SAC, line, HerReplayBuffer, demonstrations=demonstrations("goal").episodes * 9)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
 def test_demonstrations_of_something_else_are_refused_before_the_first_step(line, demonstrations):
     model = build(SAC, line, HerReplayBuffer, demonstrations=demonstrations("box"))
     with pytest.raises(DemonstrationError, match="key 'achieved_goal' is missing"):

@@ -189,6 +189,23 @@ def test_what_is_wrong_is_named(line, demonstrations, change, message):
         demos.check(line().observation_space, line().action_space)
 
 
+@pytest.mark.parametrize(
+    ("episodes", "message"),
+    [
+        (lambda e: [vars(e)], "episode 0: episodes: must be an Episode, not dict"),
+        (
+            lambda e: [dataclasses.replace(e, infos=5)],
+            "episode 0: infos: must be one for each step, not int",
+        ),
+    ],
+)
+def test_what_are_no_episodes_is_named(line, demonstrations, episodes, message):
+    demos = demonstrations("goal")
+    demos = dataclasses.replace(demos, episodes=episodes(demos.episodes[0]))
+    with pytest.raises(DemonstrationError, match=f"^test.npz: {message}$"):
+        demos.check(line().observation_space, line().action_space)
+
+
 def test_other_environments_and_nothing_at_all(line, demonstrations):
     env, demos = line(), dataclasses.replace(demonstrations("goal"), env_id="FetchPush-v4")
     with pytest.raises(DemonstrationError, match="recorded in FetchPush-v4, not in FetchSlide-v4"):

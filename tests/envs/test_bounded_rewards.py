@@ -61,6 +61,8 @@ def test_bounds_that_exclude_each_other_and_goals_are_refused() -> None:
     for none in ({"low": "a"}, {"high": [1]}, {"scale": None}):
         with pytest.raises(ValueError, match=r"low=.*, high=.*, scale=.*: all must be numbers"):
             BoundedRewards(Rewarding(), **none)
+    with pytest.raises(ValueError, match=r"no number may be larger than 1\.79769e"):
+        BoundedRewards(Rewarding(), scale=10**400)
     with pytest.raises(ValueError, match="rewards that HER computes"):
         BoundedRewards(BitFlipping(4), low=-1)
 

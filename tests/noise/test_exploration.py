@@ -1,6 +1,7 @@
 """Noise at work in the algorithms."""
 
 import copy
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -193,6 +194,55 @@ def test_an_actor_that_is_changed_is_the_one_that_is_perturbed(edit, n_envs):
     noises[0].reset()
     model.learn(n_envs, reset_num_timesteps=False)
     assert not np.allclose(actions_of(model)[-1, 0], expected[-1], atol=1e-2)
+
+
+@pytest.mark.parametrize("edit", [put_other_layers, put_another_actor])
+def test_a_copy_whose_actor_is_changed_perturbs_that(edit):
+    model = model_of(TD3, noise_of("param_0.2"))
+    model.learn(2)
+    model = copy.deepcopy(model)
+    edit(model)
+    model.action_noise.sigma = 1e-9
+    expected = model.policy.predict(np.full((1, 4), 0.3, np.float32))[0] / 2
+    model.learn(1, reset_num_timesteps=False)
+    assert actions_of(model)[-1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ctrl_c_does_not_come_while_parameters_are_given_back():
+    model = model_of(TD3, noise_of("param_0.2"))
+    model.learn(2)
+    before = [p.detach().clone() for p in model.actor.parameters()]
+
+    def interrupted(moment):
+        """At so many lines and returns of what lends and gives back."""
+        seen = []
+
+        def trace(frame, event, arg):
+            if frame.f_code.co_name != "_lend":
+                return None
+            if event != "call":
+                seen.append(event)
+                if len(seen) == moment:
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            model._explore_perturbed([model.action_noise])
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    moment = 1
+    while interrupted(moment):
+        own = list(map(th.equal, before, model.actor.parameters()))
+        assert all(own) or not any(own), "some of the one, some of the other"
+        for parameter, data in zip(model.actor.parameters(), before, strict=True):
+            parameter.data = data.clone()
+        moment += 1
+    assert moment > 4
 
 
 def test_the_actor_has_its_own_parameters_again_where_a_perturbed_one_fails():

@@ -1,7 +1,9 @@
 """From names to components."""
 
 import functools
+import json
 import sys
+import zipfile
 
 import pytest
 
@@ -20,7 +22,9 @@ from pyrl_sb3.plugins import (
     UnknownComponentError,
     apply_options,
     hookimpl,
+    saved,
 )
+from pyrl_sb3.plugins.records import MEMBER
 from pyrl_sb3.plugins.signature import parameters
 
 
@@ -213,6 +217,13 @@ def pyrl_noise_processes():
 """
 
 
+def _saved_with_kick(folder):
+    record = {"kind": "noise", "name": "small-kick/kick", "target": "kick_beside:Kick"}
+    with zipfile.ZipFile(folder / "model.zip", "w") as archive:
+        archive.writestr(MEMBER, json.dumps([record]))
+    return folder / "model.zip"
+
+
 @pytest.mark.parametrize(
     ("files", "named", "found"),
     [("small_kick/plugin.py", "small_kick.plugin", "."), ("parts/kicks.py", None, "parts")],
@@ -227,6 +238,8 @@ def test_what_lies_beside_a_named_plugin_is_found(tmp_path, monkeypatch, files, 
     before = list(sys.path)
     try:
         manager = PluginManager.from_environ({"PYRL_PLUGIN_MODULES": named or files})
+        monkeypatch.setattr(saved, "get_plugin_manager", lambda: manager)
+        assert saved.check_for_acting(_saved_with_kick(tmp_path)) == []
         assert manager.load("noise", "kick").__module__ == "kick_beside"
     finally:
         for module in ("kick_beside", "small_kick.plugin", "small_kick", "kicks"):
