@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import find_agent
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, one_line
 from pyrl_sb3.training.facts import FACTS, check_run, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
 from pyrl_sb3.training.missing import check_installed
@@ -97,9 +97,7 @@ def read_each(
             found.append(one)
     if not found:
         raise problems[0][1]
-    return found, [
-        f"{run} is left out: {'; '.join(str(error).splitlines())}" for run, error in problems
-    ]
+    return found, [f"{run} is left out: {one_line(error)}" for run, error in problems]
 
 
 def _by_seed(folders: Sequence[Path]) -> list[Path]:
