@@ -1,6 +1,7 @@
 """`pyrl evaluate RUN...`."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,16 +45,19 @@ def _evaluate(
 
     console = output.console_for_log(stderr=as_json)
     wanted: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
-    read = partial(trial_of_run, best=best, **wanted)
-    requests, left_out = read_each(runs, read, models=True)
-    for line in left_out:
-        typer.echo(line, err=True)
-    found = []
-    for request in requests:
+    read: Callable[[Path], TrialRequest] = partial(trial_of_run, best=best, **wanted)
+
+    def evaluated(run: Path) -> dict[str, Any]:
+        request = read(run)
         evaluation = try_out(request)
-        found.append(_as_dict(request, evaluation))
         if not as_json:
             console.print(f"{request.path}: {episodes} episodes: {evaluation}", markup=False)
+        return _as_dict(request, evaluation)
+
+    read_each(runs, read, models=True)  # a wrong name is said before there is work
+    found, left_out = read_each(runs, evaluated, models=True)
+    for line in left_out:
+        typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
 

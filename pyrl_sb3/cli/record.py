@@ -47,5 +47,5 @@ def _record(
     try:
         film_trial(request, out, episodes)
     except NoPictureError as error:
-        raise InputError(f"this machine cannot draw {request.env_id}: {error}") from error
+        raise InputError(f"{error.about(request.env_id)}: {error}") from error
     console.print(f"film of {request.path}: {out}", markup=False)

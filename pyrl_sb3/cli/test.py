@@ -86,5 +86,5 @@ def _film(request: "TrialRequest", gif: Path) -> str:
     try:
         film_trial(request, gif, min(request.episodes, _FILMED_EPISODES))
     except NoPictureError as error:
-        return f"no film: this machine cannot draw {request.env_id} ({error})"
+        return f"no film: {error.about(request.env_id)} ({error})"
     return f"film: {gif}"

@@ -163,7 +163,7 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
     A last line that was not written to its end, as when a disk is full, is none.
 
     Raises:
-        InputError: the file is damaged otherwise.
+        InputError: the file is damaged otherwise, or cannot be opened.
     """
     done = 0
     try:
@@ -178,6 +178,8 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
                     raise ValueError(f"no number of steps: {str(done)[:40]}")
                 success = _truth(row.get("is_success"))
                 yield TrainingEpisode(done, float(row["r"]), success, float(row["t"]))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         line = rows.line_num + 1  # after the comment
         raise InputError(f"{file} cannot be read: {first_line(error)} (line {line})") from error

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pyrl_sb3.config import ConfigError
 from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.report.curves import Curve, Values, read_episodes, read_evaluations
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, one_line
 from pyrl_sb3.training.facts import FACTS, read_facts
 from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.hyperparams import CONFIG
@@ -32,10 +33,11 @@ class Group:
         failed: the runs that ended without having had all of their steps, or without evaluations.
         couples_seeds: whether the runs learned from each other: then they are one sample.
         unevaluated: the runs that have no evaluations, and so no curve.
-        damaged: the runs whose evaluations cannot be read, likewise, and what is wrong with each.
+        damaged: the runs whose facts or evaluations cannot be read, likewise, and what is wrong
+            with each.
         diverged: the runs whose last score is no finite number; these have failed too. Such scores
             are the worst that the group has had there instead; without any, runs have no curve.
-        untimed: the runs whose training episodes cannot be read, and what is wrong with each.
+        untimed: the runs without training episodes that can be read, and what is wrong with each.
     """
 
     label: str
@@ -53,26 +55,30 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
     """
     Read groups: a folder of several seeds is one; other runs are put together by configuration.
 
+    Damaged runs that may be of any group are in a last one, which has no label and no curves.
+
     Args:
         folders: of runs, of groups, or of several of these.
         labels: for the groups, in their order; by default agent and environment.
 
     Raises:
         InputError: a folder has no runs, or labels do not fit.
-        ConfigError: the config of a run cannot be read.
+        InputError, ConfigError: what all runs are cannot be read.
     """
     found: dict[str, tuple[str, list[Path], SeedGroup | None]] = {}
+    damaged: dict[Path, InputError | ConfigError] = {}
     for run in dict.fromkeys(run for folder in folders for run in runs_within(folder)):
-        request = read_facts(run).request
-        several = is_group(run.parent)
-        if several:
-            key = name = str(run.parent)
-        else:
-            key = f"{request.agent} {request.stock} {request.n_envs} {_config(run)}"
-            name = request.agent
+        group = run.parent if is_group(run.parent) else None
+        try:
+            key, name = (str(group), str(group)) if group else _configured(run)
+        except (InputError, ConfigError) as error:
+            damaged[run] = error
+            continue
         if key not in found:
-            found[key] = name, [], read_group(run.parent) if several else None
+            found[key] = name, [], read_group(group) if group else None
         found[key][1].append(run)
+    if damaged and not found:
+        raise next(iter(damaged.values()))
     if labels and len(labels) != len(found):
         there = ", ".join(name for name, _, _ in found.values())
         raise InputError(f"--label: {len(labels)} for {len(found)} groups: {there}")
@@ -81,14 +87,30 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
         _group(name, runs, seeds)
         for name, (_, runs, seeds) in zip(names, found.values(), strict=True)
     ]
-    if not any(group.curves for group in groups):
-        damage = [each for group in groups for each in group.damaged.values()]
-        if damage:
-            raise InputError(damage[0])
-        if any(group.diverged for group in groups):
-            raise InputError("no run there had a return that is a finite number")
-        raise InputError(f"no run there has an {EVALUATIONS} yet: nothing to report")
+    if damaged:
+        lines = {run: one_line(error) for run, error in damaged.items()}
+        groups.append(
+            Group(label="", curves={}, seconds={}, failed=[], couples_seeds=False, damaged=lines)
+        )
+    _require_curves(groups)
     return groups
+
+
+def _require_curves(groups: Sequence[Group]) -> None:
+    if any(group.curves for group in groups):
+        return
+    damage = [each for group in groups for each in group.damaged.values()]
+    if damage:
+        raise InputError(damage[0])
+    if any(group.diverged for group in groups):
+        raise InputError("no run there had a return that is a finite number")
+    raise InputError(f"no run there has an {EVALUATIONS} yet: nothing to report")
+
+
+def _configured(run: Path) -> tuple[str, str]:
+    """What a run by itself has in common with those of its group, and its agent."""
+    request = read_facts(run).request
+    return f"{request.agent} {request.stock} {request.n_envs} {_config(run)}", request.agent
 
 
 def _config(run: Path) -> str:
@@ -104,17 +126,19 @@ def _distinct(names: list[str]) -> list[str]:
 
 def _group(label: str, runs: Sequence[Path], seeds: SeedGroup | None) -> Group:
     evaluated: dict[str, dict[Path, Curve]] = {}
-    unevaluated = [run for run in runs if not (run / EVALUATIONS).is_file()]
+    unevaluated: list[Path] = []
     damaged: dict[Path, str] = {}
     for run in runs:
-        if run in unevaluated:
-            continue
         try:
+            env_id = read_facts(run).request.env_id
+            if not (run / EVALUATIONS).is_file():
+                unevaluated.append(run)
+                continue
             curve = read_evaluations(run)
         except InputError as error:
             damaged[run] = str(error)
             continue
-        evaluated.setdefault(read_facts(run).request.env_id, {})[run] = curve
+        evaluated.setdefault(env_id, {})[run] = curve
     diverged = [
         run
         for there in evaluated.values()
@@ -186,8 +210,13 @@ def _times(curves: Iterable[tuple[Path, Curve]]) -> tuple[dict[Path, Values], di
 def _seconds(run: Path, steps: Values) -> Values:
     """Wall-clock at each of these steps, between the ends of training episodes interpolated."""
     files = monitor_files(run)
-    points = [(0.0, 0.0)]
-    for file in files[:1]:  # environments step together
-        points += [(each.steps, each.seconds) for each in read_episodes(file, len(files))]
+    ended = [
+        (each.steps, each.seconds)
+        for file in files[:1]  # environments step together
+        for each in read_episodes(file, len(files))
+    ]
+    if not ended:
+        raise InputError(f"{run} has no finished training episodes")
+    points = [(0.0, 0.0), *ended]
     at, times = np.array(points).T
     return np.interp(steps, at, times)

@@ -4,7 +4,7 @@ import ctypes.util
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stderr
 from dataclasses import replace
 from importlib import import_module
@@ -18,15 +18,30 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from pyrl_sb3.config.errors import short
 from pyrl_sb3.training.errors import first_line, require_package
 from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.trial import TrialRequest, open_trial
 
 Frame = npt.NDArray[np.uint8]  # (height, width, 3), or 4 with an alpha channel
 
+_SLOWEST, _QUICKEST = 0.01, 10_000  # frames a second, that every kind of film can be written with
+
 
 class NoPictureError(RuntimeError):
     """The machine cannot draw the environment."""
+
+    def about(self, env_id: str) -> str:
+        """Return what the message is the reason for."""
+        return f"this machine cannot draw {env_id}"
+
+
+class UnfitFilmError(NoPictureError):
+    """The environment is drawn, and by its own fault not as a film."""
+
+    def about(self, env_id: str) -> str:
+        """Return what the message is the reason for."""
+        return f"{env_id} cannot be filmed"
 
 
 def has_display() -> bool:
@@ -66,8 +81,8 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         episodes: how many.
 
     Raises:
-        NoPictureError: no working GL, or an environment that does not draw itself as Gymnasium
-            has it.
+        NoPictureError: no working GL.
+        UnfitFilmError: an environment that does not draw itself as Gymnasium has it.
     """
     write = write_mp4 if path.suffix == ".mp4" else write_gif
     write(_frames(model, env, episodes), path, _frames_per_second(env))
@@ -83,7 +98,7 @@ def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
         episodes: how many.
 
     Raises:
-        NoPictureError: as `film`.
+        NoPictureError, UnfitFilmError: as `film`.
         InputError, ConfigError: as `open_trial`.
     """
     model, env = open_trial(replace(request, render_mode="rgb_array"))
@@ -105,7 +120,7 @@ def _frames(model: BaseAlgorithm, env: VecEnv, episodes: int) -> Iterator[Frame]
         episodes -= int(dones[0])
         frame = _frame(env)
         if frame.shape != first.shape:
-            raise NoPictureError(f"its frames change from {first.shape} to {frame.shape}")
+            raise UnfitFilmError(f"its frames change from {first.shape} to {frame.shape}")
         yield frame
 
 
@@ -113,12 +128,12 @@ def _frame(env: VecEnv) -> Frame:
     try:
         frame: Any = env.get_images()[0]  # `env.render()` fails to tile what is no picture
     except Exception as error:  # every drawing library fails in its own way
-        problem: str | None = first_line(error)
+        problem = first_line(error)
     else:
-        problem = _unfit(frame)
-    if problem:
-        raise NoPictureError(problem)
-    return frame
+        if unfit := _unfit(frame):
+            raise UnfitFilmError(unfit)
+        return frame
+    raise NoPictureError(problem)  # without the error, which may hold a viewer
 
 
 def _unfit(frame: Any) -> str | None:
@@ -135,13 +150,17 @@ def _unfit(frame: Any) -> str | None:
 
 
 def _frames_per_second(env: VecEnv) -> float:
-    given = env.get_attr("metadata")[0].get("render_fps")
+    metadata = env.get_attr("metadata")[0]
+    if not isinstance(metadata, Mapping):
+        raise UnfitFilmError(f"its metadata is of type {type(metadata).__name__}, not a dict")
+    given = metadata.get("render_fps")
     try:
         fps = float(given or 30)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fps = math.nan
-    if not 0 < fps < math.inf:
-        raise NoPictureError(f"its metadata has render_fps={given!r}, no number of frames a second")
+    if not _SLOWEST <= fps <= _QUICKEST:
+        wanted = f"no number of frames a second from {_SLOWEST} to {_QUICKEST}"
+        raise UnfitFilmError(f"its metadata has render_fps={short(given)}, {wanted}")
     return fps
 
 
@@ -153,7 +172,13 @@ def write_gif(frames: Iterable[Frame], path: Path, fps: float) -> None:
     pictures = map(image.fromarray, islice(frames, 0, None, step))
     first = next(pictures)
     film = {"save_all": True, "append_images": pictures, "duration": 1000 * step / fps, "loop": 0}
-    write_whole(path, lambda part: first.save(part, **film))
+
+    def write(part: Path) -> None:
+        # Where Ctrl-C stops the frames, Pillow leaves files open that it has opened itself.
+        with part.open("wb") as file:
+            first.save(file, format="GIF", **film)
+
+    write_whole(path, write)
 
 
 def write_mp4(frames: Iterable[Frame], path: Path, fps: float) -> None:
@@ -164,7 +189,7 @@ def write_mp4(frames: Iterable[Frame], path: Path, fps: float) -> None:
     rows, columns = first.shape[:2]
     height, width = rows // 2 * 2, columns // 2 * 2
     if not height or not width:
-        raise NoPictureError(
+        raise UnfitFilmError(
             f"its frames are {columns}x{rows}, too small for an MP4; name a film that ends in .gif"
         )
     options = {"fps": fps, "codec": "libx264", "macro_block_size": 2}

@@ -31,6 +31,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(text_of(error).strip().splitlines()), type(error).__name__).rstrip(".:")
 
 
+def one_line(error: BaseException) -> str:
+    """Return all of an error's message on one line; each of its own may name another mistake."""
+    return "; ".join(str(error).splitlines())
+
+
 def complaint(error: BaseException) -> str:
     """Return what a stranger's code complains of, with the error's type where its words need it."""
     line, name = first_line(error), type(error).__name__

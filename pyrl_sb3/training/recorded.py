@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pyrl_sb3.config import ConfigError
+from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import find_agent
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, one_line
 from pyrl_sb3.training.facts import FACTS, check_run, read_facts
 from pyrl_sb3.training.folders import BEST_MODEL, MODEL, is_group
 from pyrl_sb3.training.missing import check_installed
@@ -67,25 +69,27 @@ def read_each(
     paths: Sequence[Path], read: Callable[[Path], _Read], *, models: bool = False
 ) -> tuple[list[_Read], list[str]]:
     """
-    Read runs; in folders of several, some may have nothing to be read yet.
+    Read runs; in folders of several, some may be damaged or have nothing to be read yet.
 
     Args:
         paths: of runs, or of several each.
-        read: reads one; raises InputError where it cannot.
+        read: reads one; raises InputError, ConfigError or PluginError where it cannot.
         models: whether a path may also be that of a model.
 
     Returns:
         what was read, and a line for each run that was left out.
 
     Raises:
-        InputError: a path leads to no run, or to one that cannot be read, or none can be.
+        InputError: a path leads to no run.
+        InputError, ConfigError, PluginError: it leads to one that cannot be read, or none can be.
     """
-    found, problems = [], []
+    found: list[_Read] = []
+    problems: list[tuple[Path, Exception]] = []
     for path in paths:
         for run in [path] if models and path.is_file() else runs_within(path):
             try:
                 one = read(run)
-            except InputError as error:
+            except (InputError, ConfigError, PluginError) as error:
                 if run == path:
                     raise
                 problems.append((run, error))
@@ -93,7 +97,7 @@ def read_each(
             found.append(one)
     if not found:
         raise problems[0][1]
-    return found, [f"{run} is left out: {error}" for run, error in problems]
+    return found, [f"{run} is left out: {one_line(error)}" for run, error in problems]
 
 
 def _by_seed(folders: Sequence[Path]) -> list[Path]:

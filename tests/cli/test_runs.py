@@ -163,6 +163,29 @@ def test_runs_of_a_folder_that_have_nothing_yet_leave_the_others_alone(pyrl, run
         assert outcome.err.startswith("pyrl: ")
 
 
+def test_damaged_runs_of_a_folder_leave_the_others_to_be_evaluated(pyrl, runs):
+    for name in ("Pendulum-v1_0", "Pendulum-v1_2", "Pendulum-v1_3"):
+        shutil.copytree(runs / "sac/Pendulum-v1_1", runs / "sac" / name)
+    model = runs / "sac/Pendulum-v1_0/model.zip"
+    model.write_bytes(model.read_bytes()[:1000])
+    (runs / "sac/Pendulum-v1_2/config.yml").write_text("Pendulum-v1: {gama: 1, learning: 1}")
+    facts = runs / "sac/Pendulum-v1_3/run.yml"
+    facts.write_text(facts.read_text().replace("Pendulum-v1", "Pendulum-v9"))
+    outcome = pyrl("evaluate", "sac", "td3", "--episodes", 1, "--json")
+    assert outcome.code == 0
+    assert [each["algorithm"] for each in json.loads(outcome.out)] == ["sac", "td3"]
+    lines = [line for line in outcome.err.splitlines() if "left out" in line]
+    assert [line.partition(": ")[0] for line in lines] == [
+        f"sac/Pendulum-v1_{i} is left out" for i in (0, 2, 3)
+    ]
+    assert "model.zip" in lines[0]
+    assert "gama" in lines[1]
+    assert "learning" in lines[1]  # all of it, on one line
+    assert "Pendulum-v9" in lines[2]
+    # Named by itself, it is the mistake.
+    assert pyrl("evaluate", "sac/Pendulum-v1_2", "td3", "--episodes", 1).code == 2
+
+
 def test_a_model_of_a_stranger(pyrl, runs):
     """What would run code is refused by every command that reads models, and run with --trust."""
     path = runs / "sac/Pendulum-v1_1"

@@ -134,3 +134,9 @@ def test_training_episodes_that_are_not(tmp_path, text, message):
     (tmp_path / "0.monitor.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_training(tmp_path)
+
+
+def test_training_episodes_in_what_is_no_file(tmp_path):
+    (tmp_path / "0.monitor.csv").mkdir()
+    with pytest.raises(InputError, match=r"0\.monitor\.csv cannot be read: [A-Z]\w+ [^(]+$"):
+        read_training(tmp_path)

@@ -95,6 +95,49 @@ def test_a_damaged_log_of_the_training_is_named_and_costs_only_its_seconds(tmp_p
     ]
 
 
+@pytest.mark.parametrize("log", [None, "", "#{}\nr,l,t\n", "#{}\nr,l,t\n0,10", "a folder"])
+def test_without_a_finished_episode_the_seconds_are_not_known(tmp_path, log):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    run = folder / "seed_1"
+    (run / "0.monitor.csv").unlink()
+    if log == "a folder":
+        (run / "0.monitor.csv").mkdir()
+    elif log is not None:
+        (run / "0.monitor.csv").write_text(log)
+    groups = read_groups([folder])
+    first, second = groups[0].seconds["Pendulum-v1"]
+    assert (first.tolist(), second) == ([2.0, 4.0, 6.0], None)
+    assert list(groups[0].untimed) == [run]
+    (summary,) = summarise(groups, threshold=3.0, seed=0, reps=100)
+    assert (summary.steps, summary.seconds) == (20.0, 6.0)
+
+
+def test_a_damaged_run_of_a_group_is_named_and_has_failed(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    (folder / "seed_1/run.yml").write_text("request: [1]")
+    for evaluated in (True, False):
+        if not evaluated:
+            (folder / "seed_1/evaluations.npz").unlink()
+        (group,) = read_groups([folder])
+        assert "run.yml cannot be read as a run's" in group.damaged[folder / "seed_1"]
+        assert group.failed == [folder / "seed_2", folder / "seed_1"]
+        assert not group.unevaluated
+        assert len(group.curves["Pendulum-v1"]) == 1
+
+
+@pytest.mark.parametrize("name", ["run.yml", "config.yml"])
+def test_a_damaged_run_of_no_group_leaves_the_others_alone(tmp_path, name):
+    good, bad = (make_run(tmp_path / each, [10]) for each in "ab")
+    (bad / name).write_text("request: [1")
+    arguments = ["report", str(good), str(bad), "--label", "A", "--reps", "100", "--json"]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    assert [each["label"] for each in json.loads(outcome.stdout)["groups"]] == ["A"]
+    (line,) = (line for line in outcome.stderr.splitlines() if "left out" in line)
+    assert line.startswith(f"{bad} is left out: ")
+    assert name in line
+
+
 def test_copies_that_learn_from_each_other_have_no_interval(tmp_path):
     groups = read_groups([make_group(tmp_path / "a", couples_seeds=True)])
     (summary,) = summarise(groups, threshold=None, seed=0, reps=500)

@@ -1,10 +1,12 @@
 """Films and where they can be made."""
 
 import gc
+import io
 import os
 import sys
 import weakref
 from importlib.util import find_spec
+from pathlib import Path
 
 import gymnasium as gym
 import imageio.v3 as iio
@@ -221,11 +223,65 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path, draw, reason, kind):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("fps", [-5, "fast", float("nan"), float("inf"), [30]])
+NO_FPS = [-5, "fast", float("nan"), float("inf"), [30], 1e-4, 1e300, 10**400]
+
+
+@pytest.mark.parametrize("fps", NO_FPS, ids=lambda fps: str(fps)[:8])
 def test_what_is_no_number_of_frames_is_said_in_one_line(tmp_path, fps):
     with pytest.raises(NoPictureError, match=r"its metadata has render_fps="):
         film_of(tmp_path / "a.gif", fps=fps)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("metadata", [None, ["rgb_array"]])
+def test_metadata_that_is_no_dict_is_said_in_one_line(tmp_path, metadata):
+    env = Drawn(picture, 30)
+    env.metadata = metadata
+    with pytest.raises(NoPictureError, match=r"its metadata is of type \w+, not a dict"):
+        film(Still(), DummyVecEnv([lambda: env]), tmp_path / "a.gif", 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fps", [0.01, 10_000])
+def test_the_slowest_and_the_quickest_film(tmp_path, fps, kind):
+    film_of(tmp_path / f"a{kind}", fps=fps)
+    assert (tmp_path / f"a{kind}").stat().st_size
+    gc.collect()
+
+
+def test_only_of_what_is_not_drawn_the_machine_is_to_blame(tmp_path):
+    said = {}
+    for name in ("fails later", "grows", "nothing"):
+        with pytest.raises(NoPictureError) as raised:
+            film_of(tmp_path / "a.gif", UNFIT[name][0])
+        said[name] = raised.value.about("Drawn-v0")
+    assert said == {
+        "fails later": "this machine cannot draw Drawn-v0",
+        "grows": "Drawn-v0 cannot be filmed",
+        "nothing": "Drawn-v0 cannot be filmed",
+    }
+
+
+def interrupted(step):
+    if step > 3:
+        raise KeyboardInterrupt
+    return picture(step)
+
+
+def test_the_file_of_an_interrupted_gif_is_closed_before_it_is_deleted(tmp_path, monkeypatch):
+    """Windows deletes no open files."""
+    still_open = []
+
+    def unlink(path, missing_ok):
+        kinds = (io.BufferedRandom, io.BufferedWriter)
+        files = [each for each in gc.get_objects() if type(each) in kinds and not each.closed]
+        still_open.extend(each.name for each in files if str(each.name) == str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        film_of(tmp_path / "a.gif", interrupted)
+    assert list(tmp_path.iterdir())  # so it was begun
+    assert not still_open
 
 
 @needs_ffmpeg
