@@ -74,8 +74,6 @@ def _report(
         typer.echo(f"{run} has no evaluations yet and is left out", err=True)
     for run, problem in (each for group in groups for each in group.damaged.items()):
         typer.echo(f"{run} is left out: {problem}", err=True)
-    for run, problem in (each for group in groups for each in group.untimed.items()):
-        typer.echo(f"{run} has no seconds: {problem}", err=True)
     for group in groups:
         labels = {curve.label for curves in group.curves.values() for curve in curves}
         for run in group.diverged:
@@ -83,6 +81,9 @@ def _report(
             what = score if str(run) in labels else "left out, as its group had none that is"
             typer.echo(f"{run} has failed: its last score is no finite number; {what}", err=True)
     summaries = summarise(groups, threshold=threshold, seed=seed, reps=reps)
+    if any(summary.reached is not None for summary in summaries):  # and how soon
+        for run, problem in (each for group in groups for each in group.untimed.items()):
+            typer.echo(f"{run} has no seconds: {problem}", err=True)
     pairs = improvements(groups, seed=seed)
     if as_json:
         found = [summary.as_dict() for summary in summaries]
