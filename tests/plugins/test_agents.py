@@ -222,6 +222,7 @@ def test_runs_say_what_to_install_once_their_plugin_is_gone(made_with_a_plugin):
     assert "no environment 'Walk-v1'" in made_with_a_plugin("td3-test Walk-v1", code=2)
 
 
+@pytest.mark.learning
 def test_its_seeds_train_and_synchronise(pyrl, tmp_path):
     pyrl(f"small-dpg-train Pendulum-v1 --seeds 2 --jobs 1 {SHORT}")
     pyrl(f"small-dpg-train Pendulum-v1 --seeds 2 --sync mean --sync-every 30 {SHORT}")

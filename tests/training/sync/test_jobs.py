@@ -138,6 +138,7 @@ def test_copies_are_one_agent_and_runs_are_marked(tmp_path):
 ENGINE = ("--engine", "pyrl_sb3.training.engines:LocalProcesses", "--threads", "1")
 
 
+@pytest.mark.learning
 def test_an_engine_gives_what_the_elastic_agent_gives(tmp_path):
     arguments = command("Pendulum-v1", 2, 400, "--sync", "mean")
     end(start(tmp_path, *arguments))
@@ -385,6 +386,7 @@ def test_a_config_says_how_copies_are_synchronised(options, plan, tmp_path, monk
     assert asked == [plan]
 
 
+@pytest.mark.learning
 def test_a_job_by_its_config(tmp_path):
     (tmp_path / "my.yml").write_text(CONFIG)
     words = ["td3-train", "Pendulum-v1", "--config", "my.yml", "--timesteps", "300", *TINY[2:]]
