@@ -119,20 +119,24 @@ def test_statistics_count_the_past_once_and_are_the_same_everywhere():
     np.testing.assert_array_equal(means[0], means[2])
 
 
+def noting(at, group):
+    """Notes at which steps it synchronises; not in itself, where a checkpoint would keep them."""
+
+    class Noting(SeedSyncCallback):
+        def synchronise(self):
+            at.append(self.num_timesteps)
+            super().synchronise()
+
+    return Noting("outer", interval=20, group=group)
+
+
 @pytest.mark.parametrize(("steps", "expected"), [(40, [20, 40]), (50, [20, 40, 50])])
 def test_the_end_is_one_synchronisation(steps, expected):
     """Neither is momentum applied twice nor patience lost in the last step."""
 
     def train(group):
         at = []
-
-        class Noted(SeedSyncCallback):
-            def synchronise(self):
-                at.append(self.num_timesteps)
-                super().synchronise()
-
-        sync = Noted("outer", interval=20, group=group)
-        make(group.rank).learn(steps, sync)
+        make(group.rank).learn(steps, noting(at, group))
         return at
 
     assert Lockstep(2).run([train] * 2) == [expected] * 2
@@ -143,15 +147,9 @@ def test_a_training_that_is_made_longer_synchronises_at_the_same_steps(tmp_path)
 
     def train(group):
         at = []
-
-        class Noted(SeedSyncCallback):
-            def synchronise(self):
-                at.append(self.num_timesteps)
-                super().synchronise()
-
         for steps in (40, 80):
             checkpoints = Checkpoints(tmp_path / str(group.rank))
-            model, sync = make(group.rank), Noted("outer", interval=20, group=group)
+            model, sync = make(group.rank), noting(at, group)
             goes_on = checkpoints.resume(model)
             left = steps - model.num_timesteps
             model.learn(left, [checkpoints, sync], reset_num_timesteps=not goes_on)
