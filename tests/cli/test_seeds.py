@@ -104,13 +104,34 @@ def test_the_failure_of_one_leaves_the_others_and_resume_runs_only_what_is_unfin
     assert pyrl("td3-train", "--resume", group, "--seed", 3).code == 2
 
 
-def test_an_engine_by_its_path_is_noted_and_used_again(pyrl, folder):
-    path = "pyrl_sb3.training.engines:LocalProcesses"
+HERE = """
+from contextlib import redirect_stdout
+from pyrl_sb3.cli.app import run
+from pyrl_sb3.training.engines import LocalProcesses
+
+class Ended:
+    def __init__(self, code):
+        self.code = code
+
+    def poll(self):
+        return self.code
+
+class OneByOne(LocalProcesses):
+    def start(self, job):
+        with open(job.log, "a") as log, redirect_stdout(log):
+            return Ended(run(list(job.arguments)))
+"""
+
+
+def test_an_engine_by_its_path_is_noted_and_used_again(pyrl, folder, monkeypatch):
+    (folder / "here.py").write_text(HERE)
+    monkeypatch.syspath_prepend(folder)
+    path = "here:OneByOne"
     group = folder / "runs/Pendulum-v1_1"
     command = ["td3-train", "Pendulum-v1", "--seeds", "2", "--timesteps", "200", "--save", "runs"]
     assert pyrl(*command, *SHORT, "--engine", path).code == 0
     assert yaml.safe_load((group / "seeds.yml").read_text())["engine"] == path
-    assert pyrl("td3-train", "--resume", group, "--timesteps", 400).code == 0
+    assert pyrl("td3-train", "--resume", group, "--timesteps", 400, "--trust").code == 0
     assert yaml.safe_load((group / "seeds.yml").read_text())["engine"] == path
     assert all(is_finished(group / f"seed_{seed}", 400) for seed in range(2))
 

@@ -18,12 +18,19 @@ from pyrl_sb3.training.forks import ForkedProcess, ForkServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are Linux's")
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """One for the tests that leave it alive: it takes seconds to start."""
+    with closing(ForkServer()) as forks:
+        yield forks
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
+    """One that a test may end."""
     monkeypatch.chdir(tmp_path)
-    forks = ForkServer()
-    yield forks
-    forks.close()
+    with closing(ForkServer()) as forks:
+        yield forks
 
 
 def wait_for(condition):
@@ -43,16 +50,20 @@ def learns(run):
     return monitor.is_file() and len(monitor.read_text().splitlines()) > 2
 
 
-TRAIN = ["td3-train", "Pendulum-v1", "--eval-freq", "0", "--eval-episodes", "1", "--save", "runs"]
+TRAIN = ["td3-train", "Pendulum-v1", "--eval-freq", "0", "--eval-episodes", "1"]
 
 
-def test_a_fork_gives_what_a_process_of_its_own_gives(tmp_path, server):
+def saved_under(folder):
+    return ["--save", str(folder / "runs")]
+
+
+def test_a_fork_gives_what_a_process_of_its_own_gives(tmp_path, shared):
     """Exit codes, what is printed, what is learned, and what the run says of itself."""
-    words = [*TRAIN, "--timesteps", "150", "--threads", "1", "--seed", "3"]
+    words = [*TRAIN, *saved_under(tmp_path), "--timesteps", "150", "--threads", "1", "--seed", "3"]
     words += ["--set", "policy_kwargs.net_arch=[8]", "--set", "learning_starts=50"]
     alone = LocalProcess(Job(name="alone", arguments=tuple(words), log=tmp_path / "alone.log"))
     assert ended(alone) == 0, (tmp_path / "alone.log").read_text()
-    forked = server.start(words, tmp_path / "forked.log", {"OMP_NUM_THREADS": "1"})
+    forked = shared.start(words, tmp_path / "forked.log", {"OMP_NUM_THREADS": "1"})
     assert ended(forked) == 0, (tmp_path / "forked.log").read_text()
     texts = [(tmp_path / f"{name}.log").read_text() for name in ("alone", "forked")]
     assert "model saved" in texts[1]
@@ -64,12 +75,19 @@ def test_a_fork_gives_what_a_process_of_its_own_gives(tmp_path, server):
         assert tensor.equal(models[1][name]), name
 
 
-def test_mistakes_and_signals_are_its_exit_code(tmp_path, server):
+def test_mistakes_and_signals_are_its_exit_code(tmp_path, shared):
     log = tmp_path / "log"
-    assert ended(server.start(["td3-train", "Pendulum"], log, {})) == 2
+    assert ended(shared.start(["td3-train", "Pendulum"], log, {})) == 2
     assert "did you mean Pendulum-v1?" in log.read_text()
-    words = [*TRAIN, "--timesteps", "1000000", "--set", "learning_starts=1000000"]
-    stopped, killed = (server.start(words, tmp_path / name, {}) for name in ("a", "b"))
+    words = [
+        *TRAIN,
+        *saved_under(tmp_path),
+        "--timesteps",
+        "1000000",
+        "--set",
+        "learning_starts=1000000",
+    ]
+    stopped, killed = (shared.start(words, tmp_path / name, {}) for name in ("a", "b"))
     assert stopped.poll() is killed.poll() is None
     assert os.getsid(stopped.pid) == stopped.pid
     wait_for(lambda: sum(map(learns, tmp_path.glob("runs/*"))) == 2)
@@ -88,19 +106,34 @@ def _is_of(run, pid):
     return any(file.startswith(str(run)) for file in files)
 
 
-def test_variables_are_those_of_each(tmp_path, server):
+def test_variables_are_those_of_each(tmp_path, shared):
     config = tmp_path / "here.py"
     lines = ["import os", "print('it is', os.environ['HERE'])", "hyperparams = {'Pendulum-v1': {}}"]
     config.write_text("\n".join(lines))
     for here in ("one", "two"):
-        words = [*TRAIN, "--timesteps", "1", "--config", str(config), "--trust"]
+        words = [
+            *TRAIN,
+            *saved_under(tmp_path),
+            "--timesteps",
+            "1",
+            "--config",
+            str(config),
+            "--trust",
+        ]
         log = tmp_path / f"{here}.log"
-        assert ended(server.start(words, log, {"HERE": here})) == 0, log.read_text()
+        assert ended(shared.start(words, log, {"HERE": here})) == 0, log.read_text()
         assert f"it is {here}" in log.read_text()
 
 
 def test_the_end_of_the_server_is_said_and_what_it_started_saves(tmp_path, server):
-    words = [*TRAIN, "--timesteps", "1000000", "--set", "learning_starts=1000000"]
+    words = [
+        *TRAIN,
+        *saved_under(tmp_path),
+        "--timesteps",
+        "1000000",
+        "--set",
+        "learning_starts=1000000",
+    ]
     process = server.start(words, tmp_path / "log", {})
     run = tmp_path / "runs/Pendulum-v1_1"
     wait_for(lambda: learns(run))
@@ -125,7 +158,14 @@ def test_a_stop_is_heard_at_once_where_a_shell_has_interrupts_ignored(tmp_path, 
     earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forks = ForkServer()
     try:
-        words = [*TRAIN, "--timesteps", "1000000", "--set", "learning_starts=1000000"]
+        words = [
+            *TRAIN,
+            *saved_under(tmp_path),
+            "--timesteps",
+            "1000000",
+            "--set",
+            "learning_starts=1000000",
+        ]
         process = forks.start(words, tmp_path / "log", {})
         wait_for((tmp_path / "runs").is_dir)  # where nothing listens to signals yet
         process.stop()
