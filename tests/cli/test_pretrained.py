@@ -26,10 +26,10 @@ def test_each_is_small_and_says_how_it_was_made(folder) -> None:
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=NAMES)
-def test_each_is_as_good_as_is_said(folder, fresh_pyrl) -> None:
+def test_each_is_as_good_as_is_said(folder, pyrl) -> None:
     made = yaml.safe_load((folder / "made.yml").read_text())["result"]
     line = (f"{folder.parent.name}-test", folder.name, "--pretrained", "--episodes", "5")
-    tested = fresh_pyrl(*line, "--seed", "10000")
+    tested = pyrl(*line, "--seed", "10000")
     assert (tested.code, tested.err) == (0, "")
     if "success_rate" in made:
         success = float(re.search(r"success rate ([\d.]+)", tested.out)[1])
