@@ -8,7 +8,7 @@ into objects that the program has made itself, attribute by attribute.
 import json
 import random
 import zlib
-from collections import deque
+from collections import deque, namedtuple
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -80,8 +80,12 @@ class _Capture:
             return value
         if isinstance(value, (list, tuple, deque)):
             return self._sequence(value)
+        if isinstance(value, (set, frozenset)):
+            items = [_constant(item) for item in value]
+            kind = "$set" if isinstance(value, set) else "$frozenset"
+            return _NOTHING if _lacking(items) else {kind: items}
         if isinstance(value, dict):
-            pairs = [[self.tree(key), self.tree(each)] for key, each in value.items()]
+            pairs = [[_constant(key), self.tree(each)] for key, each in value.items()]
             return _NOTHING if any(map(_lacking, pairs)) else {"$dict": pairs}
         if (state := _generator_state(value)) is not None:
             return {"$generator": self.tree(state)}
@@ -93,7 +97,10 @@ class _Capture:
             return _NOTHING
         if isinstance(value, deque):
             return {"$deque": items, "maxlen": value.maxlen}
-        return {"$tuple": items} if isinstance(value, tuple) else items
+        if isinstance(value, tuple):
+            names = getattr(value, "_fields", None)
+            return {"$tuple": items} if names is None else {"$tuple": items, "fields": list(names)}
+        return items
 
     def _object(self, value: Any) -> Tree:
         if isinstance(value, _OPAQUE) or not isinstance(value, self.into):
@@ -114,6 +121,11 @@ class _Capture:
 
 def _lacking(items: Iterable[Tree]) -> bool:
     return any(item is _NOTHING for item in items)
+
+
+def _constant(value: Any) -> Tree:
+    """A key, or a member of a set: what is put back into an object of the program has none."""
+    return _NOTHING if isinstance(value, _GENERATORS) else _Capture((), frozenset()).tree(value)
 
 
 def _generator_state(value: Any) -> Any:
@@ -145,7 +157,11 @@ def restore(tree: Tree, old: Any) -> Any:
         return tree
     match tree:
         case {"$tuple": items}:
-            return tuple(_restore_items(items, old))
+            return _restore_tuple(_restore_items(items, old), tree.get("fields"), old)
+        case {"$set": items}:
+            return set(_restore_items(items, None))
+        case {"$frozenset": items}:
+            return frozenset(_restore_items(items, None))
         case {"$deque": items, "maxlen": maxlen}:
             return deque(_restore_items(items, old), maxlen)
         case {"$dict": pairs}:
@@ -178,6 +194,18 @@ def restore_attributes(attributes: Mapping[str, Tree], owner: Any) -> None:
 def _restore_items(items: list[Tree], old: Any) -> list[Any]:
     olds = list(old) if isinstance(old, (list, tuple)) and len(old) == len(items) else None
     return [restore(item, olds[i] if olds else None) for i, item in enumerate(items)]
+
+
+def _restore_tuple(items: list[Any], names: list[str] | None, old: Any) -> tuple[Any, ...]:
+    """A named tuple is of the class of that which is there, where it has the same names."""
+    there = list(getattr(old, "_fields", ()))
+    if there and names in (None, there) and len(items) == len(there):  # older ones know no names
+        named: tuple[Any, ...] = type(old)._make(items)
+        return named
+    if names is None:
+        return tuple(items)
+    like_it = namedtuple("Restored", names, rename=True)  # type: ignore[misc]  # not literal
+    return like_it._make(items)
 
 
 def _restore_dict(pairs: list[Any], old: Any) -> dict[Any, Any]:

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import defaultdict, deque
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -39,6 +40,10 @@ def through_files(tree, folder):
         "text",
         (1, [2.0, (3,)], {"$array": "no array", 5: (6,)}),
         deque([{"r": 1.5}], maxlen=3),
+        {1, (2, "b")},
+        frozenset({2.5}),
+        {"n": 7, "ids": {1, 2}},
+        [1, set()],
     ],
     ids=str,
 )
@@ -99,6 +104,33 @@ def test_what_is_shared_or_mapped_is_changed_in_place():
 class Owner:
     def __init__(self, **attributes):
         vars(self).update(attributes)
+
+
+class Best(NamedTuple):
+    step: int
+    value: np.float64
+
+    def text(self):
+        return f"{self.value} after {self.step}"
+
+
+def test_named_tuples_are_what_the_new_object_has():
+    best = Best(3, np.float64(0.5))
+    owner = Owner(best=Best(0, np.float64(0)), every=[Best(0, np.float64(0))], none=None)
+    restore_attributes(capture_attributes(Owner(best=best, every=[best], none=best)), owner)
+    assert owner.best.text() == owner.every[0].text() == "0.5 after 3"
+    assert (owner.none.step, owner.none.value, owner.none) == (3, 0.5, best)
+    older = {"$tuple": [3, 0.5]}
+    assert restore(older, Best(0, 0)).text() == "0.5 after 3"
+    assert restore(older, None) == (3, 0.5)
+
+
+def test_a_container_is_kept_whole_or_stays_as_it_was_built():
+    for holds in ([1, print], {"n": 1, "f": print}, {1, print}, (1, {print: 2}), {(1, print)}):
+        assert capture_attributes(Owner(holds=holds)) == {}
+    # There is nothing to put the state of such keys and members into.
+    for holds in ({Owner(): 1}, {Owner()}, {random.Random(): 1}):
+        assert capture_attributes(Owner(holds=holds), (Owner,)) == {}
 
 
 def test_only_state_is_taken():
