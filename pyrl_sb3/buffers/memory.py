@@ -3,11 +3,8 @@
 import math
 import os
 import re
-import shutil
 import tempfile
 import warnings
-import weakref
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -53,9 +50,10 @@ def warn_if_too_large(n_bytes: int) -> None:
 class Allocator:
     """Makes arrays in memory, or in files, which take all of their room on the disk at once.
 
+    The files have no names: whatever ends the process, killed or not, their room is free again.
+
     :param storage: "ram", or "memmap" for files
-    :param path: where a folder for the files is made, which is removed with the allocator; each
-        file goes with its array
+    :param path: a folder on the disk whose room the files take
     :raises ValueError: an unknown storage, or a path without files and the other way round
     """
 
@@ -65,14 +63,9 @@ class Allocator:
         if (storage == "memmap") != (path is not None):
             raise ValueError("storage='memmap' goes with a path=..., and a path with it")
         self.storage, self.path = storage, path
-        self.folder: Path | None = None
-        self.files = 0
         # Until a larger block has been freed, glibc returns each batch's arrays to the system, and
         # the next batch's cost a page fault per 4 kB (mallopt(3), M_MMAP_THRESHOLD).
         np.empty(1 << 22, np.uint8)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"storage": self.storage, "path": self.path, "folder": None, "files": 0}
 
     def __call__(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """An array of undefined contents.
@@ -86,30 +79,13 @@ class Allocator:
                 size = math.prod(shape) * dtype.itemsize / 1e9
                 message = f"the replay buffer: no memory for {size:.2f} GB: {_ADVICE}"
                 raise MemoryError(message) from error
-        if self.folder is None or not self.folder.is_dir():
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix="buffer-", dir=self.path))
-            weakref.finalize(self, _remove, self.folder, os.getpid())
-        self.files += 1
-        file = self.folder / f"{self.files}.bin"
-        array = np.asarray(np.memmap(file, dtype, "w+", shape=shape))
-        weakref.finalize(array, _remove, file, os.getpid())
-        _take_space(file, array.nbytes)
-        return array
+        Path(self.path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.path) as file:
+            _take_space(file.fileno(), math.prod(shape) * dtype.itemsize)
+            return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 
-def _take_space(file: Path, size: int) -> None:
+def _take_space(file: int, size: int) -> None:
     """Take the room on the disk now: a full one would kill whoever writes to the mapped file."""
     if size and hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as opened:
-            os.posix_fallocate(opened.fileno(), 0, size)
-
-
-def _remove(path: Path, pid: int) -> None:
-    if os.getpid() != pid:  # a fork, which only looks on
-        return
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with suppress(OSError):  # Windows keeps what is mapped, until the folder goes
-        path.unlink(missing_ok=True)
+        os.posix_fallocate(file, 0, size)

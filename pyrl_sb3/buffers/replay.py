@@ -49,8 +49,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
     :param gamma: discount of those sums, only used with `n_steps` above 1
     :param frame_stack: number of frames in an observation, or that number by key: each frame is
         then stored once
-    :param storage: "ram", or "memmap" for files in a folder that is made in `path` and goes with
-        the buffer
+    :param storage: "ram", or "memmap" for files in `path` that have no names and go with the
+        buffer
     :param path: an existing or new folder, for `storage="memmap"`
     :raises ValueError: an observation space that cannot be stored, or an impossible option
     """

@@ -1,5 +1,8 @@
 """Environments whose observations say where they come from."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -63,3 +66,20 @@ def counting_env():
         )
 
     return make
+
+
+@pytest.fixture
+def mapped_files():
+    """Tells what files in a folder, also those without names, this process has open."""
+
+    def find(folder: Path) -> list[os.stat_result]:
+        found = []
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # that of the folder itself
+                if os.readlink(link).startswith(f"{folder}/"):
+                    found.append(link.stat())
+        return sorted(found, key=lambda file: file.st_ino)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("files without names are seen on Linux only")
+    return find

@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import shutil
+import signal
 import sys
 import threading
 import weakref
@@ -139,17 +140,18 @@ def test_sample_at_takes_the_rewards_of_the_environment_it_is_given():
         buffer.sample_at(np.zeros(1, int), np.zeros(1, int), two)
 
 
-def test_files_go_with_what_they_stored(tmp_path):
+def test_files_go_with_what_they_stored(tmp_path, mapped_files):
     buffer = DictReplayBuffer(50, Reach.observation_space, ACTION, storage="memmap", path=tmp_path)
     counts = []
     for i in range(3):
         step(buffer, (i, 0), (i + 1, 0))
         buffer.save(tmp_path / "saved")
-        counts.append(len(list(tmp_path.glob("buffer-*/*"))))
+        counts.append(len(mapped_files(tmp_path)))
         buffer.reset()
     buffer.load(tmp_path / "saved")
     buffer.load(tmp_path / "saved")
-    counts.append(len(list(tmp_path.glob("buffer-*/*"))))
+    counts.append(len(mapped_files(tmp_path)))
+    assert counts[0] > 0
     assert counts == [counts[0]] * 4
 
 
@@ -521,24 +523,35 @@ def test_memory_that_there_is_not_is_asked_back_from_buffer_size(size):
         buffer.add(*np.zeros((2, 1, 2)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
 
 
-def test_memory_maps_take_their_room_on_the_disk_at_once(tmp_path):
+def test_memory_maps_take_their_room_on_the_disk_at_once(tmp_path, mapped_files):
     buffer = plain(100_000, storage="memmap", path=tmp_path)
     walk(buffer, 0)
-    taken = sum(file.stat().st_blocks * 512 for file in tmp_path.rglob("*.bin"))
+    taken = sum(file.st_blocks * 512 for file in mapped_files(tmp_path))
     assert taken >= 12 * 100_000
 
 
-def test_a_fork_leaves_the_files_of_its_parent(tmp_path):
+def test_a_process_that_is_killed_leaves_no_file_behind(tmp_path):
+    if not (child := os.fork()):
+        buffer = plain(10, storage="memmap", path=tmp_path)
+        walk(buffer, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_leaves_the_files_of_its_parent(tmp_path, mapped_files):
     buffer = plain(10, storage="memmap", path=tmp_path)
     walk(buffer, 1)
-    files = sorted(tmp_path.rglob("*"))
+    files = mapped_files(tmp_path)
+    assert files
     if not (child := os.fork()):
         del buffer
         gc.collect()
         weakref.finalize._exitfunc()
         os._exit(0)
     os.waitpid(child, 0)
-    assert sorted(tmp_path.rglob("*")) == files
+    assert [file.st_ino for file in mapped_files(tmp_path)] == [file.st_ino for file in files]
+    assert everything(buffer).rewards.tolist() == [[1]]
 
 
 def test_reading_takes_no_longer_far_from_the_beginning():
