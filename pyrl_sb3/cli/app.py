@@ -27,7 +27,7 @@ from pyrl_sb3.config import ConfigError
 from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
-from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.errors import InputError, RunStoppedError, file_of
 from pyrl_sb3.training.missing import check_installed
 
 
@@ -116,7 +116,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.strerror is None or "--verbose" in arguments:
             raise
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {file_of(error)}" if error.filename else ""
         typer.echo(f"pyrl: {error.strerror}{where}", err=True)
         return 1
     except MemoryError as error:

@@ -1,5 +1,6 @@
 """What the user got wrong, in one line."""
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TypeVar
@@ -29,6 +30,12 @@ def require_package(name: str, extra: str) -> None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     return next(iter(text_of(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+
+
+def file_of(error: OSError) -> str:
+    """Return the file that an error of the system names, or nothing; TensorBoard's are bytes."""
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name or "")
 
 
 def one_line(error: BaseException) -> str:
