@@ -100,7 +100,11 @@ class Experiment:
 
     def as_yaml(self) -> str:
         """A config file with this experiment as its only entry, `default`."""
-        return write_yaml({"default": _written(dict(self.given))})
+        return write_yaml({"default": self.as_plain()})
+
+    def as_plain(self) -> dict[str, Any]:
+        """The entry as YAML can hold it."""
+        return {key: _written(each) for key, each in self.given.items()}
 
     def unwritable(self) -> list[Any]:
         """What `as_yaml` cannot hold: objects of a trusted Python file, classes made in it."""

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from pyrl_sb3.training.errors import first_line
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
-from pyrl_sb3.training.kept import load_buffer, save_buffer
+from pyrl_sb3.training.kept import check_buffer, load_buffer, save_buffer
 from pyrl_sb3.training.logs import LogMarks
 from pyrl_sb3.training.randomness import random_states, restore_random_states
 from pyrl_sb3.training.state import (
@@ -199,6 +199,17 @@ class Checkpoint:
             )
             periodic = self._tree["callbacks"].get(f"{_kind(PeriodicEvaluation)}#0", {})
             self.owes_evaluation = bool(periodic.get("owed"))  # older ones know of none
+
+    def check(self) -> None:
+        """
+        Read what `restore` reads, to the last bit, before anything is changed for it.
+
+        Raises:
+            StateError: it is damaged.
+        """
+        with _naming_damage(self.folder):
+            check_archive(self.folder / MODEL)
+            check_buffer(self.folder / BUFFER, self._tree["buffer"])
 
     def restore(self, model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> None:
         """

@@ -15,9 +15,11 @@ from typing import Any
 from pyrl_sb3 import __version__
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.config.checks import problem
-from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, write_yaml
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, read_document, write_yaml
+from pyrl_sb3.config.entries import choose_entry
+from pyrl_sb3.config.errors import did_you_mean, short
 from pyrl_sb3.plugins.records import Record
+from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG
@@ -55,6 +57,7 @@ def write_facts(
         **_circumstances(),
         "request": asked,
         "source": experiment.source,
+        "hyperparameters": experiment.as_plain(),
         "components": list(uses),
         **notes,
         "resumed": [],
@@ -145,6 +148,8 @@ class Facts:
         components: the components, see `write_facts`.
         versions: of the packages then.
         sync: the strategy that synchronises it with other copies; None where it learns alone.
+        hyperparameters: as they were written to its config; None in older ones.
+        ended: the steps after which a callback of its own ended it; None where none did.
     """
 
     request: TrainingRequest
@@ -152,6 +157,25 @@ class Facts:
     components: list[Record]
     versions: dict[str, str]
     sync: str | None = None
+    hyperparameters: Mapping[str, Any] | None = None
+    ended: int | None = None
+
+    def why_finished(self, done: int, wanted: int) -> str | None:
+        """Tell why a run of so many wanted steps is finished after `done`; None where it is not."""
+        if done >= wanted:
+            return f"it has had all of its {wanted} steps"
+        if done == self.ended and wanted <= self.timesteps:
+            return f"a callback ended it after {done} of its {self.timesteps} steps"
+        return None
+
+    def other_versions(self) -> list[str]:
+        """Tell which packages have other versions now."""
+        now = versions()
+        return [
+            f"{name} was {version} and is {now.get(name)}"
+            for name, version in self.versions.items()
+            if now.get(name) != version
+        ]
 
 
 def check_run(folder: Path) -> None:
@@ -190,6 +214,7 @@ def read_facts(folder: Path) -> Facts:
             if not isinstance(each["kind"], str) or not {"name", "params"} <= each.keys():
                 raise ValueError("components: one has no kind, name or params")
         request = request_from(facts["request"])
+        config = facts.get("hyperparameters")
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
         return Facts(
             request,
@@ -197,6 +222,8 @@ def read_facts(folder: Path) -> Facts:
             list(facts["components"]),
             dict(facts["versions"]),
             facts.get("sync", {}).get("name"),
+            None if config is None else dict(config),
+            facts.get("ended"),
         )
     except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {first_line(error)}") from error
@@ -226,4 +253,33 @@ def add_resumption(folder: Path, after: int, timesteps: int) -> None:
     path = folder / FACTS
     facts = read_written(path)
     facts["resumed"].append({"after": after, "timesteps": timesteps, **_circumstances()})
+    facts.pop("ended", None)
     _write(path, facts)
+
+
+def add_end(folder: Path, after: int) -> None:
+    """Note in `run.yml` that a callback of a run's own ended it after so many steps."""
+    path = folder / FACTS
+    _write(path, {**read_written(path), "ended": after})
+
+
+def refuse_edited(folder: Path, facts: Facts) -> None:
+    """
+    Check that a run's config is what it was begun with: part of it is in the checkpoints as well.
+
+    Raises:
+        InputError: naming the first value that is another.
+        ConfigError: the config cannot be read.
+    """
+    path, was = folder / CONFIG, facts.hyperparameters
+    if was is None:
+        return
+    _, now = choose_entry(read_document(path), facts.request.env_id)
+    for key in [*was, *now]:
+        if key not in now or key not in was or now[key] != was[key]:
+            there, then = (short(each[key]) if key in each else "not there" for each in (now, was))
+            raise InputError(
+                f"{path}: {key} is {there}, and the run was begun with {then}, which --resume goes "
+                f"on with; put it back, or begin a new run: pyrl {facts.request.agent}-train "
+                f"{facts.request.env_id} --config {quoted(path)}"
+            )

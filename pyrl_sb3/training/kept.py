@@ -12,6 +12,8 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
 
 from pyrl_sb3.buffers import ReplayBuffer
+from pyrl_sb3.buffers.header import read_header
+from pyrl_sb3.buffers.shards import read_shard
 from pyrl_sb3.training.state import Tree, capture, capture_attributes, restore, restore_attributes
 
 
@@ -42,6 +44,14 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
     buffer.save(folder)
     extra = getattr(buffer, "get_extra_state", None)
     return None if extra is None else capture(extra())
+
+
+def check_buffer(folder: Path, state: Tree) -> None:
+    """Read all that `save_buffer` wrote; OSError or ValueError where something is damaged."""
+    if isinstance(state, dict) and "buffer_size" in state:  # SB3's, of which it wrote nothing
+        return
+    for part in read_header(folder).parts:
+        read_shard(folder, part)
 
 
 def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:

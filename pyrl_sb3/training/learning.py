@@ -1,6 +1,7 @@
 """The training itself, from a model that is set up to its last evaluation."""
 
 import errno
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,13 +16,14 @@ from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.command_line import going_on
-from pyrl_sb3.training.errors import RunStoppedError
+from pyrl_sb3.training.errors import RunStoppedError, file_of
 from pyrl_sb3.training.evaluation import (
     Evaluation,
     PeriodicEvaluation,
     evaluate,
     sync_statistics,
 )
+from pyrl_sb3.training.facts import add_end
 from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL
 from pyrl_sb3.training.logs import (
     EVALUATIONS,
@@ -33,6 +35,8 @@ from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run
 from pyrl_sb3.training.signals import StopAskedError, StopCallback, StopSignals
+
+log = logging.getLogger("pyrl_sb3")
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -64,6 +68,10 @@ def learn(
         if signals.received:
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
+        if not signals.received and model.num_timesteps < request.timesteps:
+            told = "a callback ended the training after %s of %s steps"
+            log.info(told, model.num_timesteps, request.timesteps)
+            add_end(run.folder, model.num_timesteps)
         evaluation = _final_evaluation(model, eval_env, request, signals)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
@@ -90,7 +98,7 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        what = f"{error.strerror}: {error.filename or run.folder}"
+        what = f"{error.strerror}: {file_of(error) or run.folder}"
         latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
         if latest is None:
             raise RunStoppedError(f"{what}; there is no checkpoint yet to go on from") from error

@@ -17,7 +17,7 @@ from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, versions
+from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, refuse_edited
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG, experiment_of
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -80,6 +80,7 @@ def resume(
     with held(folder):  # before anything is read: whoever was training here has written by now
         facts = read_facts(folder)
         _refuse_one_copy(folder, facts, signals)
+        refuse_edited(folder, facts)
         checkpoint = _latest(folder)
         saved = saved_timesteps(folder / MODEL)
         done = checkpoint.moment.timesteps if checkpoint else saved or 0
@@ -93,10 +94,10 @@ def resume(
         assert request.timesteps is not None
         lacks_evaluation = last_evaluated(folder) < done
         owes = lacks_evaluation and checkpoint is not None and checkpoint.owes_evaluation
+        why = facts.why_finished(done, request.timesteps)
         # It may have been killed before its last model was saved.
-        finished = saved == done >= request.timesteps and not owes
-        if finished and (checkpoint or lacks_evaluation):
-            log.info("%s is finished: it has had all of its %s steps", folder, request.timesteps)
+        if why and saved == done and not owes and (checkpoint or lacks_evaluation):
+            log.info("%s is finished: %s", folder, why)
             evaluation = None
             if lacks_evaluation:
                 evaluation = _make_up_for(folder, request, done, checkpoint, signals)
@@ -140,6 +141,7 @@ def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
         if (run / CONFIG).is_file():
             try:
                 experiment_of(_as_it_was(run, request))
+                refuse_edited(run, read_facts(run))
                 return
             except (InputError, ConfigError, PluginError) as error:
                 first = first or error
@@ -163,7 +165,8 @@ def _go_on(
     assert request.timesteps is not None
     agent = find_agent(request.agent)
     experiment = checked_experiment(agent.stock() if request.stock else agent, request)
-    _say_versions(facts)
+    for change in facts.other_versions():
+        log.info("%s: numbers may differ", change)
     run = Run(
         folder=folder,
         request=request,
@@ -172,10 +175,11 @@ def _go_on(
         checkpoint=checkpoint,
         signals=signals,
     )
+    checkpoint.check()
     with stops_in_one_line(run), ExitStack() as opened:
         put_back_logs(folder, checkpoint.folder, checkpoint.logs)
-        add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
         model, eval_env, ours = set_up(run, opened)
+        add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
         say_what(run, model)
         return learn(run, model, eval_env, [*callbacks, *ours])
 
@@ -214,13 +218,6 @@ def _evaluated(folder: Path, request: TrainingRequest, signals: StopSignals) -> 
     with suppress(StopAskedError):
         return try_out(trial, signals.check)
     return None
-
-
-def _say_versions(facts: Facts) -> None:
-    now = versions()
-    for name, version in facts.versions.items():
-        if now.get(name) != version:
-            log.info("%s was %s and is %s: numbers may differ", name, version, now.get(name))
 
 
 def refuse_changes(folder: Path, given: Mapping[str, Any]) -> None:

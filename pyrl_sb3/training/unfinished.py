@@ -1,5 +1,6 @@
 """What the seeds of a group have had of their steps, and which are to go on."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
@@ -13,7 +14,7 @@ from pyrl_sb3.training.seeds import SeedGroup
 
 def is_finished(run: Path, timesteps: int | None = None) -> bool:
     """
-    Whether a run has had all of its steps and has been saved.
+    Whether a run has had all of its steps, or was ended by its own callback, and has been saved.
 
     Args:
         run: its folder, which need not be there.
@@ -23,7 +24,16 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
     if saved is None or not (run / FACTS).is_file():
         return False
     # Without a checkpoint, because of --save-freq 0, nobody stopped it.
-    return min(saved, last_checkpoint(run) or saved) >= (timesteps or read_facts(run).timesteps)
+    done = min(saved, last_checkpoint(run) or saved)
+    if timesteps is None:
+        timesteps = read_facts(run).timesteps
+    return done >= timesteps or _was_ended(run, done, timesteps)
+
+
+def _was_ended(run: Path, done: int, timesteps: int) -> bool:
+    with suppress(InputError):  # damaged facts are named when the run goes on
+        return read_facts(run).why_finished(done, timesteps) is not None
+    return False
 
 
 def total_of(group: SeedGroup, seed: int, done: int) -> int | None:

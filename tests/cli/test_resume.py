@@ -275,6 +275,124 @@ def test_refused_in_one_line_and_nothing_changed(pyrl, run, line, message):
     assert names(Path()) == ["run"]
 
 
+def everything():
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+EDITED = {
+    "another value": ("learning_starts: 10", "learning_starts: 20", "learning_starts is 20, .* 10"),
+    "another part": ("- 8", "- 9", r"policy_kwargs is {'net_arch': \[9\]}, .* {'net_arch': \[8\]}"),
+    "one more": ("default:", "default:\n  tau: 0.1", "tau is 0.1, .* not there"),
+    "one less": ("  learning_starts: 10\n", "", "learning_starts is not there, .* 10"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), EDITED.values(), ids=EDITED)
+def test_a_config_that_was_edited_is_refused_and_nothing_changed(pyrl, run, old, new, message):
+    config = run / "config.yml"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    before = everything()
+    for more in ((), ("--timesteps", 120)):
+        outcome = pyrl("td3-train", "--resume", run, *more)
+        assert outcome.code == 2
+        assert re.fullmatch(
+            rf"pyrl: run/config.yml: {message}, which --resume goes on with; put it back, or begin "
+            "a new run: pyrl td3-train Pendulum-v1 --config run/config.yml\n",
+            outcome.err,
+        )
+    assert everything() == before
+
+
+def test_a_config_that_says_the_same_otherwise_is_not_edited(pyrl, run):
+    config = yaml.safe_load((run / "config.yml").read_text())["default"]
+    turned = dict(reversed(config.items()))
+    (run / "config.yml").write_text("# mine\n" + json.dumps({"Pendulum-v1": turned}))
+    assert pyrl("td3-train", "--resume", run).code == 0
+
+
+def test_runs_of_versions_that_did_not_note_their_hyperparameters_go_on(pyrl, run):
+    facts = yaml.safe_load((run / "run.yml").read_text())
+    del facts["hyperparameters"]
+    (run / "run.yml").write_text(yaml.safe_dump(facts))
+    assert pyrl("td3-train", "--resume", run).code == 0
+
+
+def test_what_is_written_to_a_config_is_what_is_read_of_it(pyrl, folder):
+    line = ("her-sac-train", "FetchReach-v4", "--timesteps", 30, "--seed", 1, "--eval-freq", 0)
+    line += ("--eval-episodes", 1, "--noise", "ou_0.3..0.1", "--set", SMALL[0], "--set", SMALL[2])
+    line += (
+        "--set",
+        "learning_rate=lin_1e-5",
+        "--set",
+        "tau=1e-5",
+        "--set",
+        "train_freq=[2, step]",
+    )
+    line += ("--set", "callback={stop-at-episodes: {max_episodes: 100}}")
+    line += ("--set", "replay_buffer_kwargs.n_sampled_goal=4", "--set", "ent_coef=auto_0.1")
+    assert pyrl(*line, "--save", "a", "--save-freq", 10).code == 0
+    run = folder / "a" / "FetchReach-v4_1"
+    assert pyrl("her-sac-train", "--resume", run, "--timesteps", 40).code == 0
+
+
+class End(BaseCallback):
+    """Ends a training by itself."""
+
+    def _on_step(self):
+        return self.num_timesteps < 20
+
+
+def test_a_run_that_its_callback_ended_is_finished(pyrl, folder):
+    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--timesteps", 60, "--eval-episodes", 1)
+    line += ("--eval-freq", 0, "--save-freq", 15, "--save", ".", "--threads", 1)
+    line += tuple(word for each in SMALL for word in ("--set", each))
+    line += ("--set", "callback={stop-at-episodes: {max_episodes: 2}}")
+    first = pyrl(*line)
+    assert first.code == 0
+    assert "a callback ended the training after 20 of 60 steps" in first.out
+    run = Path("Pendulum-v1_1")
+    assert is_finished(run)
+    before = everything()
+    for more in ((), ("--timesteps", 60), ("--timesteps", 50)):
+        outcome = pyrl("td3-train", "--resume", run, *more)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "is finished: a callback ended it after 20 of its 60 steps" in outcome.out
+        assert "--timesteps N, with more than these, goes on with it" in outcome.out
+    assert everything() == before
+    assert not is_finished(run, 80)
+    assert "going on after 20 steps" in pyrl("td3-train", "--resume", run, "--timesteps", 80).out
+    assert is_finished(run, 80)  # the callback has ended it again
+    assert "after 21 of its 80 steps" in pyrl("td3-train", "--resume", run).out
+
+
+def test_a_run_that_was_ended_and_is_killed_when_it_goes_on_is_not_finished(pyrl, folder):
+    request = TrainingRequest(
+        agent="td3",
+        env_id="Pendulum-v1",
+        timesteps=60,
+        seed=1,
+        eval_episodes=1,
+        eval_freq=0,
+        threads=1,
+        overrides=SMALL,
+        folder=folder / "run",
+        save_freq=15,
+    )
+    assert train(request, [End()]).timesteps == 20
+    assert resume(folder / "run").timesteps == 20
+
+    def killed():
+        raise KeyboardInterrupt
+
+    kill = End()
+    kill._on_step = killed
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder / "run", timesteps=80, callbacks=[kill])
+    assert not is_finished(folder / "run")
+    assert resume(folder / "run").timesteps == 80
+
+
 def test_one_process_at_a_time(pyrl, run):
     with held(run):
         outcome = pyrl("td3-train", "--resume", run)
@@ -347,15 +465,31 @@ def test_a_checkpoint_that_lost_its_logs_leaves_those_of_the_run(pyrl, run):
     assert before == ((run / "progress.csv").read_bytes(), (run / "evaluations.npz").read_bytes())
 
 
-@pytest.mark.parametrize(
-    "damaged", ["state.json", "state.npz", "model.zip", "replay_buffer/header.json"]
-)
-def test_a_damaged_checkpoint_is_named(pyrl, run, damaged):
-    file = run / "checkpoints" / "step_45" / damaged
-    data = file.read_bytes()
+DAMAGED = [
+    "state.json",
+    "state.npz",
+    "model.zip",
+    "replay_buffer/header.json",
+    "replay_buffer/*.bin",
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+@pytest.mark.parametrize("how", ["half", "one bit", "gone"])
+def test_a_damaged_checkpoint_is_named(pyrl, run, damaged, how):
+    file = max(
+        (run / "checkpoints" / "step_45").glob(damaged), key=lambda file: file.stat().st_size
+    )
+    data = bytearray(file.read_bytes())
     file.unlink()  # it may be linked with another checkpoint's
-    file.write_bytes(data[: len(data) // 2])
-    outcome = pyrl("td3-train", "--resume", run)
+    if how == "half":
+        file.write_bytes(data[: len(data) // 2])
+    elif how == "one bit":
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    before = everything()
+    outcome = pyrl("td3-train", "--resume", run, "--timesteps", 200)
+    assert everything() == before
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "step_45" in outcome.err
     assert "deleting that folder makes way" in outcome.err
@@ -477,6 +611,15 @@ def test_what_a_full_disk_has_no_room_for_is_named(pyrl, run, monkeypatch, writi
     outcome = pyrl("td3-train", "--resume", run)
     assert outcome.code == 1
     assert outcome.err.startswith(f"pyrl: No space left on device: {named}; run/checkpoints/")
+
+
+def test_a_file_that_an_error_names_in_bytes_is_written_as_any_other(pyrl, run, monkeypatch):
+    def gone(*_):  # as TensorBoard's, in a folder that was deleted
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", b"run/events")
+
+    monkeypatch.setattr("pyrl_sb3.training.checkpoint.write_tree", gone)
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err) == (1, "pyrl: No such file or directory: run/events\n")
 
 
 def test_without_resets_a_checkpoint_changes_nothing(pyrl, folder):

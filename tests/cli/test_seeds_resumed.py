@@ -79,6 +79,16 @@ def test_seeds_that_waited_when_an_extension_was_interrupted_are_extended(group,
     assert {seed: steps_asked(words) for seed, (words, _) in found.items()} == {1: 6000, 2: 6000}
 
 
+def test_seeds_that_their_callbacks_ended_are_finished(group, resumed):
+    for seed, done in enumerate((300, 300, 400)):
+        begin(group.run(seed), done)
+        facts = group.run(seed) / "run.yml"
+        facts.write_text(facts.read_text() + "ended: 300\n" * (seed != 1))
+    # The last was ended, then made longer by more than it has had.
+    assert set(resumed()) == {1, 2}
+    assert set(resumed("--timesteps", 700)) == {0, 1, 2}
+
+
 def test_a_seed_that_was_made_longer_alone_keeps_its_length(group, resumed):
     for seed in group.seeds:
         begin(group.run(seed), 600)
