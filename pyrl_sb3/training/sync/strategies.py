@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.averages import combined, towards
 from pyrl_sb3.training.sync.ranges import require_in_range
@@ -207,13 +208,42 @@ def strategy_of(strategy: str | Callable[..., Outcome], params: Mapping[str, Any
         InputError: there is none of that name, or one of the built-in ones has no such parameter,
             or not in this range.
     """
+    name = strategy if isinstance(strategy, str) else _name_of(strategy)
     if isinstance(strategy, str):
         if strategy not in STRATEGIES:
             raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
         strategy = STRATEGIES[strategy]
     if strategy in STRATEGIES.values():
         require_in_range(params, getattr(strategy, "__kwdefaults__", None) or ())
-    return partial(strategy, **params)
+    return partial(_finite, partial(strategy, **params), name)
+
+
+def _name_of(strategy: Callable[..., Outcome]) -> str:
+    return str(getattr(strategy, "__name__", type(strategy).__name__))
+
+
+def _finite(
+    strategy: Strategy, name: str, reports: Mapping[int, Report], own: int, memory: Memory
+) -> Outcome:
+    """
+    Return what comes of a strategy.
+
+    Raises:
+        NotANumberError: it makes NaN or infinity of finite numbers; other NaN is of a copy.
+    """
+    outcome = strategy(reports, own, memory)
+    brought = [report.state.as_arrays() for report in reports.values()]
+    for state in (outcome.state, outcome.master):
+        for key, array in state.as_arrays().items():
+            if not _is_finite(array) and all(_is_finite(each[key]) for each in brought):
+                raise NotANumberError(
+                    f"strategy {name} makes NaN or infinity of finite numbers, in {key}"
+                )
+    return outcome
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    return bool(np.isfinite(array).all())
 
 
 def _known(score: float) -> float:

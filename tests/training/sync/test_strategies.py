@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.training.sync import strategies
 from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState
@@ -182,3 +183,15 @@ def test_combined_is_numpys_mean():
     states = [AgentState(weights={"w": w}, running={}, moments={}, counts={}) for w in weights]
     expected = np.mean(weights, axis=0, dtype=np.float64).astype(np.float32)
     np.testing.assert_array_equal(combined(states, [0.25] * 4).weights["w"], expected)
+
+
+def test_a_strategy_that_makes_nan_of_numbers_is_named():
+    def careless(reports, own, memory):
+        return strategies.Outcome(reports[own].state, state(math.nan), {})
+
+    reports = {0: report(1.0), 1: report(2.0)}
+    with pytest.raises(NotANumberError, match=r"strategy careless makes NaN .* in weights/w"):
+        strategies.strategy_of(careless, {})(reports, 0, START)
+    reports[1] = report(math.nan)  # of a copy: no fault of the strategy
+    outcome = strategies.strategy_of("mean", {})(reports, 0, START)
+    assert np.isnan(outcome.state.weights["w"]).all()
