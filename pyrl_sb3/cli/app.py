@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except (RunStoppedError, NotANumberError) as error:
         typer.echo(f"pyrl: {error}", err=True)
-        return 1
+        return int(getattr(error, "exit_code", 1))
     except OSError as error:
         if error.strerror is None or "--verbose" in arguments:
             raise

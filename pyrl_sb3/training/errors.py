@@ -20,6 +20,14 @@ class InputError(ValueError):
 class RunStoppedError(RuntimeError):
     """A run that could not go on, through no fault of what was asked; the message is one line."""
 
+    exit_code = 1
+
+
+class HopelessError(RunStoppedError):
+    """One that would come again however often the run is started."""
+
+    exit_code = 3
+
 
 def require_package(name: str, extra: str) -> None:
     """Raise InputError, naming the extra that brings it, when a package is not installed."""

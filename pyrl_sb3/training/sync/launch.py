@@ -17,7 +17,7 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from pyrl_sb3.training.command_line import going_on
 from pyrl_sb3.training.engines import Engine, Job
-from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
@@ -40,7 +40,8 @@ class _Ends:
     """
     How often copies have ended, and whether they would come to the same end once more.
 
-    A copy that complains again, before there is a newer checkpoint, does so whenever it is started.
+    A copy that complains again, before there is a newer checkpoint, does so whenever it is started;
+    a `HopelessError` is not even tried again.
     """
 
     def __init__(self, seeds: SeedGroup) -> None:
@@ -57,13 +58,15 @@ class _Ends:
         ends = {end for end in codes.items() if complained and end[1] in (1, 2)}
         kept = min(last_checkpoint(self._seeds.run(seed)) for seed in self._seeds.seeds)
         (ends_before, kept_before), self._before = self._before, (ends, kept)
-        return kept == kept_before and not ends.isdisjoint(ends_before)
+        again = kept == kept_before and not ends.isdisjoint(ends_before)
+        return again or HopelessError.exit_code in codes.values()
 
     def too_many(self) -> RunStoppedError:
         """Return the error that says so."""
         seeds = self._seeds
         command = going_on(seeds.request.agent, seeds.folder, trust=seeds.needs_trust)
-        return RunStoppedError(f"copies ended {self.times} times; go on with `pyrl {command}`")
+        often = "once" if self.times == 1 else f"{self.times} times"
+        return RunStoppedError(f"copies ended {often}; go on with `pyrl {command}`")
 
 
 class _ElasticAgent(LocalElasticAgent):
