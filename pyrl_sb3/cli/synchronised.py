@@ -198,9 +198,6 @@ def _copy(asked: Asked, group: DistributedGroup) -> int:
         changes = changes_in(asked.given)
     callbacks = [] if group.rank else [ProgressReport(console)]
     result = train_copy(folder, group, callbacks, changes)
-    if group.rank == 0:
-        total = result.timesteps * group.size
-        console.print(f"{group.size} copies, {total} environment steps together")
-        if result.evaluation:
-            console.print(f"final evaluation of the first copy: {result.evaluation}")
+    if group.rank == 0 and result.evaluation:
+        console.print(f"final evaluation of the first copy: {result.evaluation}")
     return 128 + result.stopped_by if result.stopped_by else 0

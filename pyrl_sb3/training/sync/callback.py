@@ -83,6 +83,7 @@ class SeedSyncCallback(BaseCallback):
         self._next = interval
         self._begun = False
         self._memory: dict[str, Arrays] = {}
+        self._timesteps: dict[int, int] = {}  # of each copy when last heard, also of ended ones
         self._statistics: dict[str, NDArray[Any]] = {}  # as they were when last the same everywhere
 
     @property
@@ -143,7 +144,8 @@ class SeedSyncCallback(BaseCallback):
         self._adopt_statistics(merged(self._statistics, heard))
         if self._replay:
             self._replay.exchange(self.model, self.group)
-        self._log({rank: int(each["timesteps"]) for rank, each in everybody.items()})
+        self._timesteps |= {rank: int(each["timesteps"]) for rank, each in everybody.items()}
+        self._log()
 
     def _report(self) -> dict[str, NDArray[Any]]:
         statistics = read_statistics(self.model.get_vec_normalize_env())
@@ -158,11 +160,11 @@ class SeedSyncCallback(BaseCallback):
         self._statistics = {name: np.array(array) for name, array in statistics.items()}
         write_statistics(self.model.get_vec_normalize_env(), self._statistics)
 
-    def _log(self, timesteps: dict[int, int]) -> None:
+    def _log(self) -> None:
         self.rounds += 1
         self.logger.record("sync/rounds", self.rounds)
         self.logger.record("sync/score", self.score(self.model))
-        self.logger.record("sync/total_timesteps", sum(timesteps.values()))
+        self.logger.record("sync/total_timesteps", sum(self._timesteps.values()))
 
 
 def _part(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:

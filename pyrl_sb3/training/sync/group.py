@@ -39,6 +39,7 @@ class DistributedGroup:
         size: of the group, those that have ended included.
         stop_asked: what this copy tells the others; 0, or the number of a signal.
         left: whether this copy has ended.
+        latest: ranks of the copies that took part in the last exchange, once this one has left.
         stop: the greatest `stop_asked` of any copy at the last exchange, the same in all of them.
     """
 
@@ -47,6 +48,7 @@ class DistributedGroup:
         self.stop_asked = 0
         self.stop = 0
         self.left = False
+        self.latest: list[int] = []
         self._device = th.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
     @classmethod
@@ -101,20 +103,26 @@ class DistributedGroup:
         content = b"".join(np.ascontiguousarray(array).tobytes() for array in value.values())
         crc = zlib.crc32(layout(value).encode())
         flags = self._flags(1, self.stop_asked, len(content), crc)
-        here = np.flatnonzero(flags[:, _HERE])
+        here = self._here(flags)
         self.stop = int(flags[:, _STOP].max())
         sent = self._bytes(np.frombuffer(content, np.uint8), int(flags[:, _BYTES].max()))
         if len(set(flags[here, _LAYOUT].tolist())) > 1:
             raise LayoutError
-        return {int(rank): _unpacked(sent[rank], value) for rank in here}
+        return {rank: _unpacked(sent[rank], value) for rank in here}
 
     def leave(self) -> None:
         """Take no further part; return when all copies have left."""
         while not self.left:
             flags = self._flags(0, self.stop_asked, 0, 0)
-            self.left = not flags[:, _HERE].any()
+            self.left = not self._here(flags)
             if not self.left:
                 self._bytes(np.empty(0, np.uint8), int(flags[:, _BYTES].max()))
+
+    def _here(self, flags: NDArray[np.int64]) -> list[int]:
+        """The ranks that take part in an exchange; the last that had any are noted."""
+        here: list[int] = np.flatnonzero(flags[:, _HERE]).tolist()
+        self.latest = here or self.latest
+        return here
 
     def first_says(self, text: str) -> str:
         """Return the text of the copy of rank 0, at most 4096 bytes in UTF-8."""

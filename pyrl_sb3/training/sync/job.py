@@ -16,8 +16,8 @@ from pyrl_sb3.config import ConfigError
 from pyrl_sb3.config.syncs import sync_plan
 from pyrl_sb3.plugins import PluginError, SyncCallbackSpec, SyncContext, get_plugin_manager
 from pyrl_sb3.plugins import SeedGroup as Copies
-from pyrl_sb3.training.errors import InputError, RunStoppedError, made_by
-from pyrl_sb3.training.folders import SEEDS, empty, held, is_group, make_folder
+from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError, made_by
+from pyrl_sb3.training.folders import MODEL, SEEDS, empty, held, is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
@@ -28,6 +28,7 @@ from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
 from pyrl_sb3.training.sync.replay import check_sharing
 from pyrl_sb3.training.sync.signals import GroupSignals
+from pyrl_sb3.training.sync.state import LayoutError
 from pyrl_sb3.training.unfinished import total_of
 
 log = logging.getLogger("pyrl_sb3")
@@ -182,6 +183,7 @@ def train_copy(
         InputError: the group is of another size, or cannot be read; or another process trains
             in the copy's folder.
         RunStoppedError: another copy is gone.
+        HopelessError: the copies exchange different arrays.
     """
     changes = changes or {}
     seeds = with_changes(read_group(folder), changes)
@@ -193,17 +195,29 @@ def train_copy(
         begin = common_checkpoint(seeds, group)
     total = changes.get("timesteps") or total_of(seeds, seed, begin)
     sync = plan.callback(group, seeds.seeds[0], total)
-    syncing = [sync] if group.rank else [sync, SaveMaster(seeds, sync)]
+    syncing = [sync, SaveMaster(seeds, group, sync)]
     # As the group has them: some are not as they were asked for.
     changed = {**{name: getattr(seeds.request, name) for name in changes}, "timesteps": total}
     try:
         result = _train(seeds, group, begin, [*syncing, *callbacks], changed)
         group.leave()
+        _say_what_all_had(seeds, group, result.timesteps)
         return result
+    except LayoutError as error:
+        raise HopelessError(f"seed {seed}: {error}") from error
     except RuntimeError as error:
         if isinstance(error, RunStoppedError) or not group.is_broken(error):
             raise
         raise RunStoppedError(f"seed {seed}: another copy is gone") from error
+
+
+def _say_what_all_had(seeds: SeedGroup, group: DistributedGroup, timesteps: int) -> None:
+    """Exchange how many steps copies have had, which a callback of one may have ended early."""
+    said = group.all_gather({"timesteps": np.array(timesteps)})
+    group.leave()
+    total = sum(int(each["timesteps"]) for each in said.values())
+    log.info("all copies as one: %s", seeds.folder / MODEL)
+    log.info("%s copies, %s environment steps together", group.size, total)
 
 
 def _train(

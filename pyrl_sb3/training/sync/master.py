@@ -1,6 +1,5 @@
 """The one agent that stands for all copies, as a model in the group's folder."""
 
-import logging
 import shutil
 from functools import partial
 
@@ -12,40 +11,51 @@ from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
+from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.state import read_state, write_state
-
-log = logging.getLogger("pyrl_sb3")
 
 
 class SaveMaster(BaseCallback):
     """
     Writes the one agent that stands for all copies into the group's folder.
 
-    It does so when the training of the first copy ends, before that copy's own end is on the disk:
-    a job that dies in between goes on from an earlier checkpoint, and comes to it again.
+    Of the copies that were synchronised last it is the first that does: those that a callback ended
+    before know nothing of what came later. It does so when the training of all has ended, before
+    its own end is on the disk: a job that dies in between goes on from an earlier checkpoint, and
+    comes to it again.
 
     Args:
         seeds: the group.
+        copies: its processes.
         sync: what has synchronised this copy, which has ended its training already.
     """
 
     model: OffPolicyAlgorithm
     keeps_state = False
 
-    def __init__(self, seeds: SeedGroup, sync: BaseCallback) -> None:
+    def __init__(self, seeds: SeedGroup, copies: DistributedGroup, sync: BaseCallback) -> None:
         super().__init__()
         self.seeds = seeds
+        self.copies = copies
         self.sync = sync
+
+    def _on_training_start(self) -> None:
+        self._begun = self.model.num_timesteps
 
     def _on_step(self) -> bool:
         return True
 
     def _on_training_end(self) -> None:
+        self.copies.leave()
+        # Without a step, only something else than the training was left to do: it is there already.
+        if self.copies.rank == self.copies.latest[0] and self.model.num_timesteps > self._begun:
+            self._write()
+
+    def _write(self) -> None:
         own = read_state(self.model)
         if isinstance(self.sync, SeedSyncCallback) and self.sync.master:
             write_state(self.model, self.sync.master)
         save_model(self.model, self.seeds.folder / MODEL)
         write_state(self.model, own)
-        config = self.seeds.run(self.seeds.seeds[0]) / CONFIG
+        config = self.seeds.run(self.seeds.seeds[self.copies.rank]) / CONFIG
         write_whole(self.seeds.folder / CONFIG, partial(shutil.copyfile, config))
-        log.info("all copies as one: %s", self.seeds.folder / MODEL)

@@ -184,6 +184,15 @@ def test_steps_of_all_copies_are_logged():
     assert Lockstep(2).run([train] * 2) == [(2, 80)] * 2
 
 
+def test_steps_of_copies_that_have_ended_are_counted_too():
+    def train(group):
+        model = make(group.rank)
+        model.learn(40 if group.rank else 20, SeedSyncCallback(interval=10, group=group))
+        return model.logger.name_to_value["sync/total_timesteps"]
+
+    assert Lockstep(2).run([train] * 2)[1] == 60
+
+
 def test_the_score_is_the_mean_of_the_last_episodes():
     model = make(0)
     assert np.isnan(mean_return(model))

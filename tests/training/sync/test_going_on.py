@@ -1,18 +1,20 @@
 """Where synchronised copies go on, and with what; nothing is deleted that is of use."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
 from pyrl_sb3.cli.app import run
-from pyrl_sb3.training.errors import InputError, RunStoppedError
+from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State
-from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync import job, launch
 from pyrl_sb3.training.sync.job import SyncPlan, changes_of_new, synchronised, train_copy
+from pyrl_sb3.training.sync.state import LayoutError
 
 
 class Copy:
@@ -25,6 +27,8 @@ class Copy:
         self.rank, self.others = rank, others
 
     def all_gather(self, value):
+        if "checkpoints" not in value:
+            return {self.rank: value}
         listed = value["checkpoints"].copy()
         listed[:] = 0
         listed[: len(self.others)] = self.others
@@ -55,8 +59,9 @@ def add_checkpoints(group: SeedGroup, seed: int, *steps: int) -> list:
 def begun(monkeypatch):
     """What a copy begins, or goes on with."""
     found = []
-    monkeypatch.setattr(job, "train", lambda request, *_, **__: found.append(request))
-    monkeypatch.setattr(job, "resume", lambda folder, **changes: found.append(changes))
+    ended = TrainingResult("", Path(), Path(), 0, None, None)
+    monkeypatch.setattr(job, "train", lambda request, *_, **__: found.append(request) or ended)
+    monkeypatch.setattr(job, "resume", lambda folder, **changes: found.append(changes) or ended)
     return found
 
 
@@ -195,6 +200,8 @@ def test_copies_on_an_engine_that_end_by_a_signal_of_their_own_start_again(group
         ([(1, -9), (1, -9), (1, 143), (1, None)], False, 4),  # the others miss one that is killed
         ([(1, 1), (1, -9), (1, 1), (1, -9)], False, 4),
         ([(1, 1)] * 4, True, 4),
+        ([(3, 3)], False, 1),
+        ([(3, -15)], True, 1),
     ],
 )
 def test_copies_on_an_engine_start_again_where_they_may_come_further(
@@ -215,6 +222,23 @@ def test_copies_on_an_engine_start_again_where_they_may_come_further(
             add_checkpoints(group, 4, 100 * len(starts))
 
     monkeypatch.setattr(launch, "run_jobs", run_jobs)
-    with pytest.raises(RunStoppedError, match=f"copies ended {expected} times; go on with"):
+    often = "once" if expected == 1 else f"{expected} times"
+    with pytest.raises(RunStoppedError, match=f"copies ended {often}; go on with"):
         launch.launch_on(Engine(), group, [])
     assert len(starts) == expected
+
+
+def test_copies_that_exchange_different_arrays_are_not_started_again(group, monkeypatch, capsys):
+    def train(*_, **__):
+        raise LayoutError
+
+    monkeypatch.setattr(job, "train", train)
+    with pytest.raises(HopelessError, match="seed 3: the copies exchange different arrays"):
+        train_copy(group.folder, Copy(0, []))
+
+    def fails(*_):
+        raise HopelessError("seed 3: no")
+
+    monkeypatch.setattr(launch, "launch", fails)
+    assert run(["td3-train", "--resume", str(group.folder)]) == HopelessError.exit_code
+    assert capsys.readouterr().err == "pyrl: seed 3: no\n"

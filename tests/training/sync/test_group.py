@@ -54,6 +54,7 @@ with DistributedGroup.of_torchrun() as group:
     model = make()
     model.learn(50 if group.rank else 20, SeedSyncCallback("mean", interval=15, group=group))
     keep("learned", model)  # copy 0 ended early
+    saved["latest"] = np.array(group.latest)
 np.savez(f"{out}.{group.rank}.npz", **saved)
 """
 
@@ -143,6 +144,7 @@ def test_the_other_strategies_by_hand(copies, rank):
 def test_a_copy_that_ended_early_is_missed_by_nobody(copies):
     for copy in copies:
         assert all(np.isfinite(array).all() for array in part(copy, "learned").values())
+        assert copy["latest"].tolist() == [1]
 
 
 def test_two_executions_end_with_the_same_weights(copies, tmp_path):

@@ -185,6 +185,31 @@ def test_a_copy_that_is_killed_comes_back(tmp_path):
     assert_equal(weights(group / "seed_0"), weights(group / "seed_3"))
 
 
+STOPPER = """
+import os
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+
+class Stopper(BaseCallback):
+    def _on_step(self):
+        return not (os.environ["RANK"] == "0" and self.num_timesteps >= 150)
+"""
+
+
+@pytest.mark.learning
+def test_the_copies_that_are_left_stand_for_all_when_a_callback_ends_the_first(tmp_path):
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    more = ("--sync", "mean", "--trust", "--set", "callback=stopper.Stopper")
+    output = end(start(tmp_path, *command("Pendulum-v1", 3, 400, *more)))
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    assert f"all copies as one: {group / 'model.zip'}" in output
+    assert "3 copies, 950 environment steps together" in output
+    assert [steps_of(group / f"seed_{seed}") for seed in range(3)] == [150, 400, 400]
+    assert_equal(weights(group), weights(group / "seed_1"))
+    assert (weights(group)["actor.mu.0.bias"] != weights(group / "seed_0")["actor.mu.0.bias"]).any()
+
+
 @pytest.mark.learning
 def test_stopped_together_and_resumed(tmp_path):
     process = start(tmp_path, *command("Pendulum-v1", 2, 100_000, "--sync", "elastic"))

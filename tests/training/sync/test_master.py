@@ -29,7 +29,7 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def job(folder, save_freq=30, more=()):
+def job(folder, save_freq=30, more=(), seeds=(0,)):
     request = TrainingRequest(
         agent="td3",
         env_id="Pendulum-v1",
@@ -41,7 +41,7 @@ def job(folder, save_freq=30, more=()):
         threads=1,
     )
     plan = SyncPlan(name="mean", every=30)
-    return new_group(folder, synchronised(request, (0,), plan, folder))
+    return new_group(folder, synchronised(request, seeds, plan, folder))
 
 
 def test_a_job_that_dies_before_it_is_written_is_resumed_to_it(tmp_path, alone):
@@ -84,20 +84,53 @@ def test_it_is_what_commands_take_the_folder_for(tmp_path, alone, capsys):
     assert env.obs_rms.count > 60
 
 
-def test_it_is_written_and_the_copy_stays_as_it_is(tmp_path):
-    group = job(tmp_path)
-    group.run(0).mkdir()
-    (group.run(0) / "config.yml").write_text("default: {}")
+class Ended:
+    """The processes, all of which have ended their training; copy 1 was there to the last."""
+
+    latest = (1,)
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def leave(self):
+        pass
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """What the training of a copy of that rank comes to, and its state before that."""
+    group = job(tmp_path, seeds=(0, 1))
+    group.run(1).mkdir()
+    (group.run(1) / "config.yml").write_text("default: {}")
     small = {"policy_kwargs": {"net_arch": [4]}, "learning_starts": 8, "batch_size": 4}
     model = TD3("MlpPolicy", Drift(), seed=0, **small).learn(20)
     before = read_state(model).as_arrays()
-    sync = SeedSyncCallback(group=None)
-    sync.master = AgentState.of_arrays({name: array + 1 for name, array in before.items()})
-    callback = SaveMaster(group, sync)
-    callback.init_callback(model)
-    callback.on_training_end()
+
+    def end(rank, steps):
+        sync = SeedSyncCallback(group=None)
+        sync.master = AgentState.of_arrays({name: array + 1 for name, array in before.items()})
+        callback = SaveMaster(group, Ended(rank), sync)
+        callback.init_callback(model)
+        callback.on_training_start({}, {})
+        model.num_timesteps += steps
+        callback.on_training_end()
+        return group, model, before
+
+    return end
+
+
+def test_it_is_written_and_the_copy_stays_as_it_is(ended):
+    group, model, before = ended(rank=1, steps=5)
     written = read_state(TD3.load(group.folder / "model.zip")).as_arrays()
     after = read_state(model).as_arrays()
     for name, array in before.items():
         np.testing.assert_array_equal(written[name], array + 1, err_msg=name)
         np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(("rank", "steps"), [(0, 5), (1, 0)])
+def test_it_is_not_written_by_a_copy_that_ended_before_others_or_learned_nothing(
+    rank, steps, ended
+):
+    group, *_ = ended(rank, steps)
+    assert not (group.folder / "model.zip").exists()
