@@ -20,7 +20,7 @@ from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import CHANGEABLE, changes_in
 from pyrl_sb3.training.seeds import SeedGroup, new_group, parse_seeds, read_group, write_group
 from pyrl_sb3.training.sync import launch as launching
-from pyrl_sb3.training.sync.common import check_in_common
+from pyrl_sb3.training.sync.common import check_in_common, ended_by_callbacks
 from pyrl_sb3.training.sync.group import DistributedGroup, in_torchrun
 from pyrl_sb3.training.sync.job import (
     ELASTIC,
@@ -105,7 +105,9 @@ def _go_on(asked: Asked, resume: Path) -> int:
     group = with_changes(group, changes_in(asked.given))
     if not unfinished(group, timesteps) and (resume / MODEL).is_file():
         console = output.console_for_log()
-        console.print(f"{resume} is finished: its copies have had all steps", markup=False)
+        ended = ended_by_callbacks(group)
+        why = f"its copies have had all steps{', but ' if ended else ''}{ended}"
+        console.print(f"{resume} is finished: {why}", markup=False)
         return 0
     plan_of(group)  # that its strategy can be had is found here, not by each copy
     if asked.engine is None:

@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import numpy as np
 
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.facts import FACTS, read_written
 from pyrl_sb3.training.folders import CHECKPOINTS
 from pyrl_sb3.training.resume import check_configs
 from pyrl_sb3.training.run import checked
@@ -63,11 +65,23 @@ def in_common(seeds: SeedGroup, checkpoints: Mapping[int, Collection[int]]) -> i
             f"seed {seed} has {', '.join(map(str, sorted(steps))) or 'none'}"
             for seed, steps in checkpoints.items()
         )
+        ended = ended_by_callbacks(seeds)
+        advice = f"{ended};" if ended else "put one back, or"
         raise InputError(
             f"{seeds.folder}: the copies have no checkpoint in common to go on from: {there}; "
-            f"put one back, or begin others by `pyrl {seeds.request.agent}-train`"
+            f"{advice} begin others by `pyrl {seeds.request.agent}-train`"
         )
     return last
+
+
+def ended_by_callbacks(seeds: SeedGroup) -> str:
+    """Say which copies on this disk callbacks have ended, and after how many steps; or nothing."""
+    ended = {}
+    for seed in seeds.seeds:
+        with suppress(OSError, ValueError, AttributeError):  # no run, or a damaged one
+            ended[seed] = read_written(seeds.run(seed) / FACTS).get("ended")
+    words = [f"seed {seed} after {steps} steps" for seed, steps in ended.items() if steps]
+    return f"a callback has ended {', '.join(words)}" if words else ""
 
 
 def check_in_common(seeds: SeedGroup) -> None:

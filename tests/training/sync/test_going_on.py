@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pyrl_sb3.cli import synchronised as synchronised_cli
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError
 from pyrl_sb3.training.folders import held
@@ -88,6 +89,26 @@ def test_copies_without_a_common_checkpoint_are_named_and_none_is_deleted(
     assert said.count("\n") == 1
     assert all(folder.exists() for folder in folders)
     assert not begun
+
+
+def test_copies_that_callbacks_have_ended_are_named_where_none_can_go_on(group, capsys):
+    for seed, steps in ((3, 100), (4, 600)):
+        add_checkpoints(group, seed, steps)
+        (group.run(seed) / "run.yml").write_text("ended: 100\n" if seed == 3 else "{}\n")
+    assert run(["td3-train", "--resume", str(group.folder)]) == 2
+    said = capsys.readouterr().err
+    assert "seed 3 has 100; seed 4 has 600; a callback has ended seed 3 after 100 steps; " in said
+    assert "put one back" not in said
+
+
+def test_what_is_finished_since_callbacks_ended_it_says_so(group, monkeypatch, capsys):
+    monkeypatch.setattr(synchronised_cli, "unfinished", lambda *_: [])
+    (group.folder / "model.zip").touch()
+    group.run(4).mkdir()
+    (group.run(4) / "run.yml").write_text("ended: 100\n")
+    assert run(["td3-train", "--resume", str(group.folder)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "had all steps, but a callback has ended seed 4 after 100 steps" in said
 
 
 def test_a_copy_begins_anew_where_another_died_before_its_first_checkpoint(group, begun):
