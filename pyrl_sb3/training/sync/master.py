@@ -48,7 +48,7 @@ class SaveMaster(BaseCallback):
     def _on_training_end(self) -> None:
         self.copies.leave()
         # Without a step, only something else than the training was left to do: it is there already.
-        if self.copies.rank == self.copies.latest[0] and self.model.num_timesteps > self._begun:
+        if self.model.num_timesteps > self._begun and self.copies.rank == self.copies.latest[0]:
             self._write()
 
     def _write(self) -> None:
