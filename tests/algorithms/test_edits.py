@@ -363,7 +363,9 @@ def test_copies_of_dqn_train_too(make_env: Any) -> None:
 
     model = make(algorithms, "DQN", Env())
     model.learn(10)
-    copy.deepcopy(model).learn(20, reset_num_timesteps=False)
+    other, before = copy.deepcopy(model), model._n_updates
+    other.learn(20, reset_num_timesteps=False)
+    assert other._n_updates > before == model._n_updates
 
 
 def test_policies_that_were_pickled_before_act(make_env: Any) -> None:

@@ -554,7 +554,7 @@ def test_a_fork_leaves_the_files_of_its_parent(tmp_path, mapped_files):
     assert everything(buffer).rewards.tolist() == [[1]]
 
 
-def test_reading_takes_no_longer_far_from_the_beginning():
+def test_rows_stay_within_a_turn_of_the_ring():
     stacks = ReplayBuffer(5, THREE, ACTION, frame_stack=3, seed=0)
     for n in range(40):
         before, after = (np.array([[x, x + 1, x + 2]], np.float32) for x in (n, n + 1))
