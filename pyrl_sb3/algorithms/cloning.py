@@ -177,10 +177,10 @@ class Cloning(_Base):
         self._demo_buffer.rng = self.replay_buffer.rng  # type: ignore[union-attr]
         return self._batch(self._demo_buffer.sample(size, env=self._vec_normalize_env))
 
-    def _hand_back(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
+    def _update_priorities(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
         if batch.demos:
             q, y = q[:, : -batch.demos], y[: -batch.demos]
-        super()._hand_back(batch, q, y)
+        super()._update_priorities(batch, q, y)
 
     def _cloned(
         self,

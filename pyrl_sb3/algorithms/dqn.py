@@ -43,7 +43,7 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
             q = self.q_net(batch.observations).gather(1, batch.actions.long())
             loss = discrete_losses.huber_loss(q, y, batch.weights)
             descend(self.policy.optimizer, loss, self.policy, self.max_grad_norm)
-            self._hand_back(batch, q.detach().unsqueeze(0), y)
+            self._update_priorities(batch, q.detach().unsqueeze(0), y)
             metrics.add(loss=loss.detach())
         self._n_updates += gradient_steps
         self._record(metrics)

@@ -45,7 +45,7 @@ class SAC(Rollouts, stable_baselines3.SAC):
             a_pi, log_pi, a_next, log_pi_next = pi.sample(s, s_next)
             alpha = self._update_temperature(temperature, log_pi, metrics)
 
-            q_next = self._possible(critics.target_q_values(s_next, a_next))
+            q_next = self._clip_target_q(critics.target_q_values(s_next, a_next))
             y = losses.soft_td_target(
                 batch.rewards, batch.dones, batch.gamma, q_next, alpha, log_pi_next
             )
@@ -59,7 +59,7 @@ class SAC(Rollouts, stable_baselines3.SAC):
 
             if step % self.target_update_interval == 0:
                 critics.track(self.tau)
-            self._hand_back(batch, q, y)
+            self._update_priorities(batch, q, y)
             metrics.add(
                 actor_loss=losses.soft_policy_loss(q_pi, alpha, log_pi),
                 critic_loss=losses.critic_loss(q, y, w, scale=0.5),

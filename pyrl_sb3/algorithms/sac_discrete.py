@@ -161,7 +161,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             descend(self.critic.optimizer, critic_loss, self.critic, self.max_grad_norm)
 
             policy_value = discrete_losses.expected_soft_value(
-                self._joined(all_q.detach()), alpha, log_pi
+                self._ensemble_q(all_q.detach()), alpha, log_pi
             )
             actor_loss = self._penalty(batch, log_pi) - policy_value.mean()
             descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
@@ -169,7 +169,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             if step % self.target_update_interval == 0:
                 for follower in self._followers:
                     follower.track(self.tau)
-            self._hand_back(batch, q.detach(), y)
+            self._update_priorities(batch, q.detach(), y)
             metrics.add(
                 actor_loss=actor_loss.detach(),
                 critic_loss=critic_loss.detach(),
@@ -178,14 +178,14 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         self._n_updates += gradient_steps
         self._record(metrics)
 
-    def _joined(self, q: th.Tensor) -> th.Tensor:
-        """What the critics say together: ``(N, B, n_actions)`` to ``(B, n_actions)``."""
+    def _ensemble_q(self, q: th.Tensor) -> th.Tensor:
+        """The critics' mean or minimum: ``(N, B, n_actions)`` to ``(B, n_actions)``."""
         return q.mean(dim=0) if self.average_q else q.amin(dim=0)
 
     @th.no_grad()
     def _target(self, batch: Batch, alpha: th.Tensor) -> th.Tensor:
         """``(B, 1)``"""
-        next_q = self._joined(self.policy.critic_target(batch.next_observations))
+        next_q = self._ensemble_q(self.policy.critic_target(batch.next_observations))
         next_log_pi = self.actor.log_prob(batch.next_observations)
         bonus = alpha if self.backup_entropy else alpha.new_zeros(())
         value = discrete_losses.expected_soft_value(next_q, bonus, next_log_pi)

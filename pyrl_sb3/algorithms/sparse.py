@@ -26,7 +26,7 @@ class SparseTargets(_Base):
         self.clip_targets = clip_targets
         super().__init__(*args, **kwargs)
 
-    def _possible(self, next_q: th.Tensor) -> th.Tensor:
+    def _clip_target_q(self, next_q: th.Tensor) -> th.Tensor:
         """The Q-values, in the range of the returns where that is known: ``(N, B, 1)``."""
         if not self.clip_targets:
             return next_q

@@ -168,7 +168,7 @@ class GradientSteps(_Base):
             getattr(data, "indices", None),
         )
 
-    def _hand_back(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
+    def _update_priorities(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:
         """
         Tell a prioritised replay buffer, one with ``update_priorities(indices, td_errors)``, how
         wrong the critics were: ``(B,)``, the mean over the critics of abs(Q - y).

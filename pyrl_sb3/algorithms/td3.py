@@ -40,7 +40,7 @@ class TD3(Rollouts, stable_baselines3.TD3):
 
             noise = th.empty_like(batch.actions).normal_(0, self.target_policy_noise)
             a_next = losses.smoothed_action(mu.target_act(s_next), noise, self.target_noise_clip)
-            q_next = self._possible(critics.target_q_values(s_next, a_next))
+            q_next = self._clip_target_q(critics.target_q_values(s_next, a_next))
             y = losses.td_target(batch.rewards, batch.dones, batch.gamma, q_next)
             q = critics.q_values(s, batch.actions)
             critics.descend(losses.critic_gradient(q, y, w))
@@ -54,5 +54,5 @@ class TD3(Rollouts, stable_baselines3.TD3):
                 metrics.add(actor_loss=losses.deterministic_policy_loss(q_mu))
                 critics.track(self.tau)
                 mu.track(self.tau)
-            self._hand_back(batch, q, y)
+            self._update_priorities(batch, q, y)
         self._record(metrics)

@@ -56,7 +56,7 @@ class NamedAgent:
             raise InputError(f"--stock: SB3 has no {self.title}; leave it out")
         return replace(self, is_stock=True)
 
-    def made(self, data: Container[str]) -> bool:
+    def recognizes(self, data: Container[str]) -> bool:
         """Tell from the keys of a saved model's data whether it is of this algorithm."""
         return all(mark in data for mark in self.marks) and not any(
             mark in data for mark in self.foreign_marks

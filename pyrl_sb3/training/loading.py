@@ -96,9 +96,9 @@ def _data(path: Path) -> dict[str, Any]:
 
 
 def _check_algorithm(path: Path, agent: NamedAgent, data: Mapping[str, Any]) -> None:
-    if agent.made(data):
+    if agent.recognizes(data):
         return
-    fitting = [other.name for other in AGENTS.values() if other.made(data)]
+    fitting = [other.name for other in AGENTS.values() if other.recognizes(data)]
     advice = f"; try {fitting[0]}-test" if fitting else ""
     raise InputError(f"{path} is no {agent.title} model{advice}")
 

@@ -122,9 +122,9 @@ def test_any_algorithm_and_observations(kind, setting, line, demonstrations, mon
         **({"policy_delay": 1} if kind is TD3 else {}),
     )
     batches = []
-    take = type(model)._hand_back
+    take = type(model)._update_priorities
     monkeypatch.setattr(
-        type(model), "_hand_back", lambda self, *a: (batches.append(a[0]), take(self, *a))
+        type(model), "_update_priorities", lambda self, *a: (batches.append(a[0]), take(self, *a))
     )
     model.learn(20)
     assert batches
@@ -237,8 +237,8 @@ def test_clipped_targets_keep_to_what_returns_can_be(line):
     )
     assert losses.clipped_to_sparse_returns(q, 1.0).flatten().tolist() == [0, -30, -4]
     model = build(TD3, line, HerReplayBuffer, clip_targets=True, gamma=0.9)
-    assert model._possible(q).amin().item() == pytest.approx(-10)
-    assert build(TD3, line, HerReplayBuffer)._possible(q) is q
+    assert model._clip_target_q(q).amin().item() == pytest.approx(-10)
+    assert build(TD3, line, HerReplayBuffer)._clip_target_q(q) is q
 
 
 @pytest.mark.parametrize(

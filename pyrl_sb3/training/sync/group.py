@@ -124,7 +124,7 @@ class DistributedGroup:
         self.latest = here or self.latest
         return here
 
-    def first_says(self, text: str) -> str:
+    def broadcast_text(self, text: str) -> str:
         """Return the text of the copy of rank 0, at most 4096 bytes in UTF-8."""
         room = np.zeros(4096, np.uint8)
         content = np.frombuffer(text.encode(), np.uint8)

@@ -265,7 +265,7 @@ def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Pat
     if group.rank == 0:
         chosen = group.kept() or str(new_group(root, seeds).folder)
         group.keep(chosen)
-    folder = Path(group.first_says(chosen))
+    folder = Path(group.broadcast_text(chosen))
     make_folder(folder)
     if not is_group(folder):
         write_group(replace(seeds, folder=folder))
