@@ -1,8 +1,8 @@
 """
 Actors and critics of any kind, by autograd.
 
-They have the methods of those in `pyrl_sb3.algorithms.explicit`, where these are described.
-Tensors that come back are detached; the graph stays here.
+What their methods are for is said in `pyrl_sb3.algorithms.learners`. Tensors that come back are
+detached; the graph stays here.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ from stable_baselines3.common.utils import get_parameters_by_name
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
+
+from pyrl_sb3.algorithms import learners
 
 
 def preparation(policy: Any) -> Callable[[Any], Any]:
@@ -108,7 +110,8 @@ class Critics(_InModules):
 
 
 class GaussianActor(_InModules):
-    def __init__(self, actor: sac.Actor, critics: Critics) -> None:
+    def __init__(self, actor: sac.Actor, critics: learners.Critics) -> None:
+        assert isinstance(critics, Critics)
         self._actor, self.optimizer, self._critics = actor, actor.optimizer, critics
         critics.share_with(actor)
 

@@ -15,6 +15,7 @@ from pyrl_sb3.algorithms.demo_observations import (
     recorded_space,
     with_channels_first,
 )
+from pyrl_sb3.algorithms.learners import Critics
 from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
 from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.demofiles import load_demonstrations, require_file
@@ -103,9 +104,9 @@ class Cloning(_Base):
             self._warm_start()
         return prepared
 
-    def _begin_training(self) -> tuple[Any, ...]:
+    def _begin_training(self) -> None:
         self._load_demonstrations()
-        return super()._begin_training()
+        super()._begin_training()
 
     def _load_demonstrations(self, *, into_statistics: bool = False) -> None:
         """Fill the demonstrations' buffer, if there are any and that has not been done."""
@@ -149,7 +150,8 @@ class Cloning(_Base):
     @takes_gradient_steps
     def _warm_start(self) -> None:
         """Clone the demonstrations without regard to rewards."""
-        actor, metrics = self._begin_training()[0], Metrics()
+        self._begin_training()
+        actor, metrics = self._learners[0], Metrics()
         for _ in range(self._cloning.warm_start):
             batch = self._demo_batch(self.batch_size)
             everywhere = th.ones_like(batch.rewards)
@@ -185,7 +187,7 @@ class Cloning(_Base):
     def _cloned(
         self,
         batch: Batch,
-        critics: Any,
+        critics: Critics,
         actions: th.Tensor,
         q: th.Tensor,
         gradients: tuple[th.Tensor, ...],

@@ -1,8 +1,7 @@
 """
 Actors and critics whose backward pass is written out, built on SB3's own modules.
 
-They have the methods of those in `pyrl_sb3.algorithms.autograd`, so that a gradient step is
-written once for both.
+What their methods are for is said in `pyrl_sb3.algorithms.learners`.
 """
 
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 
+from pyrl_sb3.algorithms import learners
 from pyrl_sb3.algorithms.acting import Array, Forward, gaussian_actions
 from pyrl_sb3.algorithms.flat import FlatAdam, FlatParameters
 from pyrl_sb3.algorithms.gaussian import SquashedGaussian
@@ -58,8 +58,6 @@ class Joined:
 
 
 class Critics:
-    """The ensemble of critics, its target, and its optimiser."""
-
     def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
         self._flat, self._online = flat_mlp(networks(critic))
         self._flat_target, self._target = flat_mlp(networks(critic_target))
@@ -72,58 +70,33 @@ class Critics:
         self._adam = FlatAdam(self._flat, self.optimizer)
 
     def q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """Q-values of stored actions, to be followed by `descend`: ``(N, B, 1)``."""
         return self._online.forward(self._pairs(observations, actions))
 
     def descend(self, dq: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param dq: ``(N, B, 1)``, the gradient of the loss by the last `q_values`
-        """
         self._online.backward(dq)
         self._adam.descend()
 
     def target_q_values(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """Q-values of the target critics: ``(N, B, 1)``."""
         return self._target.forward(self._target_pairs(observations, actions))
 
     def q_of_policy(
         self, observations: th.Tensor, actions: th.Tensor, first: bool = False
     ) -> th.Tensor:
-        """
-        Q-values of the policy's actions, to be followed by `action_gradient`.
-
-        :param first: of the first critic only
-        :return: ``(N, B, 1)`` or ``(1, B, 1)``
-        """
         self._of_policy = self._first if first else self._online
         return self._of_policy.forward(self._pairs(observations, actions))
 
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
-        """
-        :param dq: shaped as the last `q_of_policy`, the gradient of the loss by it
-        :return: the gradient of the loss by the actions, ``(B, action_dim)``
-        """
         return self._of_policy.input_gradient(dq, self._action_columns)
 
     def track(self, tau: float) -> None:
-        """Move the target: theta' <- (1 - tau) theta' + tau theta."""
         self._flat_target.data.lerp_(self._flat.data, tau)
 
     def attached(self) -> bool:
-        """Whether what is trained here is still what SB3's modules and optimiser hold."""
         return self._adam.attached() and self._flat_target.attached()
 
 
 class GaussianActor:
-    """
-    SAC's actor and its optimiser.
-
-    :param critics: for autograd's, which may share parameters with the actor
-    """
-
-    def __init__(self, actor: sac.Actor, critics: Critics) -> None:
+    def __init__(self, actor: sac.Actor, critics: learners.Critics) -> None:
         self._flat, self._mlp = flat_mlp(networks(actor))
         self._gaussian = SquashedGaussian()
         self._both = Joined(dim=0)
@@ -133,7 +106,6 @@ class GaussianActor:
         self._forward = Forward(self._mlp)
 
     def acts(self) -> bool:
-        """Whether `explore` still reads the parameters of the actor."""
         return self._flat.attached()
 
     def explore(self, features: Array) -> Array:
@@ -143,12 +115,6 @@ class GaussianActor:
     def sample(
         self, observations: th.Tensor, next_observations: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
-        """
-        Draw an action for each row, the first ones to be followed by `descend`.
-
-        :return: actions ``(B, action_dim)`` and log-probabilities ``(B, 1)``, then the same for
-            ``next_observations``
-        """
         batch = len(observations)
         both = self._both(observations, next_observations)
         head = self._mlp.forward(both)[0]
@@ -159,23 +125,14 @@ class GaussianActor:
         return a, log_pi, a_next, log_pi_next
 
     def descend(self, da: th.Tensor, dlog_prob: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param da: ``(B, action_dim)``, the gradient of the loss by the last actions
-        :param dlog_prob: ``(B, 1)``, and by their log-probabilities
-        """
         self._mlp.backward(self._gaussian.backward(da, dlog_prob).unsqueeze(0))
         self._adam.descend()
 
     def attached(self) -> bool:
-        """As `Critics.attached`."""
         return self._adam.attached()
 
 
 class DeterministicActor:
-    """The actor of DDPG and TD3, its target, and its optimiser."""
-
     def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
         self._flat, self._online = flat_mlp(networks(actor))
         self._flat_target, self._target = flat_mlp(networks(actor_target))
@@ -184,7 +141,6 @@ class DeterministicActor:
         self._forward = Forward(self._online)
 
     def acts(self) -> bool:
-        """As `GaussianActor.acts`."""
         return self._flat.attached()
 
     def explore(self, features: Array) -> Array:
@@ -192,48 +148,31 @@ class DeterministicActor:
         return self._forward(features)
 
     def act(self, observations: th.Tensor) -> th.Tensor:
-        """Actions, to be followed by `descend`: ``(B, action_dim)``."""
         return self._online.forward(observations.unsqueeze(0))[0].clone()
 
     def target_act(self, observations: th.Tensor) -> th.Tensor:
-        """Actions of the target actor: ``(B, action_dim)``."""
         return self._target.forward(observations.unsqueeze(0))[0].clone()
 
     def descend(self, da: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param da: ``(B, action_dim)``, the gradient of the loss by the last `act`
-        """
         self._online.backward(da.unsqueeze(0))
         self._adam.descend()
 
     def track(self, tau: float) -> None:
-        """As `Critics.track`."""
         self._flat_target.data.lerp_(self._flat.data, tau)
 
     def attached(self) -> bool:
-        """As `Critics.attached`."""
         return self._adam.attached() and self._flat_target.attached()
 
 
 class Temperature:
-    """SAC's temperature and its optimiser."""
-
     def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Optimizer) -> None:
         self.log_alpha, self.optimizer = log_alpha, optimizer
         self._flat = FlatParameters([[log_alpha]])
         self._adam = FlatAdam(self._flat, optimizer)
 
     def descend(self, dlog_alpha: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param dlog_alpha: the gradient of the loss by log alpha, a scalar
-        """
         self._flat.grad.copy_(dlog_alpha)
         self._adam.descend()
 
     def attached(self) -> bool:
-        """As `Critics.attached`."""
         return self._adam.attached()

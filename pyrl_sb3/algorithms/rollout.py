@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 
+from pyrl_sb3.algorithms import explicit
 from pyrl_sb3.algorithms.acting import Array, features_of
 from pyrl_sb3.algorithms.cloning import Cloning
 from pyrl_sb3.algorithms.exploration import Exploration
@@ -127,7 +128,8 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
         if not self._acts_plainly:
             actions, _ = self.predict(self._last_obs, deterministic=False)
             return self.policy.scale_action(actions)
-        actions = self._learners[0].explore(self._features(self._last_obs))
+        actor: explicit.GaussianActor | explicit.DeterministicActor = self._learners[0]
+        actions = actor.explore(self._features(self._last_obs))
         return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
 
     def _store_transition(

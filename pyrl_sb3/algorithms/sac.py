@@ -1,17 +1,19 @@
 """SAC with a faster gradient step."""
 
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import stable_baselines3
-import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.learners import Backend, Critics, GaussianActor, Temperature
 from pyrl_sb3.algorithms.rollout import Rollouts
-from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps
+from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps, update_temperature
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.policies import SACPolicy
+
+_Learners: TypeAlias = tuple[GaussianActor, Critics, Temperature | None]
 
 
 class SAC(Rollouts, stable_baselines3.SAC):
@@ -28,22 +30,28 @@ class SAC(Rollouts, stable_baselines3.SAC):
 
     takes_noise = frozenset({ParameterNoise, PolicyNoise})
 
-    def _make_learners(self, kind: Any) -> tuple[Any, ...]:
+    _learners: _Learners
+
+    def _make_learners(self, kind: Backend) -> _Learners:
         critics = kind.Critics(self.critic, self.critic_target)
         pi = kind.GaussianActor(self.actor, critics)
         if self.ent_coef_optimizer is None:
             return pi, critics, None
+        assert self.log_ent_coef is not None
         return pi, critics, kind.Temperature(self.log_ent_coef, self.ent_coef_optimizer)
 
     @takes_gradient_steps
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        pi, critics, temperature = self._begin_training()
+        self._begin_training()
+        pi, critics, temperature = self._learners
         metrics = Metrics()
         for step in range(gradient_steps):
             batch = self._sample(batch_size)
             s, s_next, w = batch.observations, batch.next_observations, batch.weights
             a_pi, log_pi, a_next, log_pi_next = pi.sample(s, s_next)
-            alpha = self._update_temperature(temperature, log_pi, metrics)
+            alpha = update_temperature(
+                temperature or self.ent_coef_tensor, log_pi, float(self.target_entropy), metrics
+            )
 
             q_next = self._clip_target_q(critics.target_q_values(s_next, a_next))
             y = losses.soft_td_target(
@@ -66,18 +74,3 @@ class SAC(Rollouts, stable_baselines3.SAC):
             )
         self._n_updates += gradient_steps
         self._record(metrics)
-
-    def _update_temperature(
-        self, temperature: Any, log_pi: th.Tensor, metrics: Metrics
-    ) -> th.Tensor:
-        """A step of the temperature, when it is learned; alpha before it, ``(1,)`` or a scalar."""
-        if temperature is None:
-            metrics.add(ent_coef=self.ent_coef_tensor)
-            return self.ent_coef_tensor
-        log_alpha = temperature.log_alpha.detach()
-        alpha = log_alpha.exp()
-        dlog_alpha = losses.temperature_gradient(log_pi, float(self.target_entropy))
-        # The loss is linear in log alpha.
-        metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
-        temperature.descend(dlog_alpha)
-        return alpha

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from pyrl_sb3 import discrete_losses, losses
 from pyrl_sb3.algorithms.autograd import Follower, Temperature
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
-from pyrl_sb3.algorithms.step import Batch, Metrics
+from pyrl_sb3.algorithms.step import Batch, Metrics, update_temperature
 from pyrl_sb3.discrete_policies import DiscreteSACPolicy
 
 
@@ -148,11 +148,18 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         self._ensure_bound()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self._optimizers())
+        temperature = (
+            self.ent_coef_tensor
+            if self.ent_coef_optimizer is None
+            else Temperature(self.log_ent_coef, self.ent_coef_optimizer)
+        )
         metrics = Metrics()
         for step in range(gradient_steps):
             batch = self._sample(batch_size)
             log_pi = self.actor.log_prob(batch.observations)
-            alpha = self._update_temperature(log_pi.detach(), metrics)
+            # Its negative is the expectation of log pi, in the place of a sample.
+            entropy = discrete_losses.policy_entropy(log_pi.detach())
+            alpha = update_temperature(temperature, -entropy, self._wanted_entropy(), metrics)
 
             y = self._target(batch, alpha)
             all_q = self.critic(batch.observations)
@@ -173,7 +180,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             metrics.add(
                 actor_loss=actor_loss.detach(),
                 critic_loss=critic_loss.detach(),
-                entropy=discrete_losses.policy_entropy(log_pi.detach()).mean(),
+                entropy=entropy.mean(),
             )
         self._n_updates += gradient_steps
         self._record(metrics)
@@ -206,20 +213,6 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         with th.no_grad():
             old_log_pi = self.policy.actor_target.log_prob(batch.observations)
         return self.entropy_penalty * discrete_losses.entropy_penalty(log_pi, old_log_pi)
-
-    def _update_temperature(self, log_pi: th.Tensor, metrics: Metrics) -> th.Tensor:
-        """A step of the temperature, when it is learned; alpha before it, ``(1,)`` or a scalar."""
-        if self.ent_coef_optimizer is None:
-            metrics.add(ent_coef=self.ent_coef_tensor)
-            return self.ent_coef_tensor
-        log_alpha = self.log_ent_coef.detach()
-        alpha = log_alpha.exp()
-        # The expectation of log pi, under pi, in the place of a sample.
-        expected = -discrete_losses.policy_entropy(log_pi)
-        dlog_alpha = losses.temperature_gradient(expected, self._wanted_entropy())
-        metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
-        Temperature(self.log_ent_coef, self.ent_coef_optimizer).descend(dlog_alpha)
-        return alpha
 
     def _wanted_entropy(self) -> float:
         """The target entropy now."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from pyrl_sb3 import losses
 from pyrl_sb3.algorithms import autograd, explicit
+from pyrl_sb3.algorithms.learners import Backend, Temperature
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 from pyrl_sb3.algorithms.sampling import sample
 from pyrl_sb3.algorithms.watch import Watch
@@ -68,6 +70,31 @@ class Metrics:
         return {name: sum(values) / len(values) for name, values in numbers.items()}
 
 
+def update_temperature(
+    temperature: Temperature | th.Tensor,
+    log_pi: th.Tensor,
+    target_entropy: float,
+    metrics: Metrics,
+) -> th.Tensor:
+    """
+    A step of the temperature, when it is learned.
+
+    :param temperature: what learns it, or alpha, where that is fixed
+    :param log_pi: ``(B, 1)``, of actions that were drawn, or the expectation
+    :return: alpha before the step, ``(1,)`` or a scalar
+    """
+    if isinstance(temperature, th.Tensor):
+        metrics.add(ent_coef=temperature)
+        return temperature
+    log_alpha = temperature.log_alpha.detach()
+    alpha = log_alpha.exp()
+    dlog_alpha = losses.temperature_gradient(log_pi, target_entropy)
+    # The loss is linear in log alpha.
+    metrics.add(ent_coef=alpha, ent_coef_loss=log_alpha * dlog_alpha)
+    temperature.descend(dlog_alpha)
+    return alpha
+
+
 P = ParamSpec("P")
 Self = TypeVar("Self", bound="GradientSteps")
 
@@ -101,6 +128,7 @@ class GradientSteps(_Base):
     Which one is decided when the model is set up and printed with ``verbose=1``.
     """
 
+    _learners: tuple[Any, ...]  # each a `Learner`, or None
     _watch: Watch | None = None
 
     def _setup_model(self) -> None:
@@ -117,7 +145,9 @@ class GradientSteps(_Base):
     def _bind(self) -> None:
         """Put the parameters and the optimisers' moments where the gradient step wants them."""
         self._obstacle = find_obstacle(self)
-        kind = autograd if self._obstacle else explicit
+        kind: Backend = explicit
+        if self._obstacle:
+            kind = autograd  # in a line of its own each module is checked
         self._prepare = kind.preparation(self.policy)
         self._learners = self._make_learners(kind)
         self._watch = Watch(self)
@@ -132,20 +162,19 @@ class GradientSteps(_Base):
         """For copies and pickles, which bind anew."""
         return {**self.__dict__, **dict.fromkeys(_BOUND)}
 
-    def _make_learners(self, kind: Any) -> tuple[Any, ...]:
+    def _make_learners(self, kind: Backend) -> tuple[Any, ...]:
         """
-        What the gradient step trains; ``None`` for what this model does not have.
+        What the gradient step trains, the actor first; ``None`` for what this model does not have.
 
         :param kind: the module to take the classes from, ``explicit`` or ``autograd``
         """
         raise NotImplementedError
 
-    def _begin_training(self) -> tuple[Any, ...]:
-        """Update the learning rates; the learners, as `_make_learners` returned them."""
+    def _begin_training(self) -> None:
+        """Update the learning rates of the learners."""
         if self._obstacle:
             self.policy.set_training_mode(True)
         self._update_learning_rate([learner.optimizer for learner in self._learners if learner])
-        return self._learners
 
     def _sample(self, batch_size: int) -> Batch:
         """A batch from the replay buffer, prepared for the networks."""

@@ -1,15 +1,18 @@
 """TD3 with a faster gradient step."""
 
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import stable_baselines3
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
+from pyrl_sb3.algorithms.learners import Backend, Critics, DeterministicActor
 from pyrl_sb3.algorithms.rollout import Rollouts
 from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps
 from pyrl_sb3.policies import TD3Policy
+
+_Learners: TypeAlias = tuple[DeterministicActor, Critics]
 
 
 class TD3(Rollouts, stable_baselines3.TD3):
@@ -25,13 +28,16 @@ class TD3(Rollouts, stable_baselines3.TD3):
         ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TD3Policy
     )
 
-    def _make_learners(self, kind: Any) -> tuple[Any, ...]:
+    _learners: _Learners
+
+    def _make_learners(self, kind: Backend) -> _Learners:
         mu = kind.DeterministicActor(self.actor, self.actor_target)
         return mu, kind.Critics(self.critic, self.critic_target)
 
     @takes_gradient_steps
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        mu, critics = self._begin_training()
+        self._begin_training()
+        mu, critics = self._learners
         metrics = Metrics()
         for _ in range(gradient_steps):
             self._n_updates += 1
