@@ -18,24 +18,15 @@ from pyrl_sb3.policies import LeanActing
 
 
 class LeanDiscretePolicy(LeanActing):
-    """
-    What the policies for discrete actions here add to SB3's; mixed in before one of them.
-
-    Differences from SB3's policies:
-
-    - arguments after ``lr_schedule`` are keyword-only;
-    - the features extractor, unless given, is chosen from the observation space, so that one
-      class serves as Mlp-, Cnn- and MultiInputPolicy;
-    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise;
-    - ``set_training_mode`` visits the modules only when the mode changes.
-    """
+    """`LeanActing` for discrete actions; mixed in before a policy of SB3 or sb3-contrib."""
 
     def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return acted
 
 
 class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
-    __doc__ = LeanDiscretePolicy.__doc__
+    """SB3's DQN policy, for vectors, images and dicts; see `LeanActing`."""
+
     plain_network = dqn.QNetwork
 
     def _acting_network(self) -> Any:
@@ -46,7 +37,8 @@ class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
 
 
 class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
-    __doc__ = LeanDiscretePolicy.__doc__
+    """sb3-contrib's QR-DQN policy, for vectors, images and dicts; see `LeanActing`."""
+
     plain_network = qrdqn.QuantileNetwork
 
     def _acting_network(self) -> Any:
@@ -147,7 +139,7 @@ class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
     """
     Actor and critics of discrete SAC, for observations of any kind; arguments as of SB3's
     SACPolicy, of which those of Gaussian exploration (``use_sde``, ``log_std_init``, ``use_expln``,
-    ``clip_mean``) have no meaning here. What follows ``lr_schedule`` is keyword-only.
+    ``clip_mean``) have no meaning here. Differences from SB3's policies: see `LeanActing`.
 
     ``actor_target`` follows the actor: the earlier policy of the entropy penalty.
     """

@@ -49,13 +49,23 @@ else:
 
 class LeanActing(_Base):
     """
-    Acting with few calls for an SB3 policy; mixed in before it, which has to fill in
-    `_acting_network`, `_act` and `_as_actions`.
+    Acting with few calls for an SB3 policy; mixed in before it.
 
-    A policy with an own `_predict` or `obs_to_tensor`, and networks of another class than
-    `plain_network`, with hooks or with methods of their own, act as in SB3.
+    Differences from SB3's policies:
+
+    - arguments after ``lr_schedule`` are keyword-only;
+    - the features extractor, unless given, is chosen from the observation space, so that one
+      class serves as Mlp-, Cnn- and MultiInputPolicy;
+    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise: the same update in
+      one call, equal up to rounding;
+    - ``set_training_mode`` visits the modules only when the mode changes;
+    - actions that are NaN are refused, whatever the algorithm.
+
+    A policy with an own `_predict` or `obs_to_tensor`, and networks of a user's class, with hooks
+    or with methods of their own, act as in SB3.
     """
 
+    # To be filled in: this, `_acting_network` and `_act`; `_as_actions` where actions are no Box.
     plain_network: ClassVar[Any] = None
 
     def __init__(
@@ -153,17 +163,7 @@ class LeanActing(_Base):
 
 class LeanPolicy(LeanActing):
     """
-    What the policies here add to SB3's; mixed in before an SB3 actor-critic policy.
-
-    Differences from SB3's policies:
-
-    - arguments after ``lr_schedule`` are keyword-only;
-    - the features extractor, unless given, is chosen from the observation space, so that one
-      class serves as Mlp-, Cnn- and MultiInputPolicy;
-    - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise: the same update in
-      one call, equal up to rounding;
-    - ``set_training_mode`` visits the modules only when the mode changes;
-    - actions that are NaN are refused, whatever the algorithm.
+    `LeanActing` with layer normalisation; mixed in before an SB3 actor-critic policy.
 
     :param layer_norm: normalise the hidden layers of the actor, the critics or (``True``) both
     :raises ValueError: another ``layer_norm``
@@ -232,7 +232,8 @@ def _gaussian_action(
 
 
 class SACPolicy(LeanPolicy, sac.SACPolicy):
-    __doc__ = LeanPolicy.__doc__
+    """SB3's SAC policy, for vectors, images and dicts; see `LeanPolicy`."""
+
     plain_network = sac.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
@@ -240,7 +241,8 @@ class SACPolicy(LeanPolicy, sac.SACPolicy):
 
 
 class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
-    __doc__ = LeanPolicy.__doc__
+    """sb3-contrib's TQC policy, for vectors, images and dicts; see `LeanPolicy`."""
+
     plain_network = tqc.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
@@ -280,7 +282,8 @@ class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
 
 
 class TD3Policy(LeanPolicy, td3.TD3Policy):
-    __doc__ = LeanPolicy.__doc__
+    """SB3's TD3 policy, for vectors, images and dicts; see `LeanPolicy`."""
+
     plain_network = td3.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
