@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.cloning_settings import CloningSettings
@@ -117,8 +118,9 @@ class Cloning(_Base):
         if not isinstance(found, Demonstrations):
             found = load_demonstrations(found)
         assert env is not None
+        assert isinstance(self.action_space, spaces.Box)
         spec = env.get_attr("spec", [0])[0]
-        found.check(recorded_space(env), self.action_space, spec.id if spec else None)  # type: ignore[arg-type]
+        found.check(recorded_space(env), self.action_space, spec.id if spec else None)
         found = found.with_rewards(self._goal_rewards())
         self._demo_buffer = buffer = self._new_demo_buffer(found.n_steps)
         with_channels_first(env, found).fill(buffer)
@@ -176,7 +178,7 @@ class Cloning(_Base):
     def _demo_batch(self, size: int) -> Batch:
         assert self._demo_buffer is not None
         # The agent's stream of random numbers, so that resuming its buffer resumes both.
-        self._demo_buffer.rng = self.replay_buffer.rng  # type: ignore[union-attr]
+        self._demo_buffer.rng = self.replay_buffer.rng  # type: ignore[union-attr]  # one of ours
         return self._batch(self._demo_buffer.sample(size, env=self._vec_normalize_env))
 
     def _update_priorities(self, batch: Batch, q: th.Tensor, y: th.Tensor) -> None:

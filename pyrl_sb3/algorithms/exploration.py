@@ -101,7 +101,8 @@ class Exploration(_Base):
         return np.clip(self._explore() + noise(), -1, 1)
 
     def _explore_driven(self, noises: Sequence[PolicyNoise]) -> Array:
-        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        assert self._last_obs is not None
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
         with th.no_grad():
             mean, log_std, _ = self.actor.get_action_dist_params(observations)
             drawn = np.stack([noise.draw() for noise in noises]).reshape(mean.shape)
@@ -110,7 +111,8 @@ class Exploration(_Base):
 
     def _explore_perturbed(self, noises: Sequence[ParameterNoise]) -> Array:
         """Each environment explored by an actor of its own, which stays the same for an episode."""
-        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        assert self._last_obs is not None
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
         if len(self._explorers) != len(noises):
             self._explorers = [_Explorer(self.policy) for _ in noises]
         actions = []

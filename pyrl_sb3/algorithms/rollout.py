@@ -130,7 +130,7 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             return self.policy.scale_action(actions)
         actor: explicit.GaussianActor | explicit.DeterministicActor = self._learners[0]
         actions = actor.explore(self._features(self._last_obs))
-        return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        return actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]  # of a Box
 
     def _store_transition(
         self,
@@ -145,15 +145,16 @@ class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
             # The observation to store is the last of the episode, no longer that of the env.
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             return
-        obs, next_obs = self._last_obs, new_obs
+        obs: Any = self._last_obs
+        next_obs = new_obs
         if self._vec_normalize_env is not None:
             obs, next_obs = self._last_original_obs, self._vec_normalize_env.get_original_obs()
             reward = self._vec_normalize_env.get_original_reward()
             self._last_original_obs = next_obs
         if isinstance(next_obs, dict):
             # SB3's DictReplayBuffer puts reshaped arrays into the dict it is given.
-            obs, next_obs = dict(obs), dict(next_obs)  # type: ignore[arg-type]
-        replay_buffer.add(obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+            obs, next_obs = dict(obs), dict(next_obs)
+        replay_buffer.add(obs, next_obs, buffer_action, reward, dones, infos)
         self._last_obs = new_obs
 
     def _end_episode(

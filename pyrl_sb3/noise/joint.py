@@ -36,7 +36,7 @@ class JointNoise(VectorizedActionNoise):
         if indices is None:
             self.base_noise.reset()
         elif self._takes_indices:
-            self.base_noise.reset(indices=indices)  # type: ignore[call-arg]
+            self.base_noise.reset(indices=indices)  # type: ignore[call-arg]  # it takes them
 
     def __call__(self) -> Array:
         """The noise of one step; see `_drawn`."""

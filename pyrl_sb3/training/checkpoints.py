@@ -33,7 +33,7 @@ def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: 
         if isinstance(each.unwrapped, RenewableVecEnv):
             each.unwrapped.renew()
         each.seed(seed + number * env.num_envs)
-    model._last_obs = env.reset()  # type: ignore[assignment]
+    model._last_obs = env.reset()  # type: ignore[assignment]  # of no Tuple space
     normalize = model.get_vec_normalize_env()
     if normalize is not None:
         model._last_original_obs = normalize.get_original_obs()
@@ -183,6 +183,7 @@ class Checkpoints(BaseCallback):
     def _redraw_exploration(self) -> None:
         """Draw gSDE's matrices, which are in no state, from the random state that is."""
         if self.model.use_sde:
+            # SB3 declares a plain module
             self.model.actor.reset_noise(self.model.n_envs)  # type: ignore[operator]
 
     def _others(self) -> list[BaseCallback]:

@@ -64,6 +64,7 @@ def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
     if isinstance(buffer, ReplayBuffer):
         buffer.load(folder)
         if state is not None:
+            # Of those alone that have `get_extra_state`
             buffer.set_extra_state(restore(state, None))  # type: ignore[attr-defined]
         return
     allocated = {
