@@ -27,6 +27,13 @@ from pyrl_sb3.errors import NotANumberError
 
 _LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
 
+# What SB3's policies of these names read observations with
+_OF_NAMES: dict[str, type[BaseFeaturesExtractor]] = {
+    "MlpPolicy": FlattenExtractor,
+    "CnnPolicy": NatureCNN,
+    "MultiInputPolicy": CombinedExtractor,
+}
+
 # Methods that someone may have put another in place of, for one network
 _PATCHABLE = frozenset({"extract_features", "get_action_dist_params", "log_prob", "_predict"})
 # What SB3's actors draw actions from, if at all
@@ -37,8 +44,8 @@ def default_features_extractor(
     space: spaces.Space[object], normalize_images: bool = True
 ) -> type[BaseFeaturesExtractor]:
     """
-    The extractor that SB3's Mlp-, Cnn- and MultiInputPolicy would choose for ``space``: of images
-    the CNN for those that it can read, not for smaller ones such as grids.
+    SB3's extractor for ``space``, of its Mlp-, Cnn- or MultiInputPolicy: of images the CNN for
+    those that it can read, not for smaller ones such as grids.
 
     :param normalize_images: False for images that are normalised already, of any dtype and bounds
     """
@@ -48,6 +55,23 @@ def default_features_extractor(
     image = is_image_space(space, normalized_image=not normalize_images)
     small = _is_small_image(space, normalize_images)
     return NatureCNN if image and not small else FlattenExtractor
+
+
+def with_named_extractor(
+    name: str, arguments: dict[str, Any], space: spaces.Space[object]
+) -> dict[str, Any]:
+    """
+    The arguments of a policy from here, with the extractor of SB3's policy of that name where it
+    is another than the one for ``space``: it flattens images, or refuses what it cannot read.
+
+    :param name: if none of SB3's, the arguments stay
+    :param arguments: an extractor among them stays
+    """
+    chosen = default_features_extractor(space, arguments.get("normalize_images", True))
+    meant = _OF_NAMES.get(name, chosen)
+    if issubclass(chosen, meant):
+        return arguments
+    return {"features_extractor_class": meant, **arguments}
 
 
 class SmallImagesExtractor(CombinedExtractor):

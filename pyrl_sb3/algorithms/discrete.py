@@ -4,12 +4,13 @@ import torch as th
 from torch import nn
 
 from pyrl_sb3.algorithms import autograd
+from pyrl_sb3.algorithms.named import NamedPolicies
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.step import GradientSteps
 from pyrl_sb3.algorithms.watch import Watch
 
 
-class DiscreteSteps(ReplayFiles, GradientSteps):
+class DiscreteSteps(NamedPolicies, ReplayFiles, GradientSteps):
     """
     Training with discrete actions for an SB3 off-policy algorithm; mixed in before it.
 

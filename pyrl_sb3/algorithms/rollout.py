@@ -18,6 +18,7 @@ from pyrl_sb3.algorithms import explicit
 from pyrl_sb3.algorithms.acting import Array, features_of
 from pyrl_sb3.algorithms.cloning import Cloning
 from pyrl_sb3.algorithms.exploration import Exploration
+from pyrl_sb3.algorithms.named import NamedPolicies
 from pyrl_sb3.algorithms.replay import ReplayFiles
 from pyrl_sb3.algorithms.sparse import SparseTargets
 from pyrl_sb3.algorithms.step import GradientSteps
@@ -26,7 +27,7 @@ from pyrl_sb3.networks import refuse_nan
 from pyrl_sb3.policies import LeanActing
 
 
-class Rollouts(ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
+class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, GradientSteps):
     """
     Collecting experience for an SB3 off-policy algorithm; mixed in before it.
 

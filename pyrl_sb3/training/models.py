@@ -19,6 +19,7 @@ from pyrl_sb3.algorithms.exploration import noise_problem
 from pyrl_sb3.buffers import DictReplayBuffer, ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.config import Experiment, Reference
 from pyrl_sb3.config.n_steps import told_to_the_buffer
+from pyrl_sb3.networks import with_named_extractor
 from pyrl_sb3.plugins import (
     NoiseContext,
     ReplayBufferSpec,
@@ -28,6 +29,7 @@ from pyrl_sb3.plugins import (
     saved,
 )
 from pyrl_sb3.plugins.signature import parameters
+from pyrl_sb3.policies import LeanActing
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.folders import statistics_file, write_whole
@@ -104,9 +106,13 @@ def build_model(
             learning_starts=_learning_starts(agent.algorithm, keywords),
         )
         keywords["action_noise"] = _registered_noise(experiment.noise, context)
-    if isinstance(keywords["policy"], str):
+    if isinstance(name := keywords["policy"], str):
         # Of ours, one class for all kinds of observations.
-        keywords["policy"] = agent.policy or _policy(keywords["policy"], env.observation_space)
+        keywords["policy"] = agent.policy or _policy(name, env.observation_space)
+        # MlpPolicy is also what an experiment has that says nothing.
+        if name == "CnnPolicy" and agent.policy and issubclass(agent.policy, LeanActing):
+            given = keywords.get("policy_kwargs") or {}
+            keywords["policy_kwargs"] = with_named_extractor(name, given, env.observation_space)
     buffer = buffer_of(agent, keywords, env.observation_space)
     if buffer is not NStepReplayBuffer:
         keywords = told_to_the_buffer({**keywords, "replay_buffer_class": buffer}, agent.algorithm)

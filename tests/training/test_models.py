@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
@@ -109,3 +110,35 @@ def test_terminal_observations_are_kept_as_they_were(tmp_path, agent):
     infos = []
     model.learn(5, callback=lambda found, _: infos.extend(found["infos"]) or True)
     assert [RAW_TERMINAL in info for info in infos] == [False] * 4 + [True]
+
+
+def built_for(observations, config, folder, agent="sac"):
+    path = folder / "my.yml"
+    path.write_text(f"default: {config}")
+    experiment = read_experiment(path, agent, "Pendulum-v1")
+    actions = gym.make("Pendulum-v1").action_space
+    env = DummyVecEnv([lambda: FakeImageEnv(observations, actions)])
+    return build_model(AGENTS[agent], env, experiment, timesteps=9, seed=0, device="cpu")
+
+
+class FakeImageEnv(gym.Env):
+    def __init__(self, observations, actions):
+        self.observation_space, self.action_space = observations, actions
+
+
+@pytest.mark.parametrize("agent", ["sac", "tqc"])
+def test_a_cnn_that_is_asked_for_is_made_or_refused(tmp_path, agent):
+    floats = gym.spaces.Box(0, 1, (3, 36, 36), np.float32)
+    with pytest.raises(AssertionError, match="You should use NatureCNN only with images"):
+        built_for(floats, "{policy: CnnPolicy}", tmp_path, agent)
+    read = "{policy: CnnPolicy, policy_kwargs: {normalize_images: false}}"
+    turned = gym.spaces.Box(0, 255, (36, 40, 3), np.uint8)
+    for model in (
+        built_for(floats, read, tmp_path, agent),
+        built_for(turned, "{policy: CnnPolicy, buffer_size: 9}", tmp_path, agent),
+        built_for(turned, "{buffer_size: 9}", tmp_path, agent),  # images without a word
+    ):
+        assert type(model.actor.features_extractor) is NatureCNN
+    keyed = gym.spaces.Dict({"image": turned, "seen": gym.spaces.Box(-1, 1, (2,))})
+    model = built_for(keyed, "{policy: MlpPolicy, buffer_size: 9}", tmp_path, agent)
+    assert set(model.actor.features_extractor.extractors) == {"image", "seen"}
