@@ -159,7 +159,9 @@ def is_untouched(network: Any) -> bool:
 def refuse_nan(actions: npt.NDArray[Any]) -> None:
     """Raise NotANumberError, a ValueError, where an action is NaN."""
     if np.isnan(actions).any():
-        raise NotANumberError("an action is NaN: an observation or a parameter of the policy is")
+        raise NotANumberError(
+            "an action is NaN: an observation, a parameter of the policy or the action noise is"
+        )
 
 
 def flattens(extractor: nn.Module) -> bool:

@@ -57,7 +57,7 @@ def layers(network: Network, data: th.Tensor, grad: th.Tensor) -> Iterator[Layer
     def take(*shape: int) -> tuple[th.Tensor, th.Tensor]:
         nonlocal start
         part = slice(start, start := start + th.Size(shape).numel())
-        return data[:, part].view(-1, *shape), grad[:, part].view(-1, *shape)
+        return data[:, part].view(len(data), *shape), grad[:, part].view(len(grad), *shape)
 
     for block in network:
         match block[0]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -42,6 +43,14 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
     """
 
     _actor_watch: NetworkWatch | None = None
+
+    def _setup_model(self) -> None:
+        assert isinstance(self.action_space, spaces.Box)
+        low, high = self.action_space.low, self.action_space.high
+        fixed = np.flatnonzero(low == high)
+        if fixed.size:  # scaled to [-1, 1] it would be NaN
+            raise ValueError(f"action {fixed[0]} is always {low.flat[fixed[0]]}: leave it out")
+        super()._setup_model()
 
     def _bind(self) -> None:
         super()._bind()

@@ -132,6 +132,8 @@ class GradientSteps(_Base):
     _watch: Watch | None = None
 
     def _setup_model(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: learn from at least one transition")
         super()._setup_model()
         self._bind()
         if self.verbose >= 1:
@@ -214,8 +216,8 @@ class GradientSteps(_Base):
         lost = [name for name, value in means.items() if value != value]
         if lost:
             raise NotANumberError(
-                f"{lost[0]} is NaN after {self._n_updates} gradient steps: an observation "
-                "or reward was NaN, or the learning rate is too high"
+                f"{lost[0]} is NaN after {self._n_updates} gradient steps: an observation, "
+                "action, reward or argument was NaN, or the learning rate is too high"
             )
 
     def _excluded_save_params(self) -> list[str]:

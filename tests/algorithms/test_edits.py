@@ -10,7 +10,7 @@ import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.td3 import policies as td3
 from torch import nn
@@ -18,6 +18,7 @@ from torch import nn
 import pyrl_sb3
 from pyrl_sb3 import algorithms
 from pyrl_sb3.algorithms.normalized import NormalizedGoals
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.noise.action import GaussianNoise
 from pyrl_sb3.noise.greedy import EpsilonGreedy
 from pyrl_sb3.noise.parameter import ParameterNoise
@@ -80,6 +81,13 @@ def test_observations_that_are_nan_are_not_acted_on(name: str, make_env: Any) ->
         model.predict(np.full((2, 5), np.nan, np.float32))
     with pytest.raises(ValueError, match="is NaN"):
         model.learn(20)
+
+
+def test_noise_that_is_nan_is_named(make_env: Any) -> None:
+    noise = NormalActionNoise(np.zeros(3), np.full(3, np.nan))
+    model = make(algorithms, "TD3", make_env(), learning_starts=0, action_noise=noise)
+    with pytest.raises(NotANumberError, match=r"action is NaN: .* or the action noise is$"):
+        model.learn(2)
 
 
 class HalfActor(td3.Actor):
@@ -279,6 +287,32 @@ def test_nan_ends_training_with_its_name(name: str, make_env: Any) -> None:
 
     with pytest.raises(ValueError, match=r"_loss is NaN after 1 gradient steps"):
         make(algorithms, name, Env()).learn(50)
+
+
+def test_actions_and_arguments_that_are_nan_are_named(make_env: Any) -> None:
+    model = make(algorithms, "TD3", make_env())
+    model.learn(5)
+    model.replay_buffer.actions[:] = np.nan  # such as a demonstration's
+    with pytest.raises(NotANumberError, match="an observation, action, reward or argument was NaN"):
+        model.train(1, batch_size=4)
+    model = make(algorithms, "SAC", make_env(), ent_coef=float("nan"))
+    with pytest.raises(NotANumberError, match=r"^ent_coef is NaN .* argument was NaN"):
+        model.learn(120)
+
+
+@pytest.mark.parametrize("name", ["SAC", "TD3"])
+def test_an_action_that_cannot_vary_is_refused(name: str, make_env: Any) -> None:
+    env = make_env()
+    env.action_space = spaces.Box(np.array([-1, 2, 0], "f4"), np.array([1, 2, 1], "f4"))
+    with pytest.raises(ValueError, match=r"^action 1 is always 2\.0: "):
+        make(algorithms, name, env)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
+def test_batches_of_nothing_are_refused(name: str, batch_size: int, make_env: Any) -> None:
+    with pytest.raises(ValueError, match=f"^batch_size={batch_size}: "):
+        make(algorithms, name, make_env(), batch_size=batch_size)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.ELU])

@@ -116,6 +116,15 @@ def test_explicit_steps_are_sb3s(name: str, arguments: dict[str, Any], make_env:
     assert ours.gradients == "explicit"
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
+@pytest.mark.parametrize("net_arch", [[0], [4, 0]])
+def test_layers_without_units_are_sb3s(name: str, net_arch: list[int], make_env: Any) -> None:
+    ours = assert_equal_training(name, make_env(), policy_kwargs={"net_arch": net_arch})
+    assert ours.gradients == "explicit"
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
 @pytest.mark.parametrize("space", ["dict", "matrix"])
