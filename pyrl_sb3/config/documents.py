@@ -22,6 +22,9 @@ _NUMBERS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("int", "float", "exponential", "bool", "null")
 )
 _MERGE = "tag:yaml.org,2002:merge"
+_MAPPING, _SEQUENCE = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+# As RL Zoo writes its settings: a list whose only item is a list of keys and values.
+_ORDERED = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,16 @@ class _Bounded(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    # What it returns becomes a part of other nodes, which hold any kind.
+    def compose_sequence_node(self, anchor: Any) -> yaml.Node:  # type: ignore[override]
+        """A list; what Python calls an `OrderedDict` is a mapping, and no code is needed for it."""
+        node: yaml.Node = super().compose_sequence_node(anchor)
+        if node.tag == _ORDERED and (pairs := _pairs(node)) is not None:
+            node = yaml.MappingNode(_MAPPING, pairs, node.start_mark, node.end_mark)
+            if anchor is not None:
+                self.anchors[anchor] = node
+        return node
+
 
 class _Loader(_Bounded):
     """Reads numbers as people write them."""
@@ -210,6 +223,19 @@ class _Check:
             self.loader.construct_object(node)
         except (ValueError, LookupError):
             raise _error(f"{short(node.value)} is no {kind}", node) from None
+
+
+def _pairs(ordered: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]] | None:
+    """The keys and values of an `OrderedDict`; None where it is not written as PyYAML does."""
+    items = [item.value for item in ordered.value if _is_list(item)]
+    if len(items) != 1 or len(ordered.value) != 1:
+        return None
+    pairs = [item.value for item in items[0] if _is_list(item) and len(item.value) == 2]
+    return [(key, value) for key, value in pairs] if len(pairs) == len(items[0]) else None
+
+
+def _is_list(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE
 
 
 def _error(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:

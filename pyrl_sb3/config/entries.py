@@ -16,6 +16,9 @@ def choose_entry(
     """
     The entry of an environment: its own, else ``atari`` for an Atari game, else ``default``.
 
+    A file that has ``n_timesteps`` in the place of entries, as the zoo writes into a run's folder,
+    is one entry without a name.
+
     :param demonstrated: Prefer that for trainings with demonstrations.
     :raises ConfigError: when there is none, or the file is no mapping of entries.
     """
@@ -26,6 +29,8 @@ def choose_entry(
     if demonstrated:
         candidates.insert(0, env_id + WITH_DEMONSTRATIONS)
     entry = next((name for name in candidates if name in entries), None)
+    if entry is None and "n_timesteps" in entries:
+        return "", entries
     if entry is None:
         advice = did_you_mean(env_id, entries)
         raise ConfigError(f"{document.name}: no entry {env_id!r} and no `default`{advice}")

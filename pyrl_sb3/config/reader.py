@@ -103,7 +103,7 @@ class EntryReader:
             **{key: value for key, value in run.items() if value is not None},
             **self.named,
             "algorithm": self.algorithm,
-            "source": f"{self.document.name}: {self.entry}",
+            "source": f"{self.document.name}: {self.entry}" if self.entry else self.document.name,
             "given": given,
             "arguments": values,
         }
@@ -116,7 +116,7 @@ class EntryReader:
         for change in self.changes:
             if path[: len(change.path)] == change.path:
                 return ".".join([change.where, *path[len(change.path) :]])
-        return self.document.where([self.entry, *path])
+        return self.document.where([self.entry, *path] if self.entry else path)
 
     def _known(self, key: str) -> bool:
         if key in zoo.FROM_COMMAND_LINE:
