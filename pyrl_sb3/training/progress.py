@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,9 +18,17 @@ _LINES = 20
 _SECONDS = 1.0
 
 
-def _latest_episodes(model: BaseAlgorithm) -> tuple[float | None, float | None]:
-    """Mean return and success rate of the latest training episodes; None before there are any."""
-    episodes, successes = model.ep_info_buffer, model.ep_success_buffer
+def _latest_episodes(
+    model: BaseAlgorithm, ended: Sequence[dict[str, Any]] = ()
+) -> tuple[float | None, float | None]:
+    """
+    Mean return and success rate of the latest training episodes; None before there are any.
+
+    SB3 takes note of an episode after the callbacks of its last step: `ended` are infos of such.
+    """
+    episodes = [*(model.ep_info_buffer or ()), *(info["episode"] for info in ended)]
+    reached = [info["is_success"] for info in ended if "is_success" in info]
+    successes = [*(model.ep_success_buffer or ()), *reached]
     return (
         float(safe_mean([episode["r"] for episode in episodes])) if episodes else None,
         float(safe_mean(successes)) if successes else None,
@@ -69,7 +79,8 @@ class ProgressReport(BaseCallback):
         self.bar.stop()
 
     def _latest(self) -> str:
-        latest, success = _latest_episodes(self.model)
+        ended = [info for info in self.locals["infos"] if "episode" in info]
+        latest, success = _latest_episodes(self.model, ended)
         if latest is None:
             return "no episode finished yet"
         text = f"return {latest:.2f}"
