@@ -24,6 +24,7 @@ from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.zoo_runs import refuse_zoo_runs
 
 FACTS = "run.yml"
 
@@ -188,6 +189,7 @@ def check_run(folder: Path) -> None:
     if not folder.is_dir():
         near = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise InputError(f"no run at {folder}{did_you_mean(folder.name, near)}")
+    refuse_zoo_runs(folder)
     within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
     there = f"; in it are {', '.join(within[:5])}" if within else ""
     raise InputError(f"{folder} is no run's folder: it has no {FACTS}{there}")

@@ -141,12 +141,33 @@ def statistics_file(model: Path) -> Path:
     return model.with_name(f"{model.stem.replace('model', 'vecnormalize')}.pkl")
 
 
+def find_statistics(model: Path) -> Path:
+    """Return where a model's statistics are, or would be: beside it, or where RL Zoo has them."""
+    beside = statistics_file(model)
+    zoo = None if beside.is_file() else zoo_settings(model.parent)
+    return zoo / "vecnormalize.pkl" if zoo else beside
+
+
+def zoo_settings(run: Path) -> Path | None:
+    """
+    Return the folder in that of a run of RL Zoo where its settings and statistics are.
+
+    The zoo's runs are `ENV_n/`, with the model `ENV.zip` and the folder `ENV/`.
+    """
+    for config in sorted(run.glob("*/config.yml")):
+        name = config.parent.name
+        if run.absolute().name.startswith(f"{name}_") or (run / f"{name}.zip").is_file():
+            return config.parent
+    return None
+
+
 def find_model(path: Path, env_id: str, agent: str) -> Path:
     """
     Return the model file meant by a path.
 
     Args:
-        path: a model file, a run folder, or a folder of runs (then the latest of `env_id`).
+        path: a model file, a run folder, or a folder of runs (then the latest of `env_id`); runs
+            may be RL Zoo's.
         env_id: the environment it is wanted for.
         agent: for the advice when there is none.
 
@@ -161,8 +182,11 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
     for run in runs:
         if (run / MODEL).is_file():
             return run / MODEL
+        if (zoo := zoo_settings(run)) and (run / f"{zoo.name}.zip").is_file():
+            return run / f"{zoo.name}.zip"
     if path.is_dir():
         others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
+        others += sorted(file.name for file in path.glob("*.zip"))[:5]
         there = f"; there are {', '.join(others)}" if others else ""
         raise InputError(
             f"no model of {env_id} in {path}{there}; `pyrl {agent}-train {env_id}` makes one"

@@ -10,7 +10,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from pyrl_sb3.training.errors import InputError, first_line
-from pyrl_sb3.training.folders import statistics_file
+from pyrl_sb3.training.folders import find_statistics
 from pyrl_sb3.training.untrusted import Captured, read_pickle
 
 _MOST = 64 * 2**20
@@ -20,12 +20,13 @@ def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
     """
     Return `env` normalised as the model at `path` saw it in training, and no longer updated.
 
-    Unless trusted, the file is read without running any of it.
+    The statistics are beside the model; those of RL Zoo in the folder of its settings. Unless
+    trusted, the file is read without running any of it.
 
     Raises:
         InputError: damaged, of other observations, or it would run code.
     """
-    statistics = statistics_file(path)
+    statistics = find_statistics(path)
     if not statistics.is_file():
         return env
     try:

@@ -11,14 +11,21 @@ import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.config import read_experiment
+from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation, StepCallback, evaluate
 from pyrl_sb3.training.fit import check_fit
-from pyrl_sb3.training.folders import MODEL, find_model, is_group, runs_of
+from pyrl_sb3.training.folders import (
+    MODEL,
+    find_model,
+    find_statistics,
+    is_group,
+    runs_of,
+    zoo_settings,
+)
 from pyrl_sb3.training.hyperparams import CONFIG, packaged_config
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
@@ -27,6 +34,7 @@ from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
+from pyrl_sb3.training.zoo_runs import environment_asked_for, say_what_is_used
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -90,11 +98,16 @@ def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
     path = find_model(_one_run(request.path or Path(agent.name), env_id), env_id, agent.name)
-    config = path.with_name(CONFIG)
-    config = config if config.is_file() else packaged_config(agent.name)
+    config, changes = _settings(path, agent.name)
     experiment = read_experiment(
-        config, agent.name, env_id, overrides=_ONLY_THE_ENVIRONMENT, trust=request.trust
+        config,
+        agent.name,
+        env_id,
+        overrides=[*changes, *_ONLY_THE_ENVIRONMENT],
+        trust=request.trust,
     )
+    if config.is_relative_to(path.parent):
+        _say_what_lacks(experiment, path)
     with closing(open_env(env_id, experiment)) as probe:
         check_fit(agent, probe, env_id)
     set_threads(1)  # one observation at a time is too little work to share
@@ -114,6 +127,25 @@ def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
         raise
     env.seed(request.seed)  # loading has just seeded it as in training
     return model, env
+
+
+def _settings(model: Path, agent: str) -> tuple[Path, list[Override]]:
+    """The config that a model was trained with, or else its agent's, and what was changed in it."""
+    config = model.with_name(CONFIG)
+    if config.is_file():
+        return config, []
+    if zoo := zoo_settings(model.parent):
+        say_what_is_used(zoo)
+        return zoo / CONFIG, environment_asked_for(zoo)
+    return packaged_config(agent), []
+
+
+def _say_what_lacks(experiment: Experiment, model: Path) -> None:
+    """Say that a model was trained with normalised observations, where it will not have them."""
+    normalized = experiment.normalize is not None and experiment.normalize.get("norm_obs", True)
+    statistics = find_statistics(model)
+    if normalized and not statistics.is_file():
+        log.info("%s is not there: observations are not normalised as in training", statistics)
 
 
 def _one_run(path: Path, env_id: str) -> Path:
