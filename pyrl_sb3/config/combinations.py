@@ -12,6 +12,11 @@ OF_HINDSIGHT = frozenset({"goal_selection_strategy", "n_sampled_goal"})
 Contradiction = tuple[tuple[str, ...], str]
 
 
+def has_hindsight(buffer: Any) -> bool:
+    """Whether it is a class of buffers with hindsight; by name, as loading SB3's takes long."""
+    return any(cls.__name__ == "HerReplayBuffer" for cls in getattr(buffer, "__mro__", ()))
+
+
 def contradictions(
     values: Mapping[str, Any],
     algorithm: type,
@@ -69,9 +74,8 @@ def _train_freq(values: Mapping[str, Any]) -> Iterator[Contradiction]:
 
 def _buffer(values: Mapping[str, Any], refused: Container[str]) -> Iterator[Contradiction]:
     buffer = values.get("replay_buffer_class")
-    names = {cls.__name__ for cls in getattr(buffer, "__mro__", ())}
     keywords = values.get("replay_buffer_kwargs") or {}
-    if "HerReplayBuffer" in names:
+    if has_hindsight(buffer):
         if values["policy"] in ("MlpPolicy", "CnnPolicy"):
             yield ("policy",), f"HerReplayBuffer needs MultiInputPolicy, not {values['policy']}"
         if values.get("frame_stack"):

@@ -14,7 +14,7 @@ from pyrl_sb3.config.algorithms import (
     policy_meant,
     policy_names,
 )
-from pyrl_sb3.config.combinations import OF_HINDSIGHT, contradictions
+from pyrl_sb3.config.combinations import OF_HINDSIGHT, contradictions, has_hindsight
 from pyrl_sb3.config.components import Reference, check_path, defaults_of, load_class, registered
 from pyrl_sb3.config.documents import Document
 from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
@@ -211,7 +211,7 @@ class EntryReader:
         buffer = values.get("replay_buffer_class")
         if buffer is None and self.algorithm.startswith("her-"):
             buffer = values["replay_buffer_class"] = load_class("replay-buffer", "HerReplayBuffer")
-        goals = "HerReplayBuffer" in {cls.__name__ for cls in getattr(buffer, "__mro__", ())}
+        goals = has_hindsight(buffer)
         if values["policy"] is None:
             values["policy"] = "MultiInputPolicy" if goals else "MlpPolicy"
         if "normalize" in values:
