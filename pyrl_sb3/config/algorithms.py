@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pyrl_sb3.config.components import defaults_of
-from pyrl_sb3.config.errors import ConfigError
-from pyrl_sb3.plugins import AlgorithmSpec, UnknownComponentError, get_plugin_manager
+from pyrl_sb3.config.components import defaults_of, load_class, registered
+from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.plugins import AlgorithmSpec, PolicySpec, UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.lookup import BUILTIN
 
 
@@ -56,6 +56,43 @@ def policy_meant(algorithm: str, policy: Any) -> Any:
     if spec.policy is None:
         return policy_names(algorithm_class(algorithm))[policy]
     return get_plugin_manager().load("policy", spec.policy)
+
+
+def policy_chosen(algorithm: str, policy: Any, *, trust: bool = False) -> Any:
+    """
+    The policy that a config names: its class; None and `policy_names` as they are.
+
+    :param algorithm: As in `policy_meant`.
+    :raises ConfigError: there is no such policy, or it is not for this algorithm.
+    :raises PluginError: no plugin provides it, or it cannot be imported.
+    """
+    cls = algorithm_class(algorithm)
+    aliases = policy_names(cls)
+    if policy is None or (isinstance(policy, str) and policy in aliases):
+        return policy
+    try:
+        if registered(policy):
+            _check_policy(algorithm, policy)
+        return load_class("policy", policy, trust=trust)
+    except UnknownComponentError:
+        if "/" in policy:
+            raise
+        message = f"no policy {short(policy)}; {cls.__name__} has {', '.join(aliases)}"
+        raise ConfigError(f"{message}{did_you_mean(policy, aliases)}") from None
+
+
+def _check_policy(algorithm: str, policy: str) -> None:
+    """Check that it is for this algorithm, by what either's spec says of the other."""
+    manager = get_plugin_manager()
+    found, learner = (
+        manager.find("policy", policy),
+        manager.find("algorithm", _registered(algorithm)),
+    )
+    assert isinstance(found.spec, PolicySpec)
+    assert isinstance(learner.spec, AlgorithmSpec)
+    meant, names = found.spec.algorithms, {algorithm, learner.name, *learner.spec.names}
+    if meant and not meant & names and learner.spec.policy not in (found.name, *found.spec.names):
+        raise ConfigError(f"{found.name!r} is for {' or '.join(sorted(meant))}, not {algorithm}")
 
 
 def policy_called(algorithm: str, policy: Any) -> Any:

@@ -11,8 +11,8 @@ from pyrl_sb3.config.algorithms import (
     algorithm_spec,
     policy_arguments,
     policy_called,
+    policy_chosen,
     policy_meant,
-    policy_names,
 )
 from pyrl_sb3.config.combinations import OF_HINDSIGHT, contradictions, has_hindsight
 from pyrl_sb3.config.components import Reference, check_path, defaults_of, load_class, registered
@@ -151,7 +151,7 @@ class EntryReader:
         if key == "replay_buffer_class":
             return load_class("replay-buffer", value, trust=self.trust)
         if key == "policy":
-            return self._policy(value)
+            return policy_chosen(self.algorithm, value, trust=self.trust)
         if key == "noise_type" and isinstance(value, str):
             return value.strip()
         hint = zoo.RUN_KEYS.get(key) or self.declared[key].annotation
@@ -192,19 +192,6 @@ class EntryReader:
         check_path("noise", name, trust=self.trust)
         params = get_plugin_manager().check_params("noise", name, params)
         return Reference(kind="noise", name=name, params=params, where=self._where(("noise",)))
-
-    def _policy(self, value: Any) -> Any:
-        aliases = policy_names(self.cls)
-        if value is None or (isinstance(value, str) and value in aliases):
-            return value
-        if not isinstance(value, str) or "." in value or "/" in value or ":" in value:
-            return load_class("policy", value, trust=self.trust)
-        try:
-            return get_plugin_manager().load("policy", value)
-        except PluginError:
-            choices = ", ".join(aliases)
-            message = f"no policy {short(value)}; {self.cls.__name__} has {choices}"
-            raise ValueError(f"{message}{did_you_mean(value, aliases)}") from None
 
     def _components(self, values: dict[str, Any]) -> None:
         """Fill in what depends on other keys."""

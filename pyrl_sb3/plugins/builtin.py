@@ -121,10 +121,12 @@ def pyrl_callbacks() -> Iterable[CallbackSpec]:
 def pyrl_policies() -> Iterable[PolicySpec]:
     """The policies of `pyrl_sb3.policies`."""
     for title in ("DDPG", "TD3", "SAC", "TQC", "CrossQ"):
+        alike = {"ddpg", "td3"}  # but for the number of critics, which a policy decides
+        name = title.lower()
         yield PolicySpec(
-            name=title.lower(),
+            name=name,
             target=f"pyrl_sb3.policies:{title}Policy",
-            algorithms=frozenset({title.lower()}),
+            algorithms=frozenset(alike if name in alike else {name}),
             summary=f"policy for {title} that acts and trains faster than SB3's",
         )
     for name, attribute in (("dqn", "DQN"), ("qrdqn", "QRDQN"), ("sac-discrete", "DiscreteSAC")):

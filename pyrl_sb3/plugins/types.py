@@ -104,7 +104,8 @@ class PolicySpec(Component):
     """
     Policy class.
 
-    :param algorithms: Names of the algorithms it works with; empty for all.
+    :param algorithms: Names of the algorithms it works with, ``sac`` for ``her-sac`` too; empty for
+        all. Another is refused before training, unless its `AlgorithmSpec` names this `policy`.
     """
 
     kind: ClassVar[str] = "policy"

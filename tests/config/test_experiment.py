@@ -90,6 +90,8 @@ Pendulum-v1:
             "{policy: MlpPolcy}",
             "SAC has MlpPolicy, CnnPolicy, MultiInputPolicy; did you mean MlpPolicy?",
         ),
+        ("sac", "{policy: td3}", "policy: 'pyrl/td3' is for ddpg or td3, not sac"),
+        ("her-sac", "{policy: pyrl/tqc}", "policy: 'pyrl/tqc' is for tqc, not her-sac"),
         ("sac", "{policy: 3}", "policy: must be the name of a class, not 3"),
         ("sac", "{policy: [a]}", "policy: must be the name of a class, not ['a']"),
         ("her-sac", "{policy: MlpPolicy}", "HerReplayBuffer needs MultiInputPolicy"),
@@ -328,8 +330,12 @@ def test_names_of_the_registry(tmp_path: Path) -> None:
     assert experiment.noise is not None
     assert experiment.noise.params == {"theta": 1}
     assert read(tmp_path, "default: {noise: none}").noise is None
-    policy = read(tmp_path, "default: {policy: sac}").policy
-    assert policy is pyrl_sb3.SACPolicy
+    for algorithm in ("sac", "her-sac"):
+        policy = read(tmp_path, "default: {policy: sac}", algorithm=algorithm).policy
+        assert policy is pyrl_sb3.SACPolicy
+    # Of one structure; the other way round as well.
+    assert read(tmp_path, "default: {policy: td3}", algorithm="ddpg").policy is pyrl_sb3.TD3Policy
+    assert read(tmp_path, "default: {policy: ddpg}", algorithm="td3").policy is pyrl_sb3.DDPGPolicy
 
 
 @pytest.mark.parametrize("algorithm", ["her-sac", "sac"])

@@ -10,7 +10,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import pyrl_sb3
-from pyrl_sb3.config import read_experiment, wrapping
+from pyrl_sb3.config import ConfigError, read_experiment, wrapping
 from pyrl_sb3.plugins import (
     ComponentParameterError,
     NoiseContext,
@@ -343,6 +343,53 @@ def test_runs_record_policy_and_features_extractor(fake_dist, tmp_path):
     assert ("policy", "pyrl/td3") in recorded("policy=MlpPolicy")
     assert ("policy", "acme/small") in recorded(algorithm="small-td3")
     assert not recorded("policy=pyrl_sb3.policies.TD3Policy")
+
+
+POLICIES = """
+from pyrl_sb3.plugins import AlgorithmSpec, PolicySpec, hookimpl
+
+@hookimpl
+def pyrl_policies():
+    for name in ("td3", "her-td3", "my-td3", "acme/my-td3"):
+        target, fits = "pyrl_sb3:TD3Policy", frozenset({name})
+        yield PolicySpec(name="of-" + name.replace("/", "-"), target=target, algorithms=fits)
+    yield PolicySpec(name="lost", target="nowhere:Policy")
+
+@hookimpl
+def pyrl_algorithms():
+    yield AlgorithmSpec(name="my-td3", target="pyrl_sb3:TD3")
+    yield AlgorithmSpec(name="your-td3", target="pyrl_sb3:TD3", policy="pyrl/td3")
+"""
+
+
+def test_policies_are_for_the_algorithms_that_they_name(fake_dist, tmp_path):
+    fake_dist("acme", POLICIES)
+    (tmp_path / "my.yml").write_text("default: {}")
+
+    def refused(algorithm, policy):
+        change = [f"policy={policy}"]
+        try:
+            read_experiment(tmp_path / "my.yml", algorithm, "Pendulum-v1", overrides=change)
+        except ConfigError as error:
+            return str(error).removeprefix("--set policy: ")
+        return ""
+
+    for algorithm, policy in (
+        ("td3", "of-td3"),
+        ("her-td3", "of-td3"),
+        ("her-td3", "of-her-td3"),
+        ("my-td3", "of-my-td3"),
+        ("my-td3", "acme/of-acme-my-td3"),
+        ("her-my-td3", "of-my-td3"),
+        ("my-td3", "pyrl_sb3.policies:TD3Policy"),  # of which nobody says anything
+        ("your-td3", "td3"),  # the algorithm names it
+        ("your-td3", "pyrl/td3"),
+    ):
+        assert not refused(algorithm, policy), (algorithm, policy)
+    assert refused("td3", "of-her-td3") == "'acme/of-her-td3' is for her-td3, not td3"
+    assert refused("my-td3", "td3") == "'pyrl/td3' is for ddpg or td3, not my-td3"
+    assert refused("your-td3", "acme/of-td3") == "'acme/of-td3' is for td3, not your-td3"
+    assert "policy 'acme/lost' from plugin acme" in refused("td3", "lost")
 
 
 def test_defaults_of_every_kind_are_passed_unless_the_user_sets_them(fake_dist, tmp_path):
