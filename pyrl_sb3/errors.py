@@ -1,5 +1,24 @@
-"""What every layer may raise."""
+"""What every layer may raise, and how mistakes are worded."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LONGEST = 60
 
 
 class NotANumberError(ValueError):
     """A loss or an action is NaN: there is nothing to learn from, or to do. One line says which."""
+
+
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
+    """`"; did you mean X?"`, or nothing when no choice is close to `name` in either case."""
+    spelt = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(str(name).lower(), spelt, n=1)
+    return f"; did you mean {spelt[close[0]]}?" if close else ""
+
+
+def short(value: object) -> str:
+    """The `repr` of a value on one line, cut where it is long."""
+    # A string is cut first: its repr may be many times as long.
+    text = repr(value[: _LONGEST + 1] if isinstance(value, str) else value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -3,7 +3,8 @@
 from typing import Any
 
 from pyrl_sb3.config.components import defaults_of, load_class, registered
-from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.errors import did_you_mean, short
 from pyrl_sb3.plugins import AlgorithmSpec, PolicySpec, UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.lookup import BUILTIN
 

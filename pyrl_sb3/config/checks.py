@@ -8,7 +8,7 @@ from inspect import Parameter
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pyrl_sb3.config.errors import did_you_mean, short
+from pyrl_sb3.errors import did_you_mean, short
 
 # Least and most, both allowed; None for any finite number.
 _BOUNDS: dict[str, tuple[float, float | None]] = {

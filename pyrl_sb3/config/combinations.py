@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from pyrl_sb3.config import zoo
-from pyrl_sb3.config.errors import did_you_mean, short
+from pyrl_sb3.errors import did_you_mean, short
 
 # Arguments that only buffers with hindsight take.
 OF_HINDSIGHT = frozenset({"goal_selection_strategy", "n_sampled_goal"})

@@ -14,8 +14,9 @@ from pkgutil import resolve_name
 from typing import Any, TypeGuard
 
 from pyrl_sb3.config import checks
-from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.config.expressions import NAMES
+from pyrl_sb3.errors import did_you_mean, short
 from pyrl_sb3.plugins import PluginError, get_plugin_manager
 from pyrl_sb3.plugins.signature import parameters
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.errors import did_you_mean, short
 
 # The zoo's largest file has 12 kB, 4 levels, and 900 nodes with its anchors written out.
 _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64

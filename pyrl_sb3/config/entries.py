@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyrl_sb3.config.documents import Document
-from pyrl_sb3.config.errors import ConfigError, did_you_mean
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.errors import did_you_mean
 
 WITH_DEMONSTRATIONS = " with demonstrations"
 """After an environment's name: its entry for trainings that have demonstrations."""

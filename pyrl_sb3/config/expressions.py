@@ -13,7 +13,7 @@ from itertools import product
 from pkgutil import resolve_name
 from typing import Any
 
-from pyrl_sb3.config.errors import did_you_mean, short
+from pyrl_sb3.errors import did_you_mean, short
 
 # The zoo's longest has 120 characters, four levels and 30 nodes.
 _LONGEST, _DEEPEST, _MOST_NODES = 2000, 20, 500

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins.signature import parameters
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pyrl_sb3.config import zoo
 from pyrl_sb3.config.documents import parse_yaml
-from pyrl_sb3.config.errors import ConfigError, short
+from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 
 # Settings that have an option of their own.

@@ -17,10 +17,11 @@ from pyrl_sb3.config.algorithms import (
 from pyrl_sb3.config.combinations import OF_HINDSIGHT, contradictions, has_hindsight
 from pyrl_sb3.config.components import Reference, check_path, defaults_of, load_class, registered
 from pyrl_sb3.config.documents import Document
-from pyrl_sb3.config.errors import ConfigError, did_you_mean, short
+from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.config.n_steps import told_to_the_buffer
 from pyrl_sb3.config.overrides import Override, apply
 from pyrl_sb3.config.syncs import sync_plan
+from pyrl_sb3.errors import did_you_mean, short
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 from pyrl_sb3.plugins.signature import parameters
 

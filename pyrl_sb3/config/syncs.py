@@ -3,7 +3,7 @@
 from typing import Any
 
 from pyrl_sb3.config.components import load_class
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
 
 

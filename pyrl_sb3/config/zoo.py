@@ -11,8 +11,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pyrl_sb3.config import checks
-from pyrl_sb3.config.errors import did_you_mean, short
 from pyrl_sb3.config.expressions import ExpressionError, read_expression
+from pyrl_sb3.errors import did_you_mean, short
 
 # Keys that are no argument of the algorithm, and the types of those that are plain values.
 RUN_KEYS: dict[str, Any] = {

@@ -1,8 +1,7 @@
 """What goes wrong with plugins, worded for the person who has to act on it."""
 
-import difflib
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +26,6 @@ FIRST_PARTY_PLUGINS = {
 
 # What strangers' code may raise where that ends nothing but itself: not Ctrl-C.
 RAISED = (Exception, SystemExit)
-
-
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """The question that ends a message about an unknown word; nothing if no choice is close."""
-    close = difflib.get_close_matches(word, list(choices), 1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def text_of(thing: Any, how: Callable[[Any], str] = str) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
     ComponentLoadError,
     UnknownComponentError,
-    did_you_mean,
     install_hint,
     text_of,
 )
@@ -111,8 +111,7 @@ def check_kind(kind: str) -> str:
 def unknown_kind(kind: str, kinds: Collection[str]) -> UnknownComponentError:
     """The error that there is none of that name, but these."""
     return UnknownComponentError(
-        f"unknown kind of component {kind!r}; kinds: {', '.join(kinds)}."
-        + did_you_mean(kind, kinds)
+        f"unknown kind of component {kind!r}; kinds: {', '.join(kinds)}{did_you_mean(kind, kinds)}"
     )
 
 
@@ -180,10 +179,10 @@ def _choose(manager: "PluginManager", kind: str, ref: str, matches: Sequence[Fou
 def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Found]) -> str:
     available = ", ".join(sorted(found.name for found in known)) or "none"
     names = [name for found in known for name in (found.name, *found.spec.names)]
-    lines = [f"unknown {kind} {ref!r}; available: {available}."]
+    lines = [f"unknown {kind} {ref!r}; available: {available}"]
     package = install_hint(kind, ref)
     if package and package not in {info.distribution for info in manager.disabled}:
-        lines[0] += f" It is part of {package}: pip install {package}"
+        lines[0] += f"; it is part of {package}: pip install {package}"
     else:
         lines[0] += did_you_mean(ref, names)
     lines += [f"  note: {failure}" for failure in manager.failures]

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any
 
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins.component import Component
-from pyrl_sb3.plugins.errors import ComponentParameterError, did_you_mean
+from pyrl_sb3.plugins.errors import ComponentParameterError
 
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -51,7 +52,7 @@ def check(
             raise ComponentParameterError(f"{label}: {name!r} is set by the library, not by you")
         if name not in ours and not anything:
             raise ComponentParameterError(
-                f"{label} has no parameter {name!r}; it takes {_listing(ours)}."
+                f"{label} has no parameter {name!r}; it takes {_listing(ours)}"
                 + did_you_mean(name, ours)
             )
     lacking = [name for name in required(component, target) if name not in merged]

@@ -5,8 +5,9 @@ from importlib import import_module
 
 import pluggy
 
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins.component import Component
-from pyrl_sb3.plugins.errors import did_you_mean, text_of
+from pyrl_sb3.plugins.errors import text_of
 from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS
 
 
@@ -41,7 +42,7 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
             if impl.plugin is not plugin:
                 continue
             if not caller.has_spec() and not impl.optionalhook:
-                raise ValueError(f"unknown hook {caller.name!r}.{did_you_mean(caller.name, known)}")
+                raise ValueError(f"unknown hook {caller.name!r}{did_you_mean(caller.name, known)}")
             if impl.wrapper or impl.hookwrapper:
                 raise TypeError(f"{caller.name} is a hook wrapper; these hooks take none")
 

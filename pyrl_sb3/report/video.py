@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import first_line, require_package
 from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.trial import TrialRequest, open_trial

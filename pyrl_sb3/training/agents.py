@@ -6,7 +6,7 @@ from functools import cached_property
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins import AlgorithmSpec, get_plugin_manager
 from pyrl_sb3.plugins.builtin import pyrl_algorithms
 from pyrl_sb3.plugins.lookup import BUILTIN

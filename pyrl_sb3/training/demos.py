@@ -18,7 +18,7 @@ from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, 
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.config import Experiment, read_experiment
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.config.components import check_path
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.forks import ForkServer

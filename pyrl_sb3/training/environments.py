@@ -16,7 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor

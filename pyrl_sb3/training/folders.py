@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.training.errors import InputError
 
 MODEL = "model.zip"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pyrl_sb3
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import MODEL

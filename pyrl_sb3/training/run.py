@@ -16,7 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent

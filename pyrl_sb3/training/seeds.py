@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config.documents import write_yaml
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES

@@ -11,7 +11,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from pyrl_sb3.config import ConfigError, Experiment, Reference
-from pyrl_sb3.config.errors import short
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.plugins.records import Record

@@ -139,7 +139,7 @@ def test_an_engine_by_its_path_is_noted_and_used_again(pyrl, folder, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--seeds", "2", "--engine", "proceses"], "Did you mean 'processes'"),
+        (["--seeds", "2", "--engine", "proceses"], "did you mean processes?"),
         (["--seeds", "2", "--engine", "ray"], "pip install pyrl-ray"),
         (["--engine", "processes"], "--engine processes needs --seeds"),
     ],

@@ -268,7 +268,7 @@ def test_check_of_algorithms(fake_dist):
     assert config.endswith("batch_sise: TD3 has no such setting; did you mean batch_size?")
     assert fine == "ok     algorithm acme/fine"
     assert never.endswith("acme/never: 40 steps of learning change nothing")
-    assert "Did you mean 'pyrl/td3'?" in policy
+    assert "did you mean pyrl/td3?" in policy
 
 
 TAKEN = """
@@ -303,7 +303,7 @@ def test_list_components(good):
     assert names == [f"pyrl/{name}" for name in known]
     with pytest.raises(UnknownComponentError, match="unknown kind of component 'noisy'"):
         run_list("noisy")
-    message = r"'nois'; kinds: noises, buffers, sync, .*, engines\. Did you mean 'noises'\?"
+    message = r"'nois'; kinds: noises, buffers, sync, .*, engines; did you mean noises\?"
     with pytest.raises(UnknownComponentError, match=message):
         run_list("nois")
     with pytest.raises(UnknownComponentError, match="kinds: noises, buffers, sync"):

@@ -21,7 +21,7 @@ CAUSES = {
     "import-error": ("import", "ModuleNotFoundError: No module named 'module_nobody_has'"),
     "exits": ("import", "SystemExit: not on this machine"),
     "bad-signature": ("register", "register"),
-    "misspelt-hook": ("register", "Did you mean 'pyrl_noise_processes'?"),
+    "misspelt-hook": ("register", "did you mean pyrl_noise_processes?"),
     "junk": ("collect", "{'name': 'junk'}, which is no NoiseSpec"),
     "late-generator": ("collect", "RuntimeError: too late"),
     "unfit-field": (

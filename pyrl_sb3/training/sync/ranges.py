@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from pyrl_sb3.config.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.training.errors import InputError
 
 
