@@ -1,8 +1,9 @@
 """
-The agent interface: what the commands, checkpoints and groups of seeds ask of an algorithm.
+The agent interface: what an algorithm may override, and what is then expected of it.
 
-It is the part of SB3's interface that this package calls. Subclasses of SB3's `OffPolicyAlgorithm`
-have all of it but `train`. `pyrl_sb3.testing.check_agent` checks what no type can say.
+An agent is a subclass of SB3's `OffPolicyAlgorithm`, which has all of it but `train`, and more that
+training uses, such as the replay buffer. These are the members that synchronisation and checks call
+by name. `pyrl_sb3.testing.check_agent` checks what no type can say.
 """
 
 from io import BufferedIOBase

@@ -7,6 +7,7 @@ import stable_baselines3
 import torch as th
 
 import pyrl_sb3
+from pyrl_sb3.agent import Agent
 from pyrl_sb3.testing import check_agent
 
 OURS = [
@@ -93,10 +94,26 @@ class NoAgent:
     num_timesteps = 0
 
 
+class Wrapped:
+    """Has every member of `Agent`, and not what else is asked of algorithms."""
+
+    def __init__(self, **kwargs):
+        self.model = stable_baselines3.TD3(**kwargs)
+        self.num_timesteps = 0
+
+    predict = learn = train = get_parameters = set_parameters = save = load = lambda self: None
+    _get_torch_save_params = predict
+
+
+def test_the_wrapped_one_looks_like_an_agent():
+    assert isinstance(Wrapped(policy="MlpPolicy", env="Pendulum-v1"), Agent)
+
+
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (NoAgent, "NoAgent has no _get_torch_save_params, get_parameters, learn, load"),
+        (NoAgent, "NoAgent is no OffPolicyAlgorithm of SB3's"),
+        (Wrapped, "Wrapped is no OffPolicyAlgorithm of SB3's"),
         (NeverTrains, "change nothing"),
         (Unseeded, "two executions with one seed end differently"),
         (Overshoots, "which is not in Box"),
