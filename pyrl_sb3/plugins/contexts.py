@@ -34,7 +34,15 @@ class NoiseContext:
 
 
 class SeedGroup(Protocol):
-    """The copies of one agent that train together, as a synchronisation callback sees them."""
+    """
+    The copies of one agent that train together, as a synchronisation callback sees them.
+
+    A group may have two members more; ask for them with ``getattr(group, name, None)``:
+
+    - ``stop``: by which signal all copies have been told to stop, the same in all of them after
+      each exchange; 0 for none. Copies that are stopped should stay as they are.
+    - ``leave()``: called when the training ends, so that the others do not wait for this copy.
+    """
 
     rank: int
     size: int

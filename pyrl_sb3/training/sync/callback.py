@@ -117,7 +117,7 @@ class SeedSyncCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         if self.group.size > 1:
-            if not getattr(self.group, "stop", 0):
+            if not getattr(self.group, "stop", None):  # optional, as `leave` is: see `SeedGroup`
                 if self._next <= self.num_timesteps:  # the same one, should more steps follow
                     self._next += self.interval
                 self.synchronise()
