@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from pyrl_sb3.cli import options
 
 if TYPE_CHECKING:
+    from pyrl_sb3.report.groups import Group
     from pyrl_sb3.report.statistics import Estimate
     from pyrl_sb3.report.summary import Summary
 
@@ -70,16 +71,8 @@ def _report(
         require_package("matplotlib", "report")
         make_folder(out, "--out")
     groups = read_groups(runs, label or ())
-    for run in (run for group in groups for run in group.unevaluated):
-        typer.echo(f"{run} has no evaluations yet and is left out", err=True)
-    for run, problem in (each for group in groups for each in group.damaged.items()):
-        typer.echo(f"{run} is left out: {problem}", err=True)
-    for group in groups:
-        labels = {curve.label for curves in group.curves.values() for curve in curves}
-        for run in group.diverged:
-            score = "scored by the worst evaluation of its group"
-            what = score if str(run) in labels else "left out, as its group had none that is"
-            typer.echo(f"{run} has failed: its last score is no finite number; {what}", err=True)
+    for line in _left_out(groups):
+        typer.echo(line, err=True)
     summaries = summarise(groups, threshold=threshold, seed=seed, reps=reps)
     if any(summary.reached is not None for summary in summaries):  # and how soon
         for run, problem in (each for group in groups for each in group.untimed.items()):
@@ -88,17 +81,28 @@ def _report(
     if as_json:
         found = [summary.as_dict() for summary in summaries]
         typer.echo(json.dumps({"groups": found, "improvements": pairs}, indent=2))
-    elif markdown:
-        typer.echo(_markdown(summaries))
-        typer.echo("\n".join(_lines(summaries, pairs)))
     else:
-        _print(summaries)
+        typer.echo(_markdown(summaries)) if markdown else _print(summaries)
         typer.echo("\n".join(_lines(summaries, pairs)))
     if out:
         from pyrl_sb3.report.group_plots import plot_groups
 
         for path in plot_groups(groups, out, seed=seed):
             typer.echo(f"picture: {path}", err=as_json)
+
+
+def _left_out(groups: "Sequence[Group]") -> Iterator[str]:
+    """What is to be said of runs that are not as the others: left out, or failed."""
+    for run in (run for group in groups for run in group.unevaluated):
+        yield f"{run} has no evaluations yet and is left out"
+    for run, problem in (each for group in groups for each in group.damaged.items()):
+        yield f"{run} is left out: {problem}"
+    for group in groups:
+        labels = {curve.label for curves in group.curves.values() for curve in curves}
+        for run in group.diverged:
+            score = "scored by the worst evaluation of its group"
+            what = score if str(run) in labels else "left out, as its group had none that is"
+            yield f"{run} has failed: its last score is no finite number; {what}"
 
 
 def _estimate(value: "Estimate | None") -> str:

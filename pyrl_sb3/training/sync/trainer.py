@@ -87,24 +87,12 @@ class AgentTrainer:
         before = random_states()
         self.models: list[OffPolicyAlgorithm] = []
         self._random: list[Tree] = []
-        for copy in range(n_seeds + 1):
+        for number in range(seed, seed + n_seeds + 1):
+            made = env if isinstance(env, str) else env()
             # SB3 changes dicts that it is given.
-            model = algorithm(
-                policy,
-                env if isinstance(env, str) else env(),
-                seed=seed + copy,
-                **deepcopy(model_kwargs),
-            )
-            if model.n_envs > 1:
-                raise InputError(
-                    f"env makes {model.n_envs} environments: each copy's rounds are whole "
-                    "episodes, of 1 environment; SeedSyncCallback synchronises copies of several"
-                )
-            if total_timesteps is None and hasattr(model, "exploration_schedule"):
-                raise InputError(
-                    f"total_timesteps: needed, {algorithm.__name__} explores less towards its end"
-                )
-            model.action_noise = _noise(noise, model, seed + copy, total_timesteps)
+            model = algorithm(policy, made, seed=number, **deepcopy(model_kwargs))
+            _check_copy(model, total_timesteps)
+            model.action_noise = _noise(noise, model, number, total_timesteps)
             self.models.append(model)
             model._setup_learn(total_timesteps or _ENDLESS)  # what `learn` does before its loop
             self._random.append(random_states())
@@ -188,6 +176,17 @@ class AgentTrainer:
         self._statistics = merged(self._statistics, news)
         for model in models:
             write_statistics(model.get_vec_normalize_env(), self._statistics)
+
+
+def _check_copy(model: OffPolicyAlgorithm, timesteps: int | None) -> None:
+    if model.n_envs > 1:
+        raise InputError(
+            f"env makes {model.n_envs} environments: each copy's rounds are whole "
+            "episodes, of 1 environment; SeedSyncCallback synchronises copies of several"
+        )
+    if timesteps is None and hasattr(model, "exploration_schedule"):
+        name = type(model).__name__
+        raise InputError(f"total_timesteps: needed, {name} explores less towards its end")
 
 
 def _noise(
