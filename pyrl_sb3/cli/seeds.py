@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
+from pyrl_sb3.cli.stated import request_of_several
 from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training import unfinished
 from pyrl_sb3.training.command_line import arguments, options, quoted
@@ -17,7 +18,7 @@ from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
-from pyrl_sb3.training.request import TrainingRequest, require_at_least
+from pyrl_sb3.training.request import require_at_least
 from pyrl_sb3.training.resume import changes_in, check_configs, refuse_differences
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
@@ -43,12 +44,9 @@ def train_seeds(
         InputError, ConfigError, PluginError: what was asked for cannot be done; nothing has
             been written.
     """
-    if "env_id" not in given:
-        raise InputError("Missing argument 'ENV': the environment, or --resume FOLDER")
+    request = request_of_several(given, seed=None)
     wanted = groups.parse_seeds(seeds, given.get("seed"))
     require_at_least(1, "jobs", jobs)
-    config = given["config"].absolute() if "config" in given else None
-    request = TrainingRequest(**{**given, "seed": None, "config": config})
     _, complete, _ = checked(request)
     request = dataclasses.replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
     group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name)

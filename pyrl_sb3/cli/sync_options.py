@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyrl_sb3.cli.stated import request_of
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import is_group
 
@@ -25,9 +26,8 @@ def in_config(given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     from pyrl_sb3.training.environments import env_spec
     from pyrl_sb3.training.hyperparams import experiment_of
-    from pyrl_sb3.training.request import TrainingRequest
 
-    request = TrainingRequest(**{**without_settings(given), "env_id": env_spec(given["env_id"]).id})
+    request = request_of(without_settings(given), env_id=env_spec(given["env_id"]).id)
     return dict(experiment_of(request).sync or {})
 
 

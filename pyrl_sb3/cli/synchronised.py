@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.cli import output
+from pyrl_sb3.cli.stated import request_of_several
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.command_line import options
@@ -16,7 +17,6 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import check_run
 from pyrl_sb3.training.folders import MODEL, held, is_group
 from pyrl_sb3.training.progress import ProgressReport
-from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import CHANGEABLE, changes_in
 from pyrl_sb3.training.seeds import SeedGroup, new_group, parse_seeds, read_group, write_group
 from pyrl_sb3.training.sync import launch as launching
@@ -71,17 +71,13 @@ def run(asked: Asked) -> int:
 def _new(asked: Asked, copies: int) -> tuple[SeedGroup, Path]:
     """The group that is asked for, and the folder to make its own in."""
     given, seeds = asked.given, asked.seeds
-    if "env_id" not in given:
-        raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
     numbers = parse_seeds(seeds or str(copies), given.get("seed"))
     if copies not in (0, len(numbers)):
         raise InputError(f"--seeds {seeds}: torchrun has started {copies} processes")
     if len(numbers) < 2:
         raise InputError(f"--seeds {seeds}: one copy cannot be synchronised; give at least 2")
     threads = given.get("threads") or threads_each(len(numbers), available_cores())
-    # A resumed copy may be started elsewhere.
-    config = given["config"].absolute() if "config" in given else None
-    request = TrainingRequest(**{**given, "threads": threads, "config": config})
+    request = request_of_several(given, threads=threads)
     root = (request.save or Path(asked.agent.name)).absolute()
     return synchronised(request, numbers, SyncPlan(**asked.plan), root), root
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pyrl_sb3.cli import options, output, sync_options
+from pyrl_sb3.cli.stated import request_of, stated
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.missing import naming_packages
@@ -88,7 +89,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         verbose: options.Verbose = False,
         run_folder: options.RunFolder = None,
     ) -> int:
-        given = _stated(
+        given = stated(
             agent=agent.name,
             env_id=env,
             timesteps=timesteps,
@@ -129,11 +130,6 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             return _run(agent, given, resume)
 
     return train
-
-
-def _stated(**values: Any) -> dict[str, Any]:
-    """What the command line says of a `TrainingRequest`: what is None, it leaves open."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _refuse_without_seeds(**given: str | int | None) -> None:
@@ -190,9 +186,7 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
         resume: the run to go on with.
     """
     from pyrl_sb3.training import resume as resuming
-    from pyrl_sb3.training.errors import InputError
     from pyrl_sb3.training.progress import PROGRESS_FILE, ProgressFile, ProgressReport
-    from pyrl_sb3.training.request import TrainingRequest
     from pyrl_sb3.training.run import train
 
     console = output.console_for_log()
@@ -204,10 +198,8 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
         resuming.refuse_changes(resume, given)
         changes = resuming.changes_in(given)
         result = resuming.resume(resume, **changes, callbacks=callbacks)
-    elif "env_id" in given:
-        result = train(TrainingRequest(**given), callbacks)
     else:
-        raise InputError("Missing argument 'ENV': the environment, or --resume RUN")
+        result = train(request_of(given), callbacks)
     return _say(console, agent, result, trust=given.get("trust", False))
 
 
