@@ -23,7 +23,7 @@ from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, first_line
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG
-from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
 from pyrl_sb3.training.zoo_runs import refuse_zoo_runs
 
 FACTS = "run.yml"
@@ -37,7 +37,7 @@ _PACKAGES = (
 
 def write_facts(
     folder: Path,
-    request: TrainingRequest,
+    request: CompleteRequest,
     experiment: Experiment,
     uses: Sequence[Record],
     notes: Mapping[str, Any],
@@ -47,7 +47,7 @@ def write_facts(
 
     Args:
         folder: of the run.
-        request: with everything that was left open filled in.
+        request: what was asked for.
         experiment: the hyperparameters.
         uses: the components, by their names in the registry and with their versions.
         notes: what else there is to say.
@@ -75,6 +75,14 @@ def request_written(request: TrainingRequest) -> dict[str, Any]:
 def request_from(written: Mapping[str, Any]) -> TrainingRequest:
     """Return what was asked for, from what `request_written` returned; ValueError if it did not."""
     return TrainingRequest(**{name: _read(name, value) for name, value in written.items()})
+
+
+def completed(folder: Path, request: TrainingRequest, **changes: Any) -> CompleteRequest:
+    """Return a run's request with changes; InputError, naming its file, if it is not complete."""
+    try:
+        return complete(request, **changes)
+    except InputError as error:
+        raise InputError(f"{folder / FACTS} cannot be read as a run's: {error}") from error
 
 
 def read_written(path: Path) -> Any:

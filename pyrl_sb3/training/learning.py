@@ -54,7 +54,6 @@ def learn(
         callbacks: all but those that every run has.
     """
     request, path = run.request, run.folder / MODEL
-    assert request.timesteps is not None
     save: Save = partial(save_model, uses=run.uses)
     with run.signals as signals:
         checkpoints = _checkpoints(run, save)
@@ -148,8 +147,6 @@ def _periodic_evaluation(
     eval_env: VecEnv, run: Run, signals: StopSignals, on_new_best: BaseCallback
 ) -> BaseCallback:
     request = run.request
-    assert request.timesteps is not None
-    assert request.n_envs is not None
     every = request.eval_freq or max(request.timesteps // 20, 500)
     return PeriodicEvaluation(
         eval_env,

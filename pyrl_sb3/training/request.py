@@ -1,9 +1,9 @@
 """What a training run was asked for, and what became of it."""
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.training.errors import InputError
 
@@ -79,6 +79,34 @@ class TrainingRequest:
             require_at_least(0, name, getattr(self, name))
         if self.seed is not None and self.seed > MOST_SEED:
             raise InputError(f"--seed {self.seed}: must be at most {MOST_SEED}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompleteRequest(TrainingRequest):
+    """
+    The same, with what was left open filled in.
+
+    Raises:
+        InputError: as `TrainingRequest`; or one of these is still open.
+    """
+
+    # With `field()`, since the default would be the parent's otherwise.
+    timesteps: int = field()
+    seed: int = field()
+    n_envs: int = field()
+    threads: int = field()
+    save_freq: int = field()
+
+    def __post_init__(self) -> None:
+        for name in ("timesteps", "seed", "n_envs", "threads", "save_freq"):
+            if getattr(self, name) is None:
+                raise InputError(f"{name}: must be there")
+        super().__post_init__()
+
+
+def complete(request: TrainingRequest, **changes: Any) -> CompleteRequest:
+    """Return a request with these changes, after which nothing is left open."""
+    return CompleteRequest(**{**vars(request), **changes})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.facts import Facts, add_resumption, check_run, read_facts, refuse_edited
+from pyrl_sb3.training.facts import (
+    Facts,
+    add_resumption,
+    check_run,
+    completed,
+    read_facts,
+    refuse_edited,
+)
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG, experiment_of
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -30,7 +37,12 @@ from pyrl_sb3.training.logs import (
     put_back_logs,
 )
 from pyrl_sb3.training.models import check_device, set_threads
-from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
+from pyrl_sb3.training.request import (
+    CompleteRequest,
+    TrainingRequest,
+    TrainingResult,
+    require_at_least,
+)
 from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Run, set_up
 from pyrl_sb3.training.signals import StopAskedError, StopSignals
@@ -84,14 +96,14 @@ def resume(
         checkpoint = _latest(folder)
         saved = saved_timesteps(folder / MODEL)
         done = checkpoint.moment.timesteps if checkpoint else saved or 0
-        request = dataclasses.replace(
+        request = completed(
+            folder,
             _as_it_was(folder, facts.request),
             trust=trust,
             timesteps=_total(folder, facts, done, timesteps),
             device=check_device(device or facts.request.device),
             keep_last=keep_last or facts.request.keep_last,
         )
-        assert request.timesteps is not None
         lacks_evaluation = last_evaluated(folder) < done
         owes = lacks_evaluation and checkpoint is not None and checkpoint.owes_evaluation
         why = facts.why_finished(done, request.timesteps)
@@ -157,12 +169,11 @@ def changes_in(given: Mapping[str, Any]) -> dict[str, Any]:
 def _go_on(
     folder: Path,
     facts: Facts,
-    request: TrainingRequest,
+    request: CompleteRequest,
     checkpoint: Checkpoint,
     callbacks: Sequence[BaseCallback],
     signals: StopSignals,
 ) -> TrainingResult:
-    assert request.timesteps is not None
     agent = find_agent(request.agent)
     experiment = checked_experiment(agent.stock() if request.stock else agent, request)
     for change in facts.other_versions():
@@ -186,7 +197,7 @@ def _go_on(
 
 def _make_up_for(
     folder: Path,
-    request: TrainingRequest,
+    request: CompleteRequest,
     done: int,
     checkpoint: Checkpoint | None,
     signals: StopSignals,
@@ -202,10 +213,8 @@ def _make_up_for(
     return evaluation
 
 
-def _evaluated(folder: Path, request: TrainingRequest, signals: StopSignals) -> Evaluation | None:
+def _evaluated(folder: Path, request: CompleteRequest, signals: StopSignals) -> Evaluation | None:
     """An evaluation of the saved model, in the environment of evaluations; None when stopped."""
-    assert request.seed is not None
-    assert request.n_envs is not None
     trial = TrialRequest(
         agent=request.agent,
         env_id=request.env_id,

@@ -31,7 +31,12 @@ from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.plugin_envs import plugin_environment
-from pyrl_sb3.training.request import TrainingRequest, TrainingResult
+from pyrl_sb3.training.request import (
+    CompleteRequest,
+    TrainingRequest,
+    TrainingResult,
+    complete,
+)
 from pyrl_sb3.training.setup import Run, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 
@@ -67,24 +72,24 @@ def train(
         ConfigError: the same of the hyperparameters.
         RunStoppedError: there is no space left on the disk, or what is learned is NaN.
     """
-    agent, request, experiment = checked(request)
+    agent, completed, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
     if request.folder and (request.folder / FACTS).exists():
         raise InputError(f"{request.folder} has a run already; --resume goes on with it")
     there = set(request.folder.glob("*")) if request.folder and request.folder.exists() else None
-    folder = request.folder or new_run_folder(root, request.env_id)
+    folder = request.folder or new_run_folder(root, completed.env_id)
     make_folder(folder)
     run = Run(
         folder=folder,
-        request=request,
+        request=completed,
         experiment=experiment,
-        uses=_uses(agent, request, experiment),
+        uses=_uses(agent, completed, experiment),
         signals=signals or StopSignals(),
     )
     with stops_in_one_line(run), held(folder), ending_in_order(), ExitStack() as opened:
         try:
-            write_facts(folder, request, experiment, run.uses, notes or {})
+            write_facts(folder, completed, experiment, run.uses, notes or {})
             model, eval_env, ours = set_up(run, opened)
             say_what(run, model)
         except BaseException:
@@ -93,7 +98,7 @@ def train(
         return learn(run, model, eval_env, [*callbacks, *ours])
 
 
-def checked(request: TrainingRequest) -> tuple[NamedAgent, TrainingRequest, Experiment]:
+def checked(request: TrainingRequest) -> tuple[NamedAgent, CompleteRequest, Experiment]:
     """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
     agent = find_agent(request.agent)
     if request.stock:
@@ -129,7 +134,7 @@ def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experimen
     return for_goals(experiment) if has_goal(observations) else experiment
 
 
-def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequest:
+def _completed(request: TrainingRequest, experiment: Experiment) -> CompleteRequest:
     """Fill in what was left open."""
     timesteps = request.timesteps or experiment.n_timesteps
     if timesteps is None:
@@ -137,7 +142,7 @@ def _completed(request: TrainingRequest, experiment: Experiment) -> TrainingRequ
     save_freq = request.save_freq
     if save_freq is None:
         save_freq = max(timesteps // _CHECKPOINTS, _LEAST_SAVE_FREQ)
-    return dataclasses.replace(
+    return complete(
         request,
         timesteps=timesteps,
         n_envs=request.n_envs or experiment.n_envs,
@@ -165,7 +170,6 @@ def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
     log.info("hyperparameters of %s:", experiment.source)
     for line in experiment.as_yaml().splitlines()[1:]:
         log.info("%s", line)
-    assert request.n_envs is not None
     assert isinstance(model.train_freq, TrainFreq)
     per_rollout = model.train_freq.frequency * request.n_envs
     updates = model.gradient_steps if model.gradient_steps >= 0 else per_rollout

@@ -21,7 +21,7 @@ from pyrl_sb3.training.environments import vector_env
 from pyrl_sb3.training.errors import InputError, first_line, made_by
 from pyrl_sb3.training.logs import continued_logger, new_logger
 from pyrl_sb3.training.models import build_model
-from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.request import CompleteRequest
 from pyrl_sb3.training.signals import StopSignals
 
 
@@ -32,7 +32,7 @@ class Run:
 
     Attributes:
         folder: where it writes.
-        request: with everything filled in.
+        request: what for.
         experiment: the hyperparameters.
         uses: the components, by their names in the registry and with their versions.
         checkpoint: where it goes on from; None for the beginning.
@@ -40,7 +40,7 @@ class Run:
     """
 
     folder: Path
-    request: TrainingRequest
+    request: CompleteRequest
     experiment: Experiment
     uses: Sequence[Record]
     checkpoint: Checkpoint | None = None
@@ -69,8 +69,6 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
     try:
         env, eval_env = _environments(run, opened)
         request = run.request
-        assert request.seed is not None
-        assert request.timesteps is not None
         model = build_model(
             run.agent,
             env,
@@ -110,8 +108,6 @@ def _callback(reference: Reference) -> BaseCallback:
 def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
     """Open the environments to learn in, and the one to be evaluated in."""
     request, experiment = run.request, run.experiment
-    assert request.seed is not None
-    assert request.n_envs is not None
     learning = evaluating = None
     if experiment.normalize is not None:
         keywords = experiment.normalize

@@ -26,7 +26,8 @@ REQUEST = TrainingRequest(agent="td3", env_id="Pendulum-v1", timesteps=600, thre
 def begin(run, done, *, total=600, checkpoint=True, evaluated=True):
     """A run as it is after so many steps."""
     run.mkdir()
-    facts = {"request": {**request_written(REQUEST), "timesteps": total}, "resumed": []}
+    asked = {**request_written(REQUEST), "timesteps": total, "seed": 0, "n_envs": 1, "save_freq": 0}
+    facts = {"request": asked, "resumed": []}
     facts |= {"components": [], "versions": {}}
     (run / "run.yml").write_text(yaml.safe_dump(facts))
     if checkpoint:

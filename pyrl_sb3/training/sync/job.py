@@ -99,21 +99,22 @@ def synchronised(
     Raises:
         InputError, ConfigError, PluginError: it cannot be.
     """
-    agent, request, experiment = checked(request)
+    agent, completed, experiment = checked(request)
     if plan.params.get("share_replay"):
-        check_sharing(agent, experiment, request.env_id)
+        check_sharing(agent, experiment, completed.env_id)
     frequency = experiment.arguments.get("train_freq")
     if isinstance(frequency, (list, tuple)) and frequency[1] == "episode":
         raise InputError(
             "copies that train after each episode are never at the same step: "
             "--set train_freq=64 trains every 64 steps"
         )
-    save_freq = max(request.save_freq, plan.every) if request.save_freq else 0
-    request = replace(_keeping_two(request), save_freq=save_freq)
+    # Less than complete again: what is of one copy is left open.
+    common = {**vars(completed), "seed": None, "folder": None, "save": None}
+    common["save_freq"] = max(completed.save_freq, plan.every) if completed.save_freq else 0
     return SeedGroup(
         folder=folder,
         seeds=tuple(seeds),
-        request=replace(request, seed=None, folder=None, save=None),
+        request=_keeping_two(TrainingRequest(**common)),
         engine=ELASTIC,
         sync=get_plugin_manager().find("sync-callback", plan.name).name,
         couples_seeds=plan.couples_seeds,
