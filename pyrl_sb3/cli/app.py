@@ -14,6 +14,7 @@ from pyrl_sb3.cli import (
     demo,
     demos,
     evaluate,
+    options,
     output,
     plot,
     plugin_options,
@@ -102,10 +103,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; the user's mistakes become one line on stderr."""
     plugin_options.plain_warnings()
     output.print_anything()
+    # What the words say until a command has read its options: an error may come before.
+    shown = {options.VERBOSE: "--verbose" in arguments}
     try:
-        code = app(list(arguments), prog_name="pyrl", standalone_mode=False)
+        code = app(list(arguments), prog_name="pyrl", standalone_mode=False, obj=shown)
     except (typer.TyperException, InputError, PluginError, ConfigError) as error:
-        if "--verbose" in arguments:
+        if shown[options.VERBOSE]:
             traceback.print_exc()
         for problem in _problems(error):
             typer.echo(f"pyrl: {problem}", err=True)
@@ -114,13 +117,13 @@ def run(arguments: Sequence[str]) -> int:
         typer.echo(f"pyrl: {error}", err=True)
         return int(getattr(error, "exit_code", 1))
     except OSError as error:
-        if error.strerror is None or "--verbose" in arguments:
+        if error.strerror is None or shown[options.VERBOSE]:
             raise
         where = f": {file_of(error)}" if error.filename else ""
         typer.echo(f"pyrl: {error.strerror}{where}", err=True)
         return 1
     except MemoryError as error:
-        if "--verbose" in arguments:
+        if shown[options.VERBOSE]:
             raise
         typer.echo(f"pyrl: {' '.join(str(error).split()) or 'out of memory'}", err=True)
         return 1

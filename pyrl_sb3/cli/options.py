@@ -200,7 +200,25 @@ Best = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model in it.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error comes from.")]
+VERBOSE = "verbose"  # in the object of contexts
+
+
+def _note_verbose(context: typer.Context, wanted: bool) -> bool:
+    context.ensure_object(dict)[VERBOSE] = wanted
+    return wanted
+
+
+# It is for `app.run`, which makes lines of errors; commands themselves do not ask for it. Eager,
+# since other options may be in error.
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        callback=_note_verbose,
+        is_eager=True,
+        help="Show where an error comes from.",
+    ),
+]
 ModelPath = Annotated[
     Path | None,
     typer.Argument(

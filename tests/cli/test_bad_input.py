@@ -38,11 +38,29 @@ MISTAKES = {
     "no episodes": ("sac-train Pendulum-v1 --eval-episodes 0", "--eval-episodes 0: must be"),
     "negative seed": ("sac-train Pendulum-v1 --seed -1", "--seed -1: must be at least 0"),
     "no threads": ("sac-train Pendulum-v1 --threads 0", "--threads 0: must be at least 1"),
+    "threads of text": ("td3-train Pendulum-v1 --threads x", "'x' is not a valid integer, nor"),
+    "no layer": (
+        "td3-train Pendulum-v1 --set policy_kwargs.net_arch=[-3]",
+        "--set policy_kwargs.net_arch: layers have a whole number of units from 1 on, not -3",
+    ),
+    "no argument of Adam": (
+        "td3-train Pendulum-v1 --set policy_kwargs.optimizer_kwargs.epz=1",
+        "TD3 cannot be made of .*td3.yml: Pendulum-v1: .* unexpected keyword argument 'epz'",
+    ),
+    "no such normalisation": (
+        "her-td3-train FetchReach-v4 --set normalize={norm_obs_keys:[nothing]}",
+        "HER . TD3 cannot be made of .*'nothing'",
+    ),
     "unknown device": (
         "sac-train Pendulum-v1 --device gpu",
         "no device 'gpu'; there are auto, cpu",
     ),
-    "no ENV": ("sac-train", "Missing argument 'ENV'"),
+    "no ENV": ("sac-train", "Missing argument 'ENV': the environment, or --resume RUN"),
+    "no ENV of seeds": ("sac-train --seeds 2", "Missing argument 'ENV': the environment, or --r"),
+    "no ENV of copies": (
+        "sac-train --seeds 2 --sync mean",
+        "Missing argument 'ENV': the environment, or --resume RUN",
+    ),
     "unknown option": ("sac-train Pendulum-v1 --timestep 5", "No such option.*--timesteps"),
     "save below a file": ("sac-train Pendulum-v1 --save file/x", "cannot write to file/x: Not a"),
     "save in a file": ("sac-train Pendulum-v1 --save file", "cannot write to file: .*--save"),
@@ -53,6 +71,14 @@ MISTAKES = {
     "no test episodes": ("sac-test Pendulum-v1 --episodes 0", "--episodes 0: must be at least 1"),
     "film of another kind": ("sac-test Pendulum-v1 --gif a.mp4", "must end in .gif, such as a.gif"),
     "film nowhere": ("sac-test Pendulum-v1 --gif no/a.gif", "cannot write to no"),
+    "film that is a folder": (
+        "sac-test Pendulum-v1 --gif .",
+        r"--gif \.: is a folder; name a file, such as ",
+    ),
+    "demonstrations that are a folder": (
+        "demos record FetchReach-v4 --out .",
+        r"--out \.: is a folder; name a file, such as ",
+    ),
     "demo in a file": ("demo --save file", "cannot write to file"),
 }
 
@@ -73,10 +99,35 @@ def test_one_line_and_nothing_written(pyrl, folder, line, message):
     assert (folder / "file").read_text() == "precious"
 
 
-def test_verbose_shows_where(fresh_pyrl):
-    outcome = fresh_pyrl("sac-train", "Pendulm-v1", "--verbose")
+def test_verbose_shows_where(pyrl):
+    outcome = pyrl("sac-train", "Pendulm-v1", "--verbose")
     assert outcome.code == 2
     assert "in env_spec" in outcome.err
+
+
+PLACE = ("sac-train", "Pendulm-v1", "--save")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ((*PLACE, "folder"), False),
+        ((*PLACE, "folder", "--verbose"), True),
+        ((*PLACE, "--verbose"), False),  # a folder of that name
+        (("sac-train", "--seed", 1, "--", "--verbose"), False),  # an environment of that name
+        (("evaluate", "nothing", "--verbose"), True),
+        (("demos", "record", "nothing", "--verbose"), True),
+        # Where no command has read its options:
+        (("sac-train", "Pendulum-v1", "--timestep", 5, "--verbose"), True),
+        (("sca-train", "--verbose"), True),
+        (("--verbose", *PLACE, "folder"), True),  # and is no option
+    ],
+)
+def test_where_an_error_comes_from_is_shown_if_that_is_asked_for(pyrl, line, shown):
+    outcome = pyrl(*line)
+    assert outcome.code == 2
+    assert ("Traceback" in outcome.err) == shown
+    assert outcome.err.splitlines()[-1].startswith("pyrl: ")
 
 
 @pytest.fixture(scope="module")
