@@ -20,31 +20,6 @@ from pyrl_sb3.training.seeds import SeedGroup, write_group
 SHORT = ("--timesteps", "60", "--eval-episodes", "1", "--set", "policy_kwargs.net_arch=[8]")
 
 
-def test_the_last_evaluation_is_kept_where_it_is_the_only_one(pyrl):
-    assert not pyrl("sac-train", "Pendulum-v1", "--eval-freq", 0, *SHORT).code
-    assert not pyrl("sac-train", "--resume", "sac/Pendulum-v1_1", "--timesteps", 80).code
-    with np.load("sac/Pendulum-v1_1/evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [60, 80]
-        assert found["results"].shape == (2, 1)
-    assert not pyrl("report", "sac", "--reps", 100).code
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("sac-test", "Pendulum-v1", "--gif", "."),
-        ("record", "sac/Pendulum-v1_1", "--out", "."),
-        ("demos", "record", "FetchReach-v4", "--out", "."),
-    ],
-)
-def test_files_that_are_folders_are_refused_first(pyrl, folder, arguments):
-    assert not pyrl("sac-train", "Pendulum-v1", "--eval-freq", 0, *SHORT).code
-    outcome = pyrl(*arguments, "--episodes", 1)
-    assert outcome.code == 2
-    assert ".: is a folder; name a file, such as " in outcome.err
-    assert outcome.err.count("\n") == 1
-
-
 def test_commands_that_are_printed_can_be_pasted(pyrl):
     outcome = pyrl("sac-train", "Pendulum-v1", "--save", "with space", *SHORT)
     assert "test it: pyrl sac-test Pendulum-v1 'with space/Pendulum-v1_1'" in outcome.out

@@ -52,6 +52,13 @@ def test_it_is_not_written_where_one_of_the_same_step_is(pyrl):
     assert "final evaluation: " in said
 
 
+def test_it_stays_where_it_is_the_only_one(pyrl):
+    assert pyrl(*LINE, "--eval-freq", 0).code == 0
+    assert pyrl("td3-train", "--resume", RUN, "--timesteps", 80).code == 0
+    assert evaluated() == [60, 80]
+    assert pyrl("report", "td3", "--reps", 10).code == 0
+
+
 def test_it_stays_when_the_run_is_made_longer(pyrl):
     assert pyrl(*LINE, "--eval-freq", 40).code == 0
     assert pyrl("td3-train", "--resume", RUN, "--timesteps", 100).code == 0

@@ -96,6 +96,7 @@ MISTAKES = {
     "report sac --out file": "cannot write to file: File exists; name a folder with --out",
     "plot sac --out no/a.png": "cannot write to no",
     "record sac": "sac is no run's folder: it has no run.yml; in it are Pendulum-v1_1",
+    "record sac/Pendulum-v1_1 --out .": "--out .: is a folder; name a file, such as ",
     "record sac/Pendulum-v1_1 --out a.avi": "must end in .gif or .mp4, such as a.gif",
     "record empty --best": "no best_model.zip in empty; there is model.zip",
     "evaluate odd": "odd/run.yml: no algorithm 'sacc'; did you mean sac?",

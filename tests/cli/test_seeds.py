@@ -260,10 +260,15 @@ def test_a_damaged_group_gets_one_line(pyrl, folder, content, line):
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert outcome.err.startswith("pyrl: group/seeds.yml cannot be read as a group's: ")
     assert set(folder.rglob("*")) == before
-    # Curves are drawn from the runs; what the group says is of no use there.
-    plot = pyrl("plot", "group").err
-    assert plot.count("\n") == 1
-    assert plot.startswith("pyrl: group/seed_0")
+
+
+def test_curves_are_drawn_whatever_a_group_says(pyrl, folder):
+    (folder / "group/seed_0").mkdir(parents=True)
+    (folder / "group/seed_0/run.yml").write_text(_RUN)
+    (folder / "group/seeds.yml").write_text(DAMAGED["not YAML"])
+    outcome = pyrl("plot", "group").err
+    assert outcome.count("\n") == 1
+    assert outcome.startswith("pyrl: group/seed_0")  # which has none yet
 
 
 def test_the_end_of_what_starts_the_seeds_is_one_line(folder):

@@ -8,11 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+import yaml
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.fit import check_fit
@@ -65,10 +65,7 @@ def test_what_fits(agent: str) -> None:
 @pytest.mark.parametrize("name", DISCRETE)
 def test_the_packaged_configs_have_entries(name: str) -> None:
     tasks = ("BitFlipping-v0", "GridMaze-v0") if name.startswith("her-") else TASKS
-    for env_id in tasks:
-        experiment = read_experiment(packaged_config(name), name, env_id)
-        assert experiment.source.endswith(f": {env_id}")
-        assert experiment.n_timesteps
+    assert set(tasks) <= yaml.safe_load(packaged_config(name).read_text()).keys()
 
 
 def test_discrete_sac_is_not_in_sb3(tmp_path: Any) -> None:
