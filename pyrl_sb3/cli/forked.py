@@ -23,13 +23,14 @@ def serve() -> None:
     # What is imported stays: garbage collection need not look at it, which takes a fork a second
     # when it exits, nor touch the memory that all share.
     gc.freeze()
-    os.environ.update(bound_to_this_process())
+    bound = bound_to_this_process()
     for line in sys.stdin:
         request, what = json.loads(line)
         if request == "start":
             answer: int | None = os.fork()
             if answer == 0:
                 answers.close()
+                what["environment"] |= bound
                 _run(**what)
         else:
             pid, status = os.waitpid(what["pid"], os.WNOHANG)
@@ -49,14 +50,16 @@ def _import_all() -> None:
     th.optim.Adam([th.zeros(1)])  # imports half as much again as all of the others
 
 
-def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
+def _run(arguments: list[str], log: str, folder: str, environment: dict[str, str]) -> None:
     """Become a process of its own, and run the command, which exits."""
     from pyrl_sb3.cli import main
 
     os.setsid()
+    os.chdir(folder)
     with open(os.devnull) as nothing, open(log, "ab") as file:
         for there, descriptor in ((nothing, 0), (file, 1), (file, 2)):
             os.dup2(there.fileno(), descriptor)
+    os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have `command &` ignore it
     sys.argv = ["pyrl", *arguments]

@@ -18,7 +18,8 @@ class ForkServer:
     """
     Starts `python -m pyrl_sb3 ARGUMENTS` as forks of one process; not on macOS and Windows.
 
-    Each is in a session of its own. When this process is killed, they save and end.
+    Each is in a session of its own, in the folder and with the variables that this process has when
+    it is started. When this process is killed, they save and end.
     """
 
     def __init__(self) -> None:
@@ -47,8 +48,13 @@ class ForkServer:
         Raises:
             RunStoppedError: what forks the processes has ended.
         """
-        words = list(arguments)
-        pid = self.ask("start", arguments=words, log=str(log), environment=environment)
+        pid = self.ask(
+            "start",
+            arguments=list(arguments),
+            log=str(log),
+            folder=os.getcwd(),
+            environment={**os.environ, **environment},
+        )
         return ForkedProcess(self, pid)
 
     def ask(self, request: str, **what: Any) -> Any:

@@ -2,10 +2,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from pyrl_sb3.cli.app import run
+from pyrl_sb3.training import engines
+from pyrl_sb3.training.forks import ForkServer
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,26 @@ def folder(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def lasting_server():
+    """Makes what stands for a `ForkServer`, of which there is one as long as the tests run."""
+    made = []
+
+    def server():
+        made[:] = made or [ForkServer()]
+        return SimpleNamespace(start=made[0].start, close=lambda: None)
+
+    yield server
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(autouse=True)
+def one_server(monkeypatch, lasting_server):
+    """The seeds of all commands in this process are forks of one: it takes seconds to start."""
+    monkeypatch.setattr(engines, "ForkServer", lasting_server)
 
 
 @pytest.fixture

@@ -18,6 +18,11 @@ from pyrl_sb3.training.forks import ForkedProcess, ForkServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are Linux's")
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def shared():
     """One for the tests that leave it alive: it takes seconds to start."""
@@ -26,9 +31,8 @@ def shared():
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server():
     """One that a test may end."""
-    monkeypatch.chdir(tmp_path)
     with closing(ForkServer()) as forks:
         yield forks
 
@@ -50,16 +54,13 @@ def learns(run):
     return monitor.is_file() and len(monitor.read_text().splitlines()) > 2
 
 
-TRAIN = ["td3-train", "Pendulum-v1", "--eval-freq", "0", "--eval-episodes", "1"]
-
-
-def saved_under(folder):
-    return ["--save", str(folder / "runs")]
+TRAIN = ["td3-train", "Pendulum-v1", "--eval-freq", "0", "--eval-episodes", "1", "--save", "runs"]
+LONG = ["--timesteps", "1000000", "--set", "learning_starts=1000000"]
 
 
 def test_a_fork_gives_what_a_process_of_its_own_gives(tmp_path, shared):
     """Exit codes, what is printed, what is learned, and what the run says of itself."""
-    words = [*TRAIN, *saved_under(tmp_path), "--timesteps", "150", "--threads", "1", "--seed", "3"]
+    words = [*TRAIN, "--timesteps", "150", "--threads", "1", "--seed", "3"]
     words += ["--set", "policy_kwargs.net_arch=[8]", "--set", "learning_starts=50"]
     alone = LocalProcess(Job(name="alone", arguments=tuple(words), log=tmp_path / "alone.log"))
     assert ended(alone) == 0, (tmp_path / "alone.log").read_text()
@@ -79,14 +80,7 @@ def test_mistakes_and_signals_are_its_exit_code(tmp_path, shared):
     log = tmp_path / "log"
     assert ended(shared.start(["td3-train", "Pendulum"], log, {})) == 2
     assert "did you mean Pendulum-v1?" in log.read_text()
-    words = [
-        *TRAIN,
-        *saved_under(tmp_path),
-        "--timesteps",
-        "1000000",
-        "--set",
-        "learning_starts=1000000",
-    ]
+    words = [*TRAIN, *LONG]
     stopped, killed = (shared.start(words, tmp_path / name, {}) for name in ("a", "b"))
     assert stopped.poll() is killed.poll() is None
     assert os.getsid(stopped.pid) == stopped.pid
@@ -106,34 +100,26 @@ def _is_of(run, pid):
     return any(file.startswith(str(run)) for file in files)
 
 
-def test_variables_are_those_of_each(tmp_path, shared):
+def test_variables_and_folder_are_those_of_each(tmp_path, shared, monkeypatch):
+    monkeypatch.setenv("THERE", "elsewhere")
     config = tmp_path / "here.py"
-    lines = ["import os", "print('it is', os.environ['HERE'])", "hyperparams = {'Pendulum-v1': {}}"]
-    config.write_text("\n".join(lines))
+    config.write_text("""
+import os
+print("it is", os.environ["HERE"], "and", os.environ["THERE"])
+hyperparams = {"Pendulum-v1": {}}
+""")
+    words = [*TRAIN, "--timesteps", "1", "--config", "../here.py", "--trust"]
     for here in ("one", "two"):
-        words = [
-            *TRAIN,
-            *saved_under(tmp_path),
-            "--timesteps",
-            "1",
-            "--config",
-            str(config),
-            "--trust",
-        ]
-        log = tmp_path / f"{here}.log"
+        (tmp_path / here).mkdir()
+        monkeypatch.chdir(tmp_path / here)
+        log = Path("log")
         assert ended(shared.start(words, log, {"HERE": here})) == 0, log.read_text()
-        assert f"it is {here}" in log.read_text()
+        assert f"it is {here} and elsewhere" in log.read_text()
+        assert (tmp_path / here / "runs/Pendulum-v1_1/model.zip").is_file()
 
 
 def test_the_end_of_the_server_is_said_and_what_it_started_saves(tmp_path, server):
-    words = [
-        *TRAIN,
-        *saved_under(tmp_path),
-        "--timesteps",
-        "1000000",
-        "--set",
-        "learning_starts=1000000",
-    ]
+    words = [*TRAIN, *LONG]
     process = server.start(words, tmp_path / "log", {})
     run = tmp_path / "runs/Pendulum-v1_1"
     wait_for(lambda: learns(run))
@@ -153,19 +139,11 @@ def test_what_goes_wrong_at_first_is_said(tmp_path, monkeypatch):
     forks.close()
 
 
-def test_a_stop_is_heard_at_once_where_a_shell_has_interrupts_ignored(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_stop_is_heard_at_once_where_a_shell_has_interrupts_ignored(tmp_path):
     earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forks = ForkServer()
     try:
-        words = [
-            *TRAIN,
-            *saved_under(tmp_path),
-            "--timesteps",
-            "1000000",
-            "--set",
-            "learning_starts=1000000",
-        ]
+        words = [*TRAIN, *LONG]
         process = forks.start(words, tmp_path / "log", {})
         wait_for((tmp_path / "runs").is_dir)  # where nothing listens to signals yet
         process.stop()
