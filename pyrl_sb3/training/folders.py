@@ -1,6 +1,7 @@
 """Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -156,7 +157,8 @@ def zoo_settings(run: Path) -> Path | None:
     """
     for config in sorted(run.glob("*/config.yml")):
         name = config.parent.name
-        if run.absolute().name.startswith(f"{name}_") or (run / f"{name}.zip").is_file():
+        numbered = re.match(re.escape(name) + r"_\d+(_|$)", run.absolute().name)  # or with a uuid
+        if numbered or (run / f"{name}.zip").is_file():
             return config.parent
     return None
 

@@ -27,7 +27,7 @@ def _latest_episodes(
     SB3 takes note of an episode after the callbacks of its last step: `ended` are infos of such.
     """
     episodes = [*(model.ep_info_buffer or ()), *(info["episode"] for info in ended)]
-    reached = [info["is_success"] for info in ended if "is_success" in info]
+    reached = [info["is_success"] for info in ended if info.get("is_success") is not None]
     successes = [*(model.ep_success_buffer or ()), *reached]
     return (
         float(safe_mean([episode["r"] for episode in episodes])) if episodes else None,
@@ -79,7 +79,8 @@ class ProgressReport(BaseCallback):
         self.bar.stop()
 
     def _latest(self) -> str:
-        ended = [info for info in self.locals["infos"] if "episode" in info]
+        infos = self.locals.get("infos", ())  # which algorithms of plugins may not tell
+        ended = [info for info in infos if info.get("episode") is not None]
         latest, success = _latest_episodes(self.model, ended)
         if latest is None:
             return "no episode finished yet"

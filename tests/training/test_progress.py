@@ -2,8 +2,10 @@
 
 import io
 
+import gymnasium as gym
 from rich.console import Console
 from stable_baselines3 import TD3
+from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.progress import ProgressReport
 
@@ -31,6 +33,35 @@ def test_an_episode_counts_at_its_last_step():
     lines = text.splitlines()
     assert lines[-2] == "190/200 steps  no episode finished yet"
     assert lines[-1] == f"200/200 steps  return {episode['r']:.2f}"
+
+
+class Undecided(gym.Wrapper):
+    """Has the keys that SB3 looks for, with nothing in them."""
+
+    def step(self, action):
+        *outcome, info = super().step(action)
+        return *outcome, {"episode": None, **info, "is_success": None}
+
+
+def test_an_episode_without_a_verdict_is_no_success_and_no_failure():
+    text = io.StringIO()
+    env = Undecided(Monitor(gym.make("Pendulum-v1", max_episode_steps=10)))
+    model = TD3("MlpPolicy", env, learning_starts=1000, buffer_size=1000)
+    model.learn(20, callback=ProgressReport(Console(file=text, width=120)))
+    assert text.getvalue().splitlines()[-1].startswith("20/20 steps  return -")
+    assert "success" not in text.getvalue()
+
+
+def test_an_algorithm_need_not_tell_callbacks_of_its_variables():
+    text = io.StringIO()
+    callback = ProgressReport(Console(file=text, width=120))
+    model = TD3("MlpPolicy", "Pendulum-v1", buffer_size=10)
+    model._setup_learn(2)
+    callback.init_callback(model)
+    callback.on_training_start({"total_timesteps": 2}, {})
+    for model.num_timesteps in (1, 2):
+        callback.on_step()
+    assert text.getvalue().splitlines()[-1] == "2/2 steps  no episode finished yet"
 
 
 def test_a_bar_in_a_terminal():

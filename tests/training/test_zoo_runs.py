@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import check_run
+from pyrl_sb3.training.folders import zoo_settings
 from pyrl_sb3.training.recorded import runs_within
 from pyrl_sb3.training.trial import TrialRequest, try_out
 
@@ -56,6 +57,22 @@ def zoo_run(folder, env, settings=SETTINGS, **asked):
     for name, content in (("config.yml", settings), ("args.yml", asked)):
         (beside / name).write_text(yaml.dump(OrderedDict(sorted(content.items()))))
     return model
+
+
+@pytest.mark.parametrize(
+    ("name", "is_zoos"),
+    [
+        (f"{ENV}_1", True),
+        (f"{ENV}_1_8f14e45f-ceea", True),  # with --uuid
+        (f"{ENV}_1_old", True),
+        (f"{ENV}_old", False),
+        ("runs", False),
+    ],
+)
+def test_whose_run_a_folder_is(tmp_path, name, is_zoos):
+    (tmp_path / name / ENV).mkdir(parents=True)
+    (tmp_path / name / ENV / "config.yml").write_text("default: {}")
+    assert (zoo_settings(tmp_path / name) is not None) == is_zoos
 
 
 def by_hand(model, env):
