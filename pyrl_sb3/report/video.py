@@ -4,7 +4,7 @@ import ctypes.util
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, redirect_stderr
 from dataclasses import replace
 from importlib import import_module
@@ -13,10 +13,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import first_line, require_package
@@ -84,8 +85,12 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         NoPictureError: no working GL.
         UnfitFilmError: an environment that does not draw itself as Gymnasium has it.
     """
-    write = write_mp4 if path.suffix == ".mp4" else write_gif
-    write(_frames(model, env, episodes), path, _frames_per_second(env))
+    fps = _frames_per_second(env)
+    mp4 = path.suffix == ".mp4"
+    every = 1 if mp4 else _every(fps)
+    write = write_mp4 if mp4 else write_gif
+    with closing(_frames(model, env, episodes, every)) as frames:
+        write(frames, path, fps / every)
 
 
 def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
@@ -108,20 +113,58 @@ def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
         env.close()
 
 
-def _frames(model: BaseAlgorithm, env: VecEnv, episodes: int) -> Iterator[Frame]:
+class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
+    """Takes the last picture of each episode: vectors of environments reset them in that step."""
+
+    def __init__(self, env: gym.Env[Any, Any], whole: VecEnv) -> None:
+        super().__init__(env)
+        self._whole = whole  # with what its wrappers make of pictures
+        self._ending: Frame | None = None
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, once the picture is taken."""
+        self._ending = _frame(self._whole)
+        return super().reset(**options)
+
+    def take_ending(self) -> Frame | None:
+        """Return the last picture of the episode that the last step ended, if it did."""
+        ending, self._ending = self._ending, None
+        return ending
+
+
+def _frames(
+    model: BaseAlgorithm, env: VecEnv, episodes: int, every: int
+) -> Generator[Frame, None, None]:
+    """Yield how each episode begins, one frame of `every` after that, and how it ends."""
     observation: Any = env.reset()
     # Gymnasium's half-made viewer prints a traceback when it is thrown away with the exception.
     with redirect_stderr(StringIO()):
         first = _frame(env)
     yield first
-    while episodes:
-        actions, _ = model.predict(observation, deterministic=True)
-        observation, _, dones, _ = env.step(actions)
-        episodes -= int(dones[0])
-        frame = _frame(env)
-        if frame.shape != first.shape:
-            raise UnfitFilmError(f"its frames change from {first.shape} to {frame.shape}")
-        yield frame
+    vector = env.unwrapped
+    assert isinstance(vector, DummyVecEnv)
+    opened = vector.envs[0]
+    vector.envs[0] = filmed = _Filmed(opened, env)
+    try:
+        steps = 0
+        while episodes:
+            actions, _ = model.predict(observation, deterministic=True)
+            observation, _, dones, _ = env.step(actions)
+            steps = 0 if dones[0] else steps + 1
+            episodes -= int(dones[0])
+            ending = filmed.take_ending()
+            if ending is not None:
+                yield _alike(ending, first)
+            if episodes and steps % every == 0:
+                yield _alike(_frame(env), first)
+    finally:
+        vector.envs[0] = opened
+
+
+def _alike(frame: Frame, first: Frame) -> Frame:
+    if frame.shape != first.shape:
+        raise UnfitFilmError(f"its frames change from {first.shape} to {frame.shape}")
+    return frame
 
 
 def _frame(env: VecEnv) -> Frame:
@@ -164,14 +207,19 @@ def _frames_per_second(env: VecEnv) -> float:
     return fps
 
 
+def _every(fps: float) -> int:
+    """Return how many frames one stands for in a GIF."""
+    # Players take less than 20 ms a frame for nonsense and play at 100 ms: leave frames out.
+    return max(1, round(fps / 25))
+
+
 def write_gif(frames: Iterable[Frame], path: Path, fps: float) -> None:
     """Write frames into a GIF that repeats for ever."""
     image = import_module("PIL.Image")  # comes with imageio, which would keep all frames
-    # Players take less than 20 ms a frame for nonsense and play at 100 ms: leave frames out.
-    step = max(1, round(fps / 25))
-    pictures = map(image.fromarray, islice(frames, 0, None, step))
+    every = _every(fps)
+    pictures = map(image.fromarray, islice(frames, 0, None, every))
     first = next(pictures)
-    film = {"save_all": True, "append_images": pictures, "duration": 1000 * step / fps, "loop": 0}
+    film = {"save_all": True, "append_images": pictures, "duration": 1000 * every / fps, "loop": 0}
 
     def write(part: Path) -> None:
         # Where Ctrl-C stops the frames, Pillow leaves files open that it has opened itself.

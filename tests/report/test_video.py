@@ -12,7 +12,8 @@ import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from stable_baselines3.common.vec_env import DummyVecEnv
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from pyrl_sb3.report.video import (
     NoPictureError,
@@ -159,6 +160,123 @@ def film_of(path, draw=picture, fps=30):
     film(Still(), DummyVecEnv([lambda: Drawn(draw, fps)]), path, 1)
 
 
+def shown(path):
+    """The steps whose pictures a film has."""
+    options = {"plugin": "FFMPEG"} if path.suffix == ".mp4" else {}
+    frames = iio.imread(path, **options)
+    gc.collect()
+    return np.rint(frames.mean(axis=(1, 2, 3)) / 20).astype(int).tolist()
+
+
+def opened(*wrappers, fps=10, draw=picture):
+    """The environment in wrappers of its own, and of vectors of it."""
+    of_vectors = [each for each in wrappers if each in VECTORS.values()]
+    env = Drawn(draw, fps)
+    for wrap in wrappers:
+        env = env if wrap in of_vectors else wrap(env)
+    env = DummyVecEnv([lambda: env])
+    for wrap in of_vectors:
+        env = wrap(env)
+    return env
+
+
+def stacked(env):
+    return VecFrameStack(env, 3)
+
+
+def normalized(env):
+    return VecNormalize(env, training=False)
+
+
+def cut(env):
+    return TimeLimit(env, 4)
+
+
+VECTORS = {"stacked": stacked, "normalized": normalized}
+WRAPPERS = {
+    "none": [],
+    "a limit": [cut],
+    **{name: [wrap] for name, wrap in VECTORS.items()},
+    "all": [cut, *VECTORS.values()],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrappers", WRAPPERS.values(), ids=WRAPPERS)
+def test_episodes_are_shown_to_their_ends_and_no_other_is(tmp_path, wrappers, kind):
+    path = tmp_path / f"a{kind}"
+    film(Still(), opened(*wrappers), path, 3)
+    length = 4 if cut in wrappers else 6
+    assert shown(path) == 3 * [*range(length + 1)]
+
+
+@pytest.mark.parametrize(
+    ("fps", "steps"), [(50, [0, 2, 4, 6]), (100, [0, 4, 6]), (125, [0, 5, 6]), (250, [0, 6])]
+)
+def test_ends_are_among_the_frames_of_a_quick_gif(tmp_path, fps, steps):
+    film(Still(), opened(fps=fps), tmp_path / "a.gif", 2)
+    assert shown(tmp_path / "a.gif") == 2 * steps
+    assert iio.immeta(tmp_path / "a.gif")["duration"] == 40
+
+
+def test_few_frames_of_a_film_are_there_at_a_time(tmp_path):
+    there, most = [], []
+
+    def draw(step):
+        frame = picture(step)
+        there.append(weakref.ref(frame))
+        most.append(sum(each() is not None for each in there))
+        return frame
+
+    film(Still(), opened(draw=draw), tmp_path / "a.gif", 20)
+    assert max(most) <= 4
+
+
+class Chance(Drawn):
+    """Episodes of random length and observations; `seen` is what happened."""
+
+    def __init__(self):
+        super().__init__(lambda step: picture(step % 12), 50)
+        self.seen = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        gym.Env.reset(self, seed=seed)
+        self.seen.append("reset")
+        return self.observed(), {}
+
+    def step(self, action):
+        _, reward, _, _, info = super().step(action)
+        return self.observed(), reward, bool(self.np_random.random() < 0.2), False, info
+
+    def observed(self):
+        self.seen.append(self.np_random.random())
+        return np.array(self.seen[-1:], np.float32)
+
+
+def test_a_filmed_environment_does_what_others_do_and_stays_as_it_was(tmp_path):
+    ends = []
+    filmed, other = Chance(), Chance()
+    for env in (DummyVecEnv([lambda: filmed]), DummyVecEnv([lambda: other])):
+        env.seed(3)
+        if env.envs[0] is filmed:
+            film(Still(), env, tmp_path / "a.gif", 4)
+            assert env.envs[0] is filmed
+        else:
+            env.reset()
+            while len(ends) < 4:
+                ends += [1] * int(env.step(np.zeros((1, 1)))[2][0])
+    assert filmed.seen == other.seen
+
+
+def test_an_environment_that_could_not_be_filmed_stays_as_it_was(tmp_path):
+    env = opened(draw=fails)
+    before = env.envs[0]
+    with pytest.raises(NoPictureError):
+        film(Still(), env, tmp_path / "a.gif", 1)
+    assert env.envs[0] is before
+
+
 @pytest.mark.parametrize("fps", [20, None, "20", np.int64(20), 0])
 def test_frames_per_second_of_any_kind(tmp_path, fps):
     film_of(tmp_path / "a.gif", fps=fps)
@@ -185,9 +303,17 @@ UNFIT = {
         "the environment does not draw itself",
     ),
     "fails later": (fails, "the context"),
+    "fails at the end": (
+        lambda step: fails(step) if step == 6 else picture(step),
+        "the context",
+    ),
     "grows": (
         lambda step: picture(step, (20, 30 + step, 3)),
         "its frames change from (20, 30, 3) to (20, 31, 3)",
+    ),
+    "grows at the end": (
+        lambda step: picture(step, (20, 36 if step == 6 else 30, 3)),
+        "its frames change from (20, 30, 3) to (20, 36, 3)",
     ),
     "floats": (
         lambda step: picture(step, dtype=np.float32),
