@@ -44,6 +44,10 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
                 draw(axis, group, env_id, colour, np.random.default_rng(seed))
             if draw is _draw_curve:
                 axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
+                axis.set_xlabel("environment steps")
+                interval = ", 95% interval" if axis.collections else ""
+                axis.set_ylabel(f"IQM of the evaluations{interval}")
+            axis.ticklabel_format(useOffset=False)
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
             add_legend(axis, [str(line.get_label()) for line in axis.lines])
@@ -70,7 +74,7 @@ def _draw_curve(
         """Of `(..., runs, points)` to `(..., points)`."""
         return statistics.iqm(scores.swapaxes(-1, -2)[..., None])
 
-    label = f"{group.label} ({len(values)} runs)"
+    label = f"{group.label} ({len(values)} {'run' if len(values) == 1 else 'runs'})"
     if not len(steps):
         axis.plot([], [], color=colour, label=f"{label}, never evaluated at the same steps")
         return
@@ -81,14 +85,17 @@ def _draw_curve(
         chosen = rng.integers(len(values), size=(_REPS, len(values)))
         low, high = statistics.interval(pointwise(values[chosen]))
         axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-    axis.set_xlabel("environment steps")
-    axis.set_ylabel("IQM of the evaluations, 95% interval")
 
 
 def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
+    if all(curve.successes is not None for group in groups for curve in group.curves[env_id]):
+        return -0.05, 1.05
     scores = np.concatenate([scores_of(group, env_id) for group in groups])
-    margin = 0.05 * max(float(np.ptp(scores)), 1e-6)
-    return float(scores.min()) - margin, float(scores.max()) + margin
+    low, high = float(scores.min()), float(scores.max())
+    size = max(-low, high)
+    same = high - low <= 1e-9 * size  # but for rounding
+    margin = 0.5 * max(size, 1) if same else 0.05 * (high - low)
+    return low - margin, high + margin
 
 
 def _draw_profile(
