@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pyrl_sb3.cli import main
+
 LONG = ("--timesteps", "20000", "--seed", "1", "--save", "runs")
 
 
@@ -115,3 +117,16 @@ def test_training_is_saved_when_its_terminal_is_gone(folder):
     os.close(controller)
     assert process.wait(timeout=600) in (0, 128 + signal.SIGHUP)
     assert (folder / "runs" / "Pendulum-v1_1" / "model.zip").is_file()
+
+
+def test_an_interrupt_as_the_commands_are_imported(monkeypatch):
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "pyrl_sb3.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pyrl_sb3.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 130
