@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
 from pyrl_sb3.training.monitors import STEPS, monitor_files
 
@@ -182,7 +182,7 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         line = rows.line_num + 1  # after the comment
-        raise InputError(f"{file} cannot be read: {first_line(error)} (line {line})") from error
+        raise InputError(f"{file} cannot be read: {damage(error)} (line {line})") from error
 
 
 def _truth(text: str | None) -> float:

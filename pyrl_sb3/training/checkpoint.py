@@ -14,7 +14,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from pyrl_sb3.training.errors import first_line
+from pyrl_sb3.training.errors import damage, first_line
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
 from pyrl_sb3.training.kept import check_buffer, load_buffer, save_buffer
@@ -162,7 +162,7 @@ def _naming_damage(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever reading a damaged file comes to
-        raise StateError(f"{folder} is damaged: {first_line(error)}; {MAKES_WAY}") from error
+        raise StateError(f"{folder} is damaged: {damage(error)}; {MAKES_WAY}") from error
 
 
 class Checkpoint:

@@ -40,6 +40,18 @@ def first_line(error: BaseException) -> str:
     return next(iter(text_of(error).strip().splitlines()), type(error).__name__).rstrip(".:")
 
 
+def damage(error: Exception) -> str:
+    """Return what is wrong with a file, of what reading it came to; Python's words are of code."""
+    match error:
+        case KeyError():
+            return f"it has no {error}"
+        case EOFError():
+            return "it is cut off"
+        case TypeError() | AttributeError() | IndexError():
+            return "it has another form than it should"
+    return first_line(error)
+
+
 def file_of(error: OSError) -> str:
     """Return the file that an error of the system names, or nothing; TensorBoard's are bytes."""
     name = error.filename

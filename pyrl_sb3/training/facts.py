@@ -20,7 +20,7 @@ from pyrl_sb3.config.entries import choose_entry
 from pyrl_sb3.errors import did_you_mean, short
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
@@ -236,12 +236,14 @@ def read_facts(folder: Path) -> Facts:
             facts.get("ended"),
         )
     except Exception as error:  # whatever reading a damaged file comes to
-        raise InputError(f"{path} cannot be read as a run's: {first_line(error)}") from error
+        raise InputError(f"{path} cannot be read as a run's: {damage(error)}") from error
 
 
 def _read(name: str, value: Any) -> Any:
     """A field of `TrainingRequest`, from what YAML has of it."""
-    hint = TrainingRequest.__annotations__.get(name, Any)
+    if name not in TrainingRequest.__annotations__:
+        raise ValueError(f"{name}: no option of this version of pyrl-sb3")
+    hint = TrainingRequest.__annotations__[name]
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         value = tuple(value)
     elif isinstance(value, str) and "Path" in str(hint):

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, damage, first_line
 from pyrl_sb3.training.folders import find_statistics
 from pyrl_sb3.training.untrusted import Captured, read_pickle
 
@@ -30,13 +32,24 @@ def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
     if not statistics.is_file():
         return env
     try:
-        normalized = VecNormalize.load(str(statistics), env) if trust else _read(statistics, env)
+        normalized = (_trusted if trust else _read)(statistics, env)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file comes to
-        raise InputError(f"{statistics} cannot be read: {first_line(error)}") from error
+        problem = first_line(error) if trust else damage(error)
+        raise InputError(f"{statistics} cannot be read: {problem}") from error
     normalized.training = False
     normalized.norm_reward = False
+    return normalized
+
+
+def _trusted(statistics: Path, env: VecEnv) -> VecNormalize:
+    normalized = load_from_pkl(statistics)
+    if not isinstance(normalized, VecNormalize):
+        raise ValueError("it holds no VecNormalize")
+    if normalized.norm_obs:
+        _check_kind(normalized.obs_rms, env)
+    normalized.set_venv(env)
     return normalized
 
 
@@ -47,6 +60,8 @@ def _read(statistics: Path, env: VecEnv) -> VecNormalize:
     state = _state(captured, "VecNormalize")
     moments: Any = state.get("obs_rms")
     norm_obs = state["norm_obs"] is True
+    if norm_obs:
+        _check_kind(moments, env)
     normalized = VecNormalize(
         env,
         norm_obs=norm_obs,
@@ -60,6 +75,21 @@ def _read(statistics: Path, env: VecEnv) -> VecNormalize:
     elif norm_obs:
         _copy(moments, normalized.obs_rms, str(statistics))
     return normalized
+
+
+def _check_kind(moments: Any, env: VecEnv) -> None:
+    """Check that observations are dicts for both, with the keys there are, or for neither."""
+    space = env.observation_space
+    kinds = [
+        "dicts" if isinstance(each, kind) else "no dicts"
+        for each, kind in ((moments, dict), (space, spaces.Dict))
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"its observations are {kinds[0]}, those here are {kinds[1]}")
+    if isinstance(space, spaces.Dict) and (
+        unknown := [key for key in moments if key not in space.spaces]
+    ):
+        raise ValueError(f"its observations have {unknown[0]!r}, those here have not")
 
 
 def _state(captured: Any, name: str) -> dict[str, Any]:

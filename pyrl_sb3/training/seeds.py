@@ -20,7 +20,7 @@ from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.facts import read_written, request_from, request_written
 from pyrl_sb3.training.folders import SEEDS, new_run_folder, write_whole
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
@@ -197,4 +197,4 @@ def read_group(folder: Path) -> SeedGroup:
             extra={key: value for key, value in facts.items() if key != "command"},
         )
     except Exception as error:  # whatever reading a damaged file comes to
-        raise InputError(f"{path} cannot be read as a group's: {first_line(error)}") from error
+        raise InputError(f"{path} cannot be read as a group's: {damage(error)}") from error

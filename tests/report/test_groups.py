@@ -211,6 +211,33 @@ def test_configs_runs_and_groups_of_strangers_are_read_within_bounds(tmp_path, c
         read_group(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("pyrl_sb3: 0.1.0\n", "it has no '(resumed|sync)'"),
+        ("- 1\n", "it has another form than it should"),
+        ("", "it has another form than it should"),
+        ("resumed: []\ncomponents: []\nsync:\nseeds: 1\n", "it has (no 'request'|another form .*)"),
+    ],
+)
+def test_what_damaged_runs_and_groups_lack_is_said(tmp_path, content, problem):
+    for name, read in (("run.yml", read_facts), ("seeds.yml", read_group)):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(InputError, match=rf"{name} cannot be read as a \w+'s: {problem}$"):
+            read(tmp_path)
+
+
+def test_what_a_request_knows_nothing_of_is_named(tmp_path):
+    run = make_run(tmp_path / "a", [10])
+    facts = read_written(run / "run.yml")
+    facts["request"]["later"] = 1
+    (run / "run.yml").write_text(yaml.safe_dump(facts))
+    with pytest.raises(
+        InputError, match=r"cannot be read as a run's: later: no option of this ver"
+    ):
+        read_groups([run])
+
+
 ANYTHING = [-1, 1.5, [], {}, [["a"]], None]
 
 

@@ -212,8 +212,13 @@ def filled(shape, content):
 
 BROKEN = {
     "truncated": (pickle.dumps([1, 2, 3])[:-4], "cannot be read"),
-    "empty": (b"", "cannot be read"),
-    "no pickle": (b"\x80\x04 what", "cannot be read|operation"),
+    "truncated, of an old protocol": (
+        pickle.dumps([1, 2], 2)[:-1],
+        "cannot be read: it is cut off$",
+    ),
+    "empty": (b"", "cannot be read: it is cut off$"),
+    "no pickle": (b"\x80\x04 what", "cannot be read: it is no pickle, or damaged$"),
+    "zeros": (bytes(100), "cannot be read: it is no pickle, or damaged$"),
     "protocol 9": (b"\x80\x09.", "unsupported pickle protocol: 9"),
     "array without its bytes": (filled((10**12,), b"1234"), "other bytes than its shape needs"),
     "array with negative shape": (filled((-4,), b"1234"), "other bytes than its shape needs"),
@@ -225,7 +230,7 @@ BROKEN = {
     "array called": (calls("numpy", "ndarray"), "calls numpy.ndarray"),
     "key that is a tuple": (pickle.dumps({(1,): 1}), "a key that is a tuple"),
     "memory never written": (b"\x80\x04h\x07.", "cannot be read"),
-    "nothing on the stack": (b"\x80\x04R.", "cannot be read"),
+    "nothing on the stack": (b"\x80\x04R.", "cannot be read: it has another form than it should$"),
     "items of an array": (pickle.dumps(np.zeros(1), 4)[:-1] + b"K\x00K\x00s.", "sets items of"),
     "extends a space": (pickle.dumps(gym.spaces.Discrete(2))[:-1] + b"K\x00a.", "appends to"),
 }
@@ -649,6 +654,49 @@ def test_files_that_are_no_statistics(folder, content, message):
     (folder / "vecnormalize.pkl").write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_statistics(folder / "model.zip", pendulum())
+
+
+class Goals(gym.ObservationWrapper):
+    """Pendulum with observations that are dicts, with one key more than `keys` has letters."""
+
+    def __init__(self, keys):
+        super().__init__(gym.make("Pendulum-v1"))
+        self.keys = ("observation", *keys)
+        self.observation_space = gym.spaces.Dict(
+            dict.fromkeys(self.keys, self.env.observation_space)
+        )
+
+    def observation(self, observation):
+        return dict.fromkeys(self.keys, observation)
+
+
+def goals(keys=""):
+    return DummyVecEnv([lambda: Goals(keys)])
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    ("theirs", "here", "message"),
+    [
+        (goals, pendulum, "its observations are dicts, those here are no dicts"),
+        (pendulum, goals, "its observations are no dicts, those here are dicts"),
+        (lambda: goals("a"), goals, "its observations have 'a', those here have not"),
+    ],
+)
+def test_statistics_of_another_kind_of_observations(folder, theirs, here, message, trust):
+    VecNormalize(theirs()).save("vecnormalize.pkl")
+    with pytest.raises(InputError, match=rf"vecnormalize\.pkl cannot be read: {message}$"):
+        load_statistics(folder / "model.zip", here(), trust=trust)
+
+
+@pytest.mark.parametrize("here", [pendulum, goals])
+def test_trusted_statistics(folder, here):
+    VecNormalize(here(), clip_obs=3.0).save("vecnormalize.pkl")
+    env = load_statistics(folder / "model.zip", here(), trust=True)
+    assert (env.training, env.norm_reward, env.clip_obs) == (False, False, 3.0)
+    (folder / "vecnormalize.pkl").write_bytes(pickle.dumps({"obs_rms": 1}))
+    with pytest.raises(InputError, match=r"vecnormalize\.pkl cannot be read: it holds no VecNorm"):
+        load_statistics(folder / "model.zip", here(), trust=True)
 
 
 # Arrays ---------------------------------------------------------------------------------------

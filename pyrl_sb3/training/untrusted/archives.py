@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from pyrl_sb3.plaindata import read_npy, unpack
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, damage, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
 _MOST_MEMBERS, _MOST_ARRAYS = 100, 10_000
@@ -34,7 +34,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is no {what}, or a truncated one: {first_line(error)}") from error
     except (OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+        raise InputError(f"{path} cannot be read: {damage(error)}") from error
 
 
 def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS) -> None:
@@ -158,4 +158,4 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
                 for name in archive.namelist()
             }
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+        raise InputError(f"{path} cannot be read: {damage(error)}") from error

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from pyrl_sb3.plaindata import Reader, RefusedError
 from pyrl_sb3.plaindata.reader import name_of
-from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.untrusted.known import find_known_class
 
 FindClass = Callable[[str, str], Any]
@@ -138,10 +138,12 @@ def read_pickle(content: bytes, what: str, moved: FindClass = _nothing) -> Any:
     except RefusedError as error:
         raise InputError(f"{what}: {error}; pass --trust if you trust the file") from error
     except KeyError as error:  # an operation that is not in the language
-        operation = _OPERATIONS.get(error.args[0], "unknown")
+        operation = _OPERATIONS.get(error.args[0])
+        if operation is None:
+            raise InputError(f"{what} cannot be read: it is no pickle, or damaged") from error
         advice = "pass --trust if you trust the file"
         raise InputError(f"{what}: it has the operation {operation}; {advice}") from error
     except RecursionError as error:
         raise InputError(f"{what} is nested too deeply") from error
     except Exception as error:  # whatever else broken data comes to
-        raise InputError(f"{what} cannot be read: {first_line(error)}") from error
+        raise InputError(f"{what} cannot be read: {damage(error)}") from error
