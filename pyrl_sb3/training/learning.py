@@ -57,7 +57,8 @@ def learn(
     save: Save = partial(save_model, uses=run.uses)
     with run.signals as signals:
         checkpoints = _checkpoints(run, save)
-        every = [checkpoints, StopCallback(signals), *callbacks]
+        end = _EarlyEnd(run, checkpoints, save)
+        every = [checkpoints, StopCallback(signals), end, *callbacks]
         if request.eval_freq != 0:
             every.append(_periodic_evaluation(eval_env, run, signals, _SaveBest(run.folder, save)))
         if run.checkpoint:
@@ -67,7 +68,7 @@ def learn(
         if signals.received:
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
-        if not signals.received and model.num_timesteps < request.timesteps:
+        if end.has_come:
             told = "a callback ended the training after %s of %s steps"
             log.info(told, model.num_timesteps, request.timesteps)
             add_end(run.folder, model.num_timesteps)
@@ -126,6 +127,39 @@ def _checkpoints(run: Run, save: Save) -> Checkpoints:
         save=save,
         logs_of=run.folder,
     )
+
+
+class _EarlyEnd(BaseCallback):
+    """
+    Finds that a callback ends the training early. One of several copies, which then waits until all
+    have ended, is as it is at its end on the disk before the others go on: they do not keep what it
+    could go on from with them.
+    """
+
+    model: OffPolicyAlgorithm
+    keeps_state = False
+
+    def __init__(self, run: Run, checkpoints: Checkpoints, save: Save) -> None:
+        super().__init__()
+        self.run = run
+        self.checkpoints = checkpoints
+        self.save = save
+        self.has_come = False
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        # Before copies hear of each other again: whoever tells them to stop then, did not end this.
+        early = self.model.num_timesteps < self.run.request.timesteps
+        self.has_come = early and not self.run.signals.received
+        if self.has_come and self.run.request.save_freq:
+            self.run.signals.before_waiting(self._keep)
+
+    def _keep(self) -> None:
+        self.checkpoints.take()
+        self.save(self.model, self.run.folder / MODEL)
+        add_end(self.run.folder, self.model.num_timesteps)
 
 
 class _SaveBest(BaseCallback):

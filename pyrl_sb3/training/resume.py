@@ -113,7 +113,7 @@ def resume(
             evaluation = None
             if lacks_evaluation:
                 evaluation = _make_up_for(folder, request, done, checkpoint, signals)
-            else:
+            elif not signals.together:
                 log.info("--timesteps N, with more than these, goes on with it")
             return TrainingResult(
                 request.env_id, folder, folder / MODEL, done, evaluation, signals.received

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -51,6 +51,9 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
+
+    def before_waiting(self, do: Callable[[], None]) -> None:
+        """Have that done before this training, when it has ended, waits for copies that go on."""
 
     def check(self, *_: Any) -> None:
         """Raise StopAskedError if a signal has come; can be `evaluate_policy`'s callback."""

@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -40,6 +41,7 @@ class DistributedGroup:
         stop_asked: what this copy tells the others; 0, or the number of a signal.
         left: whether this copy has ended.
         latest: ranks of the copies that took part in the last exchange, once this one has left.
+        before_waiting: what this copy does when it has left and others go on, which wait for it.
         stop: the greatest `stop_asked` of any copy at the last exchange, the same in all of them.
     """
 
@@ -49,6 +51,7 @@ class DistributedGroup:
         self.stop = 0
         self.left = False
         self.latest: list[int] = []
+        self.before_waiting: Callable[[], None] | None = None
         self._device = th.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
     @classmethod
@@ -116,6 +119,9 @@ class DistributedGroup:
             flags = self._flags(0, self.stop_asked, 0, 0)
             self.left = not self._here(flags)
             if not self.left:
+                do, self.before_waiting = self.before_waiting, None
+                if do:
+                    do()
                 self._bytes(np.empty(0, np.uint8), int(flags[:, _BYTES].max()))
 
     def _here(self, flags: NDArray[np.int64]) -> list[int]:

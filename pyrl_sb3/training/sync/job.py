@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -114,7 +114,7 @@ def synchronised(
     return SeedGroup(
         folder=folder,
         seeds=tuple(seeds),
-        request=_keeping_two(TrainingRequest(**common)),
+        request=_keeping_three(TrainingRequest(**common)),
         engine=ELASTIC,
         sync=get_plugin_manager().find("sync-callback", plan.name).name,
         couples_seeds=plan.couples_seeds,
@@ -123,14 +123,15 @@ def synchronised(
     )
 
 
-def _keeping_two(request: TrainingRequest) -> TrainingRequest:
-    # No copy is ahead of another by more than an interval: with two checkpoints, one is common.
-    return replace(request, keep_last=max(request.keep_last, 2))
+def _keeping_three(request: TrainingRequest) -> TrainingRequest:
+    # No copy is ahead of another by more than an interval: with two checkpoints, one is common. Of
+    # one that a callback ends they may be ahead by two, before its end is on the disk.
+    return replace(request, keep_last=max(request.keep_last, 3))
 
 
 def with_changes(group: SeedGroup, changes: Mapping[str, Any]) -> SeedGroup:
     """Return a group as it goes on with other attributes of its request."""
-    return replace(group, request=_keeping_two(replace(group.request, **changes)))
+    return replace(group, request=_keeping_three(replace(group.request, **changes)))
 
 
 def plan_of(group: SeedGroup) -> SyncPlan:
@@ -193,15 +194,17 @@ def train_copy(
     seed, plan = seeds.seeds[group.rank], plan_of(seeds)
     run = seeds.run(seed)
     with held(run) if run.exists() else nullcontext():  # of another job, perhaps
-        begin = common_checkpoint(seeds, group)
+        begin, ended = common_checkpoint(seeds, group)
     total = changes.get("timesteps") or total_of(seeds, seed, begin)
     sync = plan.callback(group, seeds.seeds[0], total)
     syncing = [sync, SaveMaster(seeds, group, sync)]
+    _say_where_they_go_on(group.size, begin, ended)
     # As the group has them: some are not as they were asked for.
     changed = {**{name: getattr(seeds.request, name) for name in changes}, "timesteps": total}
     try:
         result = _train(seeds, group, begin, [*syncing, *callbacks], changed)
-        group.leave()
+        with GroupSignals(group):  # one that had ended before waits here
+            group.leave()
         _say_what_all_had(seeds, group, result.timesteps)
         return result
     except LayoutError as error:
@@ -210,6 +213,15 @@ def train_copy(
         if isinstance(error, RunStoppedError) or not group.is_broken(error):
             raise
         raise RunStoppedError(f"seed {seed}: another copy is gone") from error
+
+
+def _say_where_they_go_on(size: int, begin: int, ended: Collection[int]) -> None:
+    start = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) + 1
+    if 0 < len(ended) < size:
+        words = "start %s: %s of %s copies go on after %s steps; callbacks have ended the others"
+        log.info(words, start, size - len(ended), size, begin)
+    elif start > 1 and not ended:
+        log.info("start %s: all %s copies go on after %s steps", start, size, begin)
 
 
 def _say_what_all_had(seeds: SeedGroup, group: DistributedGroup, timesteps: int) -> None:
@@ -232,11 +244,6 @@ def _train(
     request = seeds.request_of(seed)
     assert request.folder is not None
     signals = GroupSignals(group)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if attempt != "0":
-        log.info(
-            "start %s: all %s copies go on after %s steps", int(attempt) + 1, group.size, begin
-        )
     if begin:
         return resume(request.folder, **changes, callbacks=callbacks, signals=signals)
     if request.folder.exists():  # from before a copy was lost

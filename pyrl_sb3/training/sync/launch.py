@@ -22,6 +22,7 @@ from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.orphans import bound_to_this_process
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.signals import hangup_is_ignored
+from pyrl_sb3.training.sync.common import end_of
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.unfinished import last_checkpoint
 
@@ -56,7 +57,8 @@ class _Ends:
         # complain that it is gone.
         complained = all(code in (1, 2, *_TERMINATED) for code in codes.values())
         ends = {end for end in codes.items() if complained and end[1] in (1, 2)}
-        kept = min(last_checkpoint(self._seeds.run(seed)) for seed in self._seeds.seeds)
+        left = (seed for seed in self._seeds.seeds if not end_of(self._seeds, seed))
+        kept = min((last_checkpoint(self._seeds.run(seed)) for seed in left), default=0)
         (ends_before, kept_before), self._before = self._before, (ends, kept)
         again = kept == kept_before and not ends.isdisjoint(ends_before)
         return again or HopelessError.exit_code in codes.values()

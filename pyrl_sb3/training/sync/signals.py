@@ -1,6 +1,7 @@
 """Stopping all copies at the same step."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from pyrl_sb3.training.signals import StopSignals
@@ -23,6 +24,10 @@ class GroupSignals(StopSignals):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.group.stop_asked = number
+
+    def before_waiting(self, do: Callable[[], None]) -> None:
+        """Have that done once the first of the others goes on, which waits for it."""
+        self.group.before_waiting = do
 
     @property
     def received(self) -> signal.Signals | None:  # type: ignore[override]  # nobody sets it

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -13,7 +14,8 @@ from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
-from pyrl_sb3.training.sync import job, launch
+from pyrl_sb3.training.sync import common, job, launch
+from pyrl_sb3.training.sync.common import in_common
 from pyrl_sb3.training.sync.job import SyncPlan, changes_of_new, synchronised, train_copy
 from pyrl_sb3.training.sync.state import LayoutError
 
@@ -33,7 +35,7 @@ class Copy:
         listed = value["checkpoints"].copy()
         listed[:] = 0
         listed[: len(self.others)] = self.others
-        return {self.rank: value, 1 - self.rank: {"checkpoints": listed}}
+        return {self.rank: value, 1 - self.rank: {"checkpoints": listed, "end": np.array(0)}}
 
     def leave(self):
         pass
@@ -66,10 +68,10 @@ def begun(monkeypatch):
     return found
 
 
-def test_copies_keep_two_checkpoints_whatever_is_asked_for_when_they_are_resumed(group, begun):
+def test_copies_keep_three_checkpoints_whatever_is_asked_for_when_they_are_resumed(group, begun):
     first, last = add_checkpoints(group, 3, 100, 200)
     train_copy(group.folder, Copy(0, [100]), changes={"keep_last": 1})
-    assert begun[0]["keep_last"] == 2
+    assert begun[0]["keep_last"] == 3
     assert first.exists()
     assert not last.exists()
 
@@ -101,6 +103,28 @@ def test_copies_that_callbacks_have_ended_are_named_where_none_can_go_on(group, 
     assert "put one back" not in said
 
 
+@pytest.mark.parametrize(
+    ("checkpoints", "ends", "expected"),
+    [
+        (([100, 150], [200, 300], [200, 300]), (150, 0, 0), (300, {3})),
+        (([100, 150], [200, 250], [200, 300]), (150, 250, 0), (300, {3, 4})),
+        (([100, 150], [100, 200, 250], [100, 200]), (150, 250, 0), (200, {3})),
+        (([100, 150], [50, 100], [50, 100]), (150, 0, 0), (100, set())),
+        (([100, 150], [150, 200], [150, 200]), (150, 0, 0), (200, {3})),
+        (([100, 150], [200, 250], [300, 350]), (150, 250, 350), (350, {3, 4, 5})),
+        (([150], [], []), (150, 0, 0), (0, set())),
+        (([150], [], [200]), (150, 0, 0), (0, set())),
+        # Leaving one out may be what another is to take part again for.
+        (([100, 150], [100, 250], [100, 200]), (150, 250, 0), (100, set())),
+    ],
+)
+def test_copies_that_callbacks_had_ended_by_then_need_no_common_checkpoint(
+    checkpoints, ends, expected, group
+):
+    each, end = (dict(zip((3, 4, 5), values, strict=True)) for values in (checkpoints, ends))
+    assert in_common(group, each, end) == expected
+
+
 def test_what_is_finished_since_callbacks_ended_it_says_so(group, monkeypatch, capsys):
     monkeypatch.setattr(synchronised_cli, "unfinished", lambda *_: [])
     (group.folder / "model.zip").touch()
@@ -115,7 +139,7 @@ def test_a_copy_begins_anew_where_another_died_before_its_first_checkpoint(group
     (first,) = add_checkpoints(group, 3, 100)
     train_copy(group.folder, Copy(0, []), changes={"timesteps": 900, "threads": 1, "keep_last": 1})
     assert not first.exists()
-    assert (begun[0].timesteps, begun[0].threads, begun[0].keep_last) == (900, 1, 2)
+    assert (begun[0].timesteps, begun[0].threads, begun[0].keep_last) == (900, 1, 3)
 
 
 def test_what_a_stopped_copy_has_saved_is_kept_where_there_are_no_other_checkpoints(group, begun):
@@ -133,7 +157,7 @@ def test_what_changes_is_noted_for_later(group, monkeypatch):
     changes = ["--timesteps", "900", "--threads", "1", "--keep-last", "1"]
     assert run(["td3-train", "--resume", str(group.folder), *changes]) == 0
     request = read_group(group.folder).request
-    assert (request.timesteps, request.threads, request.keep_last) == (900, 1, 2)
+    assert (request.timesteps, request.threads, request.keep_last) == (900, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +207,37 @@ def test_a_copy_with_a_model_does_not_begin_anew(group, begun, capsys):
     assert "seed_3 has no checkpoint to go on from, but a model" in capsys.readouterr().err
     assert model.exists()
     assert not begun
+
+
+def test_a_copy_that_a_callback_ended_begins_anew_where_others_had_no_checkpoint(
+    group, begun, monkeypatch
+):
+    monkeypatch.setattr(common, "end_of", lambda seeds, seed: 100 * (seed == 3))
+    (only,) = add_checkpoints(group, 3, 100)
+    (group.run(3) / "model.zip").touch()
+    train_copy(group.folder, Copy(0, []))
+    assert not only.exists()
+    assert begun[0].timesteps == 600
+
+
+def test_a_copy_that_a_callback_ended_keeps_its_checkpoints(group, begun, monkeypatch, caplog):
+    monkeypatch.setattr(common, "end_of", lambda seeds, seed: 150 * (seed == 3))
+    folders = add_checkpoints(group, 3, 100, 150)
+    with caplog.at_level("INFO", "pyrl_sb3"):
+        train_copy(group.folder, Copy(0, [300, 400]))
+    assert all(folder.exists() for folder in folders)
+    assert begun[0]["timesteps"] == 600
+    assert "1 of 2 copies go on after 400 steps; callbacks have ended the others" in caplog.text
+
+
+def test_copies_that_come_further_without_an_ended_one_start_again(group, monkeypatch):
+    monkeypatch.setattr(launch, "end_of", lambda seeds, seed: 100 * (seed == 3))
+    add_checkpoints(group, 3, 100)
+    ends = launch._Ends(group)
+    for steps in (200, 300):
+        add_checkpoints(group, 4, steps)
+        assert not ends.come_again({3: 1, 4: 1})
+    assert ends.come_again({3: 1, 4: 1})
 
 
 def test_only_the_command_line_says_that_code_may_be_run(group, begun):

@@ -210,6 +210,45 @@ def test_the_copies_that_are_left_stand_for_all_when_a_callback_ends_the_first(t
     assert (weights(group)["actor.mu.0.bias"] != weights(group / "seed_0")["actor.mu.0.bias"]).any()
 
 
+SLOW_STOPPER = STOPPER.replace("return not", "time.sleep(0.02)\n        return not").replace(
+    "import os\n", "import os\nimport time\n"
+)
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("how", ["killed", "stopped twice"])
+def test_others_go_on_without_a_copy_that_a_callback_has_ended(how, tmp_path):
+    (tmp_path / "stopper.py").write_text(SLOW_STOPPER)
+    more = ("--sync-every", "50", "--save-freq", "50", "--trust")
+    more += ("--sync", "mean", "--set", "callback=stopper.Stopper")
+    process = start(tmp_path, *command("Pendulum-v1", 3, 600, *more))
+    group = tmp_path / "td3" / "Pendulum-v1_1"
+    wait_for((group / "seed_1" / "checkpoints" / "step_350").is_dir, process)
+    assert yaml.safe_load((group / "seed_0" / "run.yml").read_text())["ended"] == 150
+    resumed = ("td3-train", "--resume", str(group), "--trust")
+    if how == "killed":
+        os.kill(copies_of(group)[2], signal.SIGKILL)
+        output = end(process)
+        assert re.search(r"start 2: 2 of 3 copies go on after [34]\d0 steps; callbacks", output)
+    else:
+        for _ in range(2):  # the first time it is in its training that the copy waits
+            os.killpg(process.pid, signal.SIGINT)
+            assert f"go on: pyrl td3-train --resume {group}" in end(process, 128 + signal.SIGINT)
+            stopped = steps_of(group / "seed_1")
+            assert stopped == steps_of(group / "seed_2") < 600
+            assert stopped % 50, "they were not stopped in order"
+            process = start(tmp_path, *resumed)
+            wait_for(lambda: steps_of(group / "seed_1") > stopped, process)  # noqa: B023
+        output = end(process)
+    assert "3 copies, 1350 environment steps together" in output
+    for seed, steps in enumerate((150, 600, 600)):
+        run = group / f"seed_{seed}"
+        assert steps_of(run) == steps
+        noted = yaml.safe_load((run / "run.yml").read_text()).get("ended")
+        assert noted == (150 if seed == 0 else None)
+    assert_equal(weights(group), weights(group / "seed_1"))
+
+
 @pytest.mark.learning
 def test_stopped_together_and_resumed(tmp_path):
     process = start(tmp_path, *command("Pendulum-v1", 2, 100_000, "--sync", "elastic"))

@@ -1,9 +1,14 @@
 """The one agent that stands for all copies: there when the job has ended, however often killed."""
 
+import signal
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch.distributed as dist
+import yaml
 from stable_baselines3 import TD3
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.cli.app import run
@@ -12,6 +17,7 @@ from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import new_group
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
+from pyrl_sb3.training.sync.common import end_of
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.job import SyncPlan, synchronised, train_copy
 from pyrl_sb3.training.sync.master import SaveMaster
@@ -82,6 +88,52 @@ def test_it_is_what_commands_take_the_folder_for(tmp_path, alone, capsys):
     _, env = open_trial(trial)
     assert isinstance(env, VecNormalize)
     assert env.obs_rms.count > 60
+
+
+class Waiting(DistributedGroup):
+    """Of another copy that goes on while this one waits, until a signal comes."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.run = run
+        self.waited = 0
+        self.found = None
+
+    def _flags(self, *flags):
+        everybody = super()._flags(*flags)
+        if not flags[0]:
+            self.waited += 1
+            everybody[0, 0] = self.waited == 1
+        if self.waited == 2 and self.found is None:
+            noted = yaml.safe_load((self.run / "run.yml").read_text()).get("ended")
+            saved = sorted(each.name for each in self.run.glob("checkpoints/*"))
+            self.found = noted, saved, (self.run / "model.zip").is_file()
+            self.stop_asked = signal.SIGINT
+        return everybody
+
+
+class EndAt40(BaseCallback):
+    def _on_step(self):
+        return self.num_timesteps < 40
+
+
+@pytest.mark.parametrize(
+    ("save_freq", "expected"),
+    [(30, (40, ["step_30", "step_40"], True)), (0, (None, [], False))],
+)
+def test_a_copy_that_a_callback_ends_is_on_the_disk_before_it_waits(
+    save_freq, expected, tmp_path, alone
+):
+    """Not without checkpoints, where the others cannot go on without it."""
+    group = job(tmp_path, save_freq=save_freq)
+    waiting = Waiting(group.run(0))
+    result = train_copy(group.folder, waiting, [EndAt40()])
+    assert waiting.found == expected
+    assert result.stopped_by is signal.SIGINT
+    assert yaml.safe_load((group.run(0) / "run.yml").read_text())["ended"] == 40
+    assert end_of(group, 0) == 40
+    longer = replace(group, request=replace(group.request, timesteps=90))
+    assert end_of(longer, 0) == 0
 
 
 class Ended:
