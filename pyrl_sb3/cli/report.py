@@ -82,7 +82,10 @@ def _report(
         found = [summary.as_dict() for summary in summaries]
         typer.echo(json.dumps({"groups": found, "improvements": pairs}, indent=2))
     else:
-        typer.echo(_markdown(summaries)) if markdown else _print(summaries)
+        if markdown:
+            typer.echo(_markdown(summaries))
+        else:
+            _print(summaries)
         typer.echo("\n".join(_lines(summaries, pairs)))
     if out:
         from pyrl_sb3.report.group_plots import plot_groups
