@@ -56,6 +56,8 @@ def test_it_stays_where_it_is_the_only_one(pyrl):
     assert pyrl(*LINE, "--eval-freq", 0).code == 0
     assert pyrl("td3-train", "--resume", RUN, "--timesteps", 80).code == 0
     assert evaluated() == [60, 80]
+    with np.load(f"{RUN}/evaluations.npz") as found:
+        assert found["results"].shape == (2, 1)
     assert pyrl("report", "td3", "--reps", 10).code == 0
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -47,22 +48,24 @@ class Stop(BaseCallback):
         return True
 
 
+ASKED = TrainingRequest(
+    agent="td3",
+    env_id="Pendulum-v1",
+    timesteps=90,
+    seed=1,
+    eval_episodes=1,
+    eval_freq=20,
+    threads=1,
+    overrides=SMALL,
+    save_freq=30,
+)
+
+
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run of 90 steps, with checkpoints every 30, that SIGTERM stopped after 45."""
     before = th.get_num_threads()
-    request = TrainingRequest(
-        agent="td3",
-        env_id="Pendulum-v1",
-        timesteps=90,
-        seed=1,
-        eval_episodes=1,
-        eval_freq=20,
-        threads=1,
-        overrides=SMALL,
-        save=tmp_path_factory.mktemp("runs"),
-        save_freq=30,
-    )
+    request = replace(ASKED, save=tmp_path_factory.mktemp("runs"))
     result = train(request, [Stop(44)])  # it is noticed in the step after
     yield result
     th.set_num_threads(before)
@@ -349,18 +352,7 @@ def test_a_run_that_its_callback_ended_is_finished(pyrl, folder):
 
 
 def test_a_run_that_was_ended_and_is_killed_when_it_goes_on_is_not_finished(pyrl, folder):
-    request = TrainingRequest(
-        agent="td3",
-        env_id="Pendulum-v1",
-        timesteps=60,
-        seed=1,
-        eval_episodes=1,
-        eval_freq=0,
-        threads=1,
-        overrides=SMALL,
-        folder=folder / "run",
-        save_freq=15,
-    )
+    request = replace(ASKED, timesteps=60, eval_freq=0, save_freq=15, folder=folder / "run")
     assert train(request, [End()]).timesteps == 20
     assert resume(folder / "run").timesteps == 20
 

@@ -102,13 +102,15 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
-def test_the_python_of_a_page_runs(page: Path, reader: Any) -> None:
+def test_the_python_of_a_page_runs(page: Path, reader: Any, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         # Importing gymnasium-robotics warns about environments nobody has asked for.
         warnings.filterwarnings("ignore", module=r"gymnasium|gymnasium_robotics")
         for block in blocks(page, "python", "yaml"):
             if block.is_run and (block.language == "python" or FILE.match(block.text)):
                 reader(block)
+    if page.name == "README.md":
+        assert (tmp_path / "her_sac_reach.zip").is_file()
 
 
 def test_blocks_that_are_not_run_are_counted() -> None:
