@@ -15,7 +15,6 @@ from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training import unfinished
 from pyrl_sb3.training.command_line import arguments, options, quoted
 from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
-from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import require_at_least
@@ -23,8 +22,6 @@ from pyrl_sb3.training.resume import changes_in, check_configs, refuse_differenc
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
-
-_NAMED = 10  # seeds at most, in one line
 
 
 def train_seeds(
@@ -57,7 +54,11 @@ def train_seeds(
 
 
 def go_on_with_seeds(
-    folder: Path, given: Mapping[str, Any], jobs: int | None, engine_name: str | None
+    folder: Path,
+    given: Mapping[str, Any],
+    seeds: str | None,
+    jobs: int | None,
+    engine_name: str | None,
 ) -> int:
     """
     Go on with those seeds of a group that are unfinished; return the exit code.
@@ -65,6 +66,7 @@ def go_on_with_seeds(
     Args:
         folder: of the group.
         given: what the command line says of a `TrainingRequest`.
+        seeds: as `parse_seeds` takes them, if they are said again.
         jobs: processes at a time; by default as many as at first.
         engine_name: of what runs them; by default what did at first.
 
@@ -73,13 +75,15 @@ def go_on_with_seeds(
             what it was begun with; or another process trains in its folder.
     """
     with held(folder):  # before anything is read: whoever was training here has written by now
-        return _go_on_with(groups.read_group(folder), given, jobs, engine_name)
+        group = groups.read_group(folder)
+        group.refuse_others(seeds, given.get("seed"))
+        rest = {name: value for name, value in given.items() if name != "seed"}
+        return _go_on_with(group, rest, jobs, engine_name)
 
 
 def _go_on_with(
     group: SeedGroup, given: Mapping[str, Any], jobs: int | None, engine_name: str | None
 ) -> int:
-    _refuse_one_seed(group, given)
     refuse_differences(group.folder, group.request, given)
     unfinished.refuse_fewer(group, given.get("timesteps"))
     require_at_least(1, "jobs", jobs)
@@ -103,16 +107,6 @@ def _go_on_with(
         commands = {seed: _going_on(running, seed, changes) for seed in left}
         groups.write_group(dataclasses.replace(running, jobs=group.jobs))
         return _run(running, commands, runs)
-
-
-def _refuse_one_seed(group: SeedGroup, given: Mapping[str, Any]) -> None:
-    if "seed" in given:
-        there = ", ".join(map(str, group.seeds[:_NAMED]))
-        there += ", ..." if len(group.seeds) > _NAMED else ""
-        raise InputError(
-            f"--seed {given['seed']}: {group.folder} has the seeds {there}, and --resume goes on "
-            "with all of them; leave it out"
-        )
 
 
 def _shared_out(

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.cli.stated import request_of
+from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import is_group
+
+if TYPE_CHECKING:
+    from pyrl_sb3.training.seeds import SeedGroup
 
 _PARAMS = "sync.params."
 
@@ -70,6 +74,32 @@ def without_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is said of a `TrainingRequest`, less the settings that are of the strategy."""
     rest = [each for each in given.get("overrides", ()) if not each.startswith(_PARAMS)]
     return {**given, "overrides": tuple(rest)} if "overrides" in given else given
+
+
+def refuse_differences(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
+    """
+    Check what is said again of how a group is synchronised.
+
+    Args:
+        group: that is to go on.
+        asked: as `wanted` returns it.
+
+    Raises:
+        InputError: it was begun with something else.
+    """
+    begun = {"--sync": group.sync, "--sync-every": group.extra.get("sync_every")}
+    said = {"--sync": asked.get("name"), "--sync-every": asked.get("every")}
+    for name, value in asked.get("params", {}).items():
+        option = f"--set {_PARAMS}{name}"
+        begun[option], said[option] = group.extra.get("sync_params", {}).get(name), value
+    if said["--sync"] is not None:
+        said["--sync"] = get_plugin_manager().find("sync-callback", said["--sync"]).name
+    for option, value in said.items():
+        if value is not None and value != begun[option]:
+            raise InputError(
+                f"{option} {value}: {group.folder} was begun with {begun[option] or 'none'}, and "
+                "--resume takes that from there; leave it out"
+            )
 
 
 def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyrl_sb3.cli import output
+from pyrl_sb3.cli import output, sync_options
 from pyrl_sb3.cli.stated import request_of_several
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.agents import NamedAgent
@@ -17,7 +17,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import check_run
 from pyrl_sb3.training.folders import MODEL, held, is_group
 from pyrl_sb3.training.progress import ProgressReport
-from pyrl_sb3.training.resume import CHANGEABLE, changes_in
+from pyrl_sb3.training.resume import changes_in, refuse_differences
 from pyrl_sb3.training.seeds import SeedGroup, new_group, parse_seeds, read_group, write_group
 from pyrl_sb3.training.sync import launch as launching
 from pyrl_sb3.training.sync.common import check_in_common, ended_by_callbacks
@@ -28,6 +28,7 @@ from pyrl_sb3.training.sync.job import (
     begun_together,
     changes_of_new,
     plan_of,
+    save_freq,
     synchronised,
     train_copy,
     with_changes,
@@ -164,21 +165,17 @@ def _engine(name: str) -> Iterator[Engine | None]:
 
 
 def _refuse_changes(asked: Asked, resume: Path) -> None:
-    """Raise InputError for options that are not to be changed."""
+    """Raise InputError for options that differ from those the group was begun with."""
     if not is_group(resume):
         check_run(resume)
         raise InputError(f"--sync: {resume} is a single run, which learns alone; leave it out")
-    there, agent = read_group(resume).request.agent, asked.agent.name
-    if there != agent:
-        raise InputError(f"{resume} is a run of {there}-train, not {agent}-train")
-    other = [name for name in asked.given if name not in (*CHANGEABLE, "agent")]
-    other += asked.plan
-    if asked.seeds is not None:
-        other.append("seeds")
-    if other:
-        names = {"overrides": "--set", "env_id": "ENV", "name": "--sync", "every": "--sync-every"}
-        option = names.get(other[0], f"--{other[0].replace('_', '-')}")
-        raise InputError(f"{option}: --resume takes that from {resume}; leave it out")
+    group, given = read_group(resume), dict(asked.given)
+    group.refuse_others(asked.seeds, given.pop("seed", None))
+    if "save_freq" in given and group.sync:
+        given["save_freq"] = save_freq(given["save_freq"], group.extra.get("sync_every", 0))
+    begun = replace(group.request, save=resume.absolute().parent)
+    refuse_differences(resume, begun, given)
+    sync_options.refuse_differences(group, asked.plan)
 
 
 def _copy(asked: Asked, group: DistributedGroup) -> int:

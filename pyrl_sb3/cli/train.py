@@ -169,11 +169,9 @@ def _run_seeds(
             from pyrl_sb3.cli.seeds import train_seeds
 
             return train_seeds(given, seeds, jobs, name, runs)
-    if seeds is not None:
-        raise typer.BadParameter(f"--seeds {seeds}: --resume takes the seeds from {resume}")
     from pyrl_sb3.cli.seeds import go_on_with_seeds
 
-    return go_on_with_seeds(resume, given, jobs, engine)
+    return go_on_with_seeds(resume, given, seeds, jobs, engine)
 
 
 def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> int:

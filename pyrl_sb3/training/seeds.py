@@ -27,6 +27,7 @@ from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_lea
 
 _MOST_SEEDS = 1000
 _MOST_DIGITS = 100
+_NAMED = 10  # seeds at most, in one line
 
 
 def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
@@ -93,6 +94,29 @@ class SeedGroup:
     trusted: bool = False
     components: Sequence[Record] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def refuse_others(self, seeds: str | None, first: int | None) -> None:
+        """
+        Check that these are the seeds, if any are given: a group goes on with all of them.
+
+        Args:
+            seeds: as `parse_seeds` takes them.
+            first: likewise.
+
+        Raises:
+            InputError: they are not.
+        """
+        if first is None and seeds is None:
+            return
+        if seeds is not None and set(parse_seeds(seeds, first)) == set(self.seeds):
+            return
+        option = f"--seed {first}" if seeds is None else f"--seeds {seeds}"
+        there = ", ".join(map(str, self.seeds[:_NAMED]))
+        there += ", ..." if len(self.seeds) > _NAMED else ""
+        raise InputError(
+            f"{option}: {self.folder} has the seeds {there}, and --resume goes on with all of "
+            "them; leave it out"
+        )
 
     def run(self, seed: int) -> Path:
         """Return the folder of a seed's run."""

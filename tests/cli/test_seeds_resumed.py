@@ -145,13 +145,55 @@ def test_checkpoints_of_a_seed_without_its_facts_are_kept(group, resumed):
     assert (group.run(0) / "checkpoints/step_300").is_dir()
 
 
-def test_one_seed_cannot_be_picked(group, pyrl):
-    outcome = pyrl("td3-train", "--resume", "G", "--seed", 7)
+LINE = ("td3-train", "Pendulum-v1", "--timesteps", 600, "--set", "learning_starts=50")
+SYNC = ("--sync", "outer", "--sync-every", 100, "--set", "sync.params.momentum=0.5")
+
+
+@pytest.mark.parametrize("more", [(), SYNC], ids=["apart", "together"])
+def test_the_whole_line_may_be_said_again(more, pyrl, folder, monkeypatch):
+    from pyrl_sb3.training.sync import launch
+
+    started = []
+    monkeypatch.setattr(command, "run_jobs", lambda *_: started.append("apart"))
+    monkeypatch.setattr(launch, "launch", lambda *_: started.append("together"))
+    line = (*LINE, "--seeds", "3", "--seed", 4, "--save", "my runs", "--save-freq", 50, *more)
+    assert pyrl(*line).code == 0
+    assert started == ["together" if more else "apart"]
+    outcome = pyrl(*line, "--resume", "my runs/Pendulum-v1_1")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert len(started) == 2
+    assert read_group(folder / "my runs/Pendulum-v1_1").seeds == (4, 5, 6)
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED], ids=["apart", "together"])
+@pytest.mark.parametrize(
+    "words", [("--seed", 7), ("--seeds", 2), ("--seeds", "0,1,7"), ("--seeds", 3, "--seed", 1)]
+)
+def test_other_seeds_than_its_own_are_refused(kind, words, group, pyrl):
+    write_group(replace(group, **kind))
+    outcome = pyrl("td3-train", "--resume", "G", *words)
     assert (outcome.code, outcome.err) == (
         2,
-        "pyrl: --seed 7: G has the seeds 0, 1, 2, and --resume goes on with all of them; "
-        "leave it out\n",
+        f"pyrl: {words[0]} {words[1]}: G has the seeds 0, 1, 2, and --resume goes on with all of "
+        "them; leave it out\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sync", "best"), "--sync pyrl/best: G was begun with pyrl/mean"),
+        (("--sync-every", 7), "--sync-every 7: G was begun with 100"),
+        (("--set", "sync.params.momentum=0.5"), "momentum 0.5: G was begun with none"),
+        (("--save-freq", 900), "--save-freq 900: G was begun with None"),
+        (("--n-envs", 4), "--n-envs 4: G was begun with None"),
+    ],
+)
+def test_other_options_of_synchronised_copies_are_refused(words, said, group, pyrl):
+    write_group(replace(group, **SYNCHRONISED))
+    outcome = pyrl("td3-train", "--resume", "G", *words)
+    assert outcome.code == 2
+    assert f"{said}, and --resume takes that from there; leave it out\n" in outcome.err
 
 
 def test_a_report_counts_a_seed_that_waits_for_its_extension_as_failed(group, pyrl):

@@ -110,7 +110,7 @@ def synchronised(
         )
     # Less than complete again: what is of one copy is left open.
     common = {**vars(completed), "seed": None, "folder": None, "save": None}
-    common["save_freq"] = max(completed.save_freq, plan.every) if completed.save_freq else 0
+    common["save_freq"] = save_freq(completed.save_freq, plan.every)
     return SeedGroup(
         folder=folder,
         seeds=tuple(seeds),
@@ -121,6 +121,11 @@ def synchronised(
         jobs=len(seeds),
         extra={"sync_every": plan.every, "sync_params": dict(plan.params)},
     )
+
+
+def save_freq(wanted: int, every: int) -> int:
+    """Return the steps between two checkpoints of copies that are synchronised that often."""
+    return max(wanted, every) if wanted else 0
 
 
 def _keeping_three(request: TrainingRequest) -> TrainingRequest:
