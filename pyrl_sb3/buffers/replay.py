@@ -23,7 +23,7 @@ from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import keep_raw_terminals, with_raw_terminals
 from pyrl_sb3.buffers.transfer import transfer_infos
-from pyrl_sb3.buffers.views import Count, View
+from pyrl_sb3.buffers.views import Count, View, refuse_lost_overrides
 
 
 class ReplayBuffer(sb3.ReplayBuffer):
@@ -65,6 +65,10 @@ class ReplayBuffer(sb3.ReplayBuffer):
     full = Count()
     once: tuple[str, ...] = ()  # keys that keep their value over an episode
     copy_info_dict: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_lost_overrides(cls)
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is stored, in SB3's layout."""
+"""What is stored in SB3's layout, and which of SB3's methods have no part in it."""
 
 from typing import Any
 
@@ -7,6 +7,26 @@ import numpy as np
 from pyrl_sb3.buffers.ends import RUNNING, TRUNCATED
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.table import Array
+
+_ASK_ARRAYS = ("_get_samples", "_get_real_samples", "_get_virtual_samples", "_sample_goals")
+
+
+def refuse_lost_overrides(cls: type) -> None:
+    """Check that a subclass overrides nothing that SB3's `sample` calls and ours does not.
+
+    :raises TypeError: it does, and has no `sample` or `sample_at` of its own, which may call it
+    """
+
+    def is_own(name: str) -> bool:
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+        return not owner.__module__.startswith(("pyrl_sb3.", "stable_baselines3.", "builtins"))
+
+    lost = [name for name in _ASK_ARRAYS if is_own(name)]
+    if lost and not (is_own("sample") or is_own("sample_at")):
+        raise TypeError(
+            f"{cls.__name__}.{lost[0]} would never be called: override "
+            "sample_at(positions, envs, env), which returns a batch, or _draw(batch_size)"
+        )
 
 
 class View:

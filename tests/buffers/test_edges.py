@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import re
 import shutil
 import signal
 import sys
@@ -582,3 +583,18 @@ def test_infos_stay_with_their_steps_when_fewer_fit():
     rewards = buffer.rewards.ravel().tolist()
     assert len(rewards) == 2
     assert [info[0]["env"] for info in buffer._infos] == rewards
+
+
+@pytest.mark.parametrize("base", [ReplayBuffer, DictReplayBuffer, HerReplayBuffer])
+@pytest.mark.parametrize("name", ["_get_samples", "_sample_goals"])
+def test_what_sampling_would_not_call_cannot_be_overridden(base, name):
+    said = f"Clipped.{name} would never be called: override sample_at"
+    methods = {name: lambda self, *_: None, "__module__": __name__}
+    with pytest.raises(TypeError, match=re.escape(said)):
+        type("Clipped", (base,), methods)
+    mixin = type("Mixin", (), methods)
+    with pytest.raises(TypeError, match=re.escape(said)):
+        type("Clipped", (mixin, base), {"__module__": __name__})
+    for may_call_it in ("sample", "sample_at"):
+        type("Own", (base,), {**methods, may_call_it: lambda self, *_: None})
+    type("Plain", (base,), {"__module__": __name__})
