@@ -25,23 +25,29 @@ def shares(goal_mix: Mapping[str, float]) -> tuple[float, dict[str, float]]:
 
 
 def choose(
-    shares: Mapping[str, float], where: Where, store: EpisodeStore, rng: np.random.Generator
+    shares: Mapping[str, float],
+    where: Where,
+    store: EpisodeStore,
+    rng: np.random.Generator,
+    kept: int = 0,
 ) -> Ints:
     """Positions of steps later in the episodes of `where`, at their ends, or anywhere in them: what
     these achieved are the new goals.
+
+    :param kept: so many rows, the first, keep their goals: what is chosen for them is not used
     """
-    starts = where.positions if shares.keys() == {"future"} else _starts(shares, where, store)
+    starts = where.positions if shares.keys() == {"future"} else _starts(shares, where, store, kept)
     drawn = rng.random(len(starts))
     drawn *= where.stops - starts
     return starts + drawn.astype(np.int64)
 
 
-def _starts(shares: Mapping[str, float], where: Where, store: EpisodeStore) -> Ints:
-    """The first steps that may be chosen: each strategy has its share of the rows."""
-    starts, done, share = where.positions.copy(), 0, 0.0
+def _starts(shares: Mapping[str, float], where: Where, store: EpisodeStore, kept: int) -> Ints:
+    """The first steps that may be chosen: each strategy has its share of rows with new goals."""
+    starts, done, share = where.positions.copy(), kept, 0.0
     for strategy, fraction in shares.items():
         share += fraction
-        rows = slice(done, done := round(share * len(starts)))
+        rows = slice(done, done := kept + round(share * (len(starts) - kept)))
         if strategy == "final":
             starts[rows] = where.lasts[rows]
         elif strategy == "episode":

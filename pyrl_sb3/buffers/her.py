@@ -124,7 +124,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
                 raise ValueError(f"positions of {self.n_envs} environments, not of {env.num_envs}")
             self.set_env(env)
         store, n = self.store, len(positions)
-        n_new = n if self._sub_goals else int(self.her_ratio * n)
+        n_new = n if self._sub_goals else n - self._kept(n)
         if not n_new:
             return super().sample_at(positions, envs, env)
         where = store.locate(positions, envs)
@@ -178,13 +178,19 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         before, later = achieved[:n].astype(self._goal_dtype), achieved[2 * n :]
         later = later.astype(self._goal_dtype)
         goals = self._asked.hindsight_goals(before, later, self.rng.random(n), where.envs)
-        kept = n - int(self.her_ratio * n)
+        kept = self._kept(n)
         goals[:kept] = desired[:kept]
         return goals
 
+    def _kept(self, n: int) -> int:
+        """How many of so many rows, the first, keep their real goals."""
+        return n - int(self.her_ratio * n)
+
     def _choose(self, where: Where) -> Ints:
         """Positions of the steps whose achieved goals are the new goals."""
-        return choose(self._mix, where, self.store, self.rng)
+        # With sub-goals `where` has all rows of the batch, otherwise those with new goals.
+        kept = self._kept(len(where.positions)) if self._sub_goals else 0
+        return choose(self._mix, where, self.store, self.rng, kept)
 
     def _relabel_segment(self, where: Where, segment: Segment, goals: Array) -> None:
         at = np.nonzero(segment.valid)

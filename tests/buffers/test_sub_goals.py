@@ -212,6 +212,31 @@ def _noted(asked, observation):
     return observation
 
 
+class Kinds(Arm):
+    """What is achieved is the number of the step, as a goal; the environment's own goals are -1."""
+
+    def observed(self):
+        places = {"achieved_goal": self.steps, "desired_goal": -1}
+        return {**super().observed(), **{key: np.full(3, float(n)) for key, n in places.items()}}
+
+    def hindsight_goals(self, achieved, later, uniform):
+        return later
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return achieved_goal[..., 0] - desired_goal[..., 0]
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_kinds_of_goals_are_dealt_among_the_rows_that_get_new_ones(n_steps):
+    mix = {"real": 3, "future": 1, "final": 1}
+    buffer = collected(DummyVecEnv([Kinds]), 12, n_steps=n_steps, goal_mix=mix).replay_buffer
+    goals = buffer.sample(500).observations["desired_goal"][:, 0].numpy()
+    assert (goals[:300] == -1).all()
+    assert (goals[300:] > 0).all()
+    assert 20 < (goals[300:400] == 12).sum() < 50, "of future goals few are the last"
+    assert (goals[400:] == 12).all()
+
+
 def test_normalised_differences_are_those_of_new_goals():
     env = VecNormalize(relayed(0), norm_reward=False)
     model = collected(env)
