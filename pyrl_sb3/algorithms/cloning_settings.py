@@ -15,7 +15,8 @@ class CloningSettings:
     :param share: of each batch that is drawn from the demonstrations
     :param bc_weight: of the loss of behaviour cloning in the actor's; 0 leaves the demonstrations
         to the critics
-    :param rl_weight: of the actor's own loss
+    :param rl_weight: of the actor's own loss as long as `bc_weight` is above 0; from then on the
+        actor learns from that loss alone, with weight 1
     :param bc_steps: environment steps over which `bc_weight` falls linearly to 0; None: it stays
     :param q_filter: clone only actions that the critics think better than the policy's
     :param warm_start: gradient steps of behaviour cloning alone, before the first environment step

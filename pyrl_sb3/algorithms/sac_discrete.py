@@ -26,7 +26,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
 
     Deviations: the critics are averaged unless ``average_q=False`` (Zhou 2022, the first paper has
     their minimum); the earlier policy of the entropy penalty is one that follows the actor by
-    ``tau``, in the place of entropies kept with the transitions; log alpha is learned, as in SB3.
+    ``tau``, in the place of entropies kept with the transitions; log alpha is learned, as in SB3;
+    the actor's loss uses the critics from before their step.
 
     Other parameters: see ``stable_baselines3.SAC``.
 

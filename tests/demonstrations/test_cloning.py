@@ -217,6 +217,15 @@ def test_the_weight_falls():
     assert [falling.weight_at(steps) for steps in (0, 50, 100, 200)] == [2, 1, 0, 0]
 
 
+@pytest.mark.parametrize("settings", [{"bc_weight": 0.0}, {"bc_steps": 100}])
+def test_without_a_weight_the_actor_has_its_own_loss_alone(line, settings):
+    model = build(TD3, line, HerReplayBuffer, demonstration_kwargs=settings)
+    model.num_timesteps = 100
+    rows, da = th.zeros(4, 1), th.ones(4, 1)
+    batch = Batch(rows, rows, None, None, rows, 0.9, None, None, demos=3)
+    assert model._cloned(batch, HandMade(), rows, rows[None], (da,), Metrics()) == (da,)
+
+
 def test_a_saved_model_goes_on_with_its_file(tmp_path, line, demonstrations):
     save_demonstrations(demonstrations("goal"), tmp_path / "demos.npz")
     model = build(SAC, line, HerReplayBuffer, demonstrations=str(tmp_path / "demos.npz"))
