@@ -5,8 +5,8 @@ Shapes: ``B`` rows in a batch, ``N`` critics. Rewards, dones, discounts, targets
 log-probabilities are ``(B, 1)``, Q-values of the ensemble ``(N, B, 1)``, actions
 ``(B, action_dim)``. All raise ``ValueError`` where broadcasting would hide a wrong shape.
 
-A gradient function stands below its loss and is tested against autograd. ``gamma`` is a number or,
-for n-step returns, gamma**n for each row, ``(B, 1)``.
+A gradient function stands below its loss and is tested against autograd. ``gamma`` of a target is a
+number or, for n-step returns, gamma**n for each row, ``(B, 1)``.
 """
 
 import math
@@ -19,6 +19,8 @@ from pyrl_sb3.shapes import (
     check_axes,
     check_critics,
     check_discount,
+    check_number,
+    check_one_critic,
     check_rows,
     check_same,
     check_temperature,
@@ -148,12 +150,16 @@ def deterministic_policy_loss(q: th.Tensor) -> th.Tensor:
     J_mu = -mean Q_1(s, mu(s)): DDPG and TD3 (Silver 2014,
     https://proceedings.mlr.press/v32/silver14.html; Fujimoto 2018,
     https://arxiv.org/abs/1802.09477, algorithm 1).
+
+    :param q: ``(1, B, 1)``, of the first critic, for the actor's actions
     """
+    check_one_critic(q=q)
     return -q.mean()
 
 
 def deterministic_policy_gradient(q: th.Tensor) -> th.Tensor:
-    """dJ_mu/dQ = -1/B, the gradient of `deterministic_policy_loss`; shaped as ``q``."""
+    """dJ_mu/dQ = -1/B, the gradient of `deterministic_policy_loss`; ``(1, B, 1)``, as ``q``."""
+    check_one_critic(q=q)
     return th.full_like(q, -1 / q.numel())
 
 
@@ -164,6 +170,8 @@ def temperature_loss(log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: 
     the authors' code and SB3.
 
     :param log_alpha: ``(1,)``
+    :param log_prob: ``(B, 1)``
+    :param target_entropy: H, in nats
     """
     check_temperature(log_alpha=log_alpha)
     return log_alpha * temperature_gradient(log_prob, target_entropy)
@@ -171,6 +179,7 @@ def temperature_loss(log_alpha: th.Tensor, log_prob: th.Tensor, target_entropy: 
 
 def temperature_gradient(log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
     """dJ(alpha)/dlog alpha = -mean(log pi(a|s) + H), of `temperature_loss`; a scalar."""
+    check_rows(log_prob)
     return -(log_prob.mean() + target_entropy)
 
 
@@ -215,10 +224,15 @@ def cloning_gradient(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tenso
     return (actions - demo_actions) * mask * (2 / len(mask))
 
 
-def clipped_to_sparse_returns(next_q: th.Tensor, gamma: float) -> th.Tensor:
+def clipped_to_sparse_returns(next_q: th.Tensor, gamma: float | th.Tensor) -> th.Tensor:
     """
     Q-values clipped to [-1/(1-gamma), 0], between which the returns lie where each reward is -1 or
     0 (Andrychowicz 2017, https://arxiv.org/abs/1707.01495, appendix A); without discounting there
     is no least one.
+
+    :param next_q: ``(N, B, 1)``
+    :param gamma: a number, the discount of one step: with n-step returns too, since these are
+        the bounds of what follows their last step
     """
-    return next_q.clamp(-1 / (1 - gamma) if gamma < 1 else -math.inf, 0)
+    check_number(gamma=gamma)
+    return next_q.clamp(-1 / (1 - float(gamma)) if gamma < 1 else -math.inf, 0)

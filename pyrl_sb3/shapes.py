@@ -40,6 +40,13 @@ def check_critics(rows: th.Tensor, **ensembles: th.Tensor) -> None:
             _refuse(name, tensor, f"be (N, {len(rows)}, 1)")
 
 
+def check_one_critic(**values: th.Tensor) -> None:
+    """Raise unless each is ``(1, B, 1)``, of a single critic."""
+    for name, tensor in values.items():
+        if tensor.dim() != 3 or tensor.shape[0] != 1 or tensor.shape[2] != 1:
+            _refuse(name, tensor, "be (1, B, 1)")
+
+
 def check_actions(rows: th.Tensor, **others: th.Tensor) -> None:
     """Raise unless each of ``others`` is ``(B, n)``, where ``rows`` is ``(B, 1)``."""
     for name, tensor in others.items():
@@ -58,6 +65,13 @@ def check_temperature(**temperatures: float | th.Tensor) -> None:
     for name, alpha in temperatures.items():
         if isinstance(alpha, th.Tensor) and alpha.dim() and alpha.shape != (1,):
             _refuse(name, alpha, "be a number or (1,)")
+
+
+def check_number(**numbers: float | th.Tensor) -> None:
+    """Raise unless each is a number, or a tensor without axes."""
+    for name, number in numbers.items():
+        if isinstance(number, th.Tensor) and number.dim():
+            _refuse(name, number, "be a number")
 
 
 def _refuse(name: str, tensor: th.Tensor, must: str) -> NoReturn:

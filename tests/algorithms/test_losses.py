@@ -142,7 +142,13 @@ CRITICS, ACTIONS = th.zeros(2, 3, 1), th.zeros(3, 3)
         ("soft_policy_loss", (ROWS, 0.1, ROWS), "q is"),
         ("soft_policy_gradient", (CRITICS, FLAT, ROWS), "alpha is"),
         ("soft_policy_gradient", (ROWS, th.ones(1), ROWS), "q is"),
+        ("deterministic_policy_loss", (CRITICS,), r"q is \(2, 3, 1\), must be \(1, B, 1\)"),
+        ("deterministic_policy_gradient", (CRITICS,), "q is"),
+        ("deterministic_policy_gradient", (ROWS,), "q is"),
         ("temperature_loss", (FLAT, ROWS, -1.0), "log_alpha is"),
+        ("temperature_loss", (th.zeros(1), FLAT, -1.0), r"expected one column.* not \(3,\)"),
+        ("temperature_gradient", (ACTIONS, -1.0), r"expected one column.* not \(3, 3\)"),
+        ("clipped_to_sparse_returns", (CRITICS, ROWS), r"gamma is \(3, 1\), must be a number"),
         ("q_filter", (ROWS, ROWS), r"demo_q is \(3, 1\), must have 3 axes"),
         ("cloning_loss", (th.zeros(1, 2), th.zeros(1, 2), ROWS), r"actions is \(1, 2\)"),
         ("cloning_gradient", (FLAT, FLAT, ROWS), r"actions is \(3,\)"),
@@ -168,6 +174,12 @@ def test_each_equation_refuses_shapes_that_broadcasting_would_hide(equation, arg
 def test_a_temperature_or_a_discount_may_be_a_number(alpha, gamma):
     y = losses.soft_td_target(ROWS, ROWS, gamma, CRITICS, alpha, th.ones(3, 1))
     assert y.flatten().tolist() == [-0.25] * 3
+
+
+def test_the_discount_of_clipped_returns_may_be_a_tensor_of_one_number():
+    q = th.tensor([[[3.0], [-30.0], [-1.5]]])
+    clipped = losses.clipped_to_sparse_returns(q, th.tensor(0.5))
+    assert clipped.flatten().tolist() == [0, -2, -1.5]
 
 
 class TestDiscreteActions:
