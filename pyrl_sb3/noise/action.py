@@ -81,15 +81,16 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
     :param sigma: Stationary standard deviation, one or one per dimension.
     :param theta: Rate of return to zero, per step.
     :param rng: Generator to draw from.
-    :raises ValueError: for a theta that is not positive, or a sigma as in `GaussianNoise`.
+    :raises ValueError: for a theta that is not positive and finite, or a sigma as in
+        `GaussianNoise`.
     """
 
     def __init__(
         self, shape: tuple[int, ...], sigma: ArrayLike, theta: float, rng: np.random.Generator
     ) -> None:
         super().__init__()
-        if not theta > 0:
-            raise ValueError(f"theta must be positive, not {theta!r}")
+        if not 0 < theta < float("inf"):
+            raise ValueError(f"theta must be positive and finite, not {theta!r}")
         self.sigma = _scale(sigma, shape)
         self.theta = theta
         self.rng = rng

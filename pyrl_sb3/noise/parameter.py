@@ -39,6 +39,8 @@ class ParameterNoise(Standalone):
                 raise ValueError(f"{name} must be positive, not {value!r}")
         if not 1 < factor < float("inf"):
             raise ValueError(f"factor must be above 1, not {factor!r}")
+        if not isinstance(adapt_every, int | np.integer):
+            raise ValueError(f"adapt_every must be a whole number, not {adapt_every!r}")
         if adapt_every < 1:
             raise ValueError(f"adapt_every must be at least 1, not {adapt_every!r}")
         self.target = target

@@ -52,8 +52,8 @@ class ScheduledNoise(ActionNoise):
         elif noise.probability * end > 1 + 1e-9:
             last = noise.probability * end
             raise ValueError(f"the probability must be at most 1, not {last:g} in the end")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, not {steps!r}")
+        if not 1 <= steps < float("inf"):
+            raise ValueError(f"steps must be at least 1 and finite, not {steps!r}")
         self.noise = noise
         self.steps = steps
         self.end = end

@@ -375,6 +375,8 @@ def test_models_take_their_noise_to_more_environments():
         ({"target": 0.1, "factor": 1.0}, "factor must be above 1, not 1.0"),
         ({"target": 0.1, "sigma": -1}, "sigma must be positive, not -1"),
         ({"target": 0.1, "adapt_every": 0}, "adapt_every must be at least 1, not 0"),
+        ({"target": 0.1, "adapt_every": 1.5}, r"adapt_every must be a whole number, not 1\.5"),
+        ({"target": 0.1, "adapt_every": float("nan")}, "adapt_every must be a whole number"),
     ],
 )
 def test_bad_parameters(changed, message):

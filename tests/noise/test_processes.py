@@ -166,11 +166,14 @@ def test_bad_parameters():
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"from 0 to 1, not 1\.5"):
         EpsilonGreedy((1,), 1.5, None, rng)
-    with pytest.raises(ValueError, match="theta must be positive"):
-        OrnsteinUhlenbeckNoise((1,), 0.1, 0, rng)
+    for theta in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"theta must be positive and finite, not {theta}"):
+            OrnsteinUhlenbeckNoise((1,), 0.1, theta, rng)
     inner = GaussianNoise((1,), 0.1, rng)
     for steps, end, shape, message in (
         (0, 0.1, "linear", "steps must be at least 1"),
+        (float("nan"), 0.1, "linear", "steps must be at least 1 and finite, not nan"),
+        (float("inf"), 0.1, "linear", "steps must be at least 1 and finite, not inf"),
         (1, -1, "linear", "end must be 0 or more, not -1"),
         (1, 0, "exponential", "end must be above 0"),
         (1, 1, "cubic", "shape must be one of linear, cosine, exponential, not 'cubic'"),
