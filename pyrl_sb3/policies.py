@@ -129,6 +129,13 @@ class LeanActing(_Base):
         episode_start: npt.NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], tuple[npt.NDArray[Any], ...] | None]:
+        """
+        Act, as SB3's policies do; ``state`` and ``episode_start`` are for recurrent ones.
+
+        :param observation: ``(n_envs, *shape)``, or one, ``shape``; or a dict of such arrays
+        :return: actions, ``(n_envs, *action_shape)``, of one ``action_shape``; and ``state``
+        :raises NotANumberError: an action is NaN
+        """
         features = None
         if self._acts_plainly():
             features = self._flat_features(observation, self._anchors[1].device)
@@ -151,11 +158,7 @@ class LeanActing(_Base):
         raise NotImplementedError
 
     def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """
-        What `_act` returned, as the environments take it.
-
-        :raises NotANumberError: it is NaN
-        """
+        """What `_act` returned, as environments take it; `NotANumberError` where it is NaN."""
         assert isinstance(self.action_space, spaces.Box)
         refuse_nan(acted)
         return self.unscale_action(acted.reshape(-1, *self.action_space.shape))

@@ -33,6 +33,13 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
         super().__init__(*args, **kwargs)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """
+        Take gradient steps; `learn` calls it.
+
+        :param gradient_steps: how many
+        :param batch_size: transitions in the batch of each
+        :raises NotANumberError: a loss is NaN
+        """
         self._ensure_bound()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)

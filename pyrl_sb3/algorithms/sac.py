@@ -42,6 +42,13 @@ class SAC(Rollouts, stable_baselines3.SAC):
 
     @takes_gradient_steps
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """
+        Take gradient steps; `learn` calls it.
+
+        :param gradient_steps: how many
+        :param batch_size: transitions in the batch of each
+        :raises NotANumberError: a loss is NaN
+        """
         self._begin_training()
         pi, critics, temperature = self._learners
         metrics = Metrics()

@@ -36,6 +36,13 @@ class TD3(Rollouts, stable_baselines3.TD3):
 
     @takes_gradient_steps
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """
+        Take gradient steps; `learn` calls it.
+
+        :param gradient_steps: how many
+        :param batch_size: transitions in the batch of each
+        :raises NotANumberError: a loss is NaN
+        """
         self._begin_training()
         mu, critics = self._learners
         metrics = Metrics()

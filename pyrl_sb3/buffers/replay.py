@@ -132,6 +132,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         after `k` more transitions writes about as many bytes as these take. A save that fails or
         is killed leaves the folder as it was. Settings such as `n_steps` are not saved.
 
+        :param path: the folder, new or one that `save` has written
         :raises ValueError: the folder holds something else, or an info that cannot be written
         :raises OSError: no space is left, for example
         """
@@ -144,6 +145,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         the episodes are dealt out anew, and those running when they were saved are cut there. Where
         anything is wrong with the folder, what was stored stays.
 
+        :param path: a folder that `save` has written
         :param restore_rng: also go on drawing batches as the saved buffer would have
         :raises FileNotFoundError: there is no such folder
         :raises ValueError: a file is damaged or foreign, or the transitions are of other shapes or

@@ -58,6 +58,7 @@ class Reference:
 
     :param kind: One of the registry's kinds, or ``vec-env-wrapper``.
     :param name: A path, a plugin's name, or the class (or ready callback) of a trusted Python file.
+    :param params: Those arguments.
     :param where: Its place, for errors.
     :param trust: Import from any package.
     """
@@ -204,7 +205,11 @@ def check_path(kind: str, name: Any, *, trust: bool) -> None:
 
 
 def wrapping(references: Sequence[Reference]) -> Callable[[Any], Any] | None:
-    """What wraps an environment in all of them, the first innermost; None without any."""
+    """
+    What wraps an environment in all `references`, the first innermost; None without any.
+
+    :raises ConfigError: see `Reference.load`.
+    """
     return _Wrapping([ref.resolved() for ref in references]) if references else None
 
 

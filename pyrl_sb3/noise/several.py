@@ -31,7 +31,7 @@ class PerEnvNoise(VectorizedActionNoise):
 
 def for_envs(noise: ActionNoise, n_envs: int) -> ActionNoise:
     """
-    The noise for so many environments: processes that are there go on, others are begun.
+    The noise for `n_envs` environments: processes that are there go on, others are begun.
 
     What is begun is a copy of the first with generators spawned from its own. A process without a
     generator, such as SB3's, draws from numpy's global one and is merely copied. Generators must

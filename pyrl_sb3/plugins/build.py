@@ -23,8 +23,10 @@ def noise_from_config(
     """
     The action noise that a config or the command line asks for; None for no noise.
 
+    :param manager: where noises are looked up: `get_plugin_manager()`
     :param config: ``"ou_0.2"``, ``"pink"``, ``{"name": "pink", "params": {"sigma": 0.3}}``, or
         ``"none"``.
+    :param context: What the noise is for.
     :raises PluginError: there is no such noise, or it does not take these parameters.
     """
     if config is None or config == "none":
@@ -46,6 +48,8 @@ def make_noise(
     parameter `noise` may name another process, which is made first. The draws of one environment
     have the shape of an action, those of several ``(n_envs, *action_shape)``.
 
+    :param manager: As in `noise_from_config`.
+    :param params: What its factory gets besides the context.
     :raises PluginError: there is no such noise, it does not take these parameters, or what is made
         is no noise.
     """
@@ -103,6 +107,8 @@ def check_buffer(
     """
     Check that the replay buffer `ref` fits the algorithm and the kind of observations.
 
+    :param manager: As in `noise_from_config`.
+    :raises UnknownComponentError: when there is no such buffer or algorithm.
     :raises ComponentParameterError: when it does not, saying what is missing.
     """
     buffer, learner = manager.find("replay-buffer", ref), manager.find("algorithm", algorithm)
@@ -140,6 +146,8 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
 
     An id in gymnasium's registry would be unknown in the worker processes of ``SubprocVecEnv``.
 
+    :param manager: As in `noise_from_config`.
+    :param ref: Its name, ``plugin/name`` or ``pkg.mod:Class``.
     :param kwargs: Arguments of the environment's constructor.
     :raises PluginError: there is no such environment, or it does not take these arguments.
     """

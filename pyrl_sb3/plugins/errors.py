@@ -70,11 +70,18 @@ class PluginWarning(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class PluginFailure:
-    """Why a plugin, or a part of it, is ignored; `plugin` reads ``name (distribution version)``."""
+    """
+    Why a plugin, or a part of it, is ignored.
+
+    :param plugin: Reads ``name (distribution version)``.
+    :param name: The plugin's name alone.
+    :param stage: Where it failed: ``"import"``, ``"api"``, ``"register"`` or ``"collect"``.
+    :param error: What was raised there.
+    """
 
     plugin: str
     name: str
-    stage: str  # import | api | register | collect
+    stage: str
     error: BaseException
 
     def __str__(self) -> str:

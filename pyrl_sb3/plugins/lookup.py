@@ -36,7 +36,16 @@ _UNDECLARED: dict[str, dict[str, Any]] = {
 
 @dataclass(kw_only=True)
 class PluginInfo:
-    """A plugin: where it comes from, and what loading it took."""
+    """
+    A plugin: where it comes from, and what loading it took.
+
+    :param name: Lower-case words joined by hyphens.
+    :param module: What was imported, or the path of its file.
+    :param distribution: The installed package that brings it, None for a module of ``-p``.
+    :param version: Of that package.
+    :param hooks: Those that it implements.
+    :param import_ms: Milliseconds that importing it took.
+    """
 
     name: str
     module: str
@@ -62,7 +71,10 @@ class Found:
     """
     A component and where it comes from.
 
+    :param kind: A key of `types.SPECS`, such as ``"noise"``.
     :param name: ``plugin/name``, or the reference itself for ``pkg.mod:Attr``.
+    :param spec: What the plugin says of it.
+    :param plugin: Who brings it; None for ``pkg.mod:Attr``.
     """
 
     kind: str
@@ -71,7 +83,11 @@ class Found:
     plugin: PluginInfo | None = field(default=None, compare=False)
 
     def record(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What run folders and saved models keep, so that the name still means this later."""
+        """
+        What run folders and saved models keep, so that the name still means this later.
+
+        :param params: What the user has set.
+        """
         target, plugin = self.spec.target, self.plugin
         source = (plugin.distribution, plugin.version) if plugin else (None, None)
         if plugin and plugin.name == BUILTIN:

@@ -103,7 +103,7 @@ class PluginManager:
         return info
 
     def unregister(self, name: str) -> None:
-        """Forget a plugin, its components and its failures."""
+        """Forget the plugin that is registered as `name`, its components and its failures."""
         self._pluggy.unregister(name=name)
         del self.plugins[name]
         self.failures = [failure for failure in self.failures if failure.name != name]
@@ -115,7 +115,11 @@ class PluginManager:
             }
 
     def components(self, kind: str | None = None) -> list[Found]:
-        """All registered components, or those of one kind, sorted by kind and qualified name."""
+        """
+        All registered components, or those of one kind, sorted by kind and qualified name.
+
+        :raises UnknownComponentError: when there is no such kind.
+        """
         self.scan()
         kinds = SPECS if kind is None else [lookup.check_kind(kind)]
         return [self._found[each][name] for each in kinds for name in sorted(self._found[each])]
@@ -124,7 +128,9 @@ class PluginManager:
         """
         What `ref` stands for; does not import its target.
 
-        :raises UnknownComponentError: when nothing has that name.
+        :param kind: A key of `types.SPECS`, such as ``"noise"``.
+        :param ref: ``name``, ``plugin/name`` or ``pkg.mod:Attr``.
+        :raises UnknownComponentError: when there is no such kind, or nothing has that name.
         :raises AmbiguousComponentError: when several plugins have that bare name.
         """
         if not ref.startswith(f"{BUILTIN}/") and ":" not in ref:
@@ -135,6 +141,7 @@ class PluginManager:
         """
         The target of `ref`; an object that is not a string is returned as it is.
 
+        :param kind: As in `find`, which also says what else is raised.
         :raises ComponentLoadError: when the target cannot be imported.
         """
         return lookup.load_target(self.find(kind, ref)) if isinstance(ref, str) else ref
@@ -143,6 +150,7 @@ class PluginManager:
         """
         The component's defaults updated by `params`; imports the target.
 
+        :param kind: As in `find`, like `ref`; `load` says what else is raised.
         :raises ComponentParameterError: for a parameter that it does not take, or lacks.
         """
         found = self.find(kind, ref)
@@ -150,11 +158,11 @@ class PluginManager:
         return signature.check(found.spec, label, lookup.load_target(found), params)
 
     def found(self, kind: str) -> Mapping[str, Found]:
-        """Qualified name -> component, of what has been loaded so far."""
+        """Qualified name -> component of this `kind`, of what has been loaded so far."""
         return self._found[kind]
 
     def warn(self, message: str) -> None:
-        """Warn once: one command looks a name up several times."""
+        """Warn with this `message` once: one command looks a name up several times."""
         if message not in self._said:
             self._said.add(message)
             warnings.warn(message, PluginWarning, stacklevel=2)

@@ -24,6 +24,9 @@ def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]
     - ``policy+pink``: the noise in the place of a stochastic policy's own, in units of the
       policy's standard deviation.
 
+    :param manager: Where noises that a number follows are looked up, for what it is called.
+    :param text: As above.
+    :raises PluginError: when one of these is not found.
     :raises ComponentParameterError: when a number is none, the noise has no scale, or two kinds do
         not go together.
     """

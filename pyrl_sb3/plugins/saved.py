@@ -63,6 +63,7 @@ def load(
     """
     Load a model saved by `save`, whatever its algorithm.
 
+    :param path: The file, with its suffix.
     :param env: As in SB3's ``load``; what is not listed here goes there too.
     :param missing: ``"drop"`` leaves out noise and replay buffer whose plugin is not installed,
         which is enough to act, not to go on training.

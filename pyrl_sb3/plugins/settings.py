@@ -57,6 +57,8 @@ def apply_options(
     """
     Put the command line's ``--no-plugins`` and ``-p`` into `environ`.
 
+    :param environ: Environment variables, such as ``os.environ``.
+    :param no_plugins: Load none but those that are named.
     :param plugins: Each ``no:NAME`` (do not load it), or a module or ``.py`` file to load.
     """
     if no_plugins:

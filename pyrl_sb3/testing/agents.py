@@ -196,7 +196,7 @@ def check_agent(
     cls: type[Any], params: Mapping[str, Any] | None = None, *, actions: str = "box"
 ) -> None:
     """
-    Run all checks on the class of an off-policy algorithm.
+    Run all checks on `cls`, an off-policy algorithm.
 
     :param params: further arguments of the constructor
     :param actions: ``"box"`` or ``"discrete"``: which it is tried with

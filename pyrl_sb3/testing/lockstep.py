@@ -44,6 +44,8 @@ class Lockstep:
 
     Each copy keeps its own state of the global random generators of python, numpy and torch, as if
     it were a process.
+
+    :param size: How many copies.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,7 +58,7 @@ class Lockstep:
 
     def run(self, copies: Sequence[Callable[[LockstepGroup], Result]]) -> list[Result]:
         """
-        Call each function with its group; their results in order.
+        Call each of the functions `copies`, `size` of them, with its group; their results in order.
 
         :raises Exception: the first that one of them raised, when all have ended.
         """

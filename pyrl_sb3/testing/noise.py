@@ -199,6 +199,8 @@ def check_noise(
     """
     Run all checks on the noise `ref`: ``plugin/name`` or ``pkg.mod:factory``.
 
+    :param params: what the factory gets besides its context
+    :param manager: the registry that has it; by default that of this process
     :raises AssertionError: saying what is wrong.
     """
     case = NoiseCase(ref=ref, params=params or {}, manager=manager or get_plugin_manager())

@@ -216,7 +216,7 @@ def check_replay_buffer(
     observation_kinds: Collection[str] | None = None,
 ) -> None:
     """
-    Run all checks on a replay buffer class.
+    Run all checks on `cls`, a replay buffer.
 
     :param params: further arguments of the constructor; returns of one step are assumed
     :param observation_kinds: ``"array"``, ``"dict"`` or both; by default what SB3's class that this

@@ -180,6 +180,8 @@ def check_sync_callback(
     """
     Run all checks on the synchronisation callback `ref`: ``plugin/name`` or ``pkg.mod:factory``.
 
+    :param params: what the factory gets besides its context
+    :param manager: the registry that has it; by default that of this process
     :raises AssertionError: saying what is wrong.
     """
     case = SyncCase(ref=ref, params=params or {}, manager=manager or get_plugin_manager())

@@ -53,6 +53,13 @@ def load_model(
     policy's class and arguments, and the weights are read, none of it by running code, and a new
     model gets them.
 
+    Args:
+        path: the `.zip`.
+        agent: the algorithm that it has to be of, such as `AGENTS["sac"]`.
+        env: what it is to act in.
+        device: PyTorch's name of it, such as `cpu`, or `auto`.
+        trust: read it as SB3 does, which runs what it holds.
+
     Raises:
         InputError: the file is missing, truncated, something else, of another algorithm or
             environment, or would run code.

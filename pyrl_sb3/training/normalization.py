@@ -22,8 +22,8 @@ def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
     """
     Return `env` normalised as the model at `path` saw it in training, and no longer updated.
 
-    The statistics are beside the model; those of RL Zoo in the folder of its settings. Unless
-    trusted, the file is read without running any of it.
+    The statistics are beside the model; those of RL Zoo in the folder of its settings. Without
+    `trust` the file is read without running any of it.
 
     Raises:
         InputError: damaged, of other observations, or it would run code.

@@ -3,7 +3,7 @@
 import importlib
 import re
 from collections.abc import Iterator
-from inspect import ismodule
+from inspect import isfunction, ismodule, signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -71,6 +71,13 @@ def test_every_name_for_users_has_a_docstring() -> None:
         if callable(value) and not (value.__doc__ or "").strip()
     ]
     assert not silent
+
+
+@pytest.mark.parametrize("path", [path for path, value in FOR_USERS.items() if isfunction(value)])
+def test_every_parameter_of_a_function_for_users_is_in_its_docstring(path: str) -> None:
+    function = FOR_USERS[path]
+    named = set(re.findall(r"\w+", function.__doc__ or ""))
+    assert {*signature(function).parameters} - named <= {"kwargs"}
 
 
 @pytest.mark.parametrize("module", MODULES)
