@@ -107,7 +107,7 @@ def stock(agent: str, env_id: str, seed: int, case: Task, file: Path, facts: Any
     env = vector_env(env_id, 1, seed, experiment)
     if experiment.normalize is not None:
         env = VecNormalize(env, **experiment.normalize)
-    keywords = experiment.model_arguments(env.action_space.shape[0])  # type: ignore[index]
+    keywords = experiment.model_arguments(env.action_space.shape or ())
     if "replay_buffer_class" in keywords:
         keywords["replay_buffer_class"] = sb3.HerReplayBuffer
     model = getattr(sb3, bare.upper())(env=env, seed=seed, device="cpu", **keywords)

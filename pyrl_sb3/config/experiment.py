@@ -65,11 +65,11 @@ class Experiment:
     policy_name: str | None = None
     extractor: str | None = None
 
-    def model_arguments(self, action_dim: int) -> dict[str, Any]:
+    def model_arguments(self, action_dim: int | tuple[int, ...]) -> dict[str, Any]:
         """
         What the zoo would pass to the algorithm besides the environment: policy and noise included.
 
-        :param action_dim: Length of an action.
+        :param action_dim: Length of an action, or its shape.
         """
         keywords = {"policy": self.policy, **self.arguments}
         if self.noise_type is not None and self.noise_std is not None:

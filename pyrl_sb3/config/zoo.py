@@ -163,13 +163,15 @@ def references(value: Any) -> list[tuple[Any, dict[str, Any]]]:
     return found
 
 
-def action_noise(noise_type: str, noise_std: float, action_dim: int) -> Any:
-    """The zoo's action noise, of the shape ``(action_dim,)``."""
+def action_noise(noise_type: str, noise_std: float, action_dim: int | tuple[int, ...]) -> Any:
+    """The zoo's action noise, of the shape ``(action_dim,)``, or `action_dim` where that is one."""
     import numpy as np
 
-    return resolve_name(NOISES[noise_type])(
-        mean=np.zeros(action_dim), sigma=noise_std * np.ones(action_dim)
-    )
+    mean, sigma = np.zeros(action_dim), noise_std * np.ones(action_dim)
+    if noise_type == "normal" and action_dim == ():
+        # SB3's class fails without dimensions. Noise that returns within a step is independent.
+        return resolve_name(NOISES["ornstein-uhlenbeck"])(mean, sigma, theta=1, dt=1)
+    return resolve_name(NOISES[noise_type])(mean, sigma)
 
 
 # Arguments of policies that are more than one value.

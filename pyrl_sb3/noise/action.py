@@ -66,7 +66,7 @@ class GaussianNoise(ActionNoise):
 
     def __repr__(self) -> str:
         """The parameters."""
-        return f"GaussianNoise(sigma={self.sigma})"
+        return f"GaussianNoise(sigma={_stated(self.sigma)})"
 
 
 class OrnsteinUhlenbeckNoise(ActionNoise):
@@ -110,7 +110,7 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
 
     def __repr__(self) -> str:
         """The parameters."""
-        return f"OrnsteinUhlenbeckNoise(sigma={self.sigma}, theta={self.theta})"
+        return f"OrnsteinUhlenbeckNoise(sigma={_stated(self.sigma)}, theta={self.theta})"
 
 
 def gaussian(context: Context, *, sigma: ArrayLike = 0.1) -> GaussianNoise:
@@ -132,3 +132,9 @@ def _scale(sigma: ArrayLike, shape: tuple[int, ...]) -> Array:
     if scale.shape not in ((), shape):
         raise ValueError(f"sigma has shape {scale.shape}, the actions have {shape}")
     return np.broadcast_to(scale, shape).copy()
+
+
+def _stated(sigma: Array) -> str:
+    """Sigma in one line: one number where it is the same for all dimensions."""
+    different = np.unique(sigma)
+    return str(different[0] if len(different) == 1 else sigma.tolist())

@@ -25,7 +25,7 @@ class PerEnvNoise(VectorizedActionNoise):
         self._noises = list(noises)
 
     def __call__(self) -> Array:
-        """The noise of one step, ``(n_envs, action_dim)``."""
+        """The noise of one step, ``(n_envs, *action_shape)``."""
         return stacked([noise() for noise in self.noises])
 
 

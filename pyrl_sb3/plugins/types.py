@@ -21,7 +21,7 @@ class NoiseSpec(Component):
     ``VectorizedActionNoise`` would copy one generator, and all environments explore alike.
 
     :param vectorized: The factory makes one process for all environments, with draws of shape
-        ``(n_envs, action_dim)``; its `reset` may take `indices` of those that begin an episode.
+        ``(n_envs, *action_shape)``; its `reset` may take `indices` of those that begin an episode.
     :param scale: The parameter that the number in ``name_0.3`` sets.
     """
 

@@ -29,6 +29,7 @@ from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.testing.require import require
 
 ACTION_DIM = 3
+MATRIX = spaces.Box(-1, 1, (2, 2), np.float32)
 STEPS = 64
 
 Array = NDArray[Any]
@@ -62,10 +63,12 @@ class NoiseCase:
     params: Mapping[str, Any] = field(default_factory=dict)
     manager: PluginManager = field(default_factory=get_plugin_manager)
 
-    def make(self, n_envs: int = 1, seed: int = 0) -> ActionNoise:
+    def make(
+        self, n_envs: int = 1, seed: int = 0, actions: spaces.Box = Counting.action_space
+    ) -> ActionNoise:
         """The noise, built as the library builds it."""
         context = NoiseContext(
-            action_space=Counting.action_space,
+            action_space=actions,
             n_envs=n_envs,
             rng=np.random.default_rng(seed),
             max_episode_steps=STEPS,
@@ -144,6 +147,16 @@ def copies_continue(case: NoiseCase) -> None:
             require(goes_on, "a copy does not continue the stream")
 
 
+def actions_may_be_matrices(case: NoiseCase) -> None:
+    """Draws have the shape of an action; not looked at where parameters have one per dimension."""
+    if any(np.ndim(value) for value in case.params.values() if not isinstance(value, Mapping)):
+        return
+    for n_envs in (1, 4):
+        drawn = draw(case.make(n_envs, actions=MATRIX))
+        shape = (STEPS, 2, 2) if n_envs == 1 else (STEPS, n_envs, 2, 2)
+        require(drawn.shape == shape, f"{STEPS} draws have shape {drawn.shape}, not {shape}")
+
+
 def stock_models_train(case: NoiseCase) -> None:
     """SB3's TD3 trains with it, in one environment and in two, over several episodes."""
     for n_envs in (1, 2):
@@ -188,6 +201,7 @@ NOISE_CHECKS: tuple[Callable[[NoiseCase], None], ...] = (
     environments_differ,
     global_state_is_untouched,
     copies_continue,
+    actions_may_be_matrices,
     stock_models_train,
     survives_a_new_interpreter,
 )

@@ -12,7 +12,6 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.algorithms.exploration import noise_problem
@@ -92,7 +91,7 @@ def build_model(
     Raises:
         PluginError, InputError: the noise cannot be made.
     """
-    keywords = experiment.model_arguments(get_action_dim(env.action_space))
+    keywords = experiment.model_arguments(env.action_space.shape or ())
     keywords = {**agent.spec.defaults, **keywords}
     if experiment.noise is not None:
         assert isinstance(env.action_space, spaces.Box)

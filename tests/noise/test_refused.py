@@ -1,7 +1,12 @@
 """Noise that an algorithm cannot explore with is refused before anything begins."""
 
+import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
+from pyrl_sb3 import TD3
+from pyrl_sb3.algorithms.exploration import noise_problem
+from pyrl_sb3.plugins import NoiseContext, get_plugin_manager, noise_from_config
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.run import checked
@@ -32,6 +37,14 @@ def test_noise_an_algorithm_does_not_know(agent, noise, message):
     with pytest.raises(InputError, match=message) as caught:
         checked(request)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(30,), (2, 2)], ids=str)
+@pytest.mark.parametrize("config", ["policy+ou", "policy+normal"])
+def test_noise_for_many_actions_is_refused_in_one_line(config, shape):
+    context = NoiseContext(action_space=Box(-1, 1, shape), rng=np.random.default_rng(0))
+    noise = noise_from_config(get_plugin_manager(), config, context)
+    assert "\n" not in noise_problem(TD3, noise, use_sde=False)
 
 
 def test_noise_that_is_none():

@@ -106,11 +106,16 @@ def wide(context):
     return GaussianNoise((6,), 0.1, context.rng)
 
 
+def flat(context):
+    return GaussianNoise((np.prod(context.action_space.shape),), 0.1, context.rng)
+
+
 @pytest.mark.parametrize(
     ("factory", "problem"),
     [
         (lambda context: 3, "no ActionNoise"),
         (wide, r"have shape \(64, 6\), not \(64, 3\)"),
+        (flat, r"have shape \(64, 4\), not \(64, 2, 2\)"),
         (of(Double), "float64, not float32"),
         (of(Reusing), "a draw changes when the next one is made"),
         (stock, "two processes with one seed draw differently"),

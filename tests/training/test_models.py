@@ -55,6 +55,40 @@ def test_the_noise_of_the_zoo_has_its_spread(tmp_path):
     assert np.std([noise() for _ in range(5000)]) == pytest.approx(0.2, rel=0.05)
 
 
+class Still(gym.Env):
+    """Shows nothing, for actions of a shape."""
+
+    def __init__(self, shape):
+        self.observation_space = gym.spaces.Box(-1, 1, (3,))
+        self.action_space = gym.spaces.Box(-2, 3, shape)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        assert np.shape(action) == self.action_space.shape
+        return np.zeros(3, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)], ids=str)
+@pytest.mark.parametrize("noise", ["normal", "ornstein-uhlenbeck"])
+def test_the_noise_of_the_zoo_is_for_actions_of_any_shape(tmp_path, noise, shape, n_envs):
+    path = tmp_path / "my.yml"
+    small = "learning_starts: 0, gradient_steps: 0, policy_kwargs: {net_arch: [4]}"
+    path.write_text(f"default: {{noise_type: {noise}, noise_std: 0.2, {small}}}")
+    env = DummyVecEnv([lambda: Still(shape)] * n_envs)
+    experiment = read_experiment(path, "td3", "Still")
+    model = build_model(AGENTS["td3"], env, experiment, timesteps=20, seed=0, device="cpu")
+    model.learn(20)
+    made = model.action_noise() if n_envs > 1 else model.action_noise()[None]
+    assert made.shape == (n_envs, *shape)
+    if noise == "normal":
+        draws = np.stack([model.action_noise() for _ in range(2000)])
+        assert np.std(draws, axis=0) == pytest.approx(0.2, rel=0.2)
+
+
 def test_noise_of_the_registry_differs_between_environments(tmp_path):
     noise = built(tmp_path, "{noise: {name: ou, params: {sigma: 0.5, theta: 1}}}", 2).action_noise
     assert type(noise) is PerEnvNoise

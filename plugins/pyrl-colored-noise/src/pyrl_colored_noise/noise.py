@@ -71,7 +71,8 @@ class ColoredNoise(ActionNoise):
 
     def __repr__(self) -> str:
         """The parameters."""
-        return f"ColoredNoise(exponent={self.exponent}, sigma={self.sigma}, length={self.length})"
+        sigma = self.sigma.tolist()
+        return f"ColoredNoise(exponent={self.exponent}, sigma={sigma}, length={self.length})"
 
     def _draw(self) -> Array:
         """A block, ``(length, *shape)``."""
