@@ -27,6 +27,40 @@ def check_fit(agent: NamedAgent, env: Env, env_id: str) -> None:
             f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
             f"without a goal use {agent.name.removeprefix('her-')}"
         )
+    _check_observations(agent, env.observation_space, env_id)
+
+
+def _check_observations(agent: NamedAgent, space: spaces.Space[Any], env_id: str) -> None:
+    """Look for what SB3 itself fails on, some of it only when learning starts."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
+    for key, part in parts.items():
+        problem = _observation_problem(part)
+        if problem is None:
+            continue
+        advice = ""
+        if space.is_np_flattenable and not agent.needs_goal:
+            advice = "; env_wrapper: gymnasium.wrappers.FlattenObservation makes one vector of them"
+        where = "" if key is None else f" ({key!r})"
+        raise InputError(f"{env_id} has {problem}{where}, which SB3 does not take{advice}")
+
+
+def _observation_problem(space: spaces.Space[Any]) -> str | None:
+    """What SB3 does not take of observations, or of one key of theirs; None where it does."""
+    kind = type(space).__name__
+    if isinstance(space, spaces.Dict):
+        return "a Dict within its observations"
+    if not isinstance(
+        space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    ):
+        return f"{kind} observations"
+    first = np.unique(getattr(space, "start", 0))
+    if first.any():
+        return f"{kind} observations counted from {first[first != 0][0]}"
+    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1:
+        return "MultiDiscrete observations of several dimensions"
+    if isinstance(space, spaces.Box) and not space.shape:
+        return "observations without dimensions"
+    return None
 
 
 def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
