@@ -154,11 +154,17 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
     found = manager.find("environment", ref)
     assert isinstance(found.spec, EnvironmentSpec)
     params = manager.check_params("environment", ref, {**found.spec.kwargs, **kwargs})
+    return unchecked_spec(found, params)
+
+
+def unchecked_spec(found: Found, params: Mapping[str, Any]) -> "EnvSpec":
+    """As `environment_spec`, with all arguments as they are."""
+    assert isinstance(found.spec, EnvironmentSpec)
     registration = import_module("gymnasium.envs.registration")
     spec: EnvSpec = registration.EnvSpec(
         id=environment_id(found),
         entry_point=found.spec.target,
         max_episode_steps=found.spec.max_episode_steps,
-        kwargs=params,
+        kwargs=dict(params),
     )
     return spec

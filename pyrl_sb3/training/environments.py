@@ -1,9 +1,10 @@
 """Environments by name: found, and opened alone or side by side."""
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
@@ -14,13 +15,16 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor
-from pyrl_sb3.training.plugin_envs import plugin_ids, plugin_spec
+from pyrl_sb3.training.plugin_envs import check_arguments, plugin_ids, plugin_spec
+
+log = logging.getLogger("pyrl_sb3")
 
 Env = gym.Env[Any, Any]
 
@@ -109,6 +113,8 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
         InputError: unknown id, missing package, or the environment itself refuses.
     """
     spec = env_spec(env_id)
+    if spec.id not in gym.registry:
+        check_arguments(spec.id, experiment.env_kwargs)
     try:
         return _wrapped(env_id, experiment)
     except (gym.error.Error, ImportError) as error:
@@ -126,8 +132,13 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
         raise InputError(f"environment {spec.id}: {complaint(error)}; {advice}") from error
 
 
-class SuccessName(gym.Wrapper[Any, Any, Any, Any]):
-    """Calls success what SB3 calls it: some environments say `success`, SB3 reads `is_success`."""
+class Outermost(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    Around an environment and all its wrappers.
+
+    Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
+    One that cannot be closed is warned of, once: what it was opened for is done by then.
+    """
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step, and copy `success` where there is one."""
@@ -136,12 +147,29 @@ class SuccessName(gym.Wrapper[Any, Any, Any, Any]):
             info.setdefault("is_success", info["success"])
         return observation, reward, terminated, truncated, info
 
+    def close(self) -> None:
+        """Close the environment; whatever it raises is a warning."""
+        try:
+            super().close()
+        except RAISED as error:
+            _warn_once(f"environment {_name(self)} could not be closed: {complaint(error)}")
+
+
+def _name(env: Env) -> str:
+    spec = env.unwrapped.spec
+    return spec.id if spec else type(env.unwrapped).__name__
+
+
+@cache
+def _warn_once(line: str) -> None:
+    log.warning(line)
+
 
 def _wrapped(env_id: str, experiment: Experiment, render_mode: str | None = None) -> Env:
     given = {} if render_mode is None else {"render_mode": render_mode}
     env: Env = gym.make(env_spec(env_id), **{**experiment.env_kwargs, **given})
     wrap = wrapping(experiment.env_wrapper)
-    return SuccessName(wrap(env) if wrap else env)
+    return Outermost(wrap(env) if wrap else env)
 
 
 class RenewableVecEnv(DummyVecEnv):
@@ -154,7 +182,12 @@ class RenewableVecEnv(DummyVecEnv):
         monitor_kwargs: arguments of `Monitor`.
         continued: the steps of each environment after which the logs that are there go on; None
             begins new ones.
+
+    Attributes:
+        failure: what one of them has raised in a step or a reset.
     """
+
+    failure: BaseException | None = None
 
     def __init__(
         self,
@@ -172,6 +205,24 @@ class RenewableVecEnv(DummyVecEnv):
         super().__init__(
             [partial(_monitored, monitor, *each) for each in zip(makers, logs, strict=True)]
         )
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step; note what an environment raises."""
+        with self._noting():
+            return super().step_wait()
+
+    def reset(self) -> VecEnvObs:
+        """Reset; note what an environment raises."""
+        with self._noting():
+            return super().reset()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except RAISED as error:
+            self.failure = error
+            raise
 
     def renew(self) -> None:
         """Close the environments and open them again; the next call must be `reset`."""

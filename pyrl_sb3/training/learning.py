@@ -12,11 +12,12 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.errors import NotANumberError
+from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints
-from pyrl_sb3.training.command_line import going_on
-from pyrl_sb3.training.errors import RunStoppedError, file_of
+from pyrl_sb3.training.command_line import going_on, quoted
+from pyrl_sb3.training.errors import InputError, RunStoppedError, file_of
 from pyrl_sb3.training.evaluation import (
     Evaluation,
     PeriodicEvaluation,
@@ -64,7 +65,8 @@ def learn(
         if run.checkpoint:
             checkpoints.resume(model, run.checkpoint)
         left = request.timesteps - model.num_timesteps
-        model.learn(left, callback=every, reset_num_timesteps=not run.checkpoint)
+        with _saved_if_an_environment_fails(run, model, eval_env, checkpoints, save):
+            model.learn(left, callback=every, reset_num_timesteps=not run.checkpoint)
         if signals.received:
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
@@ -81,6 +83,37 @@ def learn(
     return TrainingResult(
         request.env_id, run.folder, path, model.num_timesteps, evaluation, signals.received
     )
+
+
+@contextmanager
+def _saved_if_an_environment_fails(
+    run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv, checkpoints: Checkpoints, save: Save
+) -> Iterator[None]:
+    """
+    Save what was learned where an environment raises in a step or reset of the training; say so.
+
+    Of that step, nothing has come to the model or its buffer, which are as after the last one. In
+    an evaluation, which callbacks make, the step before it is counted and not in the buffer yet.
+    """
+    try:
+        yield
+    except RAISED as error:
+        steps, path = model.num_timesteps, run.folder / MODEL
+        begun = steps > 0 and checkpoints.begin_with is None
+        # Copies that train together go on from the checkpoints that all of them have.
+        if begun and _is_of(error, model.get_env(), eval_env) and not run.signals.together:
+            checkpoints.take()
+            save(model, path)
+            told = "the environment failed after %s steps; model saved: %s; --resume %s goes on"
+            log.warning(told, steps, path, quoted(run.folder))
+        raise
+
+
+def _is_of(error: BaseException, *envs: VecEnv | None) -> bool:
+    """Tell whether one of the environments has raised it, and not the monitor around it."""
+    if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+        return False
+    return any(env and getattr(env.unwrapped, "failure", None) is error for env in envs)
 
 
 @contextmanager

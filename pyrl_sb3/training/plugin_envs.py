@@ -1,11 +1,20 @@
 """Environments of plugins, and of the package itself, under names like Gymnasium's."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
-from pyrl_sb3.plugins import Found, UnknownComponentError, environment_spec, get_plugin_manager
-from pyrl_sb3.plugins.build import environment_id
+from pyrl_sb3.plugins import (
+    ComponentParameterError,
+    EnvironmentSpec,
+    Found,
+    UnknownComponentError,
+    get_plugin_manager,
+)
+from pyrl_sb3.plugins.build import environment_id, unchecked_spec
+from pyrl_sb3.training.errors import InputError
 
 _VERSION = "-v0"
 
@@ -13,6 +22,8 @@ _VERSION = "-v0"
 def plugin_spec(env_id: str) -> EnvSpec | None:
     """
     Return the specification of a plugin's environment; None where no plugin has it.
+
+    It has the plugin's own arguments, to which `check_arguments` adds those of a config.
 
     Args:
         env_id: `BitFlipping-v0`, `bit-flipping` or `pyrl/bit-flipping`, all of which mean the same,
@@ -22,9 +33,29 @@ def plugin_spec(env_id: str) -> EnvSpec | None:
         PluginError: several plugins have one of that name.
     """
     try:
-        return environment_spec(get_plugin_manager(), plugin_environment(env_id).name)
+        found = plugin_environment(env_id)
     except UnknownComponentError:
         return None
+    assert isinstance(found.spec, EnvironmentSpec)
+    return unchecked_spec(found, found.spec.kwargs)
+
+
+def check_arguments(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """
+    Check that a plugin's environment takes the arguments, and lacks none.
+
+    Raises:
+        InputError: it does not.
+        PluginError: it cannot be imported.
+    """
+    found = plugin_environment(env_id)
+    assert isinstance(found.spec, EnvironmentSpec)
+    ours = {name: value for name, value in env_kwargs.items() if name not in found.spec.supplied}
+    try:
+        get_plugin_manager().check_params("environment", found.name, {**found.spec.kwargs, **ours})
+    except ComponentParameterError as error:
+        advice = "env_kwargs gives it its parameters, as in --set env_kwargs.NAME=VALUE"
+        raise InputError(f"{error}; {advice}") from error
 
 
 def plugin_environment(env_id: str) -> Found:
