@@ -1,5 +1,7 @@
 """What a plugin must fulfil before its components are taken."""
 
+import re
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 
@@ -8,6 +10,7 @@ import pluggy
 from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins.component import Component
 from pyrl_sb3.plugins.errors import text_of
+from pyrl_sb3.plugins.lookup import qualified_name
 from pyrl_sb3.plugins.types import API_VERSION, MIN_API, SPECS
 
 
@@ -30,11 +33,11 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
 
     Pluggy takes a misspelt hook for one that somebody may yet specify.
 
-    :raises TypeError: when it implements none, or wraps one.
+    :raises TypeError: when it implements none and registers no environment, or wraps one.
     :raises ValueError: when it implements one that does not exist.
     """
     callers = manager.get_hookcallers(plugin) or []
-    if not callers:
+    if not callers and not _registers_environments(plugin):
         raise TypeError("it implements no hook; is @hookimpl missing?")
     known = [spec.hook for spec in SPECS.values()]
     for caller in callers:
@@ -45,6 +48,15 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
                 raise ValueError(f"unknown hook {caller.name!r}{did_you_mean(caller.name, known)}")
             if impl.wrapper or impl.hookwrapper:
                 raise TypeError(f"{caller.name} is a hook wrapper; these hooks take none")
+
+
+def _registers_environments(plugin: object) -> bool:
+    """Whether Gymnasium has environments of the plugin's package, which it then finds by id."""
+    gymnasium = sys.modules.get("gymnasium")
+    targets = [spec.entry_point for spec in gymnasium.registry.values()] if gymnasium else []
+    paths = (each if isinstance(each, str) else qualified_name(each) for each in targets)
+    package = getattr(plugin, "__name__", "").partition(".")[0]
+    return package in {re.split("[.:]", path, maxsplit=1)[0] for path in paths}
 
 
 def item_problem(

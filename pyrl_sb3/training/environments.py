@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.errors import did_you_mean
+from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor
@@ -61,29 +62,24 @@ def register_installed(env_id: str = "") -> None:
 
 def env_spec(env_id: str) -> EnvSpec:
     """
-    Return the specification of an environment; an id without a version means the newest one.
+    Return the specification of an environment, which may be one of a plugin's.
 
     Raises:
         InputError: there is no such environment, or the package that has it is not installed.
+        PluginError: several plugins have one of that name.
     """
     register_installed(env_id)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a newer version exists
-            spec: EnvSpec = gym.spec(env_id)
-    except ModuleNotFoundError as error:
-        raise InputError(f"environment {env_id!r}: {first_line(error)}") from error
-    except gym.error.Error as error:
-        if ":" in env_id:
-            module, _, name = env_id.partition(":")
-            raise InputError(
-                f"environment {env_id!r}: a name imports no module such as {module}; a plugin that "
-                f"offers {name} by the hook pyrl_environments does, see `pyrl list envs`"
-            ) from error
-        own = plugin_spec(env_id)
-        if own is None:
-            raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}") from error
-        return own
+    if ":" in env_id:
+        module, _, name = env_id.partition(":")
+        raise InputError(
+            f"environment {env_id!r}: a name imports no module such as {module}; a plugin that "
+            f"offers {name} by the hook pyrl_environments does, or -p {module} if it registers it"
+        )
+    if env_id not in gym.registry:
+        get_plugin_manager().scan()  # modules may register it while they are imported
+    spec = gym.registry.get(env_id) or plugin_spec(env_id)
+    if spec is None:
+        raise InputError(f"no environment {env_id!r}{_what_instead(env_id)}")
     return spec
 
 

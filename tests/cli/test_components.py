@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import yaml
 
@@ -255,6 +256,38 @@ def test_hints_load_the_same_plugin(pyrl, folder):
     assert hint == "-p mine.py sac-test mine/swing-v0 sac/mine-swing-v0_1"
     assert not pyrl(*hint.split(), "--episodes", 1).code
     assert "test it: pyrl sac-test" in pyrl("sac-train", "Pendulum-v1", *small).out
+
+
+REGISTERING = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Swing(PendulumEnv):
+    pass
+
+gym.register("Swing-v0", Swing, max_episode_steps=20)
+"""
+HOOK = """
+from pyrl_sb3.plugins import hookimpl
+
+@hookimpl
+def pyrl_environments():
+    return []
+"""
+
+
+@pytest.mark.parametrize("text", [REGISTERING, REGISTERING + HOOK], ids=["alone", "with hooks"])
+def test_environments_that_a_module_registers_with_gymnasium_are_found(pyrl, folder, text):
+    (folder / "swinging.py").write_text(text)
+    commands = (
+        ("sac-train", "Swing-v0", *SHORT, *SMALL),
+        ("sac-test", "Swing-v0", "--episodes", 1),
+        ("evaluate", "sac/Swing-v0_1", "--episodes", 1),
+    )
+    for line in commands:  # each in a registry as in a process of its own
+        outcome = pyrl("-p", "swinging.py", *line)
+        assert (outcome.code, outcome.err) == (0, "")
+        del gym.registry["Swing-v0"]
 
 
 def test_what_failed_is_listed_below_an_unknown_name(pyrl, folder):
