@@ -1,6 +1,5 @@
 """`pyrl evaluate RUN...`."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyrl_sb3.cli import options, output
+from pyrl_sb3.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from pyrl_sb3.training.evaluation import Evaluation
@@ -43,7 +43,7 @@ def _evaluate(
     from pyrl_sb3.training.recorded import read_each, trial_of_run
     from pyrl_sb3.training.trial import try_out
 
-    console = output.console_for_log(stderr=as_json)
+    console = output.console_for_log()
     wanted: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
     read: Callable[[Path], TrialRequest] = partial(trial_of_run, best=best, **wanted)
 
@@ -59,7 +59,7 @@ def _evaluate(
     for line in left_out:
         typer.echo(line, err=True)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
 
 
 def _as_dict(request: "TrialRequest", evaluation: "Evaluation") -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pyrl_sb3.cli.json_output import keep_stdout
+
 
 def _env_ids(incomplete: str) -> list[str]:
     """What Tab offers; Gymnasium's registry is only loaded for that."""
@@ -198,7 +200,7 @@ Pretrained = Annotated[
 Best = Annotated[
     bool, typer.Option("--best", help="Take the best model of the evaluations, not the last.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", callback=keep_stdout, help="Print JSON.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model in it.")]
 VERBOSE = "verbose"  # in the object of contexts
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pyrl_sb3.training.request import TrainingResult
 
 
-def console_for_log(*, stderr: bool = False) -> "Console":
+def console_for_log() -> "Console":
     """Return the console to print on; the package's log goes there too, above any live bar."""
     from rich.console import Console
 
-    stream: Any = _Lasting("stderr" if stderr else "stdout")
+    stream: Any = _Lasting("stdout")
     console = Console(soft_wrap=True, highlight=False, file=stream)
 
     class ConsoleHandler(logging.Handler):

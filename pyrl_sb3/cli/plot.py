@@ -1,12 +1,12 @@
 """`pyrl plot RUN...`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pyrl_sb3.cli import options
+from pyrl_sb3.cli.json_output import print_json
 
 _PICTURE = Path("learning_curve.png")
 
@@ -68,7 +68,7 @@ def _plot(
         about = "training episodes" if training else "evaluations"
         plot_curves(curves, out, title or (curves[0].label if len(curves) == 1 else about))
     if as_json:
-        typer.echo(json.dumps([curve.as_dict() for curve in curves], indent=2))
+        print_json([curve.as_dict() for curve in curves])
     else:
         many = "1 run" if len(curves) == 1 else f"{len(curves)} runs"
         typer.echo(f"learning curves of {many}: {out}")

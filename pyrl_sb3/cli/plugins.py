@@ -1,6 +1,5 @@
 """`pyrl plugins ...` and `pyrl list KIND`: what is installed, what it offers, what is wrong."""
 
-import json
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pyrl_sb3.cli import options
+from pyrl_sb3.cli.json_output import print_json
 from pyrl_sb3.cli.kinds import KINDS, begun, kind_of
 from pyrl_sb3.plugins import (
     PluginError,
@@ -65,11 +65,13 @@ def list_plugins(
         if (components[name] or not wanted) and (everything or name != "pyrl")
     ]
     if requirements:
-        for info in shown:
-            if info.distribution:
-                typer.echo(f"{info.distribution}=={info.version}")
+        pins = [f"{info.distribution}=={info.version}" for info in shown if info.distribution]
+        if as_json:
+            print_json(pins)
+        else:
+            typer.echo("".join(f"{pin}\n" for pin in pins), nl=False)
     elif as_json:
-        typer.echo(json.dumps(overview(manager, shown, components), indent=2))
+        print_json(overview(manager, shown, components))
     else:
         names = {
             info.name: ", ".join(found.name for found in components[info.name]) for info in shown
@@ -102,7 +104,7 @@ def show(
     if not chosen and (failed or info is None):
         _raise_unknown(manager, name)
     if as_json:
-        typer.echo(json.dumps([describe(found) for found in chosen], indent=2))
+        print_json([describe(found) for found in chosen])
         return
     if not chosen:
         typer.echo(f"{info} offers nothing")
@@ -132,7 +134,7 @@ def doctor(as_json: options.Json = False) -> None:
             "without_commands": dict(without_commands()),
             "import_ms": {info.name: info.import_ms for info in manager.plugins.values()},
         }
-        typer.echo(json.dumps(report, indent=2))
+        print_json(report)
     else:
         for info in manager.plugins.values():
             typer.echo(f"ok      {info}, imported in {info.import_ms:.0f} ms")
@@ -174,7 +176,7 @@ def check(
     if reasons:
         results[f"plugin {info}"] = "; ".join(reasons)
     if as_json:
-        typer.echo(json.dumps(results, indent=2))
+        print_json(results)
     else:
         for component, problem in results.items():
             if problem.startswith(SKIPPED):
@@ -198,12 +200,15 @@ def list_components(
     Example: pyrl list noises
     """
     if not kind:
-        typer.echo(json.dumps(list(KINDS), indent=2) if as_json else "\n".join(KINDS))
+        if as_json:
+            print_json(list(KINDS))
+        else:
+            typer.echo("\n".join(KINDS))
         return
     manager = _scanned()
     found = manager.components(kind_of(kind))
     if as_json:
-        typer.echo(json.dumps([summarise(each) for each in found], indent=2))
+        print_json([summarise(each) for each in found])
     else:
         _table(("name", "summary"), [(each.name, each.spec.summary) for each in found])
 

@@ -1,6 +1,5 @@
 """`pyrl report RUN...`."""
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyrl_sb3.cli import options
+from pyrl_sb3.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from pyrl_sb3.report.groups import Group
@@ -80,7 +80,7 @@ def _report(
     pairs = improvements(groups, seed=seed)
     if as_json:
         found = [summary.as_dict() for summary in summaries]
-        typer.echo(json.dumps({"groups": found, "improvements": pairs}, indent=2))
+        print_json({"groups": found, "improvements": pairs})
     else:
         if markdown:
             typer.echo(_markdown(summaries))
@@ -91,7 +91,7 @@ def _report(
         from pyrl_sb3.report.group_plots import plot_groups
 
         for path in plot_groups(groups, out, seed=seed):
-            typer.echo(f"picture: {path}", err=as_json)
+            typer.echo(f"picture: {path}")
 
 
 def _left_out(groups: "Sequence[Group]") -> Iterator[str]:

@@ -1,5 +1,6 @@
 """`--noise`, `--buffer` and the switches of plugins: names of the registry on the command line."""
 
+import json
 import re
 from pathlib import Path
 
@@ -241,6 +242,38 @@ def test_plugins_can_be_left_out_and_brought_along(pyrl, folder, plugins):
         "    yield NoiseSpec(name='mine', target='pyrl_sb3.noise.action:gaussian')\n"
     )
     assert "noise-of-mine/mine" in pyrl("-p", "noise_of_mine.py", "list", "noises").out
+
+
+TALKING = """
+import os
+from pyrl_sb3.noise.action import gaussian
+from pyrl_sb3.plugins import NoiseSpec, hookimpl
+
+os.write(1, b"as C libraries print")
+
+def loud(context):
+    print("made")
+    return gaussian(context)
+
+@hookimpl
+def pyrl_noise_processes():
+    print("asked")
+    yield NoiseSpec(name="loud", target=loud)
+"""
+
+
+def test_what_plugins_print_is_not_among_the_json(pyrl, folder):
+    (folder / "talking.py").write_text(TALKING)
+    outcome = pyrl("-p", "talking.py", "plugins", "check", "talking", "--json")
+    assert list(json.loads(outcome.out)) == ["noise talking/loud"]
+    assert {"asked", "made"} <= set(outcome.err.splitlines())
+
+
+def test_what_c_libraries_print_is_not_among_the_json(fresh_pyrl, folder):
+    (folder / "talking.py").write_text(TALKING)
+    outcome = fresh_pyrl("-p", "talking.py", "list", "noises", "--json")
+    assert "talking/loud" in [each["name"] for each in json.loads(outcome.out)]
+    assert "as C libraries print" in outcome.err
 
 
 def test_hints_load_the_same_plugin(pyrl, folder):

@@ -6,6 +6,7 @@ import shutil
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 
 from pyrl_sb3.cli.app import run as run_pyrl
 
@@ -50,6 +51,20 @@ def test_evaluate_in_json(pyrl, runs):
     assert first["success_rate"] is None
     best = pyrl("evaluate", "td3", "--best", "--episodes", 2, "--json")
     assert json.loads(best.out) == [second]
+
+
+def test_what_environments_print_is_not_among_the_json(pyrl, runs, monkeypatch):
+    step = PendulumEnv.step
+
+    def printing(env, action):
+        print("a step")
+        return step(env, action)
+
+    monkeypatch.setattr(PendulumEnv, "step", printing)
+    outcome = pyrl("evaluate", "td3", "--episodes", 1, "--json")
+    (found,) = json.loads(outcome.out)
+    assert outcome.err.splitlines().count("a step") == found["lengths"][0]
+    assert "a step\n" in pyrl("evaluate", "td3", "--episodes", 1).out
 
 
 def test_plot(pyrl, runs):
