@@ -160,9 +160,10 @@ def read_experiment(
 
     :param path: A YAML file in the zoo's layout; a Python file only with `trust`.
     :param algorithm: Whose arguments the entry holds; ``her-`` before it names the buffer.
-    :param env_id: An environment; one without an entry of its own takes ``atari`` where it is an
-        Atari game, otherwise ``default``; where an override names demonstrations, one called
-        ``ENV with demonstrations`` comes first.
+    :param env_id: The full id of an environment, whose entry may have any name that commands take
+        for it; one without an entry of its own takes ``atari`` where it is an Atari game, otherwise
+        ``default``; where an override names demonstrations, one called ``ENV with demonstrations``
+        comes first.
     :param overrides: ``key.path=value`` each, with the value in YAML, or read already.
     :param trust: Run Python files, import classes from any package.
     :raises ConfigError: with one line for each mistake.

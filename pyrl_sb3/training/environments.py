@@ -20,10 +20,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.plugins.environments import check_arguments, plugin_ids, plugin_spec
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor
-from pyrl_sb3.training.plugin_envs import check_arguments, plugin_ids, plugin_spec
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -107,6 +107,7 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
 
     Raises:
         InputError: unknown id, missing package, or the environment itself refuses.
+        PluginError: it is a plugin's, and does not take `env_kwargs`.
     """
     spec = env_spec(env_id)
     if spec.id not in gym.registry:

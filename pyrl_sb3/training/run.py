@@ -18,6 +18,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.plugins.environments import plugin_environment
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.demos import check_demonstrations
@@ -30,7 +31,6 @@ from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
-from pyrl_sb3.training.plugin_envs import plugin_environment
 from pyrl_sb3.training.request import (
     CompleteRequest,
     TrainingRequest,

@@ -199,6 +199,29 @@ def test_demonstrations_have_an_entry_of_their_own(tmp_path: Path) -> None:
     assert problems(tmp_path, wrong, "demonstrations=demos.npz")[0].startswith(place)
 
 
+@pytest.mark.parametrize(
+    ("keys", "chosen"),
+    [
+        (["bit-flipping"], "bit-flipping"),
+        (["pyrl/bit-flipping"], "pyrl/bit-flipping"),
+        (["BitFlipping"], "BitFlipping"),
+        (["bit-flipping-v0"], "bit-flipping-v0"),
+        (["bit-flipping", "BitFlipping-v0"], "BitFlipping-v0"),
+        (["bit-flipping", "bit-flipping with demonstrations"], "bit-flipping"),
+        (["acme/bit-flipping", "GridMaze-v0", "pyrl_sb3.envs:BitFlipping"], "default"),
+    ],
+)
+def test_an_entry_may_have_any_name_of_its_environment(
+    keys: list[str], chosen: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "my.yml"
+    path.write_text(yaml.safe_dump({key: {} for key in ["default", *keys]}, sort_keys=False))
+    assert read_experiment(path, "sac", "BitFlipping-v0").source == f"{path}: {chosen}"
+    demonstrated = [key for key in keys if key.endswith(" with demonstrations")] or [chosen]
+    experiment = read_experiment(path, "sac", "BitFlipping-v0", overrides=["demonstrations=a.npz"])
+    assert experiment.source == f"{path}: {demonstrated[0]}"
+
+
 def test_values_take_the_type_that_is_declared(tmp_path: Path) -> None:
     text = "default: {gamma: 1e-1, buffer_size: !!float 1e3, learning_rate: 3e-4, ent_coef: auto}"
     arguments = read(tmp_path, text).arguments

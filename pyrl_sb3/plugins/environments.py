@@ -2,24 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gymnasium.envs.registration import EnvSpec
-
-from pyrl_sb3.plugins import (
-    ComponentParameterError,
-    EnvironmentSpec,
-    Found,
-    UnknownComponentError,
-    get_plugin_manager,
-)
 from pyrl_sb3.plugins.build import environment_id, unchecked_spec
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.plugins.errors import ComponentParameterError, UnknownComponentError
+from pyrl_sb3.plugins.lookup import Found
+from pyrl_sb3.plugins.manager import get_plugin_manager
+from pyrl_sb3.plugins.types import EnvironmentSpec
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
 
 _VERSION = "-v0"
 
 
-def plugin_spec(env_id: str) -> EnvSpec | None:
+def plugin_spec(env_id: str) -> "EnvSpec | None":
     """
     Return the specification of a plugin's environment; None where no plugin has it.
 
@@ -45,8 +42,8 @@ def check_arguments(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     Check that a plugin's environment takes the arguments, and lacks none.
 
     Raises:
-        InputError: it does not.
-        PluginError: it cannot be imported.
+        ComponentParameterError: it does not.
+        ComponentLoadError: it cannot be imported.
     """
     found = plugin_environment(env_id)
     assert isinstance(found.spec, EnvironmentSpec)
@@ -55,7 +52,7 @@ def check_arguments(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
         get_plugin_manager().check_params("environment", found.name, {**found.spec.kwargs, **ours})
     except ComponentParameterError as error:
         advice = "env_kwargs gives it its parameters, as in --set env_kwargs.NAME=VALUE"
-        raise InputError(f"{error}; {advice}") from error
+        raise ComponentParameterError(f"{error}; {advice}") from error
 
 
 def plugin_environment(env_id: str) -> Found:
