@@ -1,4 +1,4 @@
-"""What every layer may raise, and how mistakes are worded."""
+"""What every layer may raise, and how mistakes and numbers are worded."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -15,6 +15,11 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     spelt = {choice.lower(): choice for choice in choices}
     close = get_close_matches(str(name).lower(), spelt, n=1)
     return f"; did you mean {spelt[close[0]]}?" if close else ""
+
+
+def counted(number: int, what: str) -> str:
+    """`"1 episode"`, `"2 episodes"`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def short(value: object) -> str:

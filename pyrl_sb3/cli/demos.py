@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pyrl_sb3.cli import options, output
+from pyrl_sb3.errors import counted
 
 app = typer.Typer(
     name="demos",
@@ -55,6 +56,8 @@ def record(
     out = out or Path(f"{env.replace('/', '-')}-demos.npz")
     recording = run(env, policy, out, episodes=episodes, seed=seed, failures=failures, trust=trust)
     if recording.success_rate is not None:
-        console.print(f"success rate {recording.success_rate:.2f} over {episodes} episodes")
-    line = f"written: {out}, {recording.kept} episodes, {recording.steps} steps"
-    console.print(line, markup=False)
+        console.print(
+            f"success rate {recording.success_rate:.2f} over {counted(episodes, 'episode')}"
+        )
+    kept, steps = counted(recording.kept, "episode"), counted(recording.steps, "step")
+    console.print(f"written: {out}, {kept}, {steps}", markup=False)

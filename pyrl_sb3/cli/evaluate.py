@@ -9,6 +9,7 @@ import typer
 
 from pyrl_sb3.cli import options, output
 from pyrl_sb3.cli.json_output import print_json
+from pyrl_sb3.errors import counted
 
 if TYPE_CHECKING:
     from pyrl_sb3.training.evaluation import Evaluation
@@ -47,11 +48,13 @@ def _evaluate(
     wanted: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
     read: Callable[[Path], TrialRequest] = partial(trial_of_run, best=best, **wanted)
 
+    many = counted(episodes, "episode")
+
     def evaluated(run: Path) -> dict[str, Any]:
         request = read(run)
         evaluation = try_out(request)
         if not as_json:
-            console.print(f"{request.path}: {episodes} episodes: {evaluation}", markup=False)
+            console.print(f"{request.path}: {many}: {evaluation}", markup=False)
         return _as_dict(request, evaluation)
 
     read_each(runs, read, models=True)  # a wrong name is said before there is work

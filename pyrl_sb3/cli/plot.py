@@ -7,6 +7,7 @@ import typer
 
 from pyrl_sb3.cli import options
 from pyrl_sb3.cli.json_output import print_json
+from pyrl_sb3.errors import counted
 
 _PICTURE = Path("learning_curve.png")
 
@@ -70,5 +71,4 @@ def _plot(
     if as_json:
         print_json([curve.as_dict() for curve in curves])
     else:
-        many = "1 run" if len(curves) == 1 else f"{len(curves)} runs"
-        typer.echo(f"learning curves of {many}: {out}")
+        typer.echo(f"learning curves of {counted(len(curves), 'run')}: {out}")

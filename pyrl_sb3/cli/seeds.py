@@ -11,6 +11,7 @@ from rich.console import Console
 from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.cli.stated import request_of_several
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training import unfinished
 from pyrl_sb3.training.command_line import arguments, options, quoted
@@ -178,7 +179,7 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
 def _say_what(console: Console, group: SeedGroup, left: int) -> None:
     request = group.request
     console.print(
-        f"{request.agent} on {request.env_id}: {len(group.seeds)} seeds, {left} to run, "
+        f"{request.agent} on {request.env_id}: {counted(len(group.seeds), 'seed')}, {left} to run, "
         f"{group.jobs} at a time, threads {request.threads} each"
     )
     console.print(f"writing to {group.folder}", markup=False)

@@ -8,6 +8,7 @@ import typer
 
 from pyrl_sb3.cli import options, output
 from pyrl_sb3.cli.train import example_env
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             render_mode="human" if render else None,
             trust=trust,
         )
-        many = "1 episode" if episodes == 1 else f"{episodes} episodes"
-        console.print(f"{many}: {try_out(request)}")
+        console.print(f"{counted(episodes, 'episode')}: {try_out(request)}")
         if gif:
             console.print(_film(request, gif), markup=False)
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from pyrl_sb3.errors import counted
 from pyrl_sb3.report.curves import Curve, read_curve
 from pyrl_sb3.training.folders import write_whole
 
@@ -85,7 +86,7 @@ def _draw_returns(axis: Axes, curves: Sequence[Curve], colours: Sequence[object]
     episodes = {curve.episodes for curve in curves}
     of_evaluations = all(curve.spread is not None for curve in curves)
     if of_evaluations and len(episodes) == 1:
-        axis.set_ylabel(f"return, mean ± std\nof {episodes.pop()} episodes")
+        axis.set_ylabel(f"return, mean ± std\nof {counted(episodes.pop(), 'episode')}")
     else:
         axis.set_ylabel("return, mean ± std" if of_evaluations else "return")
 

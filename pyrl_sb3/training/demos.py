@@ -18,7 +18,7 @@ from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, 
 from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 from pyrl_sb3.config import Experiment, read_experiment
-from pyrl_sb3.errors import did_you_mean
+from pyrl_sb3.errors import counted, did_you_mean
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError
@@ -98,7 +98,8 @@ def record(
     known = [each.success for each in found if each.success is not None]
     kept = [each for each in found if failures or each.success is not False]
     if not kept:
-        raise InputError(f"none of {episodes} episodes was a success: nothing to write to {out}")
+        many = counted(episodes, "episode")
+        raise InputError(f"none of {many} was a success: nothing to write to {out}")
     demonstrations = Demonstrations(episodes=kept, source=str(out), env_id=env_id)
     demonstrations.check(*space)
     write_whole(out, lambda part: save_demonstrations(demonstrations, part))

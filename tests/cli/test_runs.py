@@ -30,9 +30,10 @@ def runs(trained, folder):
     return folder
 
 
-def test_evaluate_says_what_the_test_command_says(pyrl, runs):
-    evaluated = pyrl("evaluate", "td3/Pendulum-v1_1", "--episodes", 3, "--seed", 5)
-    tested = pyrl("td3-test", "Pendulum-v1", "--episodes", 3, "--seed", 5)
+@pytest.mark.parametrize("episodes", [1, 3])
+def test_evaluate_says_what_the_test_command_says(pyrl, runs, episodes):
+    evaluated = pyrl("evaluate", "td3/Pendulum-v1_1", "--episodes", episodes, "--seed", 5)
+    tested = pyrl("td3-test", "Pendulum-v1", "--episodes", episodes, "--seed", 5)
     assert evaluated.code == tested.code == 0
     said = tested.out.splitlines()[-1]
     assert evaluated.out.splitlines()[-1] == f"td3/Pendulum-v1_1/model.zip: {said}"

@@ -69,7 +69,7 @@ def test_commands_from_recording_to_training(
     # And back: the trained agent is recorded, normalised observations and all.
     keep = ["--failures", "--episodes", "1", "--out", "own.npz"]
     assert run(["demos", "record", "FetchReach-v4", "--policy", str(model), *keep]) == 0
-    assert "written: own.npz, 1 episodes, 50 steps" in capsys.readouterr().out
+    assert "written: own.npz, 1 episode, 50 steps" in capsys.readouterr().out
     demos = load_demonstrations(tmp_path / "own.npz")
     assert demos.episodes[0].observations["observation"][0, 0] == pytest.approx(1.34, abs=0.1)
 
