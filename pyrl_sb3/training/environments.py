@@ -1,15 +1,14 @@
 """Environments by name: found, and opened alone or side by side."""
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -24,8 +23,7 @@ from pyrl_sb3.plugins.environments import check_arguments, plugin_ids, plugin_sp
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
 from pyrl_sb3.training.monitors import continued_monitor, new_monitor
-
-log = logging.getLogger("pyrl_sb3")
+from pyrl_sb3.training.outermost import Outermost
 
 Env = gym.Env[Any, Any]
 
@@ -127,39 +125,6 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
     except RAISED as error:
         advice = "check env_kwargs and env_wrapper"
         raise InputError(f"environment {spec.id}: {complaint(error)}; {advice}") from error
-
-
-class Outermost(gym.Wrapper[Any, Any, Any, Any]):
-    """
-    Around an environment and all its wrappers.
-
-    Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
-    One that cannot be closed is warned of, once: what it was opened for is done by then.
-    """
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step, and copy `success` where there is one."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if "success" in info:
-            info.setdefault("is_success", info["success"])
-        return observation, reward, terminated, truncated, info
-
-    def close(self) -> None:
-        """Close the environment; whatever it raises is a warning."""
-        try:
-            super().close()
-        except RAISED as error:
-            _warn_once(f"environment {_name(self)} could not be closed: {complaint(error)}")
-
-
-def _name(env: Env) -> str:
-    spec = env.unwrapped.spec
-    return spec.id if spec else type(env.unwrapped).__name__
-
-
-@cache
-def _warn_once(line: str) -> None:
-    log.warning(line)
 
 
 def _wrapped(env_id: str, experiment: Experiment, render_mode: str | None = None) -> Env:

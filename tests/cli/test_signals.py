@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 
 from pyrl_sb3.cli import main
+from pyrl_sb3.training import outermost
 
 LONG = ("--timesteps", "20000", "--seed", "1", "--save", "runs")
 
@@ -59,6 +62,42 @@ def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     assert "model saved: runs/Pendulum-v1_1/model.zip" in out
     tested = pyrl("td3-test", "Pendulum-v1", "runs", "--episodes", 1)
     assert f"trained for {steps} steps" in tested.out
+
+
+class Endless(PendulumEnv):
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 70:  # in the evaluation, since the training has fewer
+            signal.raise_signal(signal.SIGINT)
+        return super().step(action)
+
+
+@pytest.fixture
+def endless():
+    gym.register("Endless-v0", Endless)
+    yield "Endless-v0"
+    del gym.registry["Endless-v0"]
+
+
+def test_an_evaluation_without_end_is_told_of_and_can_be_stopped(
+    pyrl, folder, endless, monkeypatch
+):
+    monkeypatch.setattr(outermost, "_VERY_MANY_STEPS", 50)
+    line = ("sac-train", endless, "--timesteps", 40, "--eval-episodes", 1)
+    stopped = pyrl(*line)
+    said = " ".join(stopped.out.split())
+    assert said.count("an episode of Endless-v0 has had 50 steps and has no time limit") == 1
+    assert stopped.code == 128 + signal.SIGINT
+    assert "SIGINT: stopped after 40 steps" in stopped.out
+    assert (folder / "sac" / "Endless-v0_1" / "model.zip").is_file()
+
+    limit = re.search(r"A line of the config that sets one: (.*?\]) ", said)[1]
+    (folder / "my.yml").write_text(f"default:\n  {limit.replace('1000', '20')}\n")
+    limited = pyrl(*line, "--config", "my.yml")
+    assert (limited.code, limited.err) == (0, "")
+    assert "length 20.0 steps" in limited.out
 
 
 SHORT = (

@@ -6,10 +6,10 @@ import yaml
 
 from pyrl_sb3.config import read_experiment
 from pyrl_sb3.config.entries import WITH_DEMONSTRATIONS
+from pyrl_sb3.plugins.environments import plugin_spec
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.environments import register_installed
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals, packaged_config
-from pyrl_sb3.plugins.environments import plugin_spec
 from pyrl_sb3.training.request import TrainingRequest
 
 ENTRIES = [

@@ -1,0 +1,68 @@
+"""What stands around an environment and all its wrappers."""
+
+import logging
+from functools import cache
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.env_util import is_wrapped
+
+from pyrl_sb3.plugins.errors import RAISED
+from pyrl_sb3.training.errors import complaint
+
+log = logging.getLogger("pyrl_sb3")
+
+# Ten times what most of Gymnasium's environments end after.
+_VERY_MANY_STEPS = 10_000
+
+
+class Outermost(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    An environment as training and evaluations want it.
+
+    Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
+    One that cannot be closed is warned of, once: what it was opened for is done by then. So are
+    episodes without a time limit that may never end, for which evaluations would wait in silence.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._endless = not is_wrapped(env, TimeLimit)
+        self._steps = 0
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, and count steps from 0."""
+        self._steps = 0
+        return self.env.reset(**options)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, and copy `success` where there is one."""
+        self._steps += 1
+        if self._endless and self._steps == _VERY_MANY_STEPS:
+            _warn_once(
+                f"an episode of {self._name} has had {self._steps} steps and has no time limit; "
+                "evaluations wait for the end of episodes. A line of the config that sets one: "
+                "env_wrapper: [{gymnasium.wrappers.TimeLimit: {max_episode_steps: 1000}}]"
+            )
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if "success" in info:
+            info.setdefault("is_success", info["success"])
+        return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Close the environment; whatever it raises is a warning."""
+        try:
+            super().close()
+        except RAISED as error:
+            _warn_once(f"environment {self._name} could not be closed: {complaint(error)}")
+
+    @property
+    def _name(self) -> str:
+        spec = self.unwrapped.spec
+        return spec.id if spec else type(self.unwrapped).__name__
+
+
+@cache
+def _warn_once(line: str) -> None:
+    log.warning(line)
