@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins.lookup import qualified_name
-from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.require import require, run
 from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
@@ -200,11 +200,11 @@ def check_agent(
 
     :param params: further arguments of the constructor
     :param actions: ``"box"`` or ``"discrete"``: which it is tried with
-    :raises AssertionError: saying what is wrong
+    :raises AssertionError: saying what is wrong, or what was raised by what line of its code
     """
     case = AgentCase(cls=cls, params=params or {}, actions=actions)
     for check in AGENT_CHECKS:
-        check(case)
+        run(check, case)
 
 
 def _acts(agent: Any) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.testing.batches import Stored
 from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
+from pyrl_sb3.testing.require import CheckError
 from pyrl_sb3.training.kept import load_buffer, save_buffer
 from pyrl_sb3.training.state import read_tree, write_tree
 
@@ -90,5 +91,5 @@ def through_checkpoint(case: BufferCase, buffer: Any) -> Any:
             load_buffer(twin, folder / "saved", read_tree(folder, "state"))
         except RAISED as error:
             problem = f"no checkpoint can keep it: {type(error).__name__}: {error}"
-            raise AssertionError(problem) from error
+            raise CheckError(problem) from error
     return twin

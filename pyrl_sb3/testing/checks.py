@@ -18,7 +18,7 @@ from pyrl_sb3.plugins.signature import parameters, required
 from pyrl_sb3.testing.agents import SMALL, AgentCase, check_agent
 from pyrl_sb3.testing.noise import NoiseCase, check_noise
 from pyrl_sb3.testing.replay_buffers import check_replay_buffer
-from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.require import CheckError, raised, require
 from pyrl_sb3.testing.served import check_serves
 from pyrl_sb3.testing.sync import check_sync_callback
 from pyrl_sb3.training.agents import without_commands
@@ -67,8 +67,10 @@ def check_component(manager: PluginManager, found: Found) -> str:
             _check_callback(found, target)
         elif isinstance(found.spec, AlgorithmSpec):
             _check_algorithm(manager, found.name, found.spec, target)
-    except (PluginError, ConfigError, AssertionError) as error:
+    except (PluginError, ConfigError, CheckError) as error:
         return str(error)
+    except AssertionError as error:  # one of the component's own, often without a text
+        return raised(error)
     except RAISED as error:
         return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
     return ""

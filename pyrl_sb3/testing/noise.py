@@ -5,8 +5,10 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -26,7 +28,8 @@ from pyrl_sb3.plugins import (
     make_noise,
 )
 from pyrl_sb3.plugins.errors import RAISED
-from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.require import CheckError, require, run
+from pyrl_sb3.training.state import capture, read_tree, restore, write_tree
 
 ACTION_DIM = 3
 MATRIX = spaces.Box(-1, 1, (2, 2), np.float32)
@@ -77,7 +80,7 @@ class NoiseCase:
         try:
             return make_noise(self.manager, self.ref, self.params, context)
         except PluginError as error:
-            raise AssertionError(str(error)) from error
+            raise CheckError(str(error)) from error
 
 
 def draws_are_valid(case: NoiseCase) -> None:
@@ -102,6 +105,29 @@ def draws_stay(case: NoiseCase) -> None:
     require(np.array_equal(first, kept), "a draw changes when the next one is made")
 
 
+def global_state_is_untouched(case: NoiseCase) -> None:
+    """Neither reads nor moves numpy's global generator, which runs in one process share."""
+    drawn = []
+    for seed in (1, 1, 2):
+        np.random.seed(seed)
+        before = pickle.dumps(np.random.get_state())
+        drawn.append(two_episodes(case.make()))
+        require(pickle.dumps(np.random.get_state()) == before, "moves numpy's global generator")
+    first, again, other = drawn
+    if np.array_equal(first, again):  # else it is not for this generator that they differ
+        require(np.array_equal(first, other), "depends on numpy's global generator")
+
+
+def state_is_its_own(case: NoiseCase) -> None:
+    """What one process draws does not depend on what another one, a copy of it, drew before."""
+    made = case.make()
+    one, other = (draw(copy.deepcopy(made)) for _ in range(2))
+    problem = (
+        "draws by state that is not its own: a module's, its class's, a generator's with no seed"
+    )
+    require(np.array_equal(one, other), problem)
+
+
 def seeds_decide(case: NoiseCase) -> None:
     """The same seed gives the same draws, another seed others."""
     first, again, other = (two_episodes(case.make(4, seed)) for seed in (0, 0, 1))
@@ -121,16 +147,6 @@ def environments_differ(case: NoiseCase) -> None:
     noise.reset(indices=[0])  # type: ignore[call-arg]
     others = np.array_equal(draw(noise)[:, 1:], draw(undisturbed)[:, 1:])
     require(others, "the reset of environment 0 changes the noise of others")
-
-
-def global_state_is_untouched(case: NoiseCase) -> None:
-    """Neither reads nor moves numpy's global generator, which runs in one process share."""
-    np.random.seed(1)
-    before = pickle.dumps(np.random.get_state())
-    first = two_episodes(case.make())
-    require(pickle.dumps(np.random.get_state()) == before, "moves numpy's global generator")
-    np.random.seed(2)
-    require(np.array_equal(first, two_episodes(case.make())), "depends on numpy's global generator")
 
 
 def copies_continue(case: NoiseCase) -> None:
@@ -157,6 +173,21 @@ def actions_may_be_matrices(case: NoiseCase) -> None:
         require(drawn.shape == shape, f"{STEPS} draws have shape {drawn.shape}, not {shape}")
 
 
+def checkpoints_keep_it(case: NoiseCase) -> None:
+    """One that is built anew with `--resume`, from what a checkpoint keeps, goes on as well."""
+    for n_envs in (1, 4):
+        noise, twin = case.make(n_envs), case.make(n_envs)
+        draw(noise, 7)
+        noise.reset()
+        draw(noise, 7)
+        with tempfile.TemporaryDirectory() as temporary:
+            write_tree(capture(noise, (object,)), Path(temporary), "noise")
+            restore(read_tree(Path(temporary), "noise"), twin)
+        goes_on = np.array_equal(two_episodes(twin), two_episodes(noise))
+        kept = "numbers, arrays, generators and containers of these"
+        require(goes_on, f"a checkpoint loses some of its state: of attributes it keeps {kept}")
+
+
 def stock_models_train(case: NoiseCase) -> None:
     """SB3's TD3 trains with it, in one environment and in two, over several episodes."""
     for n_envs in (1, 2):
@@ -175,7 +206,7 @@ def stock_models_train(case: NoiseCase) -> None:
             model.learn(10 * n_envs)
         except RAISED as error:
             what = f"{type(error).__name__}: {error}"
-            raise AssertionError(f"n_envs={n_envs}: TD3 does not train with it: {what}") from error
+            raise CheckError(f"n_envs={n_envs}: TD3 does not train with it: {what}") from error
 
 
 def survives_a_new_interpreter(case: NoiseCase) -> None:
@@ -189,19 +220,22 @@ def survives_a_new_interpreter(case: NoiseCase) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, env=environment, input=saved, capture_output=True)
-    require(run.returncode == 0, f"cannot be loaded in a new interpreter: {run.stderr.decode()}")
-    require(run.stdout == draw(noise).tobytes(), "goes on differently in a new interpreter")
+    done = subprocess.run(command, env=environment, input=saved, capture_output=True)
+    require(done.returncode == 0, f"cannot be loaded in a new interpreter: {done.stderr.decode()}")
+    require(done.stdout == draw(noise).tobytes(), "goes on differently in a new interpreter")
 
 
 NOISE_CHECKS: tuple[Callable[[NoiseCase], None], ...] = (
     draws_are_valid,
     draws_stay,
+    # These name the cause of what the next one would see too.
+    global_state_is_untouched,
+    state_is_its_own,
     seeds_decide,
     environments_differ,
-    global_state_is_untouched,
     copies_continue,
     actions_may_be_matrices,
+    checkpoints_keep_it,
     stock_models_train,
     survives_a_new_interpreter,
 )
@@ -215,11 +249,11 @@ def check_noise(
 
     :param params: what the factory gets besides its context
     :param manager: the registry that has it; by default that of this process
-    :raises AssertionError: saying what is wrong.
+    :raises AssertionError: saying what is wrong, or what was raised by what line of its code
     """
     case = NoiseCase(ref=ref, params=params or {}, manager=manager or get_plugin_manager())
     for check in NOISE_CHECKS:
-        check(case)
+        run(check, case)
 
 
 def draw(noise: ActionNoise, steps: int = STEPS) -> Array:

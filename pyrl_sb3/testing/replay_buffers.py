@@ -22,7 +22,7 @@ from pyrl_sb3.testing.buffer_case import (
     through_pickle,
 )
 from pyrl_sb3.testing.numbered import NumberedEnv, calls, numbered, play, row
-from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.require import require, run
 
 BATCHES = 20
 
@@ -221,25 +221,19 @@ def check_replay_buffer(
     :param params: further arguments of the constructor; returns of one step are assumed
     :param observation_kinds: ``"array"``, ``"dict"`` or both; by default what SB3's class that this
         one is a subclass of takes
-    :raises AssertionError: saying what is wrong, and with what
+    :raises AssertionError: saying what is wrong, or what was raised by what line of its code, and
+        with what observations and how many environments
     """
     require(issubclass(cls, BaseBuffer), f"{cls.__name__} is no buffer of SB3's")
     for case in buffer_cases(cls, params, observation_kinds=observation_kinds):
         for check in BUFFER_CHECKS:
-            _run(check, case)
+            run(check, case, str(case))
 
 
 def _check_discounts(given: th.Tensor, gamma: float) -> None:
     found = np.unique(given.numpy())
     told = ", ".join(f"{each:g}" for each in found)
     require(np.allclose(found, gamma), f"discounts of one step are {told}, not {gamma}")
-
-
-def _run(check: Callable[[BufferCase], None], case: BufferCase) -> None:
-    try:
-        check(case)
-    except AssertionError as error:
-        raise AssertionError(f"{case}: {error}") from error
 
 
 def _spoil(args: Any) -> None:

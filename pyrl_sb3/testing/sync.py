@@ -19,8 +19,9 @@ from pyrl_sb3.plugins import (
     SyncContext,
     get_plugin_manager,
 )
+from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.testing.lockstep import Lockstep, LockstepGroup
-from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.require import CheckError, raised, require, run
 from pyrl_sb3.training.sync.state import LayoutError
 
 STEPS = 64
@@ -108,7 +109,7 @@ def run_together(copies: Sequence[Callable[[LockstepGroup], Result]]) -> list[Re
     try:
         return Lockstep(len(copies)).run(copies)
     except LayoutError as error:
-        raise AssertionError(_DIFFERENT) from error
+        raise CheckError(_DIFFERENT) from error
 
 
 def gives_a_callback(case: SyncCase) -> None:
@@ -156,9 +157,11 @@ def survives_the_end_of_a_copy(case: SyncCase) -> None:
 
     try:
         finished = run_together([train] * COPIES)
-    except LookupError as error:
-        problem = f"the end of a copy breaks the others: {type(error).__name__}: {error}"
-        raise AssertionError(problem) from error
+    except CheckError:
+        raise
+    except RAISED as error:
+        problem = f"the end of a copy breaks the others: {raised(error)}"
+        raise CheckError(problem) from error
     for weights in finished:
         finite = all(np.isfinite(array).all() for array in weights.values())
         require(finite, "weights are not finite after a copy ended")
@@ -182,11 +185,11 @@ def check_sync_callback(
 
     :param params: what the factory gets besides its context
     :param manager: the registry that has it; by default that of this process
-    :raises AssertionError: saying what is wrong.
+    :raises AssertionError: saying what is wrong, or what was raised by what line of its code
     """
     case = SyncCase(ref=ref, params=params or {}, manager=manager or get_plugin_manager())
     for check in SYNC_CHECKS:
-        check(case)
+        run(check, case)
 
 
 def _train(seed: int, steps: int = STEPS, callback: BaseCallback | None = None) -> Weights:

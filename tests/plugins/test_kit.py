@@ -90,6 +90,45 @@ class Forgetting(Offset):
         return {**self.__dict__, "offset": 0.0}
 
 
+SHARED = np.zeros(3, np.float32)
+
+
+class Sharing(GaussianNoise):
+    """One value for all there are, in a module."""
+
+    def __call__(self):
+        SHARED[...] += super().__call__()
+        return SHARED.copy()
+
+    def reset(self):
+        SHARED[...] = 0
+
+
+class SharingByClass(GaussianNoise):
+    value = np.zeros(3, np.float32)
+
+    def __call__(self):
+        self.value += super().__call__()
+        return self.value.copy()
+
+
+class Restless(GaussianNoise):
+    """Its seed has nothing to do with what it draws."""
+
+    def __init__(self, shape, sigma, rng):
+        super().__init__(shape, sigma, np.random.default_rng())
+
+
+class InTensors(GaussianNoise):
+    """Keeps its value where no checkpoint looks."""
+
+    value = th.zeros(3)
+
+    def __call__(self):
+        self.value = 0.9 * self.value + th.as_tensor(super().__call__())
+        return self.value.numpy().copy()
+
+
 def of(cls):
     return lambda context: cls(context.action_space.shape, 0.1, context.rng)
 
@@ -118,13 +157,17 @@ def flat(context):
         (flat, r"have shape \(64, 4\), not \(64, 2, 2\)"),
         (of(Double), "float64, not float32"),
         (of(Reusing), "a draw changes when the next one is made"),
-        (stock, "two processes with one seed draw differently"),
+        (stock, "moves numpy's global generator"),
         (constant, "the seed has no influence"),
+        (of(Sharing), "draws by state that is not its own"),
+        (of(SharingByClass), "draws by state that is not its own"),
+        (of(Restless), "two processes with one seed draw differently"),
         (of(Tied), "depends on numpy's global generator"),
         (of(Unfinished), "a copy does not continue the stream"),
         (of(Unseeded), "two processes with one seed draw differently"),
         (of(Seeding), "moves numpy's global generator"),
         (of(Asking), "depends on numpy's global generator"),
+        (of(InTensors), "a checkpoint loses some of its state"),
         (of(Forgetting), "a copy does not continue the stream"),
     ],
 )

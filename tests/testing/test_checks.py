@@ -1,10 +1,17 @@
 """What the package itself offers passes its own kit."""
 
 import pytest
+from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3 import TD3
+from pyrl_sb3.buffers import ReplayBuffer
+from pyrl_sb3.noise.action import GaussianNoise
 from pyrl_sb3.plugins import (
+    AlgorithmSpec,
+    CallbackSpec,
     NoiseSpec,
     PluginManager,
+    ReplayBufferSpec,
     Settings,
     SyncCallbackSpec,
     get_plugin_manager,
@@ -33,8 +40,92 @@ class Leaving:
         yield SyncCallbackSpec(name="leaving", target=leaving, couples_seeds=True)
 
 
-@pytest.mark.parametrize("kind", ["noise", "sync-callback"])
-def test_a_factory_that_exits_is_wrong_and_ends_nothing(kind):
+EXIT = f"SystemExit: 3 (test_checks.py:{leaving.__code__.co_firstlineno + 1})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("noise", "SystemExit: 3"), ("sync-callback", f"gives_a_callback: {EXIT}")],
+)
+def test_a_factory_that_exits_is_wrong_and_ends_nothing(kind, told):
     manager = PluginManager(Settings(load=frozenset()))
     manager.register(Leaving(), "acme")
-    assert check_component(manager, manager.find(kind, "leaving")) == "SystemExit: 3"
+    assert check_component(manager, manager.find(kind, "leaving")) == told
+
+
+class BareNoise(GaussianNoise):
+    def __call__(self):
+        raise AssertionError
+
+
+class BareBuffer(ReplayBuffer):
+    def _draw(self, batch_size):
+        raise AssertionError
+
+
+class BareAgent(TD3):
+    def train(self, gradient_steps, batch_size=100):
+        raise AssertionError
+
+
+class BareCallback(BaseCallback):
+    def __init__(self, context):
+        super().__init__()
+
+    def _on_step(self):
+        raise AssertionError
+
+
+class BareNotes(BaseCallback):
+    def __init__(self):
+        raise AssertionError
+
+    def _on_step(self):
+        return True
+
+
+class Bare:
+    @hookimpl
+    def pyrl_noise_processes(self):
+        def factory(context):
+            return BareNoise((3,), 0.1, context.rng)
+
+        yield NoiseSpec(name="bare", target=factory)
+
+    @hookimpl
+    def pyrl_replay_buffers(self):
+        yield ReplayBufferSpec(name="bare", target=BareBuffer)
+
+    @hookimpl
+    def pyrl_algorithms(self):
+        yield AlgorithmSpec(name="bare", target=BareAgent)
+
+    @hookimpl
+    def pyrl_sync_callbacks(self):
+        yield SyncCallbackSpec(name="bare", target=BareCallback, couples_seeds=True)
+
+    @hookimpl
+    def pyrl_callbacks(self):
+        yield CallbackSpec(name="bare", target=BareNotes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "function", "where"),
+    [
+        ("noise", BareNoise.__call__, "draws_are_valid: "),
+        (
+            "replay-buffer",
+            BareBuffer._draw,
+            "BareBuffer of array observations, n_envs=1: samples_are_like_sb3s: ",
+        ),
+        ("algorithm", BareAgent.train, "learning_learns: "),
+        ("sync-callback", BareCallback._on_step, "one_copy_is_left_alone: "),
+        ("callback", BareNotes.__init__, ""),
+    ],
+)
+def test_an_assertion_without_a_text_is_told_with_its_check_and_line(kind, function, where):
+    manager = PluginManager(Settings(load=frozenset()))
+    manager.register(Bare(), "acme")
+    line = function.__code__.co_firstlineno + 1
+    told = check_component(manager, manager.find(kind, "bare"))
+    assert told == f"{where}AssertionError (test_checks.py:{line})"
