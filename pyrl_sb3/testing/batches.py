@@ -12,9 +12,13 @@ from pyrl_sb3.testing.numbered import (
     actions_of,
     compute_reward,
 )
-from pyrl_sb3.testing.require import require
+from pyrl_sb3.testing.require import CheckError, require
 
 BATCH = 64
+BATCHES = 20
+DRAWS = 40  # so many times as many, before what was not there is taken to be never drawn
+# Correlation: 0.03 by chance; 0.5 where a tenth of sorted transitions keep their goals, else more.
+RELATED = 0.4
 Stored = dict[int, Transition]
 
 
@@ -48,6 +52,32 @@ def _check_goal(goal: Any, step: Transition, stored: Stored) -> None:
     same_episode = (t for t in stored.values() if t.episode == step.episode)
     achieved = any(np.array_equal(goal, t.next_obs["achieved_goal"]) for t in same_episode)
     require(achieved, "a goal is neither the real one nor was achieved in the episode")
+
+
+def check_all_are_drawn(buffer: Any, stored: Stored) -> None:
+    """Insist that each stored transition is sampled sometime; how often is the buffer's choice."""
+    missing = set(stored)
+    for _ in range(DRAWS):
+        missing -= set(numbers(tensors(buffer.sample(BATCH * BATCHES))))
+        if not missing:
+            return
+    newest = max(step.step for step in stored.values())
+    lost = any(stored[index].step == newest for index in missing)
+    which = "the newest among them" if lost else "older ones"
+    raise CheckError(f"{len(missing)} of {len(stored)} transitions are never sampled, {which}")
+
+
+def check_goals_go_to_any(batches: list[Any], stored: Stored, n_envs: int) -> None:
+    """Insist that which transitions get a new goal has little to do with their step, or env."""
+    got = np.concatenate([batch.observations["desired_goal"][:, 0].numpy() for batch in batches])
+    drawn = np.array([index for batch in batches for index in numbers(tensors(batch))])
+    real = np.array([stored[index].obs["desired_goal"][0] for index in drawn.tolist()])
+    new = got != real
+    for what, of in (("step", drawn // n_envs), ("environment", drawn % n_envs)):
+        if new.std() and of.std():
+            related = abs(np.corrcoef(new, of)[0, 1])
+            problem = f"which transitions get new goals goes by their {what}"
+            require(related < RELATED, f"{problem}: draw them in random order")
 
 
 def tensors(batch: Any) -> dict[str, th.Tensor]:

@@ -15,6 +15,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.plugins.errors import RAISED
+from pyrl_sb3.plugins.signature import parameters
 from pyrl_sb3.testing.batches import Stored
 from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
 from pyrl_sb3.testing.require import CheckError
@@ -65,9 +66,12 @@ def buffer_cases(
     """The settings to check a class in: one and three environments, with all kinds it claims."""
     if observation_kinds is None:
         observation_kinds = ["dict" if issubclass(cls, DictReplayBuffer) else "array"]
+    params = dict(params or {})
+    if "n_steps" in parameters(cls)[0]:
+        params["n_steps"] = 1  # of one step are the transitions that a batch is compared with
     for kind in sorted(observation_kinds):
         for n_envs in (1, 3):
-            yield BufferCase(cls=cls, params=params or {}, kind=kind, n_envs=n_envs)
+            yield BufferCase(cls=cls, params=params, kind=kind, n_envs=n_envs)
 
 
 def through_pickle(case: BufferCase, buffer: Any) -> Any:

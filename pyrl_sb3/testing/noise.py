@@ -122,9 +122,7 @@ def state_is_its_own(case: NoiseCase) -> None:
     """What one process draws does not depend on what another one, a copy of it, drew before."""
     made = case.make()
     one, other = (draw(copy.deepcopy(made)) for _ in range(2))
-    problem = (
-        "draws by state that is not its own: a module's, its class's, a generator's with no seed"
-    )
+    problem = "draws by state that is not its own: a module's, say, or of its class"
     require(np.array_equal(one, other), problem)
 
 

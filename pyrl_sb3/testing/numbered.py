@@ -15,6 +15,9 @@ Array = NDArray[Any]
 Obs = dict[str, Array]
 
 LENGTHS = (4, 7, 1, 5)
+# Steps after which no episode is running; after the second, 30 steps ago none was running either,
+# so that buffers which keep whole episodes are as full as others.
+ALL_ENDED, ALL_ENDED_AND_FULL = 21, 68
 ACTIONS_PER_UNIT = 2**16  # actions are multiples of 1 / ACTIONS_PER_UNIT, each used once
 
 
@@ -132,6 +135,15 @@ def row(obs: Any, index: int) -> Obs:
     """One observation by key; the only one there is of those that are no dict."""
     by_key = obs if isinstance(obs, dict) else {"observation": obs}
     return {key: np.array(value[index]) for key, value in by_key.items()}
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two arguments of `add` are equal."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return np.array_equal(one, other)
 
 
 def _with_terminals(obs: Any, dones: Array, infos: Any) -> Any:

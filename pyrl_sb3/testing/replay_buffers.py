@@ -5,6 +5,7 @@ Stricter than SB3's own buffers in one point: a buffer draws from a generator of
 
 import pickle
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,16 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import BaseBuffer, DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from pyrl_sb3.testing.batches import BATCH, check_batch, numbers, same, tensors
+from pyrl_sb3.testing.batches import (
+    BATCH,
+    BATCHES,
+    check_all_are_drawn,
+    check_batch,
+    check_goals_go_to_any,
+    numbers,
+    same,
+    tensors,
+)
 from pyrl_sb3.testing.buffer_case import (
     SLOTS,
     BufferCase,
@@ -21,10 +31,16 @@ from pyrl_sb3.testing.buffer_case import (
     through_checkpoint,
     through_pickle,
 )
-from pyrl_sb3.testing.numbered import NumberedEnv, calls, numbered, play, row
+from pyrl_sb3.testing.numbered import (
+    ALL_ENDED,
+    ALL_ENDED_AND_FULL,
+    NumberedEnv,
+    alike,
+    calls,
+    numbered,
+    play,
+)
 from pyrl_sb3.testing.require import require, run
-
-BATCHES = 20
 
 
 def samples_are_like_sb3s(case: BufferCase) -> None:
@@ -41,8 +57,11 @@ def samples_are_like_sb3s(case: BufferCase) -> None:
         require(shape == expected, f"sampled {name} have shape {shape}, not {expected}")
         got = mine[name].dtype
         require(got == tensor.dtype, f"sampled {name} are {got}, not {tensor.dtype}")
-    if "discounts" in mine and hasattr(buffer, "gamma"):
-        _check_discounts(mine["discounts"], buffer.gamma)
+    for name, tensor in mine.items():
+        require(bool(tensor.isfinite().all()), f"sampled {name} are not finite")
+    if "discounts" in mine:
+        gamma = getattr(buffer, "gamma", case.params.get("gamma"))
+        _check_discounts(mine["discounts"], gamma)
 
 
 def what_is_stored_is_sampled(case: BufferCase) -> None:
@@ -52,6 +71,7 @@ def what_is_stored_is_sampled(case: BufferCase) -> None:
     ended = {t.episode for t in stored.values() if t.done or t.late}
     missing = {i for i, t in stored.items() if t.episode in ended} - seen
     require(not missing, f"{len(missing)} of {len(stored)} transitions are never sampled")
+    check_all_are_drawn(*case.filled(ALL_ENDED))
 
 
 def only_terminations_are_dones(case: BufferCase) -> None:
@@ -74,20 +94,35 @@ def the_oldest_are_overwritten(case: BufferCase) -> None:
     require(says == (SLOTS, 7, True), f"size(), pos, full are {says}, not {(SLOTS, 7, True)}")
     for _ in range(BATCHES):
         check_batch(buffer.sample(BATCH), newest)
+    buffer, stored = case.filled(ALL_ENDED_AND_FULL)
+    oldest = ALL_ENDED_AND_FULL - SLOTS
+    check_all_are_drawn(buffer, {i: t for i, t in stored.items() if t.step >= oldest})
 
 
 def arguments_are_left_alone(case: BufferCase) -> None:
     """`add` changes nothing that it is given, and keeps nothing that may change later."""
     buffer, stored = case.make(), {}
-    for index, args, transition in calls(buffer, case.env(), 20):
+    for index, args, transition in calls(_Watched(buffer), case.env(), 20):
         stored[index] = transition
-        now = row(args[0], transition.episode[0])
-        unchanged = all(np.array_equal(now[key], value) for key, value in transition.obs.items())
-        require(unchanged, "add changes an observation")
         if transition.episode[0] == case.n_envs - 1:
             _spoil(args)
     for _ in range(BATCHES):
         check_batch(buffer.sample(BATCH), stored)
+
+
+class _Watched:
+    """A buffer, whose arguments are looked at before and after."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.buffer = buffer
+
+    def add(self, *args: Any) -> None:
+        before = deepcopy(args)
+        self.buffer.add(*args)
+        names = ("observation", "next observation", "action", "reward", "done", "info")
+        for name, was, now in zip(names, before, args, strict=True):
+            a = "an" if name[0] in "aoi" else "a"
+            require(alike(was, now), f"add changes {a} {name}")
 
 
 def samples_are_copies(case: BufferCase) -> None:
@@ -98,6 +133,14 @@ def samples_are_copies(case: BufferCase) -> None:
         check_batch(batch, stored)
         for tensor in tensors(batch).values():
             tensor.zero_()
+
+
+def new_goals_go_to_any(case: BufferCase) -> None:
+    """Whether a transition gets a new goal is not decided by when, or where, it was made."""
+    buffer, stored = case.filled()
+    if case.kind == "dict":
+        batches = [buffer.sample(BATCH) for _ in range(BATCHES)]
+        check_goals_go_to_any(batches, stored, case.n_envs)
 
 
 def seeds_decide(case: BufferCase) -> None:
@@ -199,6 +242,7 @@ BUFFER_CHECKS: tuple[Callable[[BufferCase], None], ...] = (
     the_oldest_are_overwritten,
     arguments_are_left_alone,
     samples_are_copies,
+    new_goals_go_to_any,
     global_state_is_untouched,
     seeds_decide,
     samples_are_normalised,
@@ -218,7 +262,8 @@ def check_replay_buffer(
     """
     Run all checks on `cls`, a replay buffer.
 
-    :param params: further arguments of the constructor; returns of one step are assumed
+    :param params: further arguments of the constructor; where `n_steps` is one, 1 is its value:
+        returns of one step are what is checked
     :param observation_kinds: ``"array"``, ``"dict"`` or both; by default what SB3's class that this
         one is a subclass of takes
     :raises AssertionError: saying what is wrong, or what was raised by what line of its code, and
@@ -230,10 +275,14 @@ def check_replay_buffer(
             run(check, case, str(case))
 
 
-def _check_discounts(given: th.Tensor, gamma: float) -> None:
+def _check_discounts(given: th.Tensor, gamma: float | None) -> None:
     found = np.unique(given.numpy())
     told = ", ".join(f"{each:g}" for each in found)
-    require(np.allclose(found, gamma), f"discounts of one step are {told}, not {gamma}")
+    if gamma is None:  # it may have another name: all that is known is that it is hardly 1
+        problem = "discounts of one step are 1, and algorithms take them for their gamma"
+        require(not np.allclose(found, 1), problem)
+    else:
+        require(np.allclose(found, gamma), f"discounts of one step are {told}, not {gamma}")
 
 
 def _spoil(args: Any) -> None:

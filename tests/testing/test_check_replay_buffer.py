@@ -29,7 +29,7 @@ def test_parameters_are_passed_on():
     for case in buffer_cases(HerReplayBuffer, {"n_sampled_goal": 9}):
         assert case.make().her_ratio == 0.9
         replay_buffers.what_is_stored_is_sampled(case)
-    with pytest.raises(AssertionError, match="_like_sb3s: TypeError: .*unknown_parameter"):
+    with pytest.raises(AssertionError, match=r"_like_sb3s: TypeError: .*unknown_parameter"):
         check_replay_buffer(ReplayBuffer, {"unknown_parameter": 1})
 
 
@@ -37,6 +37,16 @@ def test_discounts_of_one_step_are_gamma():
     for case in buffer_cases(NStepReplayBuffer, {"n_steps": 1, "gamma": 0.9}):
         replay_buffers.samples_are_like_sb3s(case)
         replay_buffers.what_is_stored_is_sampled(case)
+
+
+class ThreeSteps(ReplayBuffer):
+    def __init__(self, *args, n_steps=3, **kwargs):
+        super().__init__(*args, n_steps=n_steps, **kwargs)
+
+
+def test_of_buffers_of_several_steps_that_of_one_is_checked():
+    check_replay_buffer(ReplayBuffer, {"n_steps": 3, "gamma": 0.9})
+    check_replay_buffer(ThreeSteps)
 
 
 @pytest.mark.parametrize("cls", [Stock, StockDict, StockHer])
@@ -106,12 +116,48 @@ class OtherDiscounts(NoDiscounts):
     discount = 0.5
 
 
+class Undiscounted(Stock):
+    """Knows no discount, and says that it is 1."""
+
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(discounts=th.ones_like(batch.rewards))
+
+
+class WeightsOfZeros(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return SimpleNamespace(**batch._asdict(), weights=0 * batch.rewards / 0)
+
+
 class FirstHalf(ReplayBuffer):
     """Never samples the newest."""
 
     def _draw(self, batch_size):
         positions, envs = super()._draw(batch_size)
         return positions // 2, envs
+
+
+class AllButTheNewest(ReplayBuffer):
+    """Takes the position of the newest for that of the next one."""
+
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        return np.minimum(positions, max(self.store.now - 2, self.store.first)), envs
+
+
+class HerOfAllButTheNewest(HerReplayBuffer):
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        return np.minimum(positions, max(self.store.now - 2, self.store.first)), envs
+
+
+class AllButTheOldest(ReplayBuffer):
+    """Once it is full."""
+
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        return np.maximum(positions, self.store.first + self.full), envs
 
 
 class FirstEnvOnly(ReplayBuffer):
@@ -125,6 +171,22 @@ class ForeignGoals(HerReplayBuffer):
 
     def _choose(self, where):
         return self.rng.permutation(super()._choose(where))
+
+
+class InOrder(HerReplayBuffer):
+    """Gives the newest transitions of a batch new goals, and the oldest theirs."""
+
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        order = np.argsort(positions)
+        return positions[order], envs[order]
+
+
+class InOrderOfEnvs(HerReplayBuffer):
+    def _draw(self, batch_size):
+        positions, envs = super()._draw(batch_size)
+        order = np.argsort(envs)
+        return positions[order], envs[order]
 
 
 class TimeoutsAreDones(ReplayBuffer):
@@ -159,6 +221,13 @@ class WritesIntoObservations(ReplayBuffer):
     def add(self, obs, *args):
         super().add(obs, *args)
         obs += 1
+
+
+class TakesFromInfos(ReplayBuffer):
+    def add(self, obs, next_obs, action, reward, done, infos):
+        for info in infos:
+            info.pop("terminal_observation", None)
+        super().add(obs, next_obs, action, reward, done, infos)
 
 
 class KeepsReferences(ReplayBuffer):
@@ -364,7 +433,12 @@ class NoneToTrainWith(ReplayBuffer):
         (FirstActionOnly, "what_is_stored_is_sampled", "actions are not as stored"),
         (NoDiscounts, "samples_are_like_sb3s", r"discounts of one step are 0, not 0\.99"),
         (OtherDiscounts, "samples_are_like_sb3s", r"discounts of one step are 0\.5, not 0\.99"),
+        (Undiscounted, "samples_are_like_sb3s", "discounts of one step are 1, and algorithms take"),
+        (WeightsOfZeros, "samples_are_like_sb3s", "sampled weights are not finite"),
         (FirstHalf, "what_is_stored_is_sampled", r"\d+ of 20 transitions are never sampled"),
+        (AllButTheNewest, "what_is_stored_is_sampled", "1 of 21 .* the newest among them"),
+        (HerOfAllButTheNewest, "what_is_stored_is_sampled", "1 of 21 .* the newest among them"),
+        (AllButTheOldest, "the_oldest_are_overwritten", "1 of 30 .* never sampled, older ones"),
         (FirstEnvOnly, "what_is_stored_is_sampled", r"\d+ of 60 transitions are never sampled"),
         (ForeignGoals, "what_is_stored_is_sampled", "a goal is neither the real one nor"),
         (TimeoutsAreDones, "only_terminations_are_dones", "ran out of time is done"),
@@ -372,12 +446,15 @@ class NoneToTrainWith(ReplayBuffer):
         (NeverForgets, "the_oldest_are_overwritten", r"are \(60, 7, True\)|are \(67"),
         (NeverForgetsInside, "the_oldest_are_overwritten", "never stored, or is too old"),
         (WritesIntoObservations, "arguments_are_left_alone", "add changes an observation"),
+        (TakesFromInfos, "arguments_are_left_alone", "add changes an info"),
         (KeepsReferences, "arguments_are_left_alone", "never stored|not as stored"),
         (GivesItsOwn, "samples_are_copies", "not as stored"),
         (DrawsFromNumpy, "global_state_is_untouched", "moves numpy's global generator"),
         (DrawsFromTorch, "global_state_is_untouched", "moves torch's generator"),
         (Unseeded, "seeds_decide", "two buffers with one seed draw differently"),
         (SeededOnce, "seeds_decide", "the seed has no influence"),
+        (InOrder, "new_goals_go_to_any", "which transitions get new goals goes by their step"),
+        (InOrderOfEnvs, "new_goals_go_to_any", "new goals goes by their environment"),
         (IgnoresVecNormalize, "samples_are_normalised", "observations are not normalised"),
         (NormalisesObservationsOnly, "samples_are_normalised", "rewards are not normalised"),
         (StaysOnTheProcessor, "samples_are_on_the_device", "observations are on cpu"),
