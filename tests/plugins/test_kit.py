@@ -284,6 +284,39 @@ class Headed(Averaging):
         super().synchronise()
 
 
+class DividingByAll(Averaging):
+    """By the number of copies that there were at first."""
+
+    def synchronise(self):
+        super().synchronise()
+        left = len(self.context.group.all_gather({"x": np.zeros(1)}))
+        with th.no_grad():
+            for parameter in self.model.actor.parameters():
+                parameter.mul_(left / self.context.group.size)
+
+
+class ByEpisodes(Averaging):
+    """Exchanges whenever an episode is over."""
+
+    def _on_step(self):
+        if self.locals["dones"][0]:
+            self.synchronise()
+        return True
+
+
+class AtZeroOnly(Averaging):
+    """Only copy 0 exchanges."""
+
+    def synchronise(self):
+        if self.context.group.rank == 0:
+            super().synchronise()
+
+
+class SaysNothing(Averaging):
+    def _on_step(self):
+        super()._on_step()
+
+
 class Drawing(Averaging):
     """Exchanges and draws, so that each copy trains otherwise than alone, and uses nothing."""
 
@@ -350,6 +383,9 @@ def test_coupling_is_that_one_copy_changes_another(pyrl_plugins, callback, coupl
         (Drawing, True, sync.coupling_is_declared, "declares couples_seeds=True"),
         (Unrepeatable, True, sync.runs_agree, "two executions end differently"),
         (Irregular, True, sync.copies_call_in_step, "not equally often"),
+        (ByEpisodes, True, sync.copies_call_in_step, "not equally often"),
+        (SaysNothing, True, sync.one_copy_is_left_alone, "after 1 of 64 steps: does its _on_step"),
+        (DividingByAll, True, sync.survives_the_end_of_a_copy, "weights of actor shrink to"),
         (Headed, True, sync.survives_the_end_of_a_copy, "KeyError: 0"),
     ],
 )
@@ -357,6 +393,19 @@ def test_wrong_callbacks_are_named(pyrl_plugins, callback, couples, check, probl
     pyrl_plugins.register(Syncs(callback, couples), "acme")
     with pytest.raises(AssertionError, match=problem):
         check(sync.SyncCase(ref="it", manager=pyrl_plugins))
+
+
+@pytest.mark.parametrize(
+    ("callback", "problem"),
+    [(AtZeroOnly, "not equally often"), (Unrepeatable, "two executions end differently")],
+)
+def test_the_cause_is_told_before_what_follows_from_it(pyrl_plugins, callback, problem):
+    """Also where it is declared otherwise, which cannot be said of these."""
+    for couples in (True, False):
+        plugin = Syncs(callback, couples)
+        pyrl_plugins.register(plugin, f"acme-{couples}".lower())
+        with pytest.raises(AssertionError, match=problem):
+            check_sync_callback(f"acme-{couples}/it".lower(), manager=pyrl_plugins)
 
 
 def test_copies_exchange_in_rank_order_and_outlive_each_other():
