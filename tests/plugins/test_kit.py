@@ -122,7 +122,7 @@ class Restless(GaussianNoise):
 class InTensors(GaussianNoise):
     """Keeps its value where no checkpoint looks."""
 
-    value = th.zeros(3)
+    value = th.zeros(())
 
     def __call__(self):
         self.value = 0.9 * self.value + th.as_tensor(super().__call__())
