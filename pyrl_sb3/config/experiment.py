@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config import zoo
+from pyrl_sb3.config.algorithms import algorithm_spec
 from pyrl_sb3.config.components import Reference, registered
 from pyrl_sb3.config.documents import read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
@@ -13,6 +14,8 @@ from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.config.overrides import Override, parse_override
 from pyrl_sb3.config.reader import EntryReader
 from pyrl_sb3.plugins import get_plugin_manager
+
+_USUAL_POLICY = ("policy", "MlpPolicy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,4 +176,7 @@ def read_experiment(
     demonstrated = any(change.path == ("demonstrations",) for change in changes)
     entry, content = choose_entry(document, env_id, demonstrated)
     reader = EntryReader(document, entry, algorithm, trust=trust)
+    if algorithm.startswith("her-") and path == algorithm_spec(algorithm).config:
+        # A plugin's file is for both commands; in that of the other, MlpPolicy is for dicts too.
+        content = {key: each for key, each in content.items() if (key, each) != _USUAL_POLICY}
     return Experiment(**reader.read(content, changes))

@@ -110,8 +110,11 @@ def _check_algorithm(
     require(not ours, f"no command trains it: {spec.name}-train is that of {ours}")
     manager.load("policy", spec.policy)
     if spec.config is not None:
-        for entry in read_document(spec.config).data:
+        entries = read_document(spec.config).data
+        for entry in entries:
             read_experiment(spec.config, name, entry)
+        if "env" in spec.serves and "default" in entries:  # others may be for what has no goals
+            read_experiment(spec.config, f"her-{name}", "default")
     if spec.off_policy:
         params = {key: value for key, value in spec.defaults.items() if key not in _PACE}
         for actions in sorted(spec.action_kinds):

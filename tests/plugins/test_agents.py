@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from pyrl_sb3.cli.app import run
+from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.hyperparams import experiment_of
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, new_group
 from pyrl_sb3.training.sync.job import ELASTIC
@@ -129,6 +131,24 @@ def test_policy_and_hyperparameters_of_the_plugin(others, tmp_path):
     config.write_text("default: {n_timesteps: 50, batch_sise: 4}")
     problem = call("my-td3-train Pendulum-v1", code=2)
     assert "my.yml:1: default.batch_sise: TD3 has no such setting; did you mean" in problem
+
+
+def test_one_file_of_the_plugin_is_for_both_of_its_commands(fake_dist):
+    """MlpPolicy in it stands for all observations, as where no policy is named."""
+    serving = OTHERS.replace('policy="pyrl/td3"', 'serves=frozenset({"env"})')
+    config = fake_dist("mine", serving) / "my.yml"
+    config.write_text("default: {n_timesteps: 50, policy: MlpPolicy, batch_size: 4}")
+    request = TrainingRequest(agent="her-my-td3", env_id="FetchReach-v4")
+    experiment = experiment_of(request)
+    assert experiment.policy == "MultiInputPolicy"
+    assert experiment.given == {"n_timesteps": 50, "batch_size": 4}
+    assert experiment_of(replace(request, agent="my-td3")).policy == "MlpPolicy"
+    # Somebody's own file, and what the command line says, mean what they say.
+    other = config.rename(config.with_name("other.yml"))
+    config.write_text("default: {n_timesteps: 50}")
+    for said in ({"config": other}, {"overrides": ("policy=MlpPolicy",)}):
+        with pytest.raises(ConfigError, match="HerReplayBuffer needs MultiInputPolicy"):
+            experiment_of(replace(request, **said))
 
 
 def test_what_has_no_commands_says_why(others):

@@ -271,6 +271,28 @@ def test_check_of_algorithms(fake_dist):
     assert "did you mean pyrl/td3?" in policy
 
 
+WITH_HINDSIGHT = """
+from pathlib import Path
+from stable_baselines3 import TD3
+from pyrl_sb3.plugins import AlgorithmSpec, hookimpl
+
+@hookimpl
+def pyrl_algorithms():
+    config = Path(__file__).with_name("my.yml")
+    yield AlgorithmSpec(name="my", target=TD3, serves=frozenset({"env"}), config=config)
+"""
+
+
+def test_check_reads_the_file_also_as_the_command_with_hindsight_does(fake_dist):
+    config = fake_dist("acme", WITH_HINDSIGHT) / "my.yml"
+    config.write_text("default: {n_timesteps: 9, replay_buffer_class: uniform}")
+    assert "her-acme/my needs a buffer with hindsight" in run("check", "acme", code=1)
+    config.write_text(
+        "default: {n_timesteps: 9, policy: MlpPolicy}\nALE/Pong-v5: {policy: CnnPolicy}"
+    )
+    assert run("check", "acme") == "ok     algorithm acme/my\n"
+
+
 TAKEN = """
 from stable_baselines3 import TD3
 from pyrl_sb3.plugins import AlgorithmSpec, hookimpl
