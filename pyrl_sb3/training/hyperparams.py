@@ -6,6 +6,7 @@ from typing import Any
 
 import pyrl_sb3
 from pyrl_sb3.config import Experiment, read_experiment
+from pyrl_sb3.config.documents import parse_yaml
 from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.training.agents import AGENTS, find_agent
 from pyrl_sb3.training.request import TrainingRequest
@@ -47,10 +48,15 @@ def experiment_of(request: TrainingRequest) -> Experiment:
 
 def _short_forms(request: TrainingRequest) -> list[Override]:
     return [
-        Override((key,), value, f"--{option} {value}")
+        Override((key,), _read(value, f"--{option}"), f"--{option} {value}")
         for option, key in (("noise", "noise"), ("buffer", "replay_buffer_class"))
         if (value := getattr(request, option)) is not None
     ]
+
+
+def _read(text: str, where: str) -> Any:
+    """A mapping as `--set` reads it; names are text, one of nothing too."""
+    return parse_yaml(text, where).data if text.lstrip().startswith("{") else text
 
 
 def for_goals(experiment: Experiment) -> Experiment:

@@ -34,7 +34,7 @@ class TrainingRequest:
         folder: of the run itself, in the place of the next one in `save`; made here, or empty.
         config: a file in the zoo's layout in place of the package's own.
         overrides: `key.path=value` each, in place of the config's values.
-        noise: the config's `noise` in short, such as `pink_0.3`, or `none`.
+        noise: the config's `noise` in short, such as `pink_0.3`, or `none`; or a mapping in YAML.
         buffer: the config's `replay_buffer_class` in short.
         trust: run Python configs, and classes that a config takes from any package.
         n_envs: environments side by side.

@@ -1,10 +1,12 @@
 """The packaged hyperparameters, and configs in their place."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import pytest
 import yaml
 
-from pyrl_sb3.config import read_experiment
+from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.config.entries import WITH_DEMONSTRATIONS
 from pyrl_sb3.plugins.environments import plugin_spec
 from pyrl_sb3.training.agents import AGENTS
@@ -41,3 +43,13 @@ def test_goals_are_normalised_unless_the_config_says_how():
     assert experiment.given["normalize"] == usual
     request = TrainingRequest(agent="sac", env_id="Nowhere-v0", overrides=("normalize=false",))
     assert for_goals(experiment_of(request)).normalize is None
+
+
+def test_noise_of_the_command_line_is_what_set_says_of_it_a_mapping_too():
+    request = TrainingRequest(agent="td3", env_id="Nowhere-v0")
+    mapping = "{name: ou, params: {theta: 0.2}}"
+    short, long = replace(request, noise=mapping), replace(request, overrides=(f"noise={mapping}",))
+    assert experiment_of(short).noise.params["theta"] == 0.2
+    assert experiment_of(short).given == experiment_of(long).given
+    with pytest.raises(ConfigError, match="^--noise:1: expected"):
+        experiment_of(replace(request, noise="{name: ou"))
