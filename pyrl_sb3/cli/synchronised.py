@@ -100,7 +100,8 @@ def _go_on(asked: Asked, resume: Path) -> int:
     group, timesteps = read_group(resume), asked.given.get("timesteps")
     refuse_fewer(group, timesteps)
     group = with_changes(group, changes_in(asked.given))
-    if not unfinished(group, timesteps) and (resume / MODEL).is_file():
+    written = not group.couples_seeds or (resume / MODEL).is_file()
+    if written and not unfinished(group, timesteps):
         console = output.console_for_log()
         ended = ended_by_callbacks(group)
         why = f"its copies have had all steps{', but ' if ended else ''}{ended}"

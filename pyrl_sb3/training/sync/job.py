@@ -23,6 +23,7 @@ from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import checked, train
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync.alone import Alone
+from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.common import common_checkpoint, refuse_loss
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.master import SaveMaster
@@ -210,7 +211,7 @@ def train_copy(
         result = _train(seeds, group, begin, [*syncing, *callbacks], changed)
         with GroupSignals(group):  # one that had ended before waits here
             group.leave()
-        _say_what_all_had(seeds, group, result.timesteps)
+        _say_what_all_had(seeds, sync, group, result.timesteps)
         return result
     except LayoutError as error:
         raise HopelessError(f"seed {seed}: {error}") from error
@@ -229,12 +230,17 @@ def _say_where_they_go_on(size: int, begin: int, ended: Collection[int]) -> None
         log.info("start %s: all %s copies go on after %s steps", start, size, begin)
 
 
-def _say_what_all_had(seeds: SeedGroup, group: DistributedGroup, timesteps: int) -> None:
+def _say_what_all_had(
+    seeds: SeedGroup, sync: BaseCallback, group: DistributedGroup, timesteps: int
+) -> None:
     """Exchange how many steps copies have had, which a callback of one may have ended early."""
     said = group.all_gather({"timesteps": np.array(timesteps)})
     group.leave()
     total = sum(int(each["timesteps"]) for each in said.values())
-    log.info("all copies as one: %s", seeds.folder / MODEL)
+    if seeds.couples_seeds:
+        one = isinstance(sync, SeedSyncCallback)  # others know of no agent that is made of all
+        what = "all copies as one" if one else "one of the copies, for all"
+        log.info("%s: %s", what, seeds.folder / MODEL)
     log.info("%s copies, %s environment steps together", group.size, total)
 
 

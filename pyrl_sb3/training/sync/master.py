@@ -17,12 +17,14 @@ from pyrl_sb3.training.sync.state import read_state, write_state
 
 class SaveMaster(BaseCallback):
     """
-    Writes the one agent that stands for all copies into the group's folder.
+    Writes the one agent that stands for all copies into the group's folder, unless the copies are
+    independent.
 
     Of the copies that were synchronised last it is the first that does: those that a callback ended
     before know nothing of what came later. It does so when the training of all has ended, before
     its own end is on the disk: a job that dies in between goes on from an earlier checkpoint, and
-    comes to it again.
+    comes to it again. What synchronises otherwise than `SeedSyncCallback` knows of no such agent:
+    there it is that copy's own.
 
     Args:
         seeds: the group.
@@ -48,7 +50,8 @@ class SaveMaster(BaseCallback):
     def _on_training_end(self) -> None:
         self.copies.leave()
         # Without a step, only something else than the training was left to do: it is there already.
-        if self.model.num_timesteps > self._begun and self.copies.rank == self.copies.latest[0]:
+        trained = self.model.num_timesteps > self._begun
+        if trained and self.seeds.couples_seeds and self.copies.rank == self.copies.latest[0]:
             self._write()
 
     def _write(self) -> None:

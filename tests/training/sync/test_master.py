@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.cli.app import run
+from pyrl_sb3.plugins import SyncCallbackSpec, get_plugin_manager, hookimpl
 from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import TrainingRequest
@@ -35,7 +36,7 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def job(folder, save_freq=30, more=(), seeds=(0,)):
+def job(folder, save_freq=30, more=(), seeds=(0,), sync="mean"):
     request = TrainingRequest(
         agent="td3",
         env_id="Pendulum-v1",
@@ -46,7 +47,7 @@ def job(folder, save_freq=30, more=(), seeds=(0,)):
         overrides=(*TINY, *more),
         threads=1,
     )
-    plan = SyncPlan(name="mean", every=30)
+    plan = SyncPlan(name=sync, every=30)
     return new_group(folder, synchronised(request, seeds, plan, folder))
 
 
@@ -88,6 +89,55 @@ def test_it_is_what_commands_take_the_folder_for(tmp_path, alone, capsys):
     _, env = open_trial(trial)
     assert isinstance(env, VecNormalize)
     assert env.obs_rms.count > 60
+
+
+class Idle(BaseCallback):
+    """Of a plugin, which knows nothing of one agent for all."""
+
+    def __init__(self, context):
+        super().__init__()
+
+    def _on_step(self):
+        return True
+
+
+class Idles:
+    @hookimpl
+    def pyrl_sync_callbacks(self):
+        for name, couples in (("coupling", True), ("watching", False)):
+            yield SyncCallbackSpec(name=name, target=Idle, couples_seeds=couples)
+
+
+@pytest.fixture
+def idles():
+    manager = get_plugin_manager()
+    manager.register(Idles(), "idles")
+    yield
+    manager.unregister("idles")
+
+
+def test_of_a_strategy_without_a_master_it_is_one_of_the_copies(tmp_path, alone, idles, caplog):
+    group = job(tmp_path, sync="coupling")
+    with caplog.at_level("INFO", "pyrl_sb3"):
+        train_copy(group.folder, alone)
+    assert f"one of the copies, for all: {group.folder / 'model.zip'}" in caplog.messages
+    written, own = (TD3.load(each / "model.zip") for each in (group.folder, group.run(0)))
+    for name, array in read_state(own).as_arrays().items():
+        np.testing.assert_array_equal(read_state(written).as_arrays()[name], array, err_msg=name)
+
+
+def test_independent_copies_have_none_and_the_best_is_tested(
+    tmp_path, alone, idles, caplog, capsys
+):
+    group = job(tmp_path, sync="watching")
+    with caplog.at_level("INFO", "pyrl_sb3"):
+        train_copy(group.folder, alone)
+    assert not any(str(group.folder / "model.zip") in line for line in caplog.messages)
+    assert not (group.folder / "model.zip").exists()
+    assert run(["td3-test", "Pendulum-v1", str(group.folder), "--episodes", "1"]) == 0
+    assert "seed_0 is the best by its last evaluation" in capsys.readouterr().out
+    assert run(["td3-train", "--resume", str(group.folder)]) == 0
+    assert "is finished: its copies have had all steps" in capsys.readouterr().out
 
 
 class Waiting(DistributedGroup):
