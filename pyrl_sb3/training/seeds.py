@@ -187,9 +187,13 @@ def write_group(group: SeedGroup) -> None:
 def _components(group: SeedGroup) -> list[Record]:
     """The engine and the strategy, where they are of the registry: PyTorch's agent is not."""
     manager, found = get_plugin_manager(), []
-    for kind, name in (("engine", group.engine), ("sync-callback", group.sync)):
+    params = group.extra.get("sync_params")
+    for kind, name, given in (
+        ("engine", group.engine, None),
+        ("sync-callback", group.sync, params),
+    ):
         with suppress(UnknownComponentError):
-            found += [manager.find(kind, name).record()] if name else []
+            found += [manager.find(kind, name).record(given)] if name else []
     return found
 
 

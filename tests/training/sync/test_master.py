@@ -16,7 +16,7 @@ from pyrl_sb3.plugins import SyncCallbackSpec, get_plugin_manager, hookimpl
 from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import TrainingRequest
-from pyrl_sb3.training.seeds import new_group
+from pyrl_sb3.training.seeds import new_group, read_group
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.common import end_of
 from pyrl_sb3.training.sync.group import DistributedGroup
@@ -36,7 +36,7 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def job(folder, save_freq=30, more=(), seeds=(0,), sync="mean"):
+def job(folder, save_freq=30, more=(), seeds=(0,), sync="mean", params=None):
     request = TrainingRequest(
         agent="td3",
         env_id="Pendulum-v1",
@@ -47,8 +47,14 @@ def job(folder, save_freq=30, more=(), seeds=(0,), sync="mean"):
         overrides=(*TINY, *more),
         threads=1,
     )
-    plan = SyncPlan(name=sync, every=30)
+    plan = SyncPlan(name=sync, every=30, params=params or {})
     return new_group(folder, synchronised(request, seeds, plan, folder))
+
+
+def test_the_groups_file_says_with_what_the_strategy_was_made(tmp_path):
+    group = job(tmp_path, sync="best", params={"patience": 3})
+    [strategy] = read_group(group.folder).components
+    assert (strategy["name"], strategy["params"]) == ("pyrl/best", {"patience": 3})
 
 
 def test_a_job_that_dies_before_it_is_written_is_resumed_to_it(tmp_path, alone):
