@@ -2,8 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from itertools import groupby
+from operator import attrgetter
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,6 +14,7 @@ from pyrl_sb3.cli import options
 from pyrl_sb3.cli.json_output import print_json
 from pyrl_sb3.cli.kinds import KINDS, begun, kind_of
 from pyrl_sb3.plugins import (
+    Found,
     PluginError,
     PluginInfo,
     PluginManager,
@@ -73,15 +76,9 @@ def list_plugins(
     elif as_json:
         print_json(overview(manager, shown, components))
     else:
-        names = {
-            info.name: ", ".join(found.name for found in components[info.name]) for info in shown
-        }
-        rows = [(info.name, _source(info), "ok", names[info.name]) for info in shown]
+        rows = _rows(manager, shown, components)
         if everything:
-            rows += [(info.name, _source(info), "disabled", "") for info in manager.disabled]
-        rows += [
-            (failure.name, "", f"failed at {failure.stage}", "") for failure in manager.failures
-        ]
+            rows += [(info.name, info.source, "disabled", "") for info in manager.disabled]
         _table(("plugin", "distribution", "status", "components"), rows)
         if manager.failures:
             typer.echo("`pyrl plugins doctor` shows what went wrong")
@@ -231,8 +228,21 @@ def _raise_unknown(manager: PluginManager, name: str) -> NoReturn:
     raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}")
 
 
-def _source(info: PluginInfo) -> str:
-    return f"{info.distribution} {info.version}" if info.distribution else info.module
+def _rows(
+    manager: PluginManager, shown: Iterable[PluginInfo], components: Mapping[str, list[Found]]
+) -> list[Sequence[str]]:
+    """A line for each plugin, also for one of which some hooks or components have failed."""
+    partly = {failure.name for failure in manager.failures if failure.stage == "collect"}
+    rows = {
+        (info.name, info.source, "failed at collect" if info.name in partly else "ok"): "; ".join(
+            f"{kind} {', '.join(found.name for found in group)}"
+            for kind, group in groupby(components[info.name], attrgetter("kind"))
+        )
+        for info in shown
+    }
+    for failure in manager.failures:
+        rows.setdefault((failure.name, failure.source, f"failed at {failure.stage}"), "")
+    return [(*row, names) for row, names in rows.items()]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -75,12 +75,14 @@ class PluginFailure:
 
     :param plugin: Reads ``name (distribution version)``.
     :param name: The plugin's name alone.
+    :param source: Its distribution with the version, or its module.
     :param stage: Where it failed: ``"import"``, ``"api"``, ``"register"`` or ``"collect"``.
     :param error: What was raised there.
     """
 
     plugin: str
     name: str
+    source: str
     stage: str
     error: BaseException
 

@@ -60,10 +60,13 @@ class PluginInfo:
         name = self.module
         return Path(name).stem if name.endswith(".py") else name.partition(".")[0]
 
+    @property
+    def source(self) -> str:
+        """Its distribution with the version, or its module where it is of none."""
+        return f"{self.distribution} {self.version}" if self.distribution else self.module
+
     def __str__(self) -> str:
-        return (
-            f"{self.name} ({self.distribution} {self.version})" if self.distribution else self.name
-        )
+        return f"{self.name} ({self.source})" if self.distribution else self.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,7 +234,9 @@ class PluginManager:
             known[name] = Found(kind=spec.kind, name=name, spec=item, plugin=info)
 
     def _fail(self, info: PluginInfo, stage: str, error: BaseException, quiet: bool) -> None:
-        failure = PluginFailure(plugin=str(info), name=info.name, stage=stage, error=error)
+        failure = PluginFailure(
+            plugin=str(info), name=info.name, source=info.source, stage=stage, error=error
+        )
         self.failures.append(failure)
         if self.settings.strict:
             raise PluginError(str(failure)) from error

@@ -75,6 +75,50 @@ def test_list_names_the_broken_ones(good, broken):
     assert len(json.loads(run("list", "--json"))["failures"]) == len(CAUSES)
 
 
+PARTLY = """
+from pyrl_sb3.noise.action import gaussian
+from pyrl_sb3.plugins import NoiseSpec, SyncCallbackSpec, hookimpl
+
+@hookimpl
+def pyrl_noise_processes():
+    for name in ("same", "more"):
+        yield NoiseSpec(name=name, target=gaussian)
+
+@hookimpl
+def pyrl_sync_callbacks():
+    yield SyncCallbackSpec(name="same", target=gaussian, couples_seeds=True)
+
+@hookimpl
+def pyrl_callbacks():
+    return ["junk", "junk"]
+
+@hookimpl
+def pyrl_policies():
+    return None
+"""
+
+
+def test_list_says_once_what_failed_of_which_distribution_and_kinds_of_components(fake_dist):
+    fake_dist("acme", PARTLY)
+    fake_dist("gone", "import gone_too")
+    lines = [re.split("  +", line) for line in run("list").splitlines()[1:-1]]
+    assert lines == [
+        [
+            "acme",
+            "acme 1.0",
+            "failed at collect",
+            "noise acme/more, acme/same; sync-callback acme/same",
+        ],
+        ["gone", "gone 1.0", "failed at import"],
+    ]
+    # Also where there is nothing of the kind
+    lines = [re.split("  +", line) for line in run("list", "--kind", "envs").splitlines()[1:-1]]
+    assert lines == [
+        ["acme", "acme 1.0", "failed at collect"],
+        ["gone", "gone 1.0", "failed at import"],
+    ]
+
+
 def test_doctor_names_each_cause_with_its_traceback(good, broken):
     output = run("doctor", code=1)
     for cause in CAUSES:

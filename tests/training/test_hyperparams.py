@@ -51,5 +51,5 @@ def test_noise_of_the_command_line_is_what_set_says_of_it_a_mapping_too():
     short, long = replace(request, noise=mapping), replace(request, overrides=(f"noise={mapping}",))
     assert experiment_of(short).noise.params["theta"] == 0.2
     assert experiment_of(short).given == experiment_of(long).given
-    with pytest.raises(ConfigError, match="^--noise:1: expected"):
+    with pytest.raises(ConfigError, match=r"^--noise:1: expected"):
         experiment_of(replace(request, noise="{name: ou"))
