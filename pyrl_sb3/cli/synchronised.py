@@ -35,6 +35,7 @@ from pyrl_sb3.training.sync.job import (
 )
 from pyrl_sb3.training.threads import available_cores, threads_each
 from pyrl_sb3.training.unfinished import refuse_fewer, unfinished
+from pyrl_sb3.training.versions import other_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +101,15 @@ def _go_on(asked: Asked, resume: Path) -> int:
     group, timesteps = read_group(resume), asked.given.get("timesteps")
     refuse_fewer(group, timesteps)
     group = with_changes(group, changes_in(asked.given))
+    console = output.console_for_log()
     written = not group.couples_seeds or (resume / MODEL).is_file()
     if written and not unfinished(group, timesteps):
-        console = output.console_for_log()
         ended = ended_by_callbacks(group)
         why = f"its copies have had all steps{', but ' if ended else ''}{ended}"
         console.print(f"{resume} is finished: {why}", markup=False)
         return 0
+    for change in other_versions({}, group.components):
+        console.print(f"{change}: numbers may differ", markup=False)
     plan_of(group)  # that its strategy can be had is found here, not by each copy
     if asked.engine is None:
         check_noted(group.engine, trust=group.request.trust)

@@ -1,14 +1,11 @@
 """What a run was: `run.yml` and `config.yml` in its folder."""
 
 import dataclasses
-import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +21,10 @@ from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.folders import write_whole
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
+from pyrl_sb3.training.versions import versions
 from pyrl_sb3.training.zoo_runs import refuse_zoo_runs
 
 FACTS = "run.yml"
-
-# What the numbers of a run may depend on.
-_PACKAGES = (
-    *("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium"),
-    *("gymnasium-robotics", "mujoco", "Box2D"),
-)
 
 
 def write_facts(
@@ -55,7 +47,7 @@ def write_facts(
     asked = {**request_written(request), "save": str(folder.parent)}
     facts = {
         "pyrl_sb3": __version__,
-        **_circumstances(),
+        **_circumstances(uses),
         "request": asked,
         "source": experiment.source,
         "hyperparameters": experiment.as_plain(),
@@ -105,11 +97,11 @@ def _written(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _circumstances() -> dict[str, Any]:
+def _circumstances(uses: Sequence[Record]) -> dict[str, Any]:
     return {
         "command": list(sys.argv),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": versions(uses),
         "git": git_state(Path.cwd()),
     }
 
@@ -117,15 +109,6 @@ def _circumstances() -> dict[str, Any]:
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
     text = write_yaml(dict(facts))
     write_whole(path, lambda part: part.write_text(text, "utf-8"))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results may depend on."""
-    there = {}
-    for name in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            there[name] = metadata.version(name)
-    return {"python": platform.python_version(), **there}
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -176,15 +159,6 @@ class Facts:
         if done == self.ended and wanted <= self.timesteps:
             return f"a callback ended it after {done} of its {self.timesteps} steps"
         return None
-
-    def other_versions(self) -> list[str]:
-        """Tell which packages have other versions now."""
-        now = versions()
-        return [
-            f"{name} was {version} and is {now.get(name)}"
-            for name, version in self.versions.items()
-            if now.get(name) != version
-        ]
 
 
 def check_run(folder: Path) -> None:
@@ -264,7 +238,8 @@ def add_resumption(folder: Path, after: int, timesteps: int) -> None:
     """
     path = folder / FACTS
     facts = read_written(path)
-    facts["resumed"].append({"after": after, "timesteps": timesteps, **_circumstances()})
+    now = _circumstances(facts["components"])
+    facts["resumed"].append({"after": after, "timesteps": timesteps, **now})
     facts.pop("ended", None)
     _write(path, facts)
 

@@ -47,6 +47,7 @@ from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Run, set_up
 from pyrl_sb3.training.signals import StopAskedError, StopSignals
 from pyrl_sb3.training.trial import TrialRequest, try_out
+from pyrl_sb3.training.versions import other_versions
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -174,10 +175,10 @@ def _go_on(
     callbacks: Sequence[BaseCallback],
     signals: StopSignals,
 ) -> TrainingResult:
+    for change in other_versions(facts.versions, facts.components):
+        log.info("%s: numbers may differ", change)  # first: the config may not be for these
     agent = find_agent(request.agent)
     experiment = checked_experiment(agent.stock() if request.stock else agent, request)
-    for change in facts.other_versions():
-        log.info("%s: numbers may differ", change)
     run = Run(
         folder=folder,
         request=request,

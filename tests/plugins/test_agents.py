@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.config import ConfigError
@@ -254,6 +255,39 @@ def test_runs_say_what_to_install_once_their_plugin_is_gone(made_with_a_plugin):
         assert said == f"pyrl: {folder} {end}\n"
     # An error about something else stays what it is.
     assert "no environment 'Walk-v1'" in made_with_a_plugin("td3-test Walk-v1", code=2)
+
+
+KICK = """
+from pyrl_sb3.noise.action import gaussian as kick
+from pyrl_sb3.plugins import NoiseSpec, hookimpl
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="kick", target="acme:kick")
+"""
+
+
+def test_an_upgraded_plugin_is_named_when_a_run_goes_on(fake_dist, tmp_path, monkeypatch, capsys):
+    """Before the config is read, which may not be for the new one."""
+    site = fake_dist("acme", KICK)
+    monkeypatch.chdir(tmp_path)
+    short = "--timesteps 20 --eval-freq 0 --eval-episodes 1 --set batch_size=4"
+    assert run(f"td3-train Pendulum-v1 --noise kick {short}".split()) == 0
+    shutil.rmtree(site / "acme-1.0.dist-info")
+    fake_dist("acme", KICK, version="2.0")
+    get_plugin_manager.cache_clear()
+    capsys.readouterr()
+    folder = Path("td3/Pendulum-v1_1")
+    assert run(f"td3-train --resume {folder} --timesteps 30".split()) == 0
+    assert "acme was 1.0 and is 2.0: numbers may differ" in capsys.readouterr().out
+    facts = yaml.safe_load((folder / "run.yml").read_text())
+    assert (facts["versions"]["acme"], facts["resumed"][0]["versions"]["acme"]) == ("1.0", "2.0")
+
+    monkeypatch.setattr(sys.modules["acme"], "kick", lambda context, *, power: None)
+    assert run(f"td3-train --resume {folder} --timesteps 40".split()) == 2
+    said = capsys.readouterr()
+    assert "acme was 1.0 and is 2.0: numbers may differ" in said.out
+    assert "noise 'acme/kick' needs the parameter 'power'" in said.err
 
 
 @pytest.mark.learning

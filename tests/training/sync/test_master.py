@@ -11,6 +11,7 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
+from pyrl_sb3 import __version__
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.plugins import SyncCallbackSpec, get_plugin_manager, hookimpl
 from pyrl_sb3.testing.sync import Drift
@@ -57,6 +58,16 @@ def test_the_groups_file_says_with_what_the_strategy_was_made(tmp_path):
     assert (strategy["name"], strategy["params"]) == ("pyrl/best", {"patience": 3})
 
 
+def test_the_version_that_a_group_was_begun_with_is_named(tmp_path, capsys):
+    group = job(tmp_path).folder / "seeds.yml"
+    text = group.read_text()
+    group.write_text(text.replace(f"version: {__version__}", "version: 0.0.1"))
+    (group.parent / "seed_0").write_text("in the way")
+    assert run(["td3-train", "--resume", str(group.parent)])
+    line = f"pyrl-sb3 was 0.0.1 and is {__version__}: numbers may differ"
+    assert line in capsys.readouterr().out
+
+
 def test_a_job_that_dies_before_it_is_written_is_resumed_to_it(tmp_path, alone):
     group = job(tmp_path)
     in_the_way = group.folder / "model.zip"
@@ -77,7 +88,9 @@ def test_what_is_finished_stays_without_checkpoints_too(tmp_path, alone, capsys)
     assert run(["td3-train", "--resume", str(group.folder)]) == 0
     assert "is finished: its copies have had all steps" in capsys.readouterr().out
     assert run(["td3-train", "--resume", str(group.folder), "--timesteps", "90"]) == 2
-    assert "has kept no checkpoint to go on from" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "has kept no checkpoint to go on from" in said.err
+    assert "numbers may differ" not in said.out
     assert [file.stat().st_mtime_ns for file in written] == before
 
 
