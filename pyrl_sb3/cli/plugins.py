@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Annotated, NoReturn
@@ -122,6 +123,8 @@ def doctor(as_json: options.Json = False) -> None:
 
     Examples: pyrl plugins doctor   |   pyrl plugins doctor --json
     """
+    settings = get_plugin_manager().settings
+    get_plugin_manager().settings = replace(settings, strict=False)  # all that fail, not the first
     manager = _scanned()
     shadowed = shadowed_names(manager)
     if as_json:

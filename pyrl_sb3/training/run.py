@@ -124,6 +124,7 @@ def _remove(folder: Path, above: Sequence[Path], earlier: Container[Path] | None
 
 def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experiment:
     """Return the experiment, if all can be done; raise InputError or ConfigError otherwise."""
+    get_plugin_manager().scan()  # saved models name plugins: none is imported for that later on
     experiment = experiment_of(request)
     with closing(open_env(request.env_id, experiment)) as probe:
         check_fit(agent, probe, request.env_id)

@@ -331,3 +331,15 @@ def test_what_failed_is_listed_below_an_unknown_name(pyrl, folder):
     first, note = outcome.err.splitlines()
     assert first.startswith("pyrl: --noise mine: unknown noise 'mine'")
     assert note.startswith("  note: plugin broken failed at import: ModuleNotFoundError")
+
+
+def test_plugins_are_loaded_before_a_run_begins_not_when_its_model_is_saved(
+    pyrl, folder, monkeypatch
+):
+    """By then one that fails would cost the training, and one that draws would change it."""
+    (folder / "broken.py").write_text("import nothing_like_it")
+    monkeypatch.setenv("PYRL_PLUGINS_STRICT", "1")
+    outcome = pyrl("-p", "broken.py", "td3-train", "Pendulum-v1", *SHORT, *SMALL)
+    assert outcome.code == 2
+    assert outcome.err.startswith("pyrl: plugin broken failed at import: ModuleNotFoundError")
+    assert not (folder / "td3").exists()

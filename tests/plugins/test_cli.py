@@ -15,7 +15,7 @@ from pyrl_sb3.cli.kinds import KINDS
 from pyrl_sb3.cli.plugin_options import configure, plain_warnings
 from pyrl_sb3.cli.plugins import app, list_components
 from pyrl_sb3.config.algorithms import algorithm_class, policy_meant
-from pyrl_sb3.plugins import PluginWarning, UnknownComponentError, get_plugin_manager
+from pyrl_sb3.plugins import PluginError, PluginWarning, UnknownComponentError, get_plugin_manager
 
 CAUSES = [
     "import-error (pyrl-import-error 1.0) failed at import: ModuleNotFoundError",
@@ -127,6 +127,18 @@ def test_doctor_names_each_cause_with_its_traceback(good, broken):
     assert 'raise RuntimeError("too late")' in output
     report = json.loads(run("doctor", "--json", code=1))
     assert len(report["failures"]) == len(CAUSES)
+
+
+def test_doctor_names_them_all_also_where_a_plugin_that_fails_is_an_error(
+    good, broken, monkeypatch
+):
+    monkeypatch.setenv("PYRL_PLUGINS_STRICT", "1")
+    output = run("doctor", code=1)
+    for cause in CAUSES:
+        assert cause in output
+    get_plugin_manager.cache_clear()
+    with pytest.raises(PluginError, match="failed at"):
+        run("list")
 
 
 def test_doctor_is_content_and_tells_of_shared_names(good, fake_dist):
