@@ -14,9 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         stop_with_parent()
         status = run(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:  # mostly in the imports: `run` has an answer to it in commands
+        # What is in use to the end would be searched for garbage several times as Python ends.
+        gc.collect()
+        gc.freeze()
+    except KeyboardInterrupt:  # in the imports or at the end: `run` has an answer to it in commands
         sys.exit(128 + signal.SIGINT)
-    # What is in use to the end would be searched for garbage several times as Python ends.
-    gc.collect()
-    gc.freeze()
     sys.exit(status)

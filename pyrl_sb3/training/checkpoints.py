@@ -1,7 +1,6 @@
 """When the checkpoints of a run are taken, and how a training goes on from one."""
 
 import logging
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from pyrl_sb3.training.logs import keep_logs
 from pyrl_sb3.training.models import save_model
 
 log = logging.getLogger("pyrl_sb3")
+
+_SEEDS = 2**31 - 1024  # the environments' are this and the next ones
 
 
 def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: int) -> None:
@@ -152,10 +153,9 @@ class Checkpoints(BaseCallback):
             reset: whether to reset the environments of the running training.
         """
         others = self._others()
-        # A training that is not reset here does not notice that there was a checkpoint.
-        draw = np.random.randint if reset else secrets.randbelow
-        seed = int(draw(2**31 - 1024))
-        moment = Moment(timesteps=self.model.num_timesteps, env_seed=seed, reset=reset)
+        timesteps = self.model.num_timesteps
+        seed = int(np.random.randint(_SEEDS)) if reset else _next_seed(timesteps)
+        moment = Moment(timesteps=timesteps, env_seed=seed, reset=reset)
         if reset:
             self._restart(moment)
 
@@ -189,6 +189,16 @@ class Checkpoints(BaseCallback):
     def _others(self) -> list[BaseCallback]:
         others = (each for each in _flat(self.locals["callback"]) if each is not self)
         return [each for each in others if getattr(each, "keeps_state", True)]
+
+
+def _next_seed(timesteps: int) -> int:
+    """Draw from numpy's random state, which stays: a training that is not reset notices nothing.
+
+    That state may be the same at the next checkpoint, the number of steps is not.
+    """
+    state = np.random.RandomState()
+    state.set_state(np.random.get_state())
+    return int(np.random.default_rng((state.randint(_SEEDS), timesteps)).integers(_SEEDS))
 
 
 def _flat(callback: BaseCallback) -> Iterator[BaseCallback]:

@@ -17,7 +17,7 @@ from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.command_line import going_on, quoted
-from pyrl_sb3.training.errors import InputError, RunStoppedError, file_of
+from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError, file_of
 from pyrl_sb3.training.evaluation import (
     Evaluation,
     PeriodicEvaluation,
@@ -118,7 +118,10 @@ def _is_of(error: BaseException, *envs: VecEnv | None) -> bool:
 
 @contextmanager
 def stops_in_one_line(run: Run) -> Iterator[None]:
-    """Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN."""
+    """
+    Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN; of
+    copies that train together HopelessError for a full disk, on which none is to start again.
+    """
     try:
         yield
     except ValueError as error:
@@ -133,6 +136,9 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
             raise
         what = f"{error.strerror}: {file_of(error) or run.folder}"
         latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+        if run.signals.together:  # whoever started the copies says how all of them go on
+            kept = f"{latest} is whole" if latest else "there is no checkpoint yet"
+            raise HopelessError(f"{what}; {kept}; make room") from error
         if latest is None:
             raise RunStoppedError(f"{what}; there is no checkpoint yet to go on from") from error
         raise RunStoppedError(

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -593,6 +594,23 @@ def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
     )
     assert names(run / "checkpoints") == ["step_30", "step_45"]
     assert pyrl("td3-train", "--resume", run).code == 0
+
+
+def test_a_finished_run_is_made_longer_in_the_same_way_whenever_it_is_made(pyrl, folder):
+    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--timesteps", 40, "--eval-episodes", 1)
+    line += ("--eval-freq", 0, *[word for each in SMALL for word in ("--set", each)])
+    seeds, weights = [], []
+    for save in ("a", "b"):
+        assert pyrl(*line, "--save", save).code == 0
+        run = folder / save / "Pendulum-v1_1"
+        seeds.append(Checkpoint(run / "checkpoints/step_40").moment.env_seed)
+        assert pyrl("td3-train", "--resume", run, "--timesteps", 80).code == 0
+        seeds.append(Checkpoint(run / "checkpoints/step_80").moment.env_seed)
+        with zipfile.ZipFile(run / "model.zip") as model:
+            weights.append(model.read("policy.pth"))
+    assert seeds[:2] == seeds[2:]
+    assert seeds[0] != seeds[1]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -35,6 +36,7 @@ _WAIT = 600  # seconds for copies to come to an exchange and save when they are 
 _SILENT = ("elastic", "run", "elastic.agent.server.api")
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+_HANDLED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")  # by torch, unless it is told others
 
 
 class _Ends:
@@ -137,7 +139,10 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
         os.environ.setdefault(_SIGNALS, "SIGTERM,SIGINT,SIGQUIT")
     os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
-        with TemporaryDirectory() as scratch:  # copies print to the console, and keep logs of runs
+        with (
+            _handlers_put_back(),
+            TemporaryDirectory() as scratch,
+        ):  # copies print to the console, and keep logs of runs
             logs = DefaultLogsSpecs(log_dir=scratch)
             agent = _ElasticAgent(
                 seeds, spec, logs_specs=logs, start_method="spawn", shutdown_timeout=_WAIT
@@ -150,6 +155,19 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     if result.is_failed():
         raise agent.ends.too_many()
     return None
+
+
+@contextmanager
+def _handlers_put_back() -> Iterator[None]:
+    """Put the handlers of signals back: torch leaves its own, which raise when nobody listens."""
+    numbers = [getattr(signal, name) for name in _HANDLED if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
 
 
 def require_room(engine: Engine, seeds: SeedGroup) -> None:

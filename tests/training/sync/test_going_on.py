@@ -1,7 +1,9 @@
 """Where synchronised copies go on, and with what; nothing is deleted that is of use."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State
+from pyrl_sb3.training.learning import stops_in_one_line
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync import common, job, launch
@@ -318,3 +321,15 @@ def test_copies_that_exchange_different_arrays_are_not_started_again(group, monk
     monkeypatch.setattr(launch, "launch", fails)
     assert run(["td3-train", "--resume", str(group.folder)]) == HopelessError.exit_code
     assert capsys.readouterr().err == "pyrl: seed 3: no\n"
+
+
+def test_a_full_disk_is_said_by_a_copy_without_a_command_that_goes_on_with_it_alone(group):
+    (folder,) = add_checkpoints(group, 3, 100)
+    signals = SimpleNamespace(together=True)
+    run = SimpleNamespace(folder=group.run(3), request=group.request_of(3), signals=signals)
+    full = OSError(errno.ENOSPC, "No space left on device", "model.zip")
+    with pytest.raises(HopelessError) as caught, stops_in_one_line(run):
+        raise full
+    assert str(caught.value) == (
+        f"No space left on device: model.zip; {folder} is whole; make room"
+    )

@@ -335,6 +335,13 @@ def test_a_copy_that_comes_to_the_same_error_again_is_not_started_a_third_time(
     assert (tmp_path / "starts").read_text() == starts * "\n"
 
 
+def test_signals_mean_what_they_did_once_the_copies_have_ended(launched):
+    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
+    before = [signal.getsignal(number) for number in numbers]
+    assert launched("exit 0") is None
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_a_terminal_that_is_closed_stops_no_copies_under_nohup(launched):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert launched("kill -HUP $PPID $$") is None
