@@ -1,5 +1,6 @@
 """What is stored in SB3's layout, and which of SB3's methods have no part in it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,25 @@ _ASK_ARRAYS = ("_get_samples", "_get_real_samples", "_get_virtual_samples", "_sa
 def refuse_lost_overrides(cls: type) -> None:
     """Check that a subclass overrides nothing that SB3's `sample` calls and ours does not.
 
-    :raises TypeError: it does, and has no `sample` or `sample_at` of its own, which may call it
+    :raises TypeError: it does, with no `sample` or `sample_at` of its own beside it, nor another
+        method that names it
     """
-
-    def is_own(name: str) -> bool:
+    ours = ("pyrl_sb3.", "stable_baselines3.", "builtins")
+    theirs = [base for base in cls.__mro__ if not base.__module__.startswith(ours)]
+    for name in _ASK_ARRAYS:
         owner = next((base for base in cls.__mro__ if name in vars(base)), object)
-        return not owner.__module__.startswith(("pyrl_sb3.", "stable_baselines3.", "builtins"))
+        if owner in theirs and not _may_be_called(name, theirs, theirs.index(owner)):
+            raise TypeError(
+                f"{cls.__name__}.{name} would never be called: override "
+                "sample_at(positions, envs, env), which returns a batch, or _draw(batch_size)"
+            )
 
-    lost = [name for name in _ASK_ARRAYS if is_own(name)]
-    if lost and not (is_own("sample") or is_own("sample_at")):
-        raise TypeError(
-            f"{cls.__name__}.{lost[0]} would never be called: override "
-            "sample_at(positions, envs, env), which returns a batch, or _draw(batch_size)"
-        )
+
+def _may_be_called(name: str, classes: Sequence[type], owner: int) -> bool:
+    if any({"sample", "sample_at"} & vars(each).keys() for each in classes[: owner + 1]):
+        return True
+    others = (method for each in classes for key, method in vars(each).items() if key != name)
+    return any(name in method.__code__.co_names for method in others if hasattr(method, "__code__"))
 
 
 class View:

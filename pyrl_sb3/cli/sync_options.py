@@ -59,6 +59,8 @@ def wanted(
     params = dict(config.get("params", {}))
     for text in _settings(given):
         override = parse_override(text)
+        if len(override.path) != len(_PARAMS.split(".")):
+            raise InputError(f"--set {text}: parameters of strategies are {_PARAMS}NAME=VALUE")
         params[override.path[-1]] = override.value
     if share_replay:
         params["share_replay"] = True
@@ -87,18 +89,19 @@ def refuse_differences(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
     Raises:
         InputError: it was begun with something else.
     """
-    begun = {"--sync": group.sync, "--sync-every": group.extra.get("sync_every")}
-    said = {"--sync": asked.get("name"), "--sync-every": asked.get("every")}
-    for name, value in asked.get("params", {}).items():
-        option = f"--set {_PARAMS}{name}"
-        begun[option], said[option] = group.extra.get("sync_params", {}).get(name), value
-    if said["--sync"] is not None:
-        said["--sync"] = get_plugin_manager().find("sync-callback", said["--sync"]).name
-    for option, value in said.items():
-        if value is not None and value != begun[option]:
+    name, params = asked.get("name"), group.extra.get("sync_params", {})
+    if name is not None:
+        name = get_plugin_manager().find("sync-callback", name).name
+    said = [("--sync ", name, group.sync)]
+    said += [("--sync-every ", asked.get("every"), group.extra.get("sync_every"))]
+    for key, value in asked.get("params", {}).items():
+        said.append((f"--set {_PARAMS}{key}=", value, params.get(key)))
+    for option, value, begun in said:
+        if value is not None and value != begun:
+            there = "none" if begun is None else begun
             raise InputError(
-                f"{option} {value}: {group.folder} was begun with {begun[option] or 'none'}, and "
-                "--resume takes that from there; leave it out"
+                f"{option}{value}: {group.folder} was begun with {there}, and --resume takes that "
+                "from there; leave it out"
             )
 
 

@@ -168,17 +168,20 @@ def _engine(name: str) -> Iterator[Engine | None]:
             yield runs
 
 
-def _refuse_changes(asked: Asked, resume: Path) -> None:
+def _refuse_changes(asked: Asked, resume: Path, copies: int = 0) -> None:
     """Raise InputError for options that differ from those the group was begun with."""
     if not is_group(resume):
         check_run(resume)
         raise InputError(f"--sync: {resume} is a single run, which learns alone; leave it out")
     group, given = read_group(resume), dict(asked.given)
-    group.refuse_others(asked.seeds, given.pop("seed", None))
+    seed = given.pop("seed", None)
+    # Under torchrun, --seed is the first of as many as there are processes.
+    group.refuse_others(asked.seeds or (str(copies) if copies and seed is not None else None), seed)
+    if not given.get("overrides"):  # all were settings of the strategy
+        given.pop("overrides", None)
     if "save_freq" in given and group.sync:
         given["save_freq"] = save_freq(given["save_freq"], group.extra.get("sync_every", 0))
-    begun = replace(group.request, save=resume.absolute().parent)
-    refuse_differences(resume, begun, given)
+    refuse_differences(resume, group.request, given)
     sync_options.refuse_differences(group, asked.plan)
 
 
@@ -192,7 +195,7 @@ def _copy(asked: Asked, group: DistributedGroup) -> int:
         changes = changes_of_new(new)
         folder = begun_together(new, root, group)
     else:
-        _refuse_changes(asked, asked.resume)
+        _refuse_changes(asked, asked.resume, group.size)
         folder = asked.resume
         changes = changes_in(asked.given)
     callbacks = [] if group.rank else [ProgressReport(console)]

@@ -169,6 +169,11 @@ def _run_seeds(
             from pyrl_sb3.cli.seeds import train_seeds
 
             return train_seeds(given, seeds, jobs, name, runs)
+    if not is_group(resume):
+        from pyrl_sb3.training.facts import check_run
+
+        check_run(resume)
+        raise typer.BadParameter(f"--seeds {seeds}: {resume} is a single run; leave it out")
     from pyrl_sb3.cli.seeds import go_on_with_seeds
 
     return go_on_with_seeds(resume, given, seeds, jobs, engine)

@@ -249,6 +249,7 @@ def refuse_differences(folder: Path, request: TrainingRequest, given: Mapping[st
     """Raise InputError where an option is not as in `request`, by which `folder` was begun."""
     if request.agent != given["agent"]:
         raise InputError(f"{folder} is a run of {request.agent}-train, not {given['agent']}-train")
+    request = dataclasses.replace(request, save=folder.absolute().parent)  # wherever it is by now
     given = {**given, "env_id": env_spec(given.get("env_id", request.env_id)).id}
     for name, value in given.items():
         there = getattr(request, name)
@@ -265,7 +266,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return (" ".join(value) or "none") if isinstance(value, tuple) else str(value)
 
 
 def _latest(folder: Path) -> Checkpoint | None:

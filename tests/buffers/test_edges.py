@@ -598,3 +598,10 @@ def test_what_sampling_would_not_call_cannot_be_overridden(base, name):
     for may_call_it in ("sample", "sample_at"):
         type("Own", (base,), {**methods, may_call_it: lambda self, *_: None})
     type("Plain", (base,), {"__module__": __name__})
+    # A base whose sampling does not know it; and one whose does.
+    sampling = {"sample_at": base.sample_at, "__module__": __name__}
+    with pytest.raises(TypeError, match=re.escape(said)):
+        type("Clipped", (type("Base", (base,), sampling),), methods)
+    calls = {"sample": lambda self, n: getattr(self, name)(n), "__module__": __name__}
+    calls["sample"].__code__ = calls["sample"].__code__.replace(co_names=(name,))
+    type("Clipped", (type("Base", (base,), calls),), methods)

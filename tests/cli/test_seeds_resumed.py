@@ -163,6 +163,12 @@ def test_the_whole_line_may_be_said_again(more, pyrl, folder, monkeypatch):
     assert (outcome.code, outcome.err) == (0, "")
     assert len(started) == 2
     assert read_group(folder / "my runs/Pendulum-v1_1").seeds == (4, 5, 6)
+    (folder / "my runs").rename("moved")
+    line = [{"my runs": "moved"}.get(word, word) for word in line]
+    assert pyrl(*line, "--resume", "moved/Pendulum-v1_1").code == 0
+    if more:  # what is of the strategy may be said alone
+        said = ("--resume", "moved/Pendulum-v1_1", *more)
+        assert pyrl("td3-train", *said).code == 0
 
 
 @pytest.mark.parametrize("kind", [{}, SYNCHRONISED], ids=["apart", "together"])
@@ -184,7 +190,9 @@ def test_other_seeds_than_its_own_are_refused(kind, words, group, pyrl):
     [
         (("--sync", "best"), "--sync pyrl/best: G was begun with pyrl/mean"),
         (("--sync-every", 7), "--sync-every 7: G was begun with 100"),
-        (("--set", "sync.params.momentum=0.5"), "momentum 0.5: G was begun with none"),
+        (("--set", "sync.params.momentum=0.5"), "momentum=0.5: G was begun with none"),
+        (("--set", "gamma=0.9"), "--set gamma=0.9: G was begun with none"),
+        (("--save", "elsewhere"), "--save elsewhere: G was begun with "),
         (("--save-freq", 900), "--save-freq 900: G was begun with None"),
         (("--n-envs", 4), "--n-envs 4: G was begun with None"),
     ],
@@ -193,7 +201,26 @@ def test_other_options_of_synchronised_copies_are_refused(words, said, group, py
     write_group(replace(group, **SYNCHRONISED))
     outcome = pyrl("td3-train", "--resume", "G", *words)
     assert outcome.code == 2
-    assert f"{said}, and --resume takes that from there; leave it out\n" in outcome.err
+    assert said in outcome.err
+    assert outcome.err.endswith(", and --resume takes that from there; leave it out\n")
+    assert outcome.err.count("\n") == 1
+
+
+def test_seeds_are_of_groups_only(pyrl, folder):
+    begin(folder / "single", 600)
+    outcome = pyrl("td3-train", "--resume", "single", "--seeds", 2)
+    said = "pyrl: Invalid value: --seeds 2: single is a single run; leave it out\n"
+    assert (outcome.code, outcome.err) == (2, said)
+    outcome = pyrl("td3-train", "--resume", "singel", "--seeds", 2)
+    said = "pyrl: no run at singel; did you mean single?\n"
+    assert (outcome.code, outcome.err) == (2, said)
+
+
+def test_settings_of_a_strategy_have_one_name(group, pyrl):
+    write_group(replace(group, **SYNCHRONISED))
+    outcome = pyrl("td3-train", "--resume", "G", "--set", "sync.params.a.b=1")
+    said = "--set sync.params.a.b=1: parameters of strategies are sync.params.NAME=VALUE"
+    assert (outcome.code, outcome.err) == (2, f"pyrl: {said}\n")
 
 
 def test_a_report_counts_a_seed_that_waits_for_its_extension_as_failed(group, pyrl):
