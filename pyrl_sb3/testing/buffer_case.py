@@ -4,6 +4,7 @@ import io
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.plugins.errors import RAISED
-from pyrl_sb3.plugins.signature import parameters
 from pyrl_sb3.testing.batches import Stored
 from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
 from pyrl_sb3.testing.require import CheckError
@@ -46,7 +46,12 @@ class BufferCase:
         if issubclass(self.cls, HerReplayBuffer):
             kwargs["env"] = self.env()
         kwargs = {"device": "cpu", "n_envs": self.n_envs, **kwargs, **self.params}
-        return self.cls(SLOTS * self.n_envs, one.observation_space, one.action_space, **kwargs)
+        spaces = one.observation_space, one.action_space
+        buffer: Any = self.cls(SLOTS * self.n_envs, *spaces, **kwargs)
+        n_steps = vars(buffer).get("n_steps")
+        if isinstance(n_steps, int) and n_steps > 1:  # which the class sets itself
+            buffer.n_steps = 1
+        return buffer
 
     def filled(self, steps: int = 20, seed: int = 0) -> tuple[Any, Stored]:
         """A buffer, and what was stored in it."""
@@ -67,8 +72,10 @@ def buffer_cases(
     if observation_kinds is None:
         observation_kinds = ["dict" if issubclass(cls, DictReplayBuffer) else "array"]
     params = dict(params or {})
-    if "n_steps" in parameters(cls)[0]:
-        params["n_steps"] = 1  # of one step are the transitions that a batch is compared with
+    # Of one step are the transitions that a batch is compared with. What takes `n_steps` as one of
+    # `**kwargs` may pass it on itself.
+    if "n_steps" in params or "n_steps" in signature(cls).parameters:
+        params["n_steps"] = 1
     for kind in sorted(observation_kinds):
         for n_envs in (1, 3):
             yield BufferCase(cls=cls, params=params, kind=kind, n_envs=n_envs)

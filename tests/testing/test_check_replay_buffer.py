@@ -44,9 +44,80 @@ class ThreeSteps(ReplayBuffer):
         super().__init__(*args, n_steps=n_steps, **kwargs)
 
 
+class OtherName(ReplayBuffer):
+    """Its parents' `n_steps` cannot be given to it."""
+
+    def __init__(self, *args, multi_step=3, **kwargs):
+        super().__init__(*args, n_steps=multi_step, **kwargs)
+
+
+class TwoSteps(HerReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, n_steps=2, **kwargs)
+
+
+class ForwardsThree(NStepReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class CountsSteps(Stock):
+    """And calls that `n_steps`."""
+
+    n_steps = 0
+
+    def add(self, *args):
+        super().add(*args)
+        self.n_steps += 1
+
+
 def test_of_buffers_of_several_steps_that_of_one_is_checked():
     check_replay_buffer(ReplayBuffer, {"n_steps": 3, "gamma": 0.9})
     check_replay_buffer(ThreeSteps)
+
+
+@pytest.mark.parametrize(
+    ("cls", "params"),
+    [
+        (OtherName, {}),
+        (OtherName, {"multi_step": 1}),
+        (TwoSteps, {}),
+        (ForwardsThree, {}),
+        (ForwardsThree, {"n_steps": 2}),
+        (CountsSteps, {}),
+    ],
+)
+def test_no_n_steps_is_given_to_what_sets_it_itself(cls, params):
+    for case in buffer_cases(cls, params):
+        replay_buffers.samples_are_like_sb3s(case)
+        replay_buffers.what_is_stored_is_sampled(case)
+
+
+class ZeroAtEnds(ReplayBuffer):
+    """Discounts as in `r + discounts * (1 - dones) * Q`, with the ends in both."""
+
+    def sample_at(self, *args, **kwargs):
+        batch = super().sample_at(*args, **kwargs)
+        return batch._replace(discounts=0.99 * (1 - batch.dones))
+
+
+def test_discounts_may_be_zero_at_ends():
+    for case in buffer_cases(ZeroAtEnds):
+        replay_buffers.samples_are_like_sb3s(case)
+
+
+class Recent(ReplayBuffer):
+    """Draws the oldest seldom, as Emphasizing Recent Experience does."""
+
+    def _draw(self, batch_size):
+        stored = self.store.now - self.store.first
+        ages = np.minimum(self.rng.exponential(stored / 6, batch_size).astype(int), stored - 1)
+        return self.store.now - 1 - ages, self.rng.integers(self.n_envs, size=batch_size)
+
+
+def test_what_is_drawn_seldom_is_drawn():
+    for case in buffer_cases(Recent):
+        replay_buffers.what_is_stored_is_sampled(case)
 
 
 @pytest.mark.parametrize("cls", [Stock, StockDict, StockHer])
@@ -100,6 +171,12 @@ class PositiveRewards(ClippedRewards):
 class FirstActionOnly(ReplayBuffer):
     def add(self, obs, next_obs, action, reward, done, infos):
         super().add(obs, next_obs, action[:, :1].repeat(2, 1), reward, done, infos)
+
+
+class WrongOnlyAtEnds(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(discounts=0.99 - 0.5 * batch.dones)
 
 
 class NoDiscounts(ReplayBuffer):
@@ -432,14 +509,15 @@ class NoneToTrainWith(ReplayBuffer):
         (PositiveRewards, "what_is_stored_is_sampled", "rewards are not as stored"),
         (FirstActionOnly, "what_is_stored_is_sampled", "actions are not as stored"),
         (NoDiscounts, "samples_are_like_sb3s", r"discounts of one step are 0, not 0\.99"),
+        (WrongOnlyAtEnds, "samples_are_like_sb3s", r"discounts of one step are 0\.49, 0\.99, not"),
         (OtherDiscounts, "samples_are_like_sb3s", r"discounts of one step are 0\.5, not 0\.99"),
         (Undiscounted, "samples_are_like_sb3s", "discounts of one step are 1, and algorithms take"),
         (WeightsOfZeros, "samples_are_like_sb3s", "sampled weights are not finite"),
-        (FirstHalf, "what_is_stored_is_sampled", r"\d+ of 20 transitions are never sampled"),
+        (FirstHalf, "what_is_stored_is_sampled", r"\d+ of 21 transitions are never sampled"),
         (AllButTheNewest, "what_is_stored_is_sampled", "1 of 21 .* the newest among them"),
         (HerOfAllButTheNewest, "what_is_stored_is_sampled", "1 of 21 .* the newest among them"),
         (AllButTheOldest, "the_oldest_are_overwritten", "1 of 30 .* never sampled, older ones"),
-        (FirstEnvOnly, "what_is_stored_is_sampled", r"\d+ of 60 transitions are never sampled"),
+        (FirstEnvOnly, "what_is_stored_is_sampled", r"\d+ of 63 transitions are never sampled"),
         (ForeignGoals, "what_is_stored_is_sampled", "a goal is neither the real one nor"),
         (TimeoutsAreDones, "only_terminations_are_dones", "ran out of time is done"),
         (NothingIsDone, "only_terminations_are_dones", "a step that ended is not done"),
@@ -460,10 +538,14 @@ class NoneToTrainWith(ReplayBuffer):
         (StaysOnTheProcessor, "samples_are_on_the_device", "observations are on cpu"),
         (RemembersAfterReset, "reset_forgets", r"are \(20, 20, False\) after a reset"),
         (RemembersInsideAfterReset, "reset_forgets", "never stored, or is too old"),
-        (LosesItsGenerator, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (
+            LosesItsGenerator,
+            "saved_buffers_go_on",
+            "a loaded buffer draws other batches: by pickle",
+        ),
         (LosesItsContents, "saved_buffers_go_on", "20 steps saved, 0 loaded"),
-        (SavesLess, "saved_buffers_go_on", "a loaded buffer draws other batches"),
-        (ForgetsShares, "saved_buffers_go_on", "a loaded buffer draws other batches"),
+        (SavesLess, "saved_buffers_go_on", "a loaded buffer draws other batches: from a check"),
+        (ForgetsShares, "saved_buffers_go_on", r"draws other batches: .* get_extra_state\(\)"),
         (CannotPutBack, "saved_buffers_go_on", "no checkpoint can keep it: AttributeError"),
         (KeepsObjects, "saved_buffers_go_on", "no checkpoint can keep it: StateError"),
         (Priorities, "saved_buffers_go_on", "a loaded buffer draws other batches"),
