@@ -10,6 +10,10 @@ from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from pyrl_sb3.noise.action import Array
 
 
+class WrongShapeError(ValueError):
+    """What a process draws does not fit the environments and their actions."""
+
+
 class JointNoise(VectorizedActionNoise):
     """
     A process with draws of shape ``(n_envs, *action_shape)``. SB3 takes what is no
@@ -78,11 +82,11 @@ def _drawn(noise: ActionNoise, shape: tuple[int, ...]) -> Array:
     """
     A draw of the shape.
 
-    :raises ValueError: it has another
+    :raises WrongShapeError: it has another
     """
     drawn = noise()
     if np.shape(drawn) != shape:
-        raise ValueError(f"{noise}: draws have shape {np.shape(drawn)}, not {shape}")
+        raise WrongShapeError(f"{noise}: draws have shape {np.shape(drawn)}, not {shape}")
     return drawn
 
 

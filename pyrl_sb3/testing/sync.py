@@ -131,7 +131,7 @@ def one_copy_is_left_alone(case: SyncCase) -> None:
 
     [steps] = run_together([train])
     problem = f"stops a single copy after {steps} of {STEPS} steps: does its _on_step return True?"
-    require(steps == STEPS, problem)
+    require(steps == STEPS, f"{problem} A single copy is to train to the end")
     require(_equal(case.train_all(1), _alone()), "changes the training of a single copy")
 
 

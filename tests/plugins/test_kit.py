@@ -119,6 +119,65 @@ class Restless(GaussianNoise):
         super().__init__(shape, sigma, np.random.default_rng())
 
 
+class SilentEpisodes(GaussianNoise):
+    """Noise in every other episode or so."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.reset()
+
+    def reset(self):
+        self.on = bool(self.rng.random() < 0.5)
+
+    def __call__(self):
+        return super().__call__() * np.float32(self.on)
+
+
+class OneWay(SilentEpisodes):
+    """The same way for a whole episode, or the other."""
+
+    def __call__(self):
+        return np.full(3, 0.1 if self.on else -0.1, np.float32)
+
+
+class VectorsOnly(GaussianNoise):
+    """Correlated along the action."""
+
+    def __init__(self, shape, sigma, rng):
+        if len(shape) != 1:
+            raise ValueError("correlated noise is for vectors of actions")
+        super().__init__(shape, sigma, rng)
+
+
+class VectorsOnlyOnceDrawn(GaussianNoise):
+    def __call__(self):
+        return np.linalg.cholesky(np.eye(3) / 2 + 0.5).astype(np.float32) @ super().__call__()
+
+
+class InText(GaussianNoise):
+    """Keeps its state in text, of a part of it."""
+
+    def __init__(self, shape, sigma, rng):
+        super().__init__(shape, sigma, rng)
+        self.kind, self.part = "".join(["gauss", "ian"]), Switch()
+
+    def __call__(self):
+        self.part.mode = {"on": "off", "off": "on"}[self.part.mode]
+        return super().__call__() * np.float32(self.part.mode == "on")
+
+
+class Switch:
+    mode = "on"
+
+
+class InSlots(GaussianNoise):
+    __slots__ = ("draws",)
+
+    def __call__(self):
+        self.draws = getattr(self, "draws", 0) + 1
+        return super().__call__() / np.float32(self.draws)
+
+
 class InTensors(GaussianNoise):
     """Keeps its value where no checkpoint looks."""
 
@@ -167,7 +226,9 @@ def flat(context):
         (of(Unseeded), "two processes with one seed draw differently"),
         (of(Seeding), "moves numpy's global generator"),
         (of(Asking), "depends on numpy's global generator"),
-        (of(InTensors), "a checkpoint loses some of its state"),
+        (of(InTensors), "a checkpoint loses some of its state: it does not keep value; of attr"),
+        (of(InText), r"it does not keep part\.mode; of attributes it keeps .*, no text"),
+        (of(InSlots), "loses some of its state: of attributes it keeps .* of __slots__"),
         (of(Forgetting), "a copy does not continue the stream"),
     ],
 )
@@ -180,6 +241,50 @@ def test_wrong_noise_is_named(pyrl_plugins, factory, problem):
     pyrl_plugins.register(Plugin(), "acme")
     with pytest.raises(AssertionError, match=problem):
         check_noise("wrong", manager=pyrl_plugins)
+
+
+def by_dimension(context, knots=(), sigma=0.1):
+    """Draws of as many dimensions as there are parameters."""
+    return GaussianNoise(np.shape(sigma) or context.action_space.shape, sigma, context.rng)
+
+
+@pytest.mark.parametrize(
+    ("check", "factory", "params"),
+    [
+        (noise.environments_differ, of(SilentEpisodes), {}),
+        (noise.environments_differ, of(OneWay), {}),
+        (noise.actions_may_be_matrices, of(VectorsOnly), {}),
+        (noise.actions_may_be_matrices, of(VectorsOnlyOnceDrawn), {}),
+        (noise.actions_may_be_matrices, by_dimension, {"knots": [[0, 1], [2]]}),
+        (noise.actions_may_be_matrices, by_dimension, {"sigma": np.full(3, 0.1)}),
+    ],
+)
+def test_correct_noise_passes(pyrl_plugins, check, factory, params):
+    pyrl_plugins.register(Noises(factory), "acme")
+    check(noise.NoiseCase(ref="right", params=params, manager=pyrl_plugins))
+
+
+@pytest.mark.parametrize("check", noise.NOISE_CHECKS, ids=lambda check: check.__name__)
+def test_noise_that_is_unknown_is_told_by_each_check(pyrl_plugins, check):
+    with pytest.raises((AssertionError, LookupError), match="unknown noise 'none'"):
+        check(noise.NoiseCase(ref="none", manager=pyrl_plugins))
+
+
+def test_parameters_per_dimension_are_found_within_those_of_another_noise(pyrl_plugins):
+    pyrl_plugins.register(Noises(by_dimension), "acme")
+    for inner in ("pyrl/ou", "acme/right"):
+        within = {"noise": {"name": inner, "params": {"sigma": [0.1, 0.2, 0.3]}}}
+        case = noise.NoiseCase(ref="pyrl/scheduled", params=within, manager=pyrl_plugins)
+        noise.actions_may_be_matrices(case)
+
+
+class Noises:
+    def __init__(self, target):
+        self.target = target
+
+    @hookimpl
+    def pyrl_noise_processes(self):
+        yield NoiseSpec(name="right", target=self.target)
 
 
 class Together(GaussianNoise):
@@ -195,10 +300,17 @@ def together(context):
     return Together(shape, 0.1, context.rng)
 
 
+def flat_together(context):
+    """One process for all environments, with flat draws."""
+    size = int(np.prod(context.action_space.shape))
+    return Together((context.n_envs, size), 0.1, context.rng)
+
+
 class Vectorized:
     @hookimpl
     def pyrl_noise_processes(self):
         yield NoiseSpec(name="together", target=together, vectorized=True)
+        yield NoiseSpec(name="flat", target=flat_together, vectorized=True)
 
 
 class TestTogether:
@@ -206,6 +318,11 @@ class TestTogether:
     def test_vectorized_noise_as_documented_passes(self, pyrl_plugins, check):
         pyrl_plugins.register(Vectorized(), "acme")
         check(noise.NoiseCase(ref="together", manager=pyrl_plugins))
+
+    def test_draws_of_matrices_that_are_flat_are_told(self, pyrl_plugins):
+        pyrl_plugins.register(Vectorized(), "acme")
+        with pytest.raises(ValueError, match=r"draws have shape \(1, 4\), not \(1, 2, 2\)"):
+            noise.actions_may_be_matrices(noise.NoiseCase(ref="flat", manager=pyrl_plugins))
 
 
 class Short(GaussianNoise):
@@ -317,6 +434,13 @@ class SaysNothing(Averaging):
         super()._on_step()
 
 
+class Ending(Averaging):
+    """Ends the training, on purpose."""
+
+    def _on_step(self):
+        return super()._on_step() and self.num_timesteps < 16
+
+
 class Drawing(Averaging):
     """Exchanges and draws, so that each copy trains otherwise than alone, and uses nothing."""
 
@@ -385,6 +509,12 @@ def test_coupling_is_that_one_copy_changes_another(pyrl_plugins, callback, coupl
         (Irregular, True, sync.copies_call_in_step, "not equally often"),
         (ByEpisodes, True, sync.copies_call_in_step, "not equally often"),
         (SaysNothing, True, sync.one_copy_is_left_alone, "after 1 of 64 steps: does its _on_step"),
+        (
+            Ending,
+            True,
+            sync.one_copy_is_left_alone,
+            r"after 16 of 64 .* True\? A single copy is to",
+        ),
         (DividingByAll, True, sync.survives_the_end_of_a_copy, "weights of actor shrink to"),
         (Headed, True, sync.survives_the_end_of_a_copy, "KeyError: 0"),
     ],
