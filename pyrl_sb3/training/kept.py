@@ -72,7 +72,7 @@ def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
         for name, value in vars(buffer).items()
     }
     restore_attributes(state, buffer)
-    for name in state:
+    for name in state.keys() & vars(buffer).keys():
         vars(buffer)[name] = _refilled(vars(buffer)[name], allocated.get(name))
 
 

@@ -7,9 +7,12 @@ into objects that the program has made itself, attribute by attribute.
 
 import json
 import random
+import warnings
 import zlib
 from collections import deque, namedtuple
 from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+from logging import Logger
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -28,6 +31,7 @@ _CHECKSUM = "checksum_of_json"  # among the arrays, whose archive has checksums 
 _NOTHING = object()  # stands for what cannot be captured
 _PLAIN = (bool, int, float, str, type(None))
 _GENERATORS = (np.random.Generator, np.random.RandomState, th.Generator, random.Random)
+_SHARED = (Enum, Logger)  # one for all who name it
 # What is code, or is kept in other ways, whatever else is descended into.
 _OPAQUE = (type, FunctionType, MethodType, ModuleType, th.nn.Module, th.optim.Optimizer, th.Tensor)
 
@@ -38,6 +42,10 @@ class Stateful:
 
 class StateError(InputError):
     """Captured state does not fit the object it is to be put into."""
+
+
+class _NoPlaceError(StateError):
+    """There is no object that the state could be put into."""
 
 
 def capture(value: Any, into: tuple[type, ...] = ()) -> Tree:
@@ -72,10 +80,9 @@ class _Capture:
         self.seen: set[int] = set()
 
     def tree(self, value: Any) -> Tree:
-        if isinstance(value, np.generic) or (
-            isinstance(value, np.ndarray) and value.dtype.kind != "O"
-        ):
-            return value
+        if isinstance(value, (np.ndarray, np.generic)):
+            unkept = value.dtype.hasobject or isinstance(value, np.void)
+            return _NOTHING if unkept else value
         if isinstance(value, _PLAIN):
             return value
         if isinstance(value, (list, tuple, deque)):
@@ -103,7 +110,8 @@ class _Capture:
         return items
 
     def _object(self, value: Any) -> Tree:
-        if isinstance(value, _OPAQUE) or not isinstance(value, self.into):
+        opaque = isinstance(value, (*_OPAQUE, *_SHARED)) or not isinstance(value, self.into)
+        if opaque or not hasattr(value, "__dict__"):  # there is no way into an iterator, say
             return _NOTHING
         if id(value) in self.seen:
             return {"$same": None}  # captured where it was met first
@@ -111,12 +119,15 @@ class _Capture:
 
     def attributes(self, owner: Any) -> dict[str, Tree]:
         self.seen.add(id(owner))
-        found = {
-            name: self.tree(value)
-            for name, value in getattr(owner, "__dict__", {}).items()
-            if name not in self.skip and not isinstance(value, str)
-        }
-        return {name: tree for name, tree in found.items() if tree is not _NOTHING}
+        found = {}
+        for name, value in vars(owner).items():
+            seen = set(self.seen)
+            if name not in self.skip and not isinstance(value, str):
+                found[name] = self.tree(value)
+            if found.get(name) is _NOTHING:
+                del found[name]
+                self.seen = seen  # what was met in it is captured elsewhere
+        return found
 
 
 def _lacking(items: Iterable[Tree]) -> bool:
@@ -168,10 +179,10 @@ def restore(tree: Tree, old: Any) -> Any:
             return _restore_dict(pairs, old)
         case {"$generator": state}:
             return _restore_generator(restore(state, None), old)
-        case {"$same": None}:
-            return old
-        case {"$object": attributes}:
-            restore_attributes(attributes, old)
+        case {"$object": attributes} | {"$same": attributes}:
+            # Older ones captured what has no attributes, too, and what others share.
+            if old is None or (attributes and not isinstance(old, _SHARED)):
+                restore_attributes(attributes or {}, old)
             return old
     raise StateError(f"unknown kind of state: {', '.join(map(str, tree))}")
 
@@ -180,19 +191,27 @@ def restore_attributes(attributes: Mapping[str, Tree], owner: Any) -> None:
     """
     Put captured attributes into an object; raises what `restore` raises.
 
-    Those that its class names in `not_restored` stay as the object was built with.
+    Those that its class names in `not_restored` stay as the object was built with. So do, with a
+    warning, those that hold objects or generators for which there is no place in it yet.
     """
     if not hasattr(owner, "__dict__"):
-        raise StateError(f"{type(owner).__name__} is not what was captured")
+        kind = _NoPlaceError if owner is None else StateError
+        raise kind(f"{type(owner).__name__} is not what was captured")
     built = getattr(type(owner), "not_restored", ())
     for name, tree in attributes.items():
         if name in built:
             continue
-        vars(owner)[name] = restore(tree, vars(owner).get(name))
+        where = f"{type(owner).__name__}.{name}"
+        try:
+            vars(owner)[name] = restore(tree, vars(owner).get(name))
+        except _NoPlaceError:
+            warnings.warn(f"{where} stays as it was built: nothing there takes state", stacklevel=2)
+        except StateError as error:
+            raise StateError(f"{where}: {error}") from error
 
 
 def _restore_items(items: list[Tree], old: Any) -> list[Any]:
-    olds = list(old) if isinstance(old, (list, tuple)) and len(old) == len(items) else None
+    olds = list(old) if isinstance(old, (list, tuple, deque)) and len(old) == len(items) else None
     return [restore(item, olds[i] if olds else None) for i, item in enumerate(items)]
 
 
@@ -210,10 +229,8 @@ def _restore_tuple(items: list[Any], names: list[str] | None, old: Any) -> tuple
 
 def _restore_dict(pairs: list[Any], old: Any) -> dict[Any, Any]:
     known = old if isinstance(old, dict) else {}
-    new = {}
-    for key_tree, tree in pairs:
-        key = restore(key_tree, None)
-        new[key] = restore(tree, known.get(key))
+    keyed = [(restore(key, None), tree) for key, tree in pairs]
+    new = {key: restore(tree, known.get(key)) for key, tree in keyed}
     # In place, since it may be a defaultdict, or shared.
     known.clear()
     known.update(new)
@@ -222,7 +239,8 @@ def _restore_dict(pairs: list[Any], old: Any) -> dict[Any, Any]:
 
 def _restore_generator(state: Any, old: Any) -> Any:
     if not isinstance(old, _GENERATORS):
-        raise StateError(f"no generator to put a state into, but {type(old).__name__}")
+        kind = _NoPlaceError if old is None else StateError
+        raise kind(f"no generator to put a state into, but {type(old).__name__}")
     try:
         if isinstance(old, np.random.Generator):
             old.bit_generator.state = state
@@ -243,7 +261,9 @@ def write_tree(tree: Tree, folder: Path, name: str) -> list[Path]:
 
     def leaf(value: Any) -> Any:
         if isinstance(value, np.generic):
-            return {"$scalar": [value.dtype.str, value.item()]}
+            # Long doubles and dates are no numbers of Python's
+            number = np.array(value) if value.dtype.char in "gGmM" else value.item()
+            return {"$scalar": [value.dtype.str, number]}
         key = f"a{len(arrays)}"
         arrays[key] = value
         return {"$array": key}
@@ -269,13 +289,12 @@ def read_tree(folder: Path, name: str) -> Tree:
     def leaf(value: dict[str, Any]) -> Any:
         match value:
             case {"$scalar": [dtype, number]}:
-                return np.dtype(dtype).type(number)
+                return np.array(number, dtype)[()]
             case {"$array": key}:
                 return arrays[key]
         return value
 
     text = (folder / f"{name}.json").read_bytes()
-    # Not in older ones
-    if _CHECKSUM in arrays and int(arrays[_CHECKSUM]) != zlib.crc32(text):
+    if _CHECKSUM in arrays and int(arrays[_CHECKSUM]) != zlib.crc32(text):  # not in older ones
         raise ValueError(f"{name}.json is not as it was written")
     return json.loads(text, object_hook=leaf)

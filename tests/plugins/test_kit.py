@@ -1,6 +1,8 @@
 """The test kit accepts what is right and names what is wrong."""
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,6 +190,29 @@ class InTensors(GaussianNoise):
         return self.value.numpy().copy()
 
 
+class Cycling(GaussianNoise):
+    """Keeps its place where no checkpoint looks."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.scales = itertools.cycle([1, 2, 3])
+
+    def __call__(self):
+        return super().__call__() * np.float32(next(self.scales))
+
+
+class Late(GaussianNoise):
+    """Has an object in the place of a number, once it has drawn."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.past = 0
+
+    def __call__(self):
+        self.past = SimpleNamespace(drawn=super().__call__())
+        return self.past.drawn
+
+
 def of(cls):
     return lambda context: cls(context.action_space.shape, 0.1, context.rng)
 
@@ -229,6 +254,8 @@ def flat(context):
         (of(InTensors), "a checkpoint loses some of its state: it does not keep value; of attr"),
         (of(InText), r"it does not keep part\.mode; of attributes it keeps .*, no text"),
         (of(InSlots), "loses some of its state: of attributes it keeps .* of __slots__"),
+        (of(Cycling), "it does not keep scales; of attributes"),
+        (of(Late), r"checkpoints_keep_it: StateError: Late\.past: int is not what was captured"),
         (of(Forgetting), "a copy does not continue the stream"),
     ],
 )

@@ -1,13 +1,19 @@
 """State as plain data, into objects of the same build and no others."""
 
+import itertools
 import json
+import logging
 import random
+import threading
 from collections import defaultdict, deque
+from enum import Enum
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
 
 from pyrl_sb3.noise.action import OrnsteinUhlenbeckNoise
@@ -56,6 +62,8 @@ def test_values_come_back_as_they_were(tmp_path, value):
 
 def test_numbers_of_numpy_keep_their_type(tmp_path):
     values = [np.float32(0.1), np.int8(-3), np.bool_(True), np.arange(6, dtype="i2").reshape(2, 3)]
+    values += [np.longdouble(1) / 3, np.complex64(1 - 2j), np.datetime64(7, "ns")]
+    values += [np.datetime64("2024-02-29"), np.timedelta64(3, "s"), np.uint64(2**64 - 1)]
     again = restore(through_files(capture(values), tmp_path), None)
     for value, other in zip(values, again, strict=True):
         assert type(value) is type(other)
@@ -145,6 +153,98 @@ def test_only_state_is_taken():
     assert json.dumps(capture_attributes(owner, (Owner,)))  # and no end of it
 
 
+class Mode(Enum):
+    ON = 1
+    OFF = 2
+
+
+# By what they are, an object of each kind that no state can be put into
+WITHOUT_A_WAY_IN = {
+    "cycle": lambda: itertools.cycle([1, 2]),
+    "count": itertools.count,
+    "iterator": lambda: iter([1]),
+    "generator": lambda: (each for each in "ab"),
+    "fraction": lambda: Fraction(1, 2),
+    "complex": lambda: 1j,
+    "dtype of numpy": lambda: np.dtype("f4"),
+    "dtype of torch": lambda: th.float32,
+    "lock": threading.Lock,
+    "member": lambda: Mode.ON,
+    "logger": lambda: logging.getLogger("acme"),
+    "function in C": lambda: len,
+    "objects": lambda: np.array([None]),
+    "structure of numpy": lambda: np.zeros(1, "i4,f4")[0],
+}
+
+
+@pytest.mark.parametrize("make", WITHOUT_A_WAY_IN.values(), ids=WITHOUT_A_WAY_IN)
+@pytest.mark.parametrize(
+    "holding", [lambda value: value, lambda value: [1, {"a": value}]], ids=["alone", "in a list"]
+)
+def test_what_no_state_can_be_put_into_stays_as_it_was_built(tmp_path, make, holding):
+    old, new = (Owner(n=n, holds=holding(make())) for n in (1, 2))
+    held = new.holds
+    tree = through_files(capture(old, (object,)), tmp_path)
+    assert tree == {"$object": {"n": 1}}
+    restore(tree, new)
+    assert new.n == 1
+    assert new.holds is held
+
+
+@pytest.mark.parametrize("built", [itertools.count(3), Fraction(1, 3), 0, Mode.ON])
+@pytest.mark.parametrize("attributes", [{}, None])
+def test_older_checkpoints_leave_such_as_they_were_built(built, attributes):
+    older = {"$same": None} if attributes is None else {"$object": attributes}
+    owner = Owner(holds=built, several=[built])
+    restore_attributes({"holds": older, "several": [older]}, owner)
+    assert owner.holds is owner.several[0] is built
+
+
+def test_older_checkpoints_change_no_member_of_an_enum():
+    owner = Owner(mode=Mode.ON)
+    restore_attributes({"mode": {"$object": {"_value_": 2, "_sort_order_": 1}}}, owner)
+    assert (owner.mode, Mode.ON.value) == (Mode.ON, 1)
+
+
+def test_noise_that_keeps_a_space_goes_on(tmp_path):
+    old, new = (Owner(space=spaces.Box(-1, 1, (3,), seed=seed)) for seed in (1, 2))
+    old.space.sample()
+    restore(through_files(capture(old, (object,)), tmp_path), new)
+    assert np.array_equal(old.space.sample(), new.space.sample())
+
+
+def test_what_a_container_that_is_left_out_shares_is_kept():
+    inner = Owner(n=1)
+    owner = Owner(both=[inner, print], inner=inner, again=inner)
+    inner_once = {"inner": {"$object": {"n": 1}}, "again": {"$same": None}}
+    assert capture_attributes(owner, (object,)) == inner_once
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([Owner(n=1)], []),
+        (deque([Owner(n=1)]), deque()),
+        ({"a": Owner(n=1)}, {}),
+        (Owner(n=1), None),
+        (np.random.default_rng(1), None),
+    ],
+    ids=["list", "deque", "dict", "object", "generator"],
+)
+def test_what_has_no_place_yet_stays_as_it_was_built_and_is_named(old, new):
+    owner = Owner(holds=new)
+    with pytest.warns(UserWarning, match=r"Owner\.holds stays as it was built: nothing there"):
+        restore_attributes(capture_attributes(Owner(holds=old, n=3), (object,)), owner)
+    assert vars(owner) == {"holds": new, "n": 3}
+    assert owner.holds is new
+
+
+def test_objects_in_a_deque_are_put_back():
+    old, new = (Owner(past=deque([Owner(n=n)])) for n in (1, 2))
+    restore(capture(old, (object,)), new)
+    assert new.past[0].n == 1
+
+
 def test_another_build_is_refused():
     tree = capture(np.random.default_rng(0))
     with pytest.raises(StateError, match="no generator to put a state into, but NoneType"):
@@ -159,6 +259,9 @@ def test_another_build_is_refused():
         restore_attributes({"a": {"what": 1}}, Owner())
     with pytest.raises(StateError, match="type has no state"):
         capture(int)
+    for holds in (Owner(n=1), np.random.default_rng(0)):
+        with pytest.raises(StateError, match=r"^Owner\.holds: .*int"):
+            restore(capture(Owner(holds=holds), (object,)), Owner(holds=0))
 
 
 def test_scheduled_noise_keeps_the_steps_it_was_built_with():
