@@ -39,13 +39,13 @@ class ParameterNoise(Standalone):
                 raise ValueError(f"{name} must be positive, not {value!r}")
         if not 1 < factor < float("inf"):
             raise ValueError(f"factor must be above 1, not {factor!r}")
-        if not isinstance(adapt_every, int | np.integer):
+        if adapt_every % 1 != 0:  # NaN and infinity too
             raise ValueError(f"adapt_every must be a whole number, not {adapt_every!r}")
         if adapt_every < 1:
             raise ValueError(f"adapt_every must be at least 1, not {adapt_every!r}")
         self.target = target
         self.rng = rng
-        self.adapt_every = adapt_every
+        self.adapt_every = int(adapt_every)
         self.factor = factor
         self.sigma = sigma
         self.parameters: Array | None = None

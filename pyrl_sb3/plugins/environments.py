@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
 _VERSION = "-v0"
+_OF_MAKE = {"max_episode_steps", "disable_env_checker"}  # arguments of gymnasium.make itself
 
 
 def plugin_spec(env_id: str) -> "EnvSpec | None":
@@ -47,7 +48,8 @@ def check_arguments(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """
     found = plugin_environment(env_id)
     assert isinstance(found.spec, EnvironmentSpec)
-    ours = {name: value for name, value in env_kwargs.items() if name not in found.spec.supplied}
+    others = {*found.spec.supplied, *_OF_MAKE}
+    ours = {name: value for name, value in env_kwargs.items() if name not in others}
     try:
         get_plugin_manager().check_params("environment", found.name, {**found.spec.kwargs, **ours})
     except ComponentParameterError as error:

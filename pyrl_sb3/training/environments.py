@@ -108,8 +108,6 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
         PluginError: it is a plugin's, and does not take `env_kwargs`.
     """
     spec = env_spec(env_id)
-    if spec.id not in gym.registry:
-        check_arguments(spec.id, experiment.env_kwargs)
     try:
         return _wrapped(env_id, experiment)
     except (gym.error.Error, ImportError) as error:
@@ -123,6 +121,9 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
             advice = f"; pip install 'pyrl-sb3[{extra}]' brings what it needs"
         raise InputError(f"environment {spec.id}: {first_line(error)}{advice}") from error
     except RAISED as error:
+        # Only now: a constructor may take more than its signature says.
+        if isinstance(error, TypeError) and spec.id not in gym.registry:
+            check_arguments(spec.id, experiment.env_kwargs)
         advice = "check env_kwargs and env_wrapper"
         raise InputError(f"environment {spec.id}: {complaint(error)}; {advice}") from error
 

@@ -19,15 +19,24 @@ def has_goal(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
 
 
-def check_fit(agent: NamedAgent, env: Env, env_id: str) -> None:
-    """Raise InputError, naming what would fit, when the agent cannot act in the environment."""
+def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool = False) -> None:
+    """
+    Raise InputError, naming what would fit, when the agent cannot act in the environment.
+
+    Args:
+        agent: that is to learn or act.
+        env: a single environment.
+        env_id: its name, for errors.
+        vec_env_wrapper: whether one is to come around it, which may give other observations.
+    """
     _check_actions(agent, env, env_id)
     if agent.needs_goal and not has_goal(env.observation_space):
         raise InputError(
             f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
             f"without a goal use {agent.name.removeprefix('her-')}"
         )
-    _check_observations(agent, env.observation_space, env_id)
+    if not vec_env_wrapper:
+        _check_observations(agent, env.observation_space, env_id)
 
 
 def _check_observations(agent: NamedAgent, space: spaces.Space[Any], env_id: str) -> None:

@@ -127,7 +127,8 @@ def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experimen
     get_plugin_manager().scan()  # saved models name plugins: none is imported for that later on
     experiment = experiment_of(request)
     with closing(open_env(request.env_id, experiment)) as probe:
-        check_fit(agent, probe, request.env_id)
+        wrapped = bool(experiment.vec_env_wrapper)
+        check_fit(agent, probe, request.env_id, vec_env_wrapper=wrapped)
         observations, actions = probe.observation_space, probe.action_space
     check_components(agent, experiment, observations, actions)
     if isinstance(actions, Box):

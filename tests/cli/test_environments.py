@@ -52,6 +52,10 @@ class Odd(gym.Env):
         if "close" in self.fails:
             raise RuntimeError("close broke")
 
+class Settings(Odd):
+    def __init__(self, **settings):
+        super().__init__(length=settings.pop("limit", 10))
+
 class Needing(Odd):
     def __init__(self, need, render_mode=None):
         super().__init__(need)
@@ -59,6 +63,7 @@ class Needing(Odd):
 @hookimpl
 def pyrl_environments():
     yield EnvironmentSpec(name="needing", target=Needing)
+    yield EnvironmentSpec(name="settings", target=Settings)
     for what in ("close", "step", "reset", "evaluation"):
         yield EnvironmentSpec(name=f"bad-{what}", target=Odd, kwargs={"fails": (what,)})
 """
@@ -115,6 +120,22 @@ def test_arguments_of_an_environment_are_checked(odd, folder, given, message):
     assert f"{message}env_kwargs gives it its parameters" in outcome.err
     assert outcome.err.count("\n") == 1
     assert not (folder / "sac").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("needing", "max_episode_steps"), ("settings", "limit")]
+)
+def test_arguments_that_no_signature_names_are_given_too(odd, name, given):
+    more = ("--set", f"env_kwargs.{given}=5", "--timesteps", 30, *SMALL)
+    needed = ("--set", "env_kwargs.need=4") if name == "needing" else ()
+    trained = odd("sac-train", name, *needed, *more)
+    assert (trained.code, trained.err) == (0, "")
+    assert "length 5.0 steps" in trained.out
+
+
+def test_a_vec_env_wrapper_may_leave_what_sb3_does_not_take():
+    space = spaces.Dict({"a": BOX, "b": spaces.Discrete(3, start=1)})
+    check_fit(find_agent("sac"), observing(space), "Odd-v0", vec_env_wrapper=True)
 
 
 def test_an_environment_that_cannot_be_closed_is_trained_in_and_tested(odd, folder):
