@@ -74,7 +74,8 @@ def learn(
             told = "a callback ended the training after %s of %s steps"
             log.info(told, model.num_timesteps, request.timesteps)
             add_end(run.folder, model.num_timesteps)
-        evaluation = _final_evaluation(model, eval_env, request, signals)
+        with _saved_if_an_environment_fails(run, model, eval_env, checkpoints, save):
+            evaluation = _final_evaluation(model, eval_env, request, signals)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
         # Without one of its end, a run that was stopped before would go on from there once more.
@@ -90,7 +91,7 @@ def _saved_if_an_environment_fails(
     run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv, checkpoints: Checkpoints, save: Save
 ) -> Iterator[None]:
     """
-    Save what was learned where an environment raises in a step or reset of the training; say so.
+    Save what was learned where an environment raises in a step or reset; say so.
 
     Of that step, nothing has come to the model or its buffer, which are as after the last one. In
     an evaluation, which callbacks make, the step before it is counted and not in the buffer yet.

@@ -165,14 +165,16 @@ def test_what_was_learned_is_saved_where_an_environment_fails(odd, capsys, agent
     assert f"going on after {reached} steps" in longer.out
 
 
-def test_what_was_learned_is_saved_where_an_evaluation_fails(odd, folder, capsys):
+@pytest.mark.parametrize(("every", "reached"), [(30, 30), (0, 50)], ids=["midway", "last"])
+def test_what_was_learned_is_saved_where_an_evaluation_fails(odd, folder, capsys, every, reached):
+    line = ("--timesteps", 50, *SMALL, "--eval-freq", every, "--save-freq", 0)
     with pytest.raises(RuntimeError, match="evaluation broke"):
-        odd("sac-train", "bad-evaluation", "--timesteps", 50, *SMALL, "--eval-freq", 30)
+        odd("sac-train", "bad-evaluation", *line)
     run = folder / "sac" / "odd-bad-evaluation-v0_1"
-    assert "the environment failed after 30 steps; model saved" in capsys.readouterr().out
+    assert f"the environment failed after {reached} steps; model saved" in capsys.readouterr().out
     assert (run / "model.zip").is_file()
     checkpoint = Checkpoint(CheckpointFolder(run / "checkpoints").latest())
-    assert (checkpoint.moment.timesteps, checkpoint.owes_evaluation) == (30, True)
+    assert (checkpoint.moment.timesteps, checkpoint.owes_evaluation) == (reached, every > 0)
 
 
 def test_a_training_that_cannot_begin_saves_nothing(odd, folder, monkeypatch):
