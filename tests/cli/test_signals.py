@@ -26,6 +26,14 @@ def start(*arguments):
     )
 
 
+@pytest.fixture
+def no_nohup():
+    """Have hangups heard by what is started, also where these tests are run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def wait_for(process, text):
     for line in process.stdout:
         if text in line:
@@ -48,6 +56,7 @@ def wait_for(process, text):
     ],
     ids=["Ctrl-C in training", "a terminal that is closed", "SIGTERM in an evaluation"],
 )
+@pytest.mark.usefixtures("no_nohup")
 def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     process = start(*arguments, *LONG)
     try:
