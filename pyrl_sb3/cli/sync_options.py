@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrl_sb3.cli.stated import request_of
 from pyrl_sb3.plugins import get_plugin_manager
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.folders import is_group
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ def refuse_differences(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
     for option, value, begun in said:
         if value is not None and value != begun:
             there = "none" if begun is None else begun
-            raise InputError(
-                f"{option}{value}: {group.folder} was begun with {there}, and --resume takes that "
-                "from there; leave it out"
-            )
+            raise begun_otherwise(f"{option}{value}", group.folder, there)
 
 
 def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:

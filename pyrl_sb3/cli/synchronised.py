@@ -109,7 +109,7 @@ def _go_on(asked: Asked, resume: Path) -> int:
         console.print(f"{resume} is finished: {why}", markup=False)
         return 0
     for change in other_versions({}, group.components):
-        console.print(f"{change}: numbers may differ", markup=False)
+        console.print(change, markup=False)
     plan_of(group)  # that its strategy can be had is found here, not by each copy
     if asked.engine is None:
         check_noted(group.engine, trust=group.request.trust)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyrl_sb3.errors import counted
 from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
 from pyrl_sb3.report.plots import COLOURS, add_legend
@@ -74,7 +75,7 @@ def _draw_curve(
         """Of `(..., runs, points)` to `(..., points)`."""
         return statistics.iqm(scores.swapaxes(-1, -2)[..., None])
 
-    label = f"{group.label} ({len(values)} {'run' if len(values) == 1 else 'runs'})"
+    label = f"{group.label} ({counted(len(values), 'run')})"
     if not len(steps):
         axis.plot([], [], color=colour, label=f"{label}, never evaluated at the same steps")
         return

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 from pyrl_sb3.plugins.errors import RAISED, PluginError, text_of
@@ -27,6 +28,13 @@ class HopelessError(RunStoppedError):
     """One that would come again however often the run is started."""
 
     exit_code = 3
+
+
+def begun_otherwise(said: str, folder: Path, there: object) -> InputError:
+    """Return what `--resume` of a folder raises for an option that it was not begun with."""
+    return InputError(
+        f"{said}: {folder} was begun with {there}, and --resume takes that from there; leave it out"
+    )
 
 
 def require_package(name: str, extra: str) -> None:

@@ -15,7 +15,7 @@ from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.facts import (
     Facts,
@@ -176,7 +176,7 @@ def _go_on(
     signals: StopSignals,
 ) -> TrainingResult:
     for change in other_versions(facts.versions, facts.components):
-        log.info("%s: numbers may differ", change)  # first: the config may not be for these
+        log.info(change)  # first: the config may not be for these
     agent = find_agent(request.agent)
     experiment = checked_experiment(agent.stock() if request.stock else agent, request)
     run = Run(
@@ -255,10 +255,8 @@ def refuse_differences(folder: Path, request: TrainingRequest, given: Mapping[st
         there = getattr(request, name)
         if name not in CHANGEABLE and _comparable(there) != _comparable(value):
             option = {"env_id": "ENV", "overrides": "--set"}.get(name, f"--{name}")
-            raise InputError(
-                f"{option.replace('_', '-')} {_shown(value)}: {folder} was begun with "
-                f"{_shown(there)}, and --resume takes that from there; leave it out"
-            )
+            said = f"{option.replace('_', '-')} {_shown(value)}"
+            raise begun_otherwise(said, folder, _shown(there))
 
 
 def _comparable(value: Any) -> Any:

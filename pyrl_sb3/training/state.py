@@ -77,12 +77,11 @@ class _Capture:
     def __init__(self, into: tuple[type, ...], skip: frozenset[str]) -> None:
         self.into = into
         self.skip = skip
-        self.seen: set[int] = set()
+        self.seen: dict[int, None] = {}  # ids, in the order they were met
 
     def tree(self, value: Any) -> Tree:
         if isinstance(value, (np.ndarray, np.generic)):
-            unkept = value.dtype.hasobject or isinstance(value, np.void)
-            return _NOTHING if unkept else value
+            return _NOTHING if value.dtype.hasobject or isinstance(value, np.void) else value
         if isinstance(value, _PLAIN):
             return value
         if isinstance(value, (list, tuple, deque)):
@@ -118,15 +117,16 @@ class _Capture:
         return {"$object": self.attributes(value)}
 
     def attributes(self, owner: Any) -> dict[str, Tree]:
-        self.seen.add(id(owner))
+        self.seen[id(owner)] = None
         found = {}
         for name, value in vars(owner).items():
-            seen = set(self.seen)
+            met_before = len(self.seen)
             if name not in self.skip and not isinstance(value, str):
                 found[name] = self.tree(value)
             if found.get(name) is _NOTHING:
                 del found[name]
-                self.seen = seen  # what was met in it is captured elsewhere
+                while len(self.seen) > met_before:  # what was met in it is captured elsewhere
+                    self.seen.popitem()
         return found
 
 

@@ -26,7 +26,7 @@ def versions(components: Iterable[Any] = ()) -> dict[str, str]:
 
 def other_versions(before: Mapping[str, str], components: Iterable[Any]) -> list[str]:
     """
-    Tell which packages and plugins have other versions now.
+    Tell which packages and plugins have other versions now, a line for each.
 
     Args:
         before: what `versions` returned; in older runs without pyrl-sb3 and plugins.
@@ -35,7 +35,7 @@ def other_versions(before: Mapping[str, str], components: Iterable[Any]) -> list
     components = list(components)
     now = versions(components)
     return [
-        f"{name} was {version} and is {now.get(name, 'not installed')}"
+        f"{name} was {version} and is {now.get(name, 'not installed')}: numbers may differ"
         for name, version in {**_distributions(components), **before}.items()
         if now.get(name) != version
     ]

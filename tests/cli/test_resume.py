@@ -596,9 +596,13 @@ def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
     assert pyrl("td3-train", "--resume", run).code == 0
 
 
+def short_training(timesteps):
+    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--timesteps", timesteps, "--eval-episodes", 1)
+    return (*line, "--eval-freq", 0, *[word for each in SMALL for word in ("--set", each)])
+
+
 def test_a_finished_run_is_made_longer_in_the_same_way_whenever_it_is_made(pyrl, folder):
-    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--timesteps", 40, "--eval-episodes", 1)
-    line += ("--eval-freq", 0, *[word for each in SMALL for word in ("--set", each)])
+    line = short_training(40)
     seeds, weights = [], []
     for save in ("a", "b"):
         assert pyrl(*line, "--save", save).code == 0
@@ -640,8 +644,7 @@ def test_a_file_that_an_error_names_in_bytes_is_written_as_any_other(pyrl, run, 
 
 
 def test_without_resets_a_checkpoint_changes_nothing(pyrl, folder):
-    line = ("td3-train", "Pendulum-v1", "--seed", 1, "--timesteps", 60, "--eval-episodes", 1)
-    line += ("--eval-freq", 0, "--set", SMALL[0], "--set", SMALL[1], "--set", SMALL[2])
+    line = short_training(60)
     assert pyrl(*line, "--save", "a", "--save-freq", 20, "--no-exact").code == 0
     assert names(folder / "a" / "Pendulum-v1_1" / "checkpoints") == ["step_40", "step_60"]
     assert pyrl(*line, "--save", "b", "--save-freq", 0).code == 0

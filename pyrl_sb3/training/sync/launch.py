@@ -139,10 +139,8 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
         os.environ.setdefault(_SIGNALS, "SIGTERM,SIGINT,SIGQUIT")
     os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
-        with (
-            _handlers_put_back(),
-            TemporaryDirectory() as scratch,
-        ):  # copies print to the console, and keep logs of runs
+        # Copies print to the console, and keep logs of runs.
+        with _handlers_put_back(), TemporaryDirectory() as scratch:
             logs = DefaultLogsSpecs(log_dir=scratch)
             agent = _ElasticAgent(
                 seeds, spec, logs_specs=logs, start_method="spawn", shutdown_timeout=_WAIT

@@ -305,6 +305,11 @@ def test_two_machines_by_torchrun(tmp_path):
     assert not (tmp_path / "runs" / "Pendulum-v1_2").exists()
 
 
+def handlers():
+    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
+    return {number: signal.getsignal(number) for number in numbers}
+
+
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
     """Launch copies that are a script of the shell; handlers of signals are put back."""
@@ -317,11 +322,10 @@ def launched(tmp_path, monkeypatch):
         seeds = SeedGroup(folder=tmp_path, seeds=(0, 1), request=request, engine="", jobs=2)
         return launch.launch(seeds, [])
 
-    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
-    before = [signal.getsignal(number) for number in numbers]
+    before = handlers()
     with mock.patch.dict(os.environ):
         yield launch_script
-    for number, handler in zip(numbers, before, strict=True):
+    for number, handler in before.items():
         signal.signal(number, handler)
 
 
@@ -336,10 +340,9 @@ def test_a_copy_that_comes_to_the_same_error_again_is_not_started_a_third_time(
 
 
 def test_signals_mean_what_they_did_once_the_copies_have_ended(launched):
-    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
-    before = [signal.getsignal(number) for number in numbers]
+    before = handlers()
     assert launched("exit 0") is None
-    assert [signal.getsignal(number) for number in numbers] == before
+    assert handlers() == before
 
 
 def test_a_terminal_that_is_closed_stops_no_copies_under_nohup(launched):
