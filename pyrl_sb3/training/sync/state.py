@@ -83,12 +83,41 @@ def write_state(agent: Agent, state: AgentState) -> None:
     the parameters and of Adam's moments.
 
     Raises:
-        KeyError, RuntimeError: the state is of another build.
+        KeyError, RuntimeError: the state is of another build; nothing has been changed.
     """
+    values = [
+        # From numpy's scalars too, which arithmetic makes of arrays without dimensions.
+        (tensor, th.as_tensor(np.asarray(getattr(state, kind)[name])).expand_as(tensor))
+        for kind, name, tensor in _tensors(agent)
+    ]
     with th.no_grad():
-        for kind, name, tensor in _tensors(agent):
-            # From numpy's scalars too, which arithmetic makes of arrays without dimensions.
-            tensor.copy_(th.as_tensor(np.asarray(getattr(state, kind)[name])))
+        for tensor, value in values:
+            tensor.copy_(value)
+
+
+def mistake_in(state: object, expected: Arrays) -> str | None:
+    """
+    Say in what a state is no such as others, to go after its name; None where it is such a one.
+
+    Args:
+        state: perhaps something else, of a stranger's code. More than is expected is no mistake.
+        expected: another's, as `as_arrays` has it.
+    """
+    if not isinstance(state, AgentState):
+        return f"that is a {type(state).__name__}"
+    for part in fields(AgentState):
+        if not isinstance(arrays := getattr(state, part.name), Mapping):
+            return f"with {part.name} that are a {type(arrays).__name__}"
+    found = state.as_arrays()
+    for name, there in expected.items():
+        if name not in found:
+            return f"that lacks {name}"
+        array = np.asarray(found[name])
+        if array.shape != there.shape:
+            return f"with {name} of shape {array.shape}, not {there.shape}"
+        if array.dtype.kind not in "biuf":
+            return f"with {name} of {array.dtype}, no numbers"
+    return None
 
 
 def _tensors(agent: Agent) -> Iterator[tuple[Kind, str, th.Tensor]]:

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.averages import combined, towards
 from pyrl_sb3.training.sync.ranges import require_in_range
-from pyrl_sb3.training.sync.state import AgentState, Arrays
+from pyrl_sb3.training.sync.state import AgentState, Arrays, mistake_in
 
 Memory: TypeAlias = Mapping[str, Arrays]
 
@@ -42,8 +42,8 @@ class Outcome(NamedTuple):
     What comes of a synchronisation.
 
     Attributes:
-        state: what this copy goes on from.
-        master: the one agent that stands for all copies.
+        state: what this copy goes on from, with all that the state it has reported has.
+        master: the one agent that stands for all copies, likewise.
         memory: what the strategy is given next time; the same in all copies. Before the first
             synchronisation it holds, as `weights`, the weights that all copies began with.
     """
@@ -215,35 +215,58 @@ def strategy_of(strategy: str | Callable[..., Outcome], params: Mapping[str, Any
         strategy = STRATEGIES[strategy]
     if strategy in STRATEGIES.values():
         require_in_range(params, getattr(strategy, "__kwdefaults__", None) or ())
-    return partial(_finite, partial(strategy, **params), name)
+    return partial(_checked, partial(strategy, **params), name)
 
 
 def _name_of(strategy: Callable[..., Outcome]) -> str:
     return str(getattr(strategy, "__name__", type(strategy).__name__))
 
 
-def _finite(
+def _checked(
     strategy: Strategy, name: str, reports: Mapping[int, Report], own: int, memory: Memory
 ) -> Outcome:
     """
     Return what comes of a strategy.
 
     Raises:
+        InputError: it is no `Outcome`, or one of something else than such states as are reported.
         NotANumberError: it makes NaN or infinity of finite numbers; other NaN is of a copy.
     """
+    expected = reports[
+        own
+    ].state.as_arrays()  # before it has them: it may change them where they are
     outcome = strategy(reports, own, memory)
+    if mistake := _mistake_in(outcome, expected):
+        raise InputError(f"strategy {name} returns {mistake}")
     brought = [report.state.as_arrays() for report in reports.values()]
     for state in (outcome.state, outcome.master):
-        for key, array in state.as_arrays().items():
-            if not _is_finite(array) and all(_is_finite(each[key]) for each in brought):
+        arrays = state.as_arrays()
+        for key in expected:
+            if not _is_finite(arrays[key]) and all(_is_finite(each[key]) for each in brought):
                 raise NotANumberError(
                     f"strategy {name} makes NaN or infinity of finite numbers, in {key}"
                 )
     return outcome
 
 
-def _is_finite(array: NDArray[Any]) -> bool:
-    return bool(np.isfinite(array).all())
+def _mistake_in(outcome: object, expected: Arrays) -> str | None:
+    """What is wrong with what a strategy returns, and what it is to be; None where nothing is."""
+    if not isinstance(outcome, Outcome):
+        return f"a {type(outcome).__name__}; expected is Outcome(state, master, memory)"
+    for role, state in (("state", outcome.state), ("master", outcome.master)):
+        if mistake := mistake_in(state, expected):
+            return (
+                f"a {role} {mistake}; expected is an AgentState as reports[own].state is, of which "
+                "dataclasses.replace keeps what a strategy leaves alone"
+            )
+    if not isinstance(outcome.memory, Mapping):
+        kind = type(outcome.memory).__name__
+        return f"a memory that is a {kind}; expected is a mapping, {{}} to remember nothing"
+    return None
+
+
+def _is_finite(array: ArrayLike) -> bool:
+    return bool(np.isfinite(np.asarray(array)).all())
 
 
 def _known(score: float) -> float:

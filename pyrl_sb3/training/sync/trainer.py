@@ -1,6 +1,6 @@
 """Rounds of training and synchronisation in one process."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -47,16 +47,18 @@ class AgentTrainer:
         seed: of the first copy; the others get the numbers after it.
         policy: as of the algorithm.
         noise: of the actions, in short, such as `ou_0.2`; each copy gets its own.
-        total_timesteps: that each copy will make, for schedules such as of the learning rate;
-            needed by algorithms whose random actions become fewer, such as DQN.
+        total_timesteps: that each copy will make, for schedules such as of the learning rate,
+            which stay at their end in rounds after these; needed by algorithms whose random
+            actions become fewer, such as DQN.
         score: how good a copy is; by default the mean return of its last ten episodes.
         sync_params: of the strategy.
         model_kwargs: of the algorithm.
 
     Raises:
         InputError: there is no such strategy, or not with such parameters, less than one copy,
-            several environments of a copy, noise for discrete actions, an `action_noise`, which
-            would be the same for all, or no `total_timesteps` where needed.
+            no number as a seed, an algorithm that keeps no replay, one environment for all or
+            several of a copy, noise for discrete actions, an `action_noise`, which would be the
+            same for all, or no `total_timesteps` where needed.
 
     Attributes:
         models: the copies.
@@ -78,10 +80,7 @@ class AgentTrainer:
         sync_params: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
-        if n_seeds < 1:
-            raise InputError(f"n_seeds={n_seeds}: must be at least 1")
-        if "action_noise" in model_kwargs:
-            raise InputError("action_noise is one object for all copies: say noise='normal_0.1'")
+        _check_arguments(env, n_seeds, seed, model_kwargs)
         self.strategy = strategy_of(sync, sync_params or {})
         self.score = score
         before = random_states()
@@ -153,6 +152,9 @@ class AgentTrainer:
             action_noise=model.action_noise,
             learning_starts=model.learning_starts,
         )
+        # As many rounds may follow as are wanted: schedules stay at their end, and go on to no
+        # learning rates below 0.
+        model._current_progress_remaining = max(model._current_progress_remaining, 0.0)
         if train_steps and model.num_timesteps > model.learning_starts:
             model.train(gradient_steps=train_steps, batch_size=model.batch_size)
 
@@ -178,7 +180,27 @@ class AgentTrainer:
             write_statistics(model.get_vec_normalize_env(), self._statistics)
 
 
+def _check_arguments(
+    env: object, n_seeds: int, seed: object, model_kwargs: Mapping[str, Any]
+) -> None:
+    if n_seeds < 1:
+        raise InputError(f"n_seeds={n_seeds}: must be at least 1")
+    if not isinstance(seed, (int, np.integer)):
+        raise InputError(f"seed={seed}: must be a number; each copy gets one of its own")
+    if not isinstance(env, str) and not callable(env):
+        raise InputError(
+            f"env is a {type(env).__name__}: each copy needs its own; "
+            "give its id, or a function that makes one"
+        )
+    if "action_noise" in model_kwargs:
+        raise InputError("action_noise is one object for all copies: say noise='normal_0.1'")
+
+
 def _check_copy(model: OffPolicyAlgorithm, timesteps: int | None) -> None:
+    if not isinstance(model, OffPolicyAlgorithm):
+        raise InputError(
+            f"{type(model).__name__} is no off-policy algorithm, such as SAC: it keeps no replay"
+        )
     if model.n_envs > 1:
         raise InputError(
             f"env makes {model.n_envs} environments: each copy's rounds are whole "

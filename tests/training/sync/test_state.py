@@ -128,6 +128,23 @@ def test_a_state_of_another_build_is_refused():
         write_state(make(pyrl_sb3.SAC), read_state(make(pyrl_sb3.TD3)))
 
 
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [("moments", None), ("moments", np.zeros(999)), ("counts", np.array(1, dtype=np.longdouble))],
+)
+def test_a_state_that_cannot_be_written_changes_nothing(part, wrong):
+    model = make(pyrl_sb3.TD3)
+    before = read_state(model)
+    arrays = {name: array + 1 for name, array in before.as_arrays().items()}
+    name = [each for each in arrays if each.startswith(part)][-1]
+    arrays[name] = wrong
+    if wrong is None:
+        del arrays[name]
+    with pytest.raises((KeyError, RuntimeError, TypeError)):
+        write_state(model, AgentState.of_arrays(arrays))
+    assert_equal(read_state(model), before)
+
+
 def test_optimisers_other_than_adam_have_no_moments_before_they_have_stepped():
     kwargs = {"optimizer_class": th.optim.SGD, "net_arch": [8]}
     model = stable_baselines3.TD3("MlpPolicy", gym.make("Pendulum-v1"), policy_kwargs=kwargs)

@@ -1,11 +1,14 @@
 """Each strategy against results worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch as th
 
 from pyrl_sb3.errors import NotANumberError
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync import strategies
 from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState
@@ -195,3 +198,69 @@ def test_a_strategy_that_makes_nan_of_numbers_is_named():
     reports[1] = report(math.nan)  # of a copy: no fault of the strategy
     outcome = strategies.strategy_of("mean", {})(reports, 0, START)
     assert np.isnan(outcome.state.weights["w"]).all()
+
+
+def changed(state, **parts):
+    return strategies.Outcome(state, replace(state, **parts), {})
+
+
+WRONG = {
+    "a tuple": (lambda s: (s, s, {}), "a tuple; expected is Outcome(state, master, memory)"),
+    "nothing": (lambda s: None, "a NoneType; expected is Outcome(state, master, memory)"),
+    "no master": (
+        lambda s: strategies.Outcome(s, None, {}),
+        "a master that is a NoneType; expected is an AgentState as reports[own].state is",
+    ),
+    "no memory": (
+        lambda s: strategies.Outcome(s, s, None),
+        "a memory that is a NoneType; expected is a mapping, {} to remember nothing",
+    ),
+    "no moments": (
+        lambda s: changed(s, moments={}),
+        "a master that lacks moments/w; expected is an AgentState as reports[own].state is",
+    ),
+    "moments that are none": (
+        lambda s: changed(s, moments=None),
+        "a master with moments that are a NoneType; expected is an AgentState as",
+    ),
+    "another shape": (
+        lambda s: changed(s, weights={"w": np.float32(1.0)}),
+        "a master with weights/w of shape (), not (2,); expected is an AgentState as",
+    ),
+    "no numbers": (
+        lambda s: changed(s, weights={"w": np.array(["a", "b"])}),
+        "a master with weights/w of <U1, no numbers; expected is an AgentState as",
+    ),
+}
+
+
+@pytest.mark.parametrize("made", WRONG)
+def test_a_strategy_that_returns_something_else_is_named(made):
+    make, said = WRONG[made]
+
+    def careless(reports, own, memory):
+        return make(reports[own].state)
+
+    with pytest.raises(InputError) as error:
+        strategies.strategy_of(careless, {})({0: report(1.0), 1: report(2.0)}, 1, START)
+    assert str(error.value).startswith(f"strategy careless returns {said}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_strategy_that_makes_scalars_of_what_is_reported_is_named():
+    def careless(reports, own, memory):
+        weights = reports[own].state.weights
+        weights["w"] = np.mean([each.state.weights["w"] for each in reports.values()])
+        return strategies.Outcome(reports[own].state, reports[own].state, {})
+
+    with pytest.raises(InputError, match=r"a state with weights/w of shape \(\), not \(2,\)"):
+        strategies.strategy_of(careless, {})({0: report(1.0), 1: report(2.0)}, 1, START)
+
+
+def test_a_strategy_may_return_tensors_other_numbers_and_more_than_there_is():
+    def generous(reports, own, memory):
+        state = reports[own].state
+        weights = {"w": th.ones(2, dtype=th.float64), "mine": np.array(math.nan)}
+        return strategies.Outcome(state, replace(state, weights=weights, counts={"n": 3}), {})
+
+    strategies.strategy_of(generous, {})({0: report(1.0), 1: report(2.0)}, 1, START)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.sync.state import read_state
+from pyrl_sb3.training.sync.state import AgentState, read_state
+from pyrl_sb3.training.sync.strategies import Outcome
 from pyrl_sb3.training.sync.trainer import AgentTrainer
 
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 50, "batch_size": 16}
@@ -120,6 +122,9 @@ def test_returns_are_those_of_the_copies():
             lambda: make(env=lambda: DummyVecEnv([short] * 2)),
         ),
         ("n_episodes=0", lambda: make().run(0, 1)),
+        ("env is a Monitor: .* give its id, or a function that makes", lambda: make(env=short())),
+        ("PPO is no off-policy algorithm", lambda: AgentTrainer(PPO, short, 2)),
+        ("seed=None: must be a number", lambda: make(seed=None)),
     ],
 )
 def test_bad_input(problem, call):
@@ -168,3 +173,33 @@ def test_copies_begin_to_train_in_different_rounds_with_any_optimizer(optimizer,
         trained.add(tuple(model._n_updates > 0 for model in trainer.models))
     assert any(len(set(each)) == 2 for each in trained), "all begin in one round"
     assert all(np.isfinite(array).all() for array in arrays(trainer.master).values())
+
+
+def test_schedules_stay_at_their_end_in_rounds_that_go_on_past_it():
+    seen = []
+
+    def rate(progress):
+        seen.append(progress)
+        return 1e-3 * progress + 1e-4
+
+    trainer = make(copies=1, learning_rate=rate, total_timesteps=75)
+    for _ in range(4):
+        trainer.run(1, 1)
+    group = trainer.models[0].critic.optimizer.param_groups[0]
+    assert (trainer.total_timesteps, group["lr"]) == (120, 1e-4)
+    assert set(seen) >= {1 - 60 / 75, 0.0}
+    assert min(seen) == 0.0
+
+
+def test_no_copy_is_changed_by_a_strategy_that_leaves_something_out():
+    def careless(reports, own, memory):
+        weights = {name: array + 1 for name, array in reports[own].state.weights.items()}
+        state = AgentState(weights=weights, running={}, moments={}, counts={})
+        return Outcome(state, state, {})
+
+    trainer = make(copies=2, sync=careless)
+    before = [arrays(model) for model in (*trainer.models, trainer.master)]
+    with pytest.raises(InputError, match="strategy careless returns a state that lacks moments/"):
+        trainer.run(1, 0)
+    for model, there in zip((*trainer.models, trainer.master), before, strict=True):
+        assert_equal(arrays(model), there)
