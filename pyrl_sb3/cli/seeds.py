@@ -16,6 +16,7 @@ from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training import unfinished
 from pyrl_sb3.training.command_line import arguments, options, quoted
 from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
+from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import require_at_least
@@ -159,8 +160,13 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
     }
     _say_what(console, group, len(tasks))
     seeds = [Seed(seed, group.run(seed), tasks.get(seed)) for seed in group.seeds]
-    with SeedTable(console, seeds) as table:
-        stopped = run_jobs(list(tasks.values()), runs, group.jobs, table.update)
+    agent, trust = group.request.agent, group.needs_trust
+    try:
+        with SeedTable(console, seeds) as table:
+            stopped = run_jobs(list(tasks.values()), runs, group.jobs, table.update)
+    except (InputError, RunStoppedError):  # no more can be started; those that ran save and end
+        output.say_how_to_go_on(console, agent, group.folder, trust=trust)
+        raise
     if stopped:  # and with it those seeds that did not fail
         tasks = {seed: task for seed, task in tasks.items() if task.state is State.FAILED}
     code = _say_unfinished(console, group, tasks)
@@ -169,7 +175,6 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
         console.print(f"{stopped.name}: stopped; what {each} has learned is saved")
         code = 128 + stopped
     if code:
-        agent, trust = group.request.agent, group.needs_trust
         output.say_how_to_go_on(console, agent, group.folder, trust=trust)
     else:
         console.print(f"statistics: pyrl report {quoted(group.folder)}", markup=False)

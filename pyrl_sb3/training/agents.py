@@ -142,14 +142,20 @@ def _agents() -> dict[str, NamedAgent]:
 AGENTS = _agents()
 
 
-def find_agent(name: str) -> NamedAgent:
+def find_agent(name: str, *, stock: bool = False) -> NamedAgent:
     """
     Return the agent of that name: one of `AGENTS`, or one made of a plugin's algorithm.
+
+    Args:
+        name: on the command line.
+        stock: return what its `stock` does.
 
     Raises:
         InputError: there is none.
         AmbiguousComponentError: several plugins have an algorithm of that name.
     """
+    if stock:
+        return find_agent(name).stock()
     if name in AGENTS:
         return AGENTS[name]
     others = {agent.name: agent for agent in plugin_agents()}

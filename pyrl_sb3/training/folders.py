@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyrl_sb3.errors import did_you_mean
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, file_of
 
 MODEL = "model.zip"
 BEST_MODEL = "best_model.zip"
@@ -116,6 +116,12 @@ def _writing_to(root: Path, option: str = "--save") -> Iterator[None]:
         ) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Raise InputError where a run or a group that is there cannot be written to."""
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write to {folder}: a copy of it elsewhere can go on instead")
+
+
 def require_writable(path: Path, option: str, example: str, kinds: Sequence[str] = ()) -> None:
     """
     Raise InputError where a file cannot be written, before there is work for it.
@@ -213,7 +219,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         sync_file(temporary)
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the first one could not be deleted either
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and file_of(error) == str(temporary):
+            error.filename = str(path)  # that which is known
         name_file(error, path)
         raise
 

@@ -25,8 +25,8 @@ from pyrl_sb3.training.facts import (
     read_facts,
     refuse_edited,
 )
-from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, held, is_group
-from pyrl_sb3.training.hyperparams import CONFIG, experiment_of
+from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, check_writable, held, is_group
+from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.loading import saved_timesteps
 from pyrl_sb3.training.logs import (
@@ -83,7 +83,7 @@ def resume(
         what became of it; of a run that was finished already, what there is.
 
     Raises:
-        InputError: there is nothing to go on with, or it is damaged.
+        InputError: there is nothing to go on with, or it is damaged, or cannot be written to.
         ConfigError, RunStoppedError: as `train`.
     """
     for name, value in (("timesteps", timesteps), ("threads", threads), ("keep_last", keep_last)):
@@ -121,6 +121,7 @@ def resume(
             )
         if checkpoint is None:
             raise _no_checkpoint(folder, request.agent, saved)
+        check_writable(folder)
         threads = set_threads(threads or facts.request.threads)
         request = dataclasses.replace(request, threads=threads)
         return _go_on(folder, facts, request, checkpoint, callbacks, signals)
@@ -140,7 +141,7 @@ def _as_it_was(folder: Path, request: TrainingRequest) -> TrainingRequest:
 def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
     """
     Check that of several runs one can go on at least, by its config: what damages one leaves the
-    others alone, and `--trust` is wanting for all.
+    others alone, and `--trust`, or the file of demonstrations, is wanting for all.
 
     Args:
         request: by which they were begun, with the trust that there is now.
@@ -150,10 +151,11 @@ def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
         InputError, ConfigError, PluginError: that of the first where there is one for each.
     """
     first: Exception | None = None
+    agent = find_agent(request.agent, stock=request.stock)
     for run in runs:
         if (run / CONFIG).is_file():
             try:
-                experiment_of(_as_it_was(run, request))
+                checked_experiment(agent, _as_it_was(run, request))
                 refuse_edited(run, read_facts(run))
                 return
             except (InputError, ConfigError, PluginError) as error:
@@ -177,8 +179,8 @@ def _go_on(
 ) -> TrainingResult:
     for change in other_versions(facts.versions, facts.components):
         log.info(change)  # first: the config may not be for these
-    agent = find_agent(request.agent)
-    experiment = checked_experiment(agent.stock() if request.stock else agent, request)
+    agent = find_agent(request.agent, stock=request.stock)
+    experiment = checked_experiment(agent, request)
     run = Run(
         folder=folder,
         request=request,

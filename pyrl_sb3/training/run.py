@@ -100,9 +100,7 @@ def train(
 
 def checked(request: TrainingRequest) -> tuple[NamedAgent, CompleteRequest, Experiment]:
     """Return the agent, the request with all filled in, and its experiment; raises as `train`."""
-    agent = find_agent(request.agent)
-    if request.stock:
-        agent = agent.stock()
+    agent = find_agent(request.agent, stock=request.stock)
     check_device(request.device)
     request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
     experiment = checked_experiment(agent, request)

@@ -22,7 +22,7 @@ from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.facts import read_written, request_from, request_written
-from pyrl_sb3.training.folders import SEEDS, new_run_folder, write_whole
+from pyrl_sb3.training.folders import SEEDS, check_writable, new_run_folder, write_whole
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
 
 _MOST_SEEDS = 1000
@@ -163,7 +163,13 @@ def new_group(root: Path, group: SeedGroup) -> SeedGroup:
 
 
 def write_group(group: SeedGroup) -> None:
-    """Write `seeds.yml`, whole or not at all, and before it the config, unless it is there."""
+    """
+    Write `seeds.yml`, whole or not at all, and before it the config, unless it is there.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    check_writable(group.folder)
     given = group.request.config
     # Python is read where it is: it may look for other files beside it.
     if given and given.suffix != ".py" and given.is_file() and not group.config.exists():

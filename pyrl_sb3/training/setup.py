@@ -49,8 +49,7 @@ class Run:
     @property
     def agent(self) -> NamedAgent:
         """The agent, in SB3's algorithm where that was asked for."""
-        agent = find_agent(self.request.agent)
-        return agent.stock() if self.request.stock else agent
+        return find_agent(self.request.agent, stock=self.request.stock)
 
 
 def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, list[BaseCallback]]:

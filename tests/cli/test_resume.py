@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -632,6 +633,16 @@ def test_what_a_full_disk_has_no_room_for_is_named(pyrl, run, monkeypatch, writi
     outcome = pyrl("td3-train", "--resume", run)
     assert outcome.code == 1
     assert outcome.err.startswith(f"pyrl: No space left on device: {named}; run/checkpoints/")
+
+
+def test_a_run_that_cannot_be_written_to_is_said_in_one_line(pyrl, run, folder, monkeypatch):
+    before = sorted(folder.rglob("*"))
+    with monkeypatch.context() as patched:
+        patched.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may
+        outcome = pyrl("td3-train", "--resume", run)
+    said = "pyrl: cannot write to run: a copy of it elsewhere can go on instead\n"
+    assert (outcome.code, outcome.err) == (2, said)
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_file_that_an_error_names_in_bytes_is_written_as_any_other(pyrl, run, monkeypatch):

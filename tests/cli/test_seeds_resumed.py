@@ -1,6 +1,7 @@
 """What `--resume` of several seeds starts, by what is on the disk; no process is started."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from pyrl_sb3.cli import seeds as command
+from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.facts import request_written
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State, Task
@@ -402,6 +404,40 @@ def test_what_seeds_need_to_go_on_is_said_before_any_is_started(kind, strange, g
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert re.search(r"would run code of 'evil'; pass --trust", outcome.err)
     assert contents(group.folder) == before
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_demonstrations_that_are_gone_are_said_before_any_is_started(kind, group, pyrl):
+    write_group(replace(group, **kind))
+    for seed in group.seeds:
+        begin(group.run(seed), 300)
+        (group.run(seed) / "config.yml").write_text(
+            f"{CONFIG.rstrip()[:-1]}, demonstrations: F}}\n"
+        )
+    before = contents(group.folder)
+    outcome = pyrl("td3-train", "--resume", "G", "--timesteps", 900)
+    assert (outcome.code, outcome.err) == (2, "pyrl: F: no such file\n")
+    assert contents(group.folder) == before
+
+
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_a_group_that_cannot_be_written_to_is_said_in_one_line(kind, group, pyrl, monkeypatch):
+    write_group(replace(group, **kind))
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may
+    outcome = pyrl("td3-train", "--resume", "G")
+    said = "pyrl: cannot write to G: a copy of it elsewhere can go on instead\n"
+    assert (outcome.code, outcome.err) == (2, said)
+
+
+@pytest.mark.parametrize("error", [RunStoppedError("gone"), InputError("engine e: gone")])
+def test_how_to_go_on_is_said_where_no_more_seeds_can_be_started(error, group, pyrl, monkeypatch):
+    def run_jobs(*_):
+        raise error
+
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.err == f"pyrl: {error}\n"
+    assert outcome.out.endswith("go on: pyrl td3-train --resume G\n")
 
 
 def test_a_config_of_one_seed_that_is_damaged_leaves_the_others_alone(group, resumed):

@@ -39,3 +39,10 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     write_whole(path, lambda part: part.write_text("second"))
     assert path.read_text() == "second"
+
+
+def test_a_write_that_cannot_begin_names_the_file_and_not_the_one_in_its_place(tmp_path):
+    path = tmp_path / "gone" / "model.zip"
+    with pytest.raises(FileNotFoundError) as error:
+        write_whole(path, lambda part: part.write_text("first"))
+    assert error.value.filename == str(path)
