@@ -232,9 +232,8 @@ def _checked(
         InputError: it is no `Outcome`, or one of something else than such states as are reported.
         NotANumberError: it makes NaN or infinity of finite numbers; other NaN is of a copy.
     """
-    expected = reports[
-        own
-    ].state.as_arrays()  # before it has them: it may change them where they are
+    # Before it has them: it may change them where they are.
+    expected = reports[own].state.as_arrays()
     outcome = strategy(reports, own, memory)
     if mistake := _mistake_in(outcome, expected):
         raise InputError(f"strategy {name} returns {mistake}")
