@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.crossq import policies as crossq
+from sb3_contrib.tqc import policies as tqc
 from stable_baselines3.common.distributions import (
     SquashedDiagGaussianDistribution,
     StateDependentNoiseDistribution,
@@ -19,11 +21,13 @@ from stable_baselines3.common.torch_layers import (
     FlattenExtractor,
     NatureCNN,
 )
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor
 from torch import nn
 from torch.nn.functional import linear
 
 from pyrl_sb3.agent import Observation
 from pyrl_sb3.errors import NotANumberError
+from pyrl_sb3.stock import SquashedGaussian
 
 _LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
 
@@ -37,7 +41,12 @@ _OF_NAMES: dict[str, type[BaseFeaturesExtractor]] = {
 # Methods that someone may have put another in place of, for one network
 _PATCHABLE = frozenset({"extract_features", "get_action_dist_params", "log_prob", "_predict"})
 # What SB3's actors draw actions from, if at all
-_DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution, StateDependentNoiseDistribution)
+_DISTRIBUTIONS = (
+    type(None),
+    SquashedDiagGaussianDistribution,
+    SquashedGaussian,
+    StateDependentNoiseDistribution,
+)
 
 
 def default_features_extractor(
@@ -143,6 +152,27 @@ def lean_forward(layers: nn.Module | Iterable[nn.Module], x: th.Tensor) -> th.Te
         else:
             x = layer(x)
     return x
+
+
+def gaussian_action(
+    actor: Actor | tqc.Actor | crossq.Actor, features: th.Tensor, deterministic: bool
+) -> th.Tensor:
+    """
+    A squashed Gaussian action (Haarnoja 2018, https://arxiv.org/abs/1801.01290, appendix C),
+    drawn from torch's generator exactly as SB3 draws it.
+    """
+    latent = lean_forward(actor.latent_pi, features)
+    if actor.use_sde:
+        mean, noise_features = actor.mu(latent), {"latent_sde": latent}
+        return actor.action_dist.actions_from_params(
+            mean, actor.log_std, deterministic=deterministic, **noise_features
+        )
+    mean = lean_forward((actor.mu,), latent)
+    if deterministic:
+        return mean.tanh_()
+    assert isinstance(actor.log_std, nn.Module)
+    std = lean_forward((actor.log_std,), latent).clamp_(LOG_STD_MIN, LOG_STD_MAX).exp_()
+    return th.addcmul(mean, std, th.randn_like(mean)).tanh_()
 
 
 def is_untouched(network: Any) -> bool:

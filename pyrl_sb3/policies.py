@@ -17,17 +17,18 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
-from torch import nn
 
 from pyrl_sb3.agent import Observation
 from pyrl_sb3.networks import (
     FlatFeatures,
     default_features_extractor,
+    gaussian_action,
     insert_layer_norm,
     is_untouched,
     lean_forward,
     refuse_nan,
 )
+from pyrl_sb3.stock import ConstantForPolicies, spare
 
 LayerNorm = bool | Literal["actor", "critic"]
 
@@ -168,6 +169,10 @@ class LeanPolicy(LeanActing):
     """
     `LeanActing` with layer normalisation; mixed in before an SB3 actor-critic policy.
 
+    In the losses of policies the critics' parameters are constants, as these losses mean them
+    (`pyrl_sb3.stock.ConstantForPolicies`): stock algorithms train the same in less time. After a
+    step critics hold the gradients of their own loss only, not the sums that SB3's hold.
+
     :param layer_norm: normalise the hidden layers of the actor, the critics or (``True``) both
     :raises ValueError: another ``layer_norm``
     """
@@ -191,8 +196,14 @@ class LeanPolicy(LeanActing):
         )
         return data
 
+    def set_training_mode(self, mode: bool) -> None:
+        super().set_training_mode(mode)
+        if mode and isinstance(self.critic, ConstantForPolicies):
+            self.critic.leave_to(self.actor.optimizer)
+
     def make_actor(self, features_extractor: Any = None) -> Any:
         actor = super().make_actor(features_extractor)
+        spare(actor)
         if self.layer_norm in (True, "actor"):
             if hasattr(actor, "latent_pi"):
                 actor.latent_pi = insert_layer_norm(actor.latent_pi, normalize_last=True)
@@ -202,6 +213,7 @@ class LeanPolicy(LeanActing):
 
     def make_critic(self, features_extractor: Any = None) -> Any:
         critic = super().make_critic(features_extractor)
+        spare(critic)
         if self.layer_norm in (True, "critic"):
             # SB3 keeps each critic twice: as a submodule (qf0, qf1, ...) and in a list.
             networks = critic.q_networks
@@ -213,34 +225,13 @@ class LeanPolicy(LeanActing):
         return critic
 
 
-def _gaussian_action(
-    actor: sac.Actor | tqc.Actor | crossq.Actor, features: th.Tensor, deterministic: bool
-) -> th.Tensor:
-    """
-    A squashed Gaussian action (Haarnoja 2018, https://arxiv.org/abs/1801.01290, appendix C),
-    drawn from torch's generator exactly as SB3 draws it.
-    """
-    latent = lean_forward(actor.latent_pi, features)
-    if actor.use_sde:
-        mean, noise_features = actor.mu(latent), {"latent_sde": latent}
-        return actor.action_dist.actions_from_params(
-            mean, actor.log_std, deterministic=deterministic, **noise_features
-        )
-    mean = lean_forward((actor.mu,), latent)
-    if deterministic:
-        return mean.tanh_()
-    assert isinstance(actor.log_std, nn.Module)
-    std = lean_forward((actor.log_std,), latent).clamp_(sac.LOG_STD_MIN, sac.LOG_STD_MAX).exp_()
-    return th.addcmul(mean, std, th.randn_like(mean)).tanh_()
-
-
 class SACPolicy(LeanPolicy, sac.SACPolicy):
     """SB3's SAC policy, for vectors, images and dicts; see `LeanPolicy`."""
 
     plain_network = sac.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return _gaussian_action(self.actor, features, deterministic)
+        return gaussian_action(self.actor, features, deterministic)
 
 
 class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
@@ -249,7 +240,7 @@ class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
     plain_network = tqc.Actor
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return _gaussian_action(self.actor, features, deterministic)
+        return gaussian_action(self.actor, features, deterministic)
 
 
 class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
@@ -275,13 +266,12 @@ class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
         self._renorms = tuple(each for each in self.modules() if isinstance(each, BatchRenorm1d))
 
     def set_training_mode(self, mode: bool) -> None:
+        super().set_training_mode(mode)
         if any(each.training != mode for each in self._renorms):
             crossq.CrossQPolicy.set_training_mode(self, mode)
-        else:
-            super().set_training_mode(mode)
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return _gaussian_action(self.actor, features, deterministic)
+        return gaussian_action(self.actor, features, deterministic)
 
 
 class TD3Policy(LeanPolicy, td3.TD3Policy):

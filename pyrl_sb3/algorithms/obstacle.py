@@ -10,12 +10,14 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
+from pyrl_sb3 import stock
 from pyrl_sb3.algorithms.layout import containers, networks
 from pyrl_sb3.networks import FlatFeatures
 
 NETWORKS = ("actor", "actor_target", "critic", "critic_target")
 SIMPLE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU)
-DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution)
+KINDS = (sac.Actor, td3.Actor, ContinuousCritic, stock.ContinuousCritic)
+DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution, stock.SquashedGaussian)
 # What Adam can be told to do that is not written out.
 OPTIONS = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
 
@@ -65,7 +67,7 @@ def _difference(nets: list[Any], observation_space: Any) -> str | None:
 
 
 def _network_obstacle(net: Any, observation_space: Any) -> str | None:
-    if type(net) not in (sac.Actor, td3.Actor, ContinuousCritic):
+    if type(net) not in KINDS:
         return f"is a {type(net).__name__} of its own kind"
     for part in net.modules():
         if _has_hooks(part) or _has_own_methods(part):
