@@ -1,6 +1,7 @@
 """The parameters of equal networks in one tensor, and Adam on it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch as th
 
@@ -72,14 +73,15 @@ class FlatAdam:
             strict=True,
         )
         names = ("step", "exp_avg", "exp_avg_sq")
-        self._state = [dict(zip(names, views, strict=True)) for views in moments]
-        for parameter, state in zip(flat.parameters, self._state, strict=True):
+        states = [dict(zip(names, views, strict=True)) for views in moments]
+        for parameter, state in zip(flat.parameters, states, strict=True):
             for name, value in optimizer.state[parameter].items():
                 if name in names:
                     state[name].copy_(th.as_tensor(value))
                 else:  # of an option that is switched off, and may be on again later
                     state[name] = value
             optimizer.state[parameter] = state
+        self._pointers = self._pointers_now()
         # Parameters that Adam's own step() found without a gradient are behind the others.
         self._even = self._are_even()
         self._arguments = self._whole() if self._even else self._one_by_one()
@@ -100,15 +102,22 @@ class FlatAdam:
 
     def attached(self) -> bool:
         """
-        Whether the optimiser's state still lives here (loading gives it another), with steps that
-        are equal if they were.
+        Whether the optimiser's state still lives here, all of it (loading gives it another, a reset
+        of some moments those), with steps that are equal if they were.
         """
-        first = self.flat.parameters[0]
         return (
             self.flat.attached()
-            and self.optimizer.state.get(first) is self._state[0]
+            and self._pointers_now() == self._pointers
             and self._even == self._are_even()
         )
+
+    def _pointers_now(self) -> list[int] | None:
+        """Where the optimiser's state lives; ``None`` if a number was put in a tensor's place."""
+        values = chain.from_iterable(map(dict.values, self.optimizer.state.values()))
+        try:
+            return list(map(th.Tensor.data_ptr, values))
+        except TypeError:
+            return None
 
     def descend(self) -> None:
         """One step, by the gradients in ``flat.grad``."""

@@ -110,6 +110,22 @@ def test_state_dict_is_read_by_adam_and_back(tmp_path) -> None:
     assert_same(ours, theirs, a, b)
 
 
+@pytest.mark.parametrize("value", [0, 0.0, th.tensor(0.0)], ids=["int", "float", "tensor"])
+def test_steps_that_are_set_back_are_counted_from_there(value) -> None:
+    ours, theirs, a, b = pair(lr=0.1)
+    flat = flatten(ours)
+    adam = FlatAdam(flat, a)
+    step_both(flat, adam, theirs, b)
+    assert adam.attached()
+    last, its_last = list(ours.parameters())[-1], list(theirs.parameters())[-1]
+    a.state[last]["step"], b.state[its_last]["step"] = value, th.tensor(0.0)
+    assert not adam.attached()
+    adam = FlatAdam(flat, a)
+    step_both(flat, adam, theirs, b)
+    assert_same(ours, theirs, a, b)
+    assert adam.attached()
+
+
 def test_parameters_are_views_until_they_are_moved() -> None:
     ours, *_ = pair(lr=0.1)
     before = [p.clone() for p in ours.parameters()]
