@@ -47,7 +47,7 @@ class Follower:
 def _step(optimizer: th.optim.Optimizer, outputs: Any, gradients: Any) -> None:
     optimizer.zero_grad()
     learned = [output.requires_grad for output in outputs]
-    if any(learned):  # the network is not frozen
+    if any(learned):  # what is trained is not frozen
         th.autograd.backward(list(compress(outputs, learned)), list(compress(gradients, learned)))
     optimizer.step()
 
@@ -159,5 +159,4 @@ class Temperature(_InModules):
         self.log_alpha, self.optimizer = log_alpha, optimizer
 
     def descend(self, dlog_alpha: th.Tensor) -> None:
-        self.log_alpha.grad = dlog_alpha.reshape(1)
-        self.optimizer.step()
+        _step(self.optimizer, [self.log_alpha], [dlog_alpha.reshape(1)])

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
-from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
@@ -31,6 +31,8 @@ def find_obstacle(model: Any) -> str | None:
     :param model: SAC, TD3 or DDPG
     """
     policy = model.policy
+    if not issubclass(type(policy), BasePolicy):
+        return f"the policy is a {type(policy).__name__}"
     found = {}
     for name in NETWORKS:
         if getattr(policy, name, None) is not getattr(model, name, None):
@@ -51,6 +53,8 @@ def find_obstacle(model: Any) -> str | None:
         reason = _optimizer_obstacle(optimizer, [model.log_ent_coef])
         if reason is not None:
             return f"the optimizer of the temperature {reason}"
+        if reason := _value_obstacle([model.log_ent_coef]):
+            return f"the temperature {reason}"
     return None
 
 
@@ -120,6 +124,10 @@ def _parameter_obstacle(parameters: list[nn.Parameter], layers: Iterable[nn.Modu
     laid_out = [p for layer in layers for p in layer.parameters()]
     if len(laid_out) != len(parameters) or set(laid_out) != set(parameters):
         return "shares parameters, or has some outside its layers"
+    return _value_obstacle(parameters)
+
+
+def _value_obstacle(parameters: list[nn.Parameter]) -> str | None:
     if not all(p.requires_grad for p in parameters):
         return "has frozen parameters"
     if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters):

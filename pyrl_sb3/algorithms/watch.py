@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence, Sized
 from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter, is_
 from typing import Any
+
+import torch as th
 
 from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS
 
 _flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
+
+
+def identical(now: Sequence[Any], then: Sequence[Any]) -> bool:
+    """Whether the same objects are in both; ``==`` of tensors would compare their numbers."""
+    return len(now) == len(then) and all(map(is_, now, then))
 
 
 class NetworkWatch:
@@ -20,7 +27,7 @@ class NetworkWatch:
 
     def __init__(self, model: Any, names: Sequence[str]) -> None:
         self._model, self._policy, self._names = model, model.policy, names
-        networks = [getattr(self._policy, name, None) for name in names]
+        networks = [getattr(model, name, None) for name in names]  # that training looks up there
         self.modules = [
             part for network in networks if network is not None for part in network.modules()
         ]
@@ -36,10 +43,8 @@ class NetworkWatch:
 
     def same(self) -> bool:
         """Whether nothing has been replaced or hooked since."""
-        now = self._now()
         return (
-            len(now) == len(self._things)
-            and all(map(is_, now, self._things))
+            identical(self._now(), self._things)
             and any(self._hooks) == self._hooked
             and self._size() == self._sizes
         )
@@ -69,39 +74,43 @@ class Watch:
 
     def __init__(self, model: Any) -> None:
         self._model, self._networks = model, NetworkWatch(model, NETWORKS)
-        parameters = (p for part in self._networks.modules for p in part.parameters(recurse=False))
+        owned = self._owned()
+        parameters = [p for part in self._networks.modules for p in part.parameters(recurse=False)]
+        parameters += [each for each in owned if isinstance(each, th.Tensor)]
         self._parameters = list(dict.fromkeys(parameters))
-        optimizers = [each for each in self._owned() if hasattr(each, "param_groups")]
-        self._groups = [optimizer.param_groups for optimizer in optimizers]
-        self._options = [
-            (groups[0], itemgetter(*options))
-            for groups in self._groups
-            if (options := [option for option in OPTIONS if option in groups[0]])
+        self._optimizers = [each for each in owned if hasattr(each, "param_groups")]
+        self._attributes = list(map(vars, self._optimizers))
+        # What only wraps an optimiser may lack them.
+        hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+        self._hooks: list[Sized] = [
+            getattr(each, name, ()) for each in self._optimizers for name in hooks
         ]
-        self._attributes = list(map(vars, optimizers))
-        self._hooks: list[Sized] = []
-        for each in optimizers:
-            self._hooks += each._optimizer_step_pre_hooks, each._optimizer_step_post_hooks
-        self._things, self._then = self._owned(), self._state()
+        self._then = self._now()
 
     def same(self) -> bool:
         """Whether nothing has been replaced, frozen, hooked or set otherwise since."""
-        return (
-            self._networks.same()
-            and all(map(is_, self._owned(), self._things))
-            and self._state() == self._then
-        )
+        if not self._networks.same():
+            return False
+        (things, state), (things_then, state_then) = self._now(), self._then
+        return identical(things, things_then) and state == state_then
 
     def _owned(self) -> list[Any]:
-        named, networks = vars(self._model).get, self._model.policy._modules.get
+        named = vars(self._model).get
         return [
-            getattr(networks("actor"), "optimizer", None),
-            getattr(networks("critic"), "optimizer", None),
+            getattr(named("actor"), "optimizer", None),
+            getattr(named("critic"), "optimizer", None),
             named("ent_coef_optimizer"),
             named("log_ent_coef"),
         ]
 
-    def _state(self) -> tuple[Any, ...]:
-        groups = [*map(len, self._groups), *map(len, self._attributes)]
-        options = [values(group) for group, values in self._options]
-        return any(self._hooks), groups, options, list(map(_flags, self._parameters))
+    def _now(self) -> tuple[list[Any], list[Any]]:
+        """Objects that must stay the same ones, and values that must stay equal."""
+        things = self._owned()
+        options = []
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                things += group["params"]
+                options.append(tuple(map(group.get, OPTIONS)))
+        attributes = list(map(len, self._attributes))  # more of them, if a method is put there
+        flags = list(map(_flags, self._parameters))
+        return things, [any(self._hooks), options, attributes, flags]
