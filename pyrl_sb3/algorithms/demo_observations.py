@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import (
     VecEnv,
@@ -33,6 +34,18 @@ def with_channels_first(env: VecEnv, demonstrations: Demonstrations) -> Demonstr
         seen = transposing.transpose_observations(seen if keyed else seen[WHOLE])
         episodes.append(replace(episode, observations=seen if keyed else {WHOLE: seen}))
     return replace(demonstrations, episodes=episodes)
+
+
+def as_recorded(env: VecEnv, observation: dict[str, Any]) -> dict[str, Any]:
+    """The opposite for one observation, by key, of a single environment."""
+    transposing = unwrap_vec_wrapper(env, VecTransposeImage)
+    if not isinstance(transposing, VecTransposeImage) or transposing.skip:
+        return observation
+    images = getattr(transposing, "image_space_keys", [WHOLE])
+    return {
+        key: np.moveaxis(value, 0, -1) if key in images else value
+        for key, value in observation.items()
+    }
 
 
 def begin_statistics(env: VecEnv, demonstrations: Demonstrations) -> None:

@@ -5,6 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecNormalize,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+    unwrap_vec_wrapper,
+)
 
 from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer, keep_raw_terminals
 
@@ -24,6 +31,8 @@ class ReplayFiles(_Base):
       a folder is loaded into the buffer the model was set up with, whose settings stay;
     - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment;
     - terminal observations under VecNormalize are stored as they were from the first step on;
+    - VecNormalize around images whose channels come last, which SB3 stores as they are not shown
+      to the model, is refused;
     - ``n_steps`` of the model is theirs too, which SB3 ignores beside a class, and ``gamma``.
 
     :raises ValueError: ``n_steps`` is another one in ``replay_buffer_kwargs``
@@ -57,6 +66,7 @@ class ReplayFiles(_Base):
         return told
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        _refuse_images_turned_late(self.env)
         prepared = super()._setup_learn(*args, **kwargs)
         if isinstance(self.replay_buffer, ReplayBuffer):
             keep_raw_terminals(self.env)
@@ -93,3 +103,15 @@ class ReplayFiles(_Base):
         buffer = getattr(self, "replay_buffer", None)
         if isinstance(buffer, HerReplayBuffer) and self.env is not None:
             buffer.set_env(self.env)
+
+
+def _refuse_images_turned_late(env: VecEnv | None) -> None:
+    turning = None if env is None else unwrap_vec_wrapper(env, VecTransposeImage)
+    if not isinstance(turning, VecTransposeImage) or turning.skip:
+        return
+    some = getattr(turning, "image_space_keys", True)  # of a dict there may be none
+    if some and is_vecenv_wrapped(turning.venv, VecNormalize):
+        raise ValueError(
+            "VecNormalize keeps what is stored, and needs images turned before it where their "
+            "channels come last: VecNormalize(VecTransposeImage(env), ...)"
+        )

@@ -33,9 +33,6 @@ def contradictions(
     yield from _noise(values, algorithm, arguments, refused)
     yield from _train_freq(values)
     yield from _buffer(values, refused)
-    normalize = values.get("normalize")
-    if isinstance(normalize, dict) and values.get("frame_stack") and "norm_obs_keys" in normalize:
-        yield ("normalize", "norm_obs_keys"), "frame_stack stacks arrays, not dictionaries"
 
 
 def _noise(

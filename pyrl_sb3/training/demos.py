@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from pyrl_sb3.algorithms.cloning import require_room
+from pyrl_sb3.algorithms.demo_observations import as_recorded, recorded_space
 from pyrl_sb3.buffers import ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
@@ -92,7 +93,7 @@ def record(
                 f"demonstrations are of continuous actions, {env_id} has {env.action_space}"
             )
         found = _episodes(env, act, episodes)
-        space = env.observation_space, env.action_space
+        space = recorded_space(env), env.action_space
     finally:
         env.close()
     known = [each.success for each in found if each.success is not None]
@@ -147,6 +148,7 @@ def _episodes(env: VecEnv, act: Act, count: int) -> list[Episode]:
             done, info = bool(dones[0]), infos[0]
             steps.append((np.array(actions[0]), float(rewards[0])))
             states.append(_terminal(info) if done else _raw(env, observations))
+        states = [as_recorded(env, state) for state in states]
         found.append(_episode(states, steps, info))
     return found
 

@@ -4,6 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+
 import pyrl_sb3
 from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.config.documents import parse_yaml
@@ -67,4 +70,40 @@ def for_goals(experiment: Experiment) -> Experiment:
     normalize = dict(_GOAL_NORMALIZATION)
     if "gamma" in experiment.arguments:
         normalize["gamma"] = experiment.arguments["gamma"]
+    return dataclasses.replace(experiment, given=given, normalize=normalize)
+
+
+def with_normalized_keys(experiment: Experiment, observations: spaces.Space[Any]) -> Experiment:
+    """
+    Return the experiment with the keys to normalise, where it names none and they are not all.
+
+    Of images `VecNormalize` makes floats, which no CNN reads, and what is no Box it refuses.
+
+    Args:
+        experiment: of a run that begins: what began earlier goes on with all its keys.
+        observations: of a single environment.
+    """
+    normalize = experiment.normalize
+    if (
+        normalize is None
+        or not normalize.get("norm_obs", True)
+        or normalize.get("norm_obs_keys") is not None
+        or not isinstance(observations, spaces.Dict)
+        or experiment.vec_env_wrapper  # which may show others
+    ):
+        return experiment
+    policy = experiment.arguments.get("policy_kwargs") or {}
+    images = policy.get("normalize_images", True)  # a CNN of others reads them as floats
+    keys = [
+        key
+        for key, part in observations.items()
+        if isinstance(part, spaces.Box) and not (images and is_image_space(part))
+    ]
+    if len(keys) == len(observations.spaces):
+        return experiment
+    normalize = {**normalize, "norm_obs_keys": keys}
+    written = {key: normalize[key] for key in normalize if key != "gamma"}
+    if "gamma" not in experiment.arguments and "gamma" in normalize:
+        written["gamma"] = normalize["gamma"]
+    given = {**experiment.given, "normalize": written}
     return dataclasses.replace(experiment, given=given, normalize=normalize)

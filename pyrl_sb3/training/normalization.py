@@ -1,21 +1,61 @@
-"""Observation statistics that were saved with a model."""
+"""Normalised environments, new or with statistics that were saved with a model."""
 
 import math
+from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import load_from_pkl
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecNormalize,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+)
 
 from pyrl_sb3.training.errors import InputError, damage, first_line
 from pyrl_sb3.training.folders import find_statistics
 from pyrl_sb3.training.untrusted import Captured, read_pickle
 
 _MOST = 64 * 2**20
+
+
+def normalized(env: VecEnv, **keywords: Any) -> VecNormalize:
+    """
+    Return an environment in a `VecNormalize`.
+
+    Args:
+        env: with images as it has them.
+        keywords: of `VecNormalize`.
+    """
+    env = _turned(env, keywords.get("norm_obs", True), keywords.get("norm_obs_keys"))
+    # VecNormalize writes into a Dict, by which environments are checked.
+    env.observation_space = deepcopy(env.observation_space)
+    return VecNormalize(env, **keywords)
+
+
+def _turned(env: VecEnv, norm_obs: bool, keys: Iterable[str] | None) -> VecEnv:
+    """
+    Put the channels of images first that `VecNormalize` will leave images.
+
+    SB3 does so around it, and then stores observations as they were before. What is normalised is
+    an image no longer, and flattened as it comes.
+    """
+    space = env.observation_space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    taken = set(parts if keys is None else keys) if norm_obs else set()
+    last = any(
+        is_image_space(part) and not is_image_space_channels_first(part)  # type: ignore[arg-type]
+        for key, part in parts.items()
+        if key not in taken
+    )
+    return VecTransposeImage(env) if last and not is_vecenv_wrapped(env, VecTransposeImage) else env
 
 
 def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
@@ -32,25 +72,25 @@ def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
     if not statistics.is_file():
         return env
     try:
-        normalized = (_trusted if trust else _read)(statistics, env)
+        found = (_trusted if trust else _read)(statistics, env)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file comes to
         problem = first_line(error) if trust else damage(error)
         raise InputError(f"{statistics} cannot be read: {problem}") from error
-    normalized.training = False
-    normalized.norm_reward = False
-    return normalized
+    found.training = False
+    found.norm_reward = False
+    return found
 
 
 def _trusted(statistics: Path, env: VecEnv) -> VecNormalize:
-    normalized = load_from_pkl(statistics)
-    if not isinstance(normalized, VecNormalize):
+    found = load_from_pkl(statistics)
+    if not isinstance(found, VecNormalize):
         raise ValueError("it holds no VecNormalize")
-    if normalized.norm_obs:
-        _check_kind(normalized.obs_rms, env)
-    normalized.set_venv(env)
-    return normalized
+    if found.norm_obs:
+        _check_kind(found.obs_rms, env)
+    found.set_venv(_turned(env, found.norm_obs, found.norm_obs_keys))
+    return found
 
 
 def _read(statistics: Path, env: VecEnv) -> VecNormalize:
@@ -62,19 +102,19 @@ def _read(statistics: Path, env: VecEnv) -> VecNormalize:
     norm_obs = state["norm_obs"] is True
     if norm_obs:
         _check_kind(moments, env)
-    normalized = VecNormalize(
+    found = normalized(
         env,
         norm_obs=norm_obs,
         norm_obs_keys=list(moments) if isinstance(moments, dict) else None,
         clip_obs=_positive(state["clip_obs"], "clip_obs"),
         epsilon=_positive(state["epsilon"], "epsilon"),
     )
-    if norm_obs and isinstance(normalized.obs_rms, dict):
-        for key, target in normalized.obs_rms.items():
+    if norm_obs and isinstance(found.obs_rms, dict):
+        for key, target in found.obs_rms.items():
             _copy(moments[key], target, f"{statistics}: {key}")
     elif norm_obs:
-        _copy(moments, normalized.obs_rms, str(statistics))
-    return normalized
+        _copy(moments, found.obs_rms, str(statistics))
+    return found
 
 
 def _check_kind(moments: Any, env: VecEnv) -> None:

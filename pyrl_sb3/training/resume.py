@@ -180,7 +180,7 @@ def _go_on(
     for change in other_versions(facts.versions, facts.components):
         log.info(change)  # first: the config may not be for these
     agent = find_agent(request.agent, stock=request.stock)
-    experiment = checked_experiment(agent, request)
+    experiment = checked_experiment(agent, request, begun=True)
     run = Run(
         folder=folder,
         request=request,

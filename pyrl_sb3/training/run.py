@@ -27,7 +27,12 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
 from pyrl_sb3.training.fit import check_fit, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
-from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals
+from pyrl_sb3.training.hyperparams import (
+    CONFIG,
+    experiment_of,
+    for_goals,
+    with_normalized_keys,
+)
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
@@ -120,8 +125,17 @@ def _remove(folder: Path, above: Sequence[Path], earlier: Container[Path] | None
             path.rmdir()
 
 
-def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experiment:
-    """Return the experiment, if all can be done; raise InputError or ConfigError otherwise."""
+def checked_experiment(
+    agent: NamedAgent, request: TrainingRequest, *, begun: bool = False
+) -> Experiment:
+    """
+    Return the experiment, if all can be done; raise InputError or ConfigError otherwise.
+
+    Args:
+        agent: that is to learn.
+        request: with a full `env_id`.
+        begun: whether it is a run's that has begun, all of it as the run's config says.
+    """
     get_plugin_manager().scan()  # saved models name plugins: none is imported for that later on
     experiment = experiment_of(request)
     with closing(open_env(request.env_id, experiment)) as probe:
@@ -131,7 +145,9 @@ def checked_experiment(agent: NamedAgent, request: TrainingRequest) -> Experimen
     check_components(agent, experiment, observations, actions)
     if isinstance(actions, Box):
         check_demonstrations(agent, experiment, observations, actions, request.env_id)
-    return for_goals(experiment) if has_goal(observations) else experiment
+    if has_goal(observations):
+        experiment = for_goals(experiment)
+    return experiment if begun else with_normalized_keys(experiment, observations)
 
 
 def _completed(request: TrainingRequest, experiment: Experiment) -> CompleteRequest:

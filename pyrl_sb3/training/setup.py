@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import ConfigError, Experiment, Reference
 from pyrl_sb3.errors import short
@@ -21,6 +21,7 @@ from pyrl_sb3.training.environments import vector_env
 from pyrl_sb3.training.errors import InputError, first_line, made_by
 from pyrl_sb3.training.logs import continued_logger, new_logger
 from pyrl_sb3.training.models import build_model
+from pyrl_sb3.training.normalization import normalized
 from pyrl_sb3.training.request import CompleteRequest
 from pyrl_sb3.training.signals import StopSignals
 
@@ -110,8 +111,8 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
     learning = evaluating = None
     if experiment.normalize is not None:
         keywords = experiment.normalize
-        learning = partial(VecNormalize, **keywords)
-        evaluating = partial(VecNormalize, **{**keywords, "training": False, "norm_reward": False})
+        learning = partial(normalized, **keywords)
+        evaluating = partial(normalized, **{**keywords, "training": False, "norm_reward": False})
     env_id, n_envs, seed = request.env_id, request.n_envs, request.seed
     env = vector_env(
         env_id,
