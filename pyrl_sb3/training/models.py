@@ -134,12 +134,14 @@ def buffer_of(
     """
     keyed = isinstance(observations, spaces.Dict)
     # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays,
-    # which demonstrations cannot be in.
+    # which demonstrations cannot be in, and which lacks the options of ours.
     demonstrated = keywords.get("demonstrations") is not None
     if "replay_buffer_class" in keywords:
         named: type | None = keywords["replay_buffer_class"]
         return named
-    if keywords.get("n_steps", 1) > 1 and not keyed and not demonstrated:
+    known, _ = parameters(NStepReplayBuffer)
+    takes_all = known.keys() >= (keywords.get("replay_buffer_kwargs") or {}).keys()
+    if keywords.get("n_steps", 1) > 1 and not keyed and not demonstrated and takes_all:
         return NStepReplayBuffer
     return agent.buffer or (DictReplayBuffer if keyed else ReplayBuffer)
 

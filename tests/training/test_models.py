@@ -176,3 +176,19 @@ def test_a_cnn_that_is_asked_for_is_made_or_refused(tmp_path, agent):
     keyed = gym.spaces.Dict({"image": turned, "seen": gym.spaces.Box(-1, 1, (2,))})
     model = built_for(keyed, "{policy: MlpPolicy, buffer_size: 9}", tmp_path, agent)
     assert set(model.actor.features_extractor.extractors) == {"image", "seen"}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "ours"),
+    [
+        ("{dtype: float16}", True),
+        ("{frame_stack: 3, handle_timeout_termination: false}", True),
+        ("{handle_timeout_termination: false}", False),
+        ("{}", False),
+    ],
+)
+def test_several_steps_are_in_our_buffer_where_only_it_takes_the_options(tmp_path, keywords, ours):
+    model = built(tmp_path, f"{{n_steps: 3, gamma: 0.5, replay_buffer_kwargs: {keywords}}}")
+    buffer = model.replay_buffer
+    kind = "ReplayBuffer" if ours else "NStepReplayBuffer"
+    assert (type(buffer).__name__, buffer.n_steps, buffer.gamma) == (kind, 3, 0.5)
