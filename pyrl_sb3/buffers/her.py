@@ -1,12 +1,19 @@
 """Hindsight experience replay."""
 
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from stable_baselines3 import her as sb3
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+    unwrap_vec_normalize,
+    unwrap_vec_wrapper,
+)
 from stable_baselines3.her.goal_selection_strategy import (
     KEY_TO_GOAL_STRATEGY,
 )
@@ -103,6 +110,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._sub_goals, self._features = self._oracle.translates, self._oracle.describes
         self._normalize = unwrap_vec_normalize(env)
         keep_raw_terminals(env)
+        _warn_of_stacked_goals(env)
 
     def truncate_last_trajectory(self) -> None:
         """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""
@@ -232,3 +240,16 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         slots = (positions % self.buffer_size).tolist()
         infos = [self._infos[slot][e] for slot, e in zip(slots, where.envs.tolist(), strict=True)]
         return deepcopy(infos)  # the reward function may write into what it is given
+
+
+def _warn_of_stacked_goals(env: VecEnv) -> None:
+    stack = unwrap_vec_wrapper(env, VecFrameStack)
+    if not isinstance(stack, VecFrameStack):
+        return
+    whole, frame = (each.observation_space["desired_goal"].shape for each in (stack, stack.venv))  # type: ignore[index]
+    if whole != frame:
+        warnings.warn(
+            f"VecFrameStack stacks goals too, {frame} to {whole}: compute_reward is given whole "
+            "stacks, and few environments know them; stack observations inside of the environment",
+            stacklevel=3,
+        )

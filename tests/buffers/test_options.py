@@ -309,3 +309,14 @@ def test_keys_may_have_any_name(keys):
     for i, key in enumerate(keys):
         assert batch.observations[key].ravel().tolist() == list(range(5 + i, 15 + i))
         assert batch.next_observations[key].ravel().tolist() == list(range(6 + i, 16 + i))
+
+
+@pytest.mark.filterwarnings("error")
+def test_stacked_goals_are_warned_of(counting_env):
+    def buffer(n_stack):
+        env = VecFrameStack(counting_env(5), n_stack)
+        return HerReplayBuffer(20, env.observation_space, env.action_space, env=env)
+
+    assert buffer(1).env is not None
+    with pytest.warns(UserWarning, match=r"VecFrameStack stacks goals too, \(1,\) to \(2,\)"):
+        buffer(2)
