@@ -13,6 +13,7 @@ from pyrl_sb3.buffers.saving import lineage
 from pyrl_sb3.buffers.saving import save as save
 from pyrl_sb3.buffers.shards import check_files, read_shard
 from pyrl_sb3.buffers.snapshot import Layout, Restorer, layout
+from pyrl_sb3.buffers.stacks import turn_like
 from pyrl_sb3.buffers.table import Array
 from pyrl_sb3.buffers.transfer import transfer_infos
 
@@ -40,7 +41,9 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
 def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool) -> None:
     check_files(folder, saved)
     window, once = saved.now - saved.first, _once(saved)
+    facts = {name.removeprefix("episode/") for name in saved.layout.episodes}
     target = buffer.new_store(buffer.buffer_size, buffer.n_envs, once)
+    turn_like(target.columns, facts)
     _check_fits(buffer, saved, layout(target), folder)
     rows: Infos = []
     if saved.now > saved.first:
@@ -54,6 +57,7 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
             # As many as there is room for, rounded up.
             newest = -(-target.slots * target.n_envs // saved.n_envs)
             source = buffer.new_store(min(window, newest), saved.n_envs, once)
+            turn_like(source.columns, facts)
             rows = transfer_infos(_fill(source, folder, saved, 0), source, target)
     if restore_rng:
         _restore_rng(buffer.rng, saved, folder)

@@ -7,6 +7,7 @@ import numpy as np
 from pyrl_sb3.buffers.ends import CUT, RUNNING
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.infos import Infos
+from pyrl_sb3.buffers.stacks import turn_like
 from pyrl_sb3.buffers.table import Array, Ints
 
 CHUNK = 1024
@@ -58,6 +59,8 @@ def transfer(
 
     :param each: called with the positions and environments `(n_envs,)` in `source` of every step
     """
+    if not target.now:
+        turn_like(target.columns, source.table.fields)
     if source.n_envs == target.n_envs:
         steps = np.arange(source.first, source.now)[:, None]
         positions = np.repeat(steps, source.n_envs, axis=1)

@@ -1,5 +1,8 @@
 """Options of the buffers; oracles: SB3's buffers, and what was put in."""
 
+import pickle
+from copy import deepcopy
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -155,9 +158,10 @@ def test_goal_mix(counting_env):
 
 
 class Frames(gym.Env):
-    """Frames of random bytes, seven steps per episode."""
+    """Frames of random bytes, seven steps per episode; the first `blank` frames are dark."""
 
-    def __init__(self, shape, dtype=np.uint8):
+    def __init__(self, shape, dtype=np.uint8, blank=0):
+        self.blank = blank
         high = 255 if dtype == np.uint8 else 1.0
         self.observation_space = spaces.Box(0, high, shape, dtype)
         self.action_space = spaces.Box(-1, 1, (2,))
@@ -165,11 +169,15 @@ class Frames(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         self.steps = 0
-        return self.observation_space.sample(), {}
+        return self._frame(), {}
+
+    def _frame(self):
+        self.blank -= 1
+        return self.observation_space.sample() * (self.blank < 0)
 
     def step(self, action):
         self.steps += 1
-        return self.observation_space.sample(), 0.0, False, self.steps == 7, {}
+        return self._frame(), 0.0, False, self.steps == 7, {}
 
 
 def gymnasium_stack(shape):
@@ -184,6 +192,11 @@ STACKED = {
     ),
     "gymnasium": lambda: gymnasium_stack((36, 40)),
     "vector": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((5,), np.float32)] * 2), 4),
+    # Of these the first axis could be that of the frames too, and is shorter.
+    "matrix": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((4, 6))] * 2), 4),
+    "floats": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((4, 6, 3), np.float32)]), 4),
+    "dark at first": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((4, 6), blank=10)]), 4),
+    "all dark": lambda: VecFrameStack(DummyVecEnv([lambda: Frames((4, 6), blank=99)]), 4),
 }
 
 
@@ -220,6 +233,64 @@ def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
     assert buffer.store.columns[0].ring.nbytes == (slots + 3) * n * size // 4
 
 
+@pytest.mark.parametrize("kind", ["channels last", "matrix", "dark at first", "all dark"])
+def test_the_axis_of_frames_is_kept_with_them(kind, tmp_path):
+    env = STACKED[kind]()
+    n, space = env.num_envs, (env.observation_space, env.action_space)
+
+    def make(n_envs):
+        return ReplayBuffer(40 * n, *space, n_envs=n_envs, frame_stack=4)
+
+    buffer = make(n)
+    log = np.array(played(env, buffer)).swapaxes(1, 2).reshape(33 * n, -1)
+    buffer.save(tmp_path)
+    again, dealt, pickled = make(n), make(n + 1), pickle.loads(pickle.dumps(buffer))
+    for other in (again, dealt):
+        other.load(tmp_path)
+    more = deepcopy(buffer)
+    more.change_n_envs(3 - n)
+    for other in (again, dealt, pickled, more):
+        batch = other.sample_at(*everything(other))
+        found = np.hstack([each.numpy().reshape(len(each), -1) for each in batch[0:3:2]])
+        left_out = 33 * n % other.n_envs  # of the oldest
+        assert len(found) == len(log) - left_out
+        assert {*map(bytes, found)} <= {*map(bytes, log)}
+    again.save(tmp_path)
+    played(env, again)
+    again.save(tmp_path)
+    again.load(tmp_path)
+
+
+def test_the_axis_of_frames_stays_once_an_episode_has_told():
+    buffer = ReplayBuffer(20, spaces.Box(0, 9, (2, 4)), ACTION, frame_stack=2)
+    still, down, right = (np.zeros((1, 2, 4), np.float32) for _ in range(3))
+    down[0, 1, 0] = right[0, 0, 2] = 1
+    rest = np.zeros((1, 2)), np.zeros(1)
+    buffer.add(still, down, *rest, np.ones(1, bool), [{"TimeLimit.truncated": False}])
+    with pytest.raises(ValueError, match="no stack of 2 frames along axis 0"):
+        buffer.add(still, right, *rest, np.zeros(1, bool), [{}])
+    assert np.array_equal(buffer.sample_at(*everything(buffer)).next_observations, down)
+
+
+def test_the_axis_of_frames_is_taken_back_with_a_step_that_fails():
+    space = spaces.Dict(a=spaces.Box(0, 9, (2, 4)), b=spaces.Box(0, 9, (1,)))
+    buffer = DictReplayBuffer(20, space, ACTION, frame_stack={"a": 2})
+    still, moved = np.zeros((1, 2, 4), np.float32), np.zeros((1, 2, 4), np.float32)
+    moved[0, 0, 2] = 1
+    rest = np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}]
+    b = np.zeros((1, 1), np.float32)
+    buffer.add({"a": still, "b": b}, {"a": still, "b": b}, *rest)
+    with pytest.raises(ValueError, match="'b' has shape"):
+        buffer.add({"a": still, "b": b}, {"a": moved, "b": np.zeros((1, 3))}, *rest)
+    buffer.add({"a": still, "b": b}, {"a": moved, "b": b}, *rest)
+    later = np.concatenate([moved[..., 2:], moved[..., :2]], axis=-1)
+    buffer.add({"a": moved, "b": b}, {"a": later, "b": b}, *rest)
+    batch = buffer.sample_at(*everything(buffer))
+    assert np.array_equal(batch.observations["a"], np.concatenate([still, still, moved]))
+    assert np.array_equal(batch.next_observations["a"], np.concatenate([still, moved, later]))
+    assert buffer.store.table.counts.tolist() == [1]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_stacks_of_doubles_come_back_in_the_stored_dtype(dtype, tmp_path):
     env = VecFrameStack(DummyVecEnv([lambda: Frames((5,), np.float64)] * 2), 3)
@@ -251,8 +322,6 @@ def test_what_is_no_stack_is_refused():
 
 
 def test_memory_mapped_storage(tmp_path, mapped_files):
-    import pickle
-
     kept, mapped = (
         ReplayBuffer(60, BOX, ACTION, n_envs=2, **kwargs)
         for kwargs in ({}, {"storage": "memmap", "path": tmp_path / "new"})
