@@ -157,7 +157,14 @@ def _problem(arrays: Mapping[str, Array], keys: Sequence[str]) -> str | None:
 
 def _minari(name: str) -> Demonstrations:
     if find_spec("minari") is None:
-        raise DemonstrationError(f"{MINARI}{name}: minari is not installed: pip install minari")
+        raise DemonstrationError(
+            f"{MINARI}{name}: minari is not installed: pip install 'minari[hdf5]'"
+        )
+    with naming(f"{MINARI}{name}: cannot be read"):
+        return _minari_read(name)
+
+
+def _minari_read(name: str) -> Demonstrations:
     import minari  # type: ignore[import-not-found, unused-ignore]
 
     try:

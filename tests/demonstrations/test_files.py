@@ -81,9 +81,18 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, demonstrations, capsy
     pickle.dumps(Canary())  # it could have been written otherwise
 
 
+def with_minari(monkeypatch, load_dataset):
+    minari = types.ModuleType("minari")
+    minari.load_dataset = load_dataset
+    minari.__spec__ = types.SimpleNamespace(name="minari")
+    monkeypatch.setitem(sys.modules, "minari", minari)
+
+
 def test_data_sets_of_minari(monkeypatch, line, demonstrations):
     demos = demonstrations("goal")
-    with pytest.raises(DemonstrationError, match="minari is not installed: pip install minari"):
+    with pytest.raises(
+        DemonstrationError, match=r"minari is not installed: pip install 'minari\[hdf5\]'$"
+    ):
         load_demonstrations("minari:line/walk-v0")
 
     def load_dataset(name):
@@ -101,15 +110,34 @@ def test_data_sets_of_minari(monkeypatch, line, demonstrations):
         spec = types.SimpleNamespace(env_spec=types.SimpleNamespace(id="Line-v0"))
         return types.SimpleNamespace(iterate_episodes=lambda: iter(episodes), spec=spec)
 
-    minari = types.ModuleType("minari")
-    minari.load_dataset = load_dataset
-    minari.__spec__ = types.SimpleNamespace(name="minari")
-    monkeypatch.setitem(sys.modules, "minari", minari)
+    with_minari(monkeypatch, load_dataset)
     back = load_demonstrations("minari:line/walk-v0")
     same(demos, back)
     assert back.env_id == "Line-v0"
     with pytest.raises(DemonstrationError, match="not on this machine: minari download none"):
         load_demonstrations("minari:none")
+
+
+@pytest.mark.parametrize("when", ["at once", "at its episodes"])
+def test_data_sets_of_minari_that_cannot_be_read(monkeypatch, when):
+    def fail(*_):
+        raise ImportError(
+            "h5py is not installed. Please install it\nusing `pip install minari[hdf5]`"
+        )
+
+    late = types.SimpleNamespace(iterate_episodes=fail)
+    with_minari(monkeypatch, fail if when == "at once" else lambda name: late)
+    with pytest.raises(DemonstrationError) as refused:
+        load_demonstrations("minari:line/walk-v0")
+    said = "minari:line/walk-v0: cannot be read: h5py is not installed. Please install it using"
+    assert str(refused.value).startswith(said)
+    with_minari(monkeypatch, lambda name: types.SimpleNamespace(iterate_episodes=lost_file))
+    with pytest.raises(DemonstrationError, match=r"cannot be read: main_data\.hdf5"):
+        load_demonstrations("minari:line/walk-v0")
+
+
+def lost_file():
+    raise FileNotFoundError("main_data.hdf5")
 
 
 def changed(demos, **fields):
