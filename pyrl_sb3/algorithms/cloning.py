@@ -4,24 +4,24 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.cloning_settings import CloningSettings
 from pyrl_sb3.algorithms.demo_observations import (
+    as_shown,
     begin_statistics,
     normalized_anew,
     recorded_space,
-    with_channels_first,
 )
+from pyrl_sb3.algorithms.demo_rewards import check_rewards, with_rewards
 from pyrl_sb3.algorithms.learners import Critics
 from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
-from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.demofiles import load_demonstrations, require_file
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
-from pyrl_sb3.buffers.relabel import GoalOracle
 
 if TYPE_CHECKING:
 
@@ -38,8 +38,10 @@ class Cloning(_Base):
     mixed in before it.
 
     They have a replay buffer of the same kind as the agent's own, relabelled with goals like it,
-    and make up the last rows of each batch. Their observations also go into VecNormalize's
-    statistics before the first step, so that a warm start sees what training will see.
+    and make up the last rows of each batch. They are recorded as the environment shows and rewards
+    things: frames are stacked here, and rewards changed, as the agent's are. Their observations
+    also go into VecNormalize's statistics before the first step, so that a warm start sees what
+    training will see.
 
     Deviations from the paper: states are not reset to demonstrated ones; the loss of cloning is a
     mean and not a sum, so that its weight does not depend on the batch. SAC clones with the actions
@@ -119,11 +121,11 @@ class Cloning(_Base):
             found = load_demonstrations(found)
         assert env is not None
         assert isinstance(self.action_space, spaces.Box)
-        spec = env.get_attr("spec", [0])[0]
-        found.check(recorded_space(env), self.action_space, spec.id if spec else None)
-        found = found.with_rewards(self._goal_rewards())
+        check_for(env, self.action_space, found)
+        found = with_rewards(env, found)
         self._demo_buffer = buffer = self._new_demo_buffer(found.n_steps)
-        with_channels_first(env, found).fill(buffer)
+        for shown in as_shown(env, found):
+            shown.fill(buffer)
         if isinstance(buffer, HerReplayBuffer):
             buffer.set_env(env)
         if into_statistics:
@@ -139,15 +141,6 @@ class Cloning(_Base):
         spaces = self.observation_space, self.action_space
         buffer: ReplayBuffer = kind(steps, *spaces, device=self.device, n_envs=1, **keywords)
         return buffer
-
-    def _goal_rewards(self) -> Any:
-        assert self.env is not None
-        if not self.env.has_attr("compute_reward"):
-            return None
-        oracle = GoalOracle(self.env)
-        return lambda achieved, desired, infos: oracle.rewards(
-            achieved, desired, infos, np.zeros(len(infos), np.int64)
-        )
 
     @takes_gradient_steps
     def _warm_start(self) -> None:
@@ -217,6 +210,13 @@ class Cloning(_Base):
         return gradients
 
 
+def check_for(env: VecEnv, actions: spaces.Box, demonstrations: Demonstrations) -> None:
+    """Raise DemonstrationError where an agent in `env` cannot learn from them."""
+    spec = env.get_attr("spec", [0])[0]
+    demonstrations.check(recorded_space(env), actions, spec.id if spec else None)
+    check_rewards(env, demonstrations)
+
+
 def require_room(buffer: type, batch_size: int) -> None:
     """Raise DemonstrationError where such a replay buffer or batch has no place for them."""
     if batch_size < 2:  # one row of each
@@ -224,9 +224,12 @@ def require_room(buffer: type, batch_size: int) -> None:
             f"batch_size={batch_size} has no room for demonstrations: at least 2"
         )
     if not issubclass(buffer, ReplayBuffer):
+        # Each has SB3's buffer for the same purpose as its last base.
+        kinds = (HerReplayBuffer, DictReplayBuffer, ReplayBuffer)
+        ours = next((kind for kind in kinds if issubclass(buffer, kind.__bases__[-1])), kinds[-1])
         raise DemonstrationError(
             f"demonstrations need a replay buffer of pyrl_sb3, not {buffer.__module__}."
-            f"{buffer.__name__}: set replay_buffer_class=pyrl_sb3.ReplayBuffer or the like"
+            f"{buffer.__name__}: set replay_buffer_class=pyrl_sb3.{ours.__name__}"
         )
 
 

@@ -1,5 +1,6 @@
 """Demonstrated observations: from those of an environment to those a model has of it."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,45 +8,84 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import (
     VecEnv,
+    VecFrameStack,
     VecTransposeImage,
     unwrap_vec_normalize,
-    unwrap_vec_wrapper,
 )
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-from pyrl_sb3.buffers.demonstrations import Demonstrations
+from pyrl_sb3.buffers.demonstrations import Demonstrations, Episode
 from pyrl_sb3.buffers.fields import WHOLE
+from pyrl_sb3.buffers.table import Array
 
 
 def recorded_space(env: VecEnv) -> spaces.Space[Any]:
-    """The space of what is recorded: before SB3 puts the channels of images first."""
-    transposing = unwrap_vec_wrapper(env, VecTransposeImage)
-    return env.observation_space if transposing is None else transposing.venv.observation_space
+    """The space of what is recorded: before frames are stacked and SB3 puts channels first."""
+    space: spaces.Space[Any] = env.observation_space
+    for wrapper in _changing(env):
+        space = wrapper.venv.observation_space
+    return space
 
 
-def with_channels_first(env: VecEnv, demonstrations: Demonstrations) -> Demonstrations:
-    """The same with images as the environment of a model shows them."""
-    transposing = unwrap_vec_wrapper(env, VecTransposeImage)
-    if not isinstance(transposing, VecTransposeImage):
-        return demonstrations
-    keyed = isinstance(env.observation_space, spaces.Dict)
-    episodes = []
+def as_recorded(env: VecEnv, observation: Mapping[str, Array]) -> dict[str, Array]:
+    """What is recorded of one observation by key that `env` shows: the opposite of `as_shown`."""
+    found = dict(observation)
+    for wrapper in _changing(env):
+        if isinstance(wrapper, VecFrameStack):
+            for key, values in found.items():
+                stack = _stack_of(wrapper, key)
+                found[key] = np.split(values, stack.n_stack, axis=stack.repeat_axis)[-1]
+        elif not wrapper.skip:
+            for key in getattr(wrapper, "image_space_keys", [WHOLE]):
+                found[key] = np.moveaxis(found[key], 0, -1)
+    return found
+
+
+def as_shown(env: VecEnv, demonstrations: Demonstrations) -> Iterator[Demonstrations]:
+    """Each episode with observations as `env` shows them: stacked, with channels first.
+
+    One at a time: stacks are as much larger as they have frames.
+    """
+    inward = [*_changing(env)]
     for episode in demonstrations.episodes:
-        seen: Any = dict(episode.observations)
-        seen = transposing.transpose_observations(seen if keyed else seen[WHOLE])
-        episodes.append(replace(episode, observations=seen if keyed else {WHOLE: seen}))
-    return replace(demonstrations, episodes=episodes)
+        for wrapper in reversed(inward):
+            if isinstance(wrapper, VecFrameStack):
+                episode = _stacked(wrapper, episode)
+            else:
+                episode = _transposed(wrapper, episode)
+        yield replace(demonstrations, episodes=[episode])
 
 
-def as_recorded(env: VecEnv, observation: dict[str, Any]) -> dict[str, Any]:
-    """The opposite for one observation, by key, of a single environment."""
-    transposing = unwrap_vec_wrapper(env, VecTransposeImage)
-    if not isinstance(transposing, VecTransposeImage) or transposing.skip:
-        return observation
-    images = getattr(transposing, "image_space_keys", [WHOLE])
-    return {
-        key: np.moveaxis(value, 0, -1) if key in images else value
-        for key, value in observation.items()
-    }
+def _changing(env: VecEnv) -> Iterator[VecFrameStack | VecTransposeImage]:
+    """The wrappers through which observations go, the outermost first."""
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, (VecFrameStack, VecTransposeImage)):
+            yield env
+        env = env.venv
+
+
+def _stacked(wrapper: VecFrameStack, episode: Episode) -> Episode:
+    observations = {}
+    for key, values in episode.observations.items():
+        stack, count = _stack_of(wrapper, key), len(values)
+        # Frames before the first are zeros.
+        frames = np.concatenate([np.zeros_like(values[:1])] * (stack.n_stack - 1) + [values])
+        shifted = [frames[first : first + count] for first in range(stack.n_stack)]
+        observations[key] = np.concatenate(shifted, axis=stack.stack_dimension)
+    return replace(episode, observations=observations)
+
+
+def _stack_of(wrapper: VecFrameStack, key: str) -> Any:
+    """SB3's account of how observations of this key are stacked."""
+    stack = wrapper.stacked_obs
+    return getattr(stack, "sub_stacked_observations", {WHOLE: stack})[key]
+
+
+def _transposed(wrapper: VecTransposeImage, episode: Episode) -> Episode:
+    keyed = isinstance(wrapper.observation_space, spaces.Dict)
+    seen: Any = dict(episode.observations)
+    seen = wrapper.transpose_observations(seen if keyed else seen[WHOLE])
+    return replace(episode, observations=seen if keyed else {WHOLE: seen})
 
 
 def begin_statistics(env: VecEnv, demonstrations: Demonstrations) -> None:
@@ -53,7 +93,8 @@ def begin_statistics(env: VecEnv, demonstrations: Demonstrations) -> None:
     normalize = unwrap_vec_normalize(env)
     if normalize is None or not (normalize.norm_obs and normalize.training):
         return
-    for episode in with_channels_first(normalize, demonstrations).episodes:
+    for shown in as_shown(normalize, demonstrations):
+        (episode,) = shown.episodes
         if isinstance(normalize.obs_rms, dict):
             for key, statistics in normalize.obs_rms.items():
                 statistics.update(episode.observations[key])

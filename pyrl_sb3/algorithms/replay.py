@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
     VecEnv,
@@ -13,7 +14,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_wrapper,
 )
 
-from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer, keep_raw_terminals
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, keep_raw_terminals
 
 if TYPE_CHECKING:
     _Base = OffPolicyAlgorithm
@@ -33,12 +34,16 @@ class ReplayFiles(_Base):
     - terminal observations under VecNormalize are stored as they were from the first step on;
     - VecNormalize around images whose channels come last, which SB3 stores as they are not shown
       to the model, is refused;
+    - of models with demonstrations they are from here where no class is named;
     - ``n_steps`` of the model is theirs too, which SB3 ignores beside a class, and ``gamma``.
 
     :raises ValueError: ``n_steps`` is another one in ``replay_buffer_kwargs``
     """
 
     def _setup_model(self) -> None:
+        if self.replay_buffer_class is None and getattr(self, "demonstrations", None) is not None:
+            keyed = isinstance(self.observation_space, spaces.Dict)  # SB3's have no place for them
+            self.replay_buffer_class = DictReplayBuffer if keyed else ReplayBuffer
         # Only for now: what is saved stays as given, lest it contradict what a load asks for.
         given, self.replay_buffer_kwargs = self.replay_buffer_kwargs, self._buffer_keywords()
         with warnings.catch_warnings():

@@ -98,6 +98,20 @@ class Demonstrations:
                 name = self.names.get(name, name)
                 raise DemonstrationError(f"{self.source}: episode {number}: {name}: {problem}")
 
+    def check_rewards(self, *, has_goal: bool) -> None:
+        """
+        Check that each episode has rewards, or goals that decide them.
+
+        :raises DemonstrationError: one has neither
+        """
+        for number, episode in enumerate(self.episodes):
+            goals = has_goal and {"achieved_goal", "desired_goal"} <= episode.observations.keys()
+            if episode.rewards is None and not goals:
+                raise DemonstrationError(
+                    f"{self.source}: episode {number}: rewards: missing, and the environment has "
+                    "no goal to compute them from"
+                )
+
     def with_rewards(self, reward: Reward | None) -> "Demonstrations":
         """
         The same with the rewards that the goals decide, where there are none.
@@ -105,25 +119,14 @@ class Demonstrations:
         :param reward: None where there is no goal
         :raises DemonstrationError: there are no rewards and no goals
         """
-        return replace(
-            self,
-            episodes=[
-                replace(episode, rewards=self._rewards(number, episode, reward))
-                for number, episode in enumerate(self.episodes)
-            ],
-        )
-
-    def _rewards(self, number: int, episode: Episode, reward: Reward | None) -> Array:
-        if episode.rewards is not None:
-            return episode.rewards
+        self.check_rewards(has_goal=reward is not None)
         if reward is None:
-            raise DemonstrationError(
-                f"{self.source}: episode {number}: rewards: missing, and the environment has no "
-                "goal to compute them from"
-            )
-        achieved, desired = (episode.observations[k] for k in ("achieved_goal", "desired_goal"))
-        infos = episode.infos or [{} for _ in episode.actions]
-        return reward(achieved[1:], desired[1:], infos)
+            return self
+        episodes = [
+            episode if episode.rewards is not None else _rewarded(episode, reward)
+            for episode in self.episodes
+        ]
+        return replace(self, episodes=episodes)
 
     def fill(self, buffer: ReplayBuffer) -> None:
         """
@@ -152,6 +155,12 @@ class Demonstrations:
                     np.array([step == last]),
                     [info],
                 )
+
+
+def _rewarded(episode: Episode, reward: Reward) -> Episode:
+    achieved, desired = (episode.observations[k] for k in ("achieved_goal", "desired_goal"))
+    infos = episode.infos or [{} for _ in episode.actions]
+    return replace(episode, rewards=reward(achieved[1:], desired[1:], infos))
 
 
 def _family(env_id: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from pyrl_sb3.algorithms.cloning import require_room
+from pyrl_sb3.algorithms.cloning import check_for, require_room
 from pyrl_sb3.algorithms.demo_observations import as_recorded, recorded_space
+from pyrl_sb3.algorithms.demo_rewards import show_true_rewards
 from pyrl_sb3.buffers import ReplayBuffer, keep_raw_terminals
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
@@ -22,7 +24,7 @@ from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.errors import counted, did_you_mean
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.environments import env_spec, vector_env
-from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.errors import InputError, made_by
 from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.hyperparams import packaged_config
 from pyrl_sb3.training.recorded import trial_of_run
@@ -130,6 +132,7 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
     if not path.exists():
         raise InputError(f"--policy {policy}: neither `{SCRIPTED}` nor the folder of a run")
     model, env = open_trial(replace(trial_of_run(path, seed=seed, trust=trust), env_id=env_id))
+    show_true_rewards(env)  # training does to them what it does to those of the agent
     return lambda observations: model.predict(observations, deterministic=True)[0], env
 
 
@@ -191,11 +194,7 @@ def _episode(
 
 
 def check_demonstrations(
-    agent: NamedAgent,
-    experiment: Experiment,
-    observations: spaces.Space[Any],
-    actions: spaces.Box,
-    env_id: str,
+    agent: NamedAgent, experiment: Experiment, actions: spaces.Box, env_id: str
 ) -> None:
     """
     Check the demonstrations that an experiment names, if it names any.
@@ -203,8 +202,7 @@ def check_demonstrations(
     Args:
         agent: that is to learn from them.
         experiment: of its training.
-        observations: of its environment.
-        actions: likewise.
+        actions: of its environment.
         env_id: likewise.
 
     Raises:
@@ -219,6 +217,10 @@ def check_demonstrations(
     buffer = experiment.arguments.get("replay_buffer_class") or ReplayBuffer
     try:
         require_room(buffer, experiment.arguments.get("batch_size", 2))
-        load_demonstrations(source).check(observations, actions, env_id)
+        found = load_demonstrations(source)
+        # As in training, so that nothing is refused there that has passed here, nor the reverse.
+        make = partial(vector_env, env_id, 1, 0, experiment)
+        with closing(made_by(make, "vec_env_wrapper, frame_stack")) as env:
+            check_for(env, actions, found)
     except DemonstrationError as error:
         raise InputError(str(error)) from error

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+import stable_baselines3
+from stable_baselines3.common import buffers
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
 
@@ -163,3 +165,26 @@ def test_returns_of_several_steps(line, demonstrations, kind):
     for buffer in (model.replay_buffer, model._demo_buffer):
         discounts = np.unique(buffer.sample(200).discounts.numpy().round(4))
         assert discounts == pytest.approx([0.729, 0.81, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("kind", "buffer"), [("box", "ReplayBuffer"), ("keyed", "DictReplayBuffer")]
+)
+def test_the_buffer_is_one_of_ours_where_none_is_named(line, demonstrations, kind, buffer):
+    env = DummyVecEnv([lambda: line(kind)])
+    given = {"replay_buffer_class": None, "n_steps": 3}
+    model = build(env, demonstrations(kind), **given)
+    assert type(model.replay_buffer) is getattr(pyrl_sb3, buffer)
+    model.learn(8)
+    assert type(model._demo_buffer) is type(model.replay_buffer)
+    assert model._demo_buffer.n_steps == 3
+    without = build(env, None, replay_buffer_class=None)
+    assert type(without.replay_buffer).__module__ == "stable_baselines3.common.buffers"
+
+
+@pytest.mark.parametrize("name", ["HerReplayBuffer", "DictReplayBuffer"])
+def test_the_buffer_that_has_the_place_of_sb3s_is_named(line, demonstrations, name):
+    stock = getattr(stable_baselines3, name, None) or getattr(buffers, name)
+    model = build(DummyVecEnv([line]), demonstrations("goal"), replay_buffer_class=stock)
+    with pytest.raises(DemonstrationError, match=rf"set replay_buffer_class=pyrl_sb3\.{name}$"):
+        model.learn(8)
