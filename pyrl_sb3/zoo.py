@@ -4,11 +4,12 @@ RL Baselines3 Zoo with the algorithms from here, after one import::
     import pyrl_sb3.zoo
     from rl_zoo3.train import train  # or rl_zoo3.enjoy, ...
 
-    train()  # python train.py --algo sac --env Pendulum-v1 --optimize
+    if __name__ == "__main__":  # --vec-env subproc imports the file again
+        train()  # python train.py --algo sac --env Pendulum-v1 --optimize
 
 ``rl_zoo3.ALGOS`` then has this package's DDPG, TD3 and SAC under their names, so that the zoo's
 hyperparameters and its samplers for tuning hold for them. TQC and CrossQ are sb3-contrib's there as
-they are here.
+they are here. Replay buffers from here are named by a config in Python (``--conf-file my.py``).
 
 :raises ModuleNotFoundError: rl_zoo3 is not installed.
 """

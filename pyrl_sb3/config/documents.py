@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from pyrl_sb3.config.components import TRUSTED
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.errors import did_you_mean, short
 
@@ -24,8 +25,10 @@ _NUMBERS = frozenset(
 )
 _MERGE = "tag:yaml.org,2002:merge"
 _MAPPING, _SEQUENCE = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+_TEXT = "tag:yaml.org,2002:str"
 # As RL Zoo writes its settings: a list whose only item is a list of keys and values.
 _ORDERED = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
+_NAME = "tag:yaml.org,2002:python/name:"  # and where a class is
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
     """
     Read a config file.
 
-    :param trust: Run a Python file and take its ``hyperparams``.
+    :param trust: Run a Python file and take its ``hyperparams``; read the names of Python's classes
+        in any package.
     :raises ConfigError: when the file is missing, too large, no text or no config.
     """
     try:
@@ -75,20 +79,24 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text, see byte {error.start}") from None
-    return parse_yaml(text, str(path))
+    return parse_yaml(text, str(path), trust=trust)
 
 
-def parse_yaml(text: str, name: str, *, exponents: bool = True) -> Document:
+def parse_yaml(text: str, name: str, *, exponents: bool = True, trust: bool = False) -> Document:
     """
     Read YAML: mappings, lists, strings, numbers, true, false, null, anchors and merges.
+
+    A class that PyYAML has written by its name is read as the path to it; nothing is imported.
 
     :param name: What errors call it.
     :param exponents: Whether ``1e-3`` is a number. PyYAML takes it for text, and what it wrote by
         itself has such text without quotes.
+    :param trust: Read such names in any package.
     :raises ConfigError: for other tags, duplicate keys, or aliases that expand beyond measure.
     """
     try:
         loader = _Loader(text) if exponents else _Bounded(text)
+        loader.trust = trust
         root = loader.get_single_node()
         if root is None:
             return Document(name, None)
@@ -121,6 +129,7 @@ class _Bounded(yaml.SafeLoader):
     """Safe, and refuses any nesting, in which PyYAML recurses without a bound, and any length."""
 
     depth = nodes = 0
+    trust = False
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
@@ -131,6 +140,16 @@ class _Bounded(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        """A value; a class's name is the path to it, which its reader may follow or not."""
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        path = node.tag.removeprefix(_NAME)
+        if path != node.tag and not node.value and (self.trust or path.split(".")[0] in TRUSTED):
+            node = yaml.ScalarNode(_TEXT, path, node.start_mark, node.end_mark)
+            if anchor is not None:
+                self.anchors[anchor] = node
         return node
 
     # What it returns becomes a part of other nodes, which hold any kind.
@@ -190,7 +209,9 @@ class _Check:
     def _measure(self, node: yaml.Node) -> int:
         if node.tag not in _TAGS | _NUMBERS:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise _error(f"the tag {short(tag)} is not read; quote the value if it is text", node)
+            named = node.tag.startswith(_NAME)
+            advice = "pass --trust if you trust it" if named else "quote the value if it is text"
+            raise _error(f"the tag {short(tag)} is not read; {advice}", node)
         if isinstance(node, yaml.MappingNode):
             self._keys(node)
             parts = [part for pair in node.value for part in pair]

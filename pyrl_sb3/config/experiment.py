@@ -172,7 +172,9 @@ def read_experiment(
     :raises ConfigError: with one line for each mistake.
     """
     document = read_document(path, trust=trust)
-    changes = [parse_override(each) if isinstance(each, str) else each for each in overrides]
+    changes = [
+        parse_override(each, trust=trust) if isinstance(each, str) else each for each in overrides
+    ]
     demonstrated = any(change.path == ("demonstrations",) for change in changes)
     entry, content = choose_entry(document, env_id, demonstrated)
     reader = EntryReader(document, entry, algorithm, trust=trust)

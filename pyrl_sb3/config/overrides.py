@@ -34,17 +34,18 @@ class Override:
         return self.option or _OPTIONS.get(self.path) or f"--set {'.'.join(self.path)}"
 
 
-def parse_override(text: str) -> Override:
+def parse_override(text: str, *, trust: bool = False) -> Override:
     """
     Read ``key.path=value``; the value is YAML, so bare words such as ``foo:bar`` are text.
 
+    :param trust: As `parse_yaml` takes it.
     :raises ConfigError: when it is not of that form.
     """
     keys, equals, value = text.partition("=")
     path = tuple(key.strip() for key in keys.split("."))
     if not equals or not all(path):
         raise ConfigError(f"--set {short(text)}: must read key=value, such as gamma=0.98")
-    return Override(path, parse_yaml(value, f"--set {keys.strip()}").data)
+    return Override(path, parse_yaml(value, f"--set {keys.strip()}", trust=trust).data)
 
 
 def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
+from pyrl_sb3 import ReplayBuffer
 from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import check_run
@@ -145,6 +147,38 @@ def test_their_files_run_no_code(run, name, monkeypatch):
         with pytest.raises(ConfigError, match="tag '!!python/object/apply:"):
             returns(run, trust=trust)
     assert not Path("canary").exists()
+
+
+def as_zoo(where, settings):
+    """Write a config with the classes that the zoo has made of a Python file's or of `-params`."""
+    where.write_text(yaml.dump(OrderedDict(sorted(settings.items()))))
+
+
+def test_names_of_classes_in_their_files_are_read(run):
+    env = environment(10.0)
+    expected = by_hand(zoo_run(run, env), env)
+    networks = {"net_arch": [8], "activation_fn": th.nn.ELU}
+    settings = {**SETTINGS, "replay_buffer_class": ReplayBuffer, "policy_kwargs": networks}
+    config = run / ENV / "config.yml"
+    as_zoo(config, settings)
+    assert "!!python/name:pyrl_sb3.buffers.replay.ReplayBuffer" in config.read_text()
+    assert returns(run) == expected
+    arguments = read_experiment(config, "sac", ENV).arguments
+    assert arguments["replay_buffer_class"] is ReplayBuffer
+    assert arguments["policy_kwargs"] == networks
+
+
+def test_names_of_other_packages_need_trust(run):
+    env = environment(10.0)
+    expected = by_hand(zoo_run(run, env), env)
+    as_zoo(run / ENV / "config.yml", {**SETTINGS, "replay_buffer_class": Mine})
+    with pytest.raises(ConfigError, match=r"test_zoo_runs\.Mine' is not read; pass --trust if you"):
+        returns(run)
+    assert returns(run, trust=True) == expected
+
+
+class Mine(ReplayBuffer):
+    pass
 
 
 def test_a_training_takes_their_config(run, tmp_path):
