@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import NormalizeReward
 from stable_baselines3 import her as sb3
 from stable_baselines3.common.vec_env import (
     VecEnv,
@@ -111,6 +113,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._normalize = unwrap_vec_normalize(env)
         keep_raw_terminals(env)
         _warn_of_stacked_goals(env)
+        _warn_of_changed_rewards(env)
 
     def truncate_last_trajectory(self) -> None:
         """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""
@@ -253,3 +256,16 @@ def _warn_of_stacked_goals(env: VecEnv) -> None:
             "stacks, and few environments know them; stack observations inside of the environment",
             stacklevel=3,
         )
+
+
+def _warn_of_changed_rewards(env: VecEnv) -> None:
+    each = next(iter(getattr(env.unwrapped, "envs", ())), None)  # unless in another process
+    while isinstance(each, gym.Wrapper) and not hasattr(type(each), "compute_reward"):
+        if isinstance(each, (gym.RewardWrapper, NormalizeReward)):
+            name = type(each).__name__
+            warnings.warn(
+                f"{name} changes rewards, and compute_reward, for new goals, gives them unchanged: "
+                "change both by a wrapper with a compute_reward of its own, or leave it out",
+                stacklevel=3,
+            )
+        each = each.env

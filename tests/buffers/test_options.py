@@ -389,3 +389,30 @@ def test_stacked_goals_are_warned_of(counting_env):
     assert buffer(1).env is not None
     with pytest.warns(UserWarning, match=r"VecFrameStack stacks goals too, \(1,\) to \(2,\)"):
         buffer(2)
+
+
+class Doubled(gym.RewardWrapper):
+    """Of new goals too."""
+
+    def reward(self, reward):
+        return 2 * reward
+
+    def compute_reward(self, *args):
+        return 2 * self.env.get_wrapper_attr("compute_reward")(*args)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrapper", ["TransformReward", "NormalizeReward"])
+def test_rewards_that_are_changed_for_the_own_goal_only_are_warned_of(counting_env, wrapper):
+    def buffer(wrap):
+        env = DummyVecEnv([lambda: wrap(counting_env(5).envs[0])])
+        return HerReplayBuffer(20, env.observation_space, env.action_space, env=env)
+
+    def changing(env):
+        arguments = [lambda reward: 2 * reward] if wrapper == "TransformReward" else []
+        return gym.wrappers.TimeLimit(getattr(gym.wrappers, wrapper)(env, *arguments), 5)
+
+    assert buffer(Doubled).env is not None
+    assert buffer(lambda env: Doubled(changing(env))).env is not None
+    with pytest.warns(UserWarning, match=f"{wrapper} changes rewards, and compute_reward"):
+        buffer(changing)
