@@ -25,6 +25,7 @@ from pyrl_sb3.training.evaluation import (
     sync_statistics,
 )
 from pyrl_sb3.training.facts import add_end
+from pyrl_sb3.training.failures import WholeSteps, is_finite, what_failed
 from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL
 from pyrl_sb3.training.logs import (
     EVALUATIONS,
@@ -65,8 +66,11 @@ def learn(
         if run.checkpoint:
             checkpoints.resume(model, run.checkpoint)
         left = request.timesteps - model.num_timesteps
-        with _saved_if_an_environment_fails(run, model, eval_env, checkpoints, save):
-            model.learn(left, callback=every, reset_num_timesteps=not run.checkpoint)
+        whole = WholeSteps(every)
+        with _saved_where_whole(run, model, eval_env, checkpoints, whole):
+            # Copies that train together wait for each other: what one raises is to be heard at once
+            called = every if run.signals.together else whole
+            model.learn(left, callback=called, reset_num_timesteps=not run.checkpoint)
         if signals.received:
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
@@ -74,7 +78,7 @@ def learn(
             told = "a callback ended the training after %s of %s steps"
             log.info(told, model.num_timesteps, request.timesteps)
             add_end(run.folder, model.num_timesteps)
-        with _saved_if_an_environment_fails(run, model, eval_env, checkpoints, save):
+        with _saved_where_whole(run, model, eval_env, checkpoints):
             evaluation = _final_evaluation(model, eval_env, request, signals)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
@@ -87,34 +91,46 @@ def learn(
 
 
 @contextmanager
-def _saved_if_an_environment_fails(
-    run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv, checkpoints: Checkpoints, save: Save
+def _saved_where_whole(
+    run: Run,
+    model: OffPolicyAlgorithm,
+    eval_env: VecEnv,
+    checkpoints: Checkpoints,
+    callbacks: WholeSteps | None = None,
 ) -> Iterator[None]:
     """
-    Save what was learned where an environment raises in a step or reset; say so.
+    Save what was learned where something raises that leaves it whole, and say so; or what is left.
 
-    Of that step, nothing has come to the model or its buffer, which are as after the last one. In
-    an evaluation, which callbacks make, the step before it is counted and not in the buffer yet.
+    Of a step that an environment raises in, nothing has come to the model or its buffer, which are
+    as after the last one. Of a gradient step there may be a half.
     """
     try:
         yield
     except RAISED as error:
-        steps, path = model.num_timesteps, run.folder / MODEL
-        begun = steps > 0 and checkpoints.begin_with is None
         # Copies that train together go on from the checkpoints that all of them have.
-        if begun and _is_of(error, model.get_env(), eval_env) and not run.signals.together:
-            checkpoints.take()
-            save(model, path)
-            told = "the environment failed after %s steps; model saved: %s; --resume %s goes on"
-            log.warning(told, steps, path, quoted(run.folder))
+        begun = model.num_timesteps > 0 and checkpoints.begin_with is None
+        if begun and not run.signals.together and not _has_its_own_line(error):
+            failed = what_failed(error, model.get_env(), eval_env, callbacks)
+            steps, path = model.num_timesteps, run.folder / MODEL
+            if failed and is_finite(model):
+                checkpoints.take()
+                checkpoints.save(model, path)
+                told = "%s failed after %s steps; model saved: %s; --resume %s goes on"
+                log.warning(told, failed, steps, path, quoted(run.folder))
+            elif _nan(error) is None:
+                told = "%s failed after %s steps, and nothing is saved of it; %s"
+                log.warning(told, failed or "the training", steps, _kept(run))
         raise
 
 
-def _is_of(error: BaseException, *envs: VecEnv | None) -> bool:
-    """Tell whether one of the environments has raised it, and not the monitor around it."""
-    if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
-        return False
-    return any(env and getattr(env.unwrapped, "failure", None) is error for env in envs)
+def _has_its_own_line(error: BaseException) -> bool:
+    no_space = isinstance(error, OSError) and error.errno in _NO_SPACE
+    return no_space or isinstance(error, (InputError, RunStoppedError))
+
+
+def _kept(run: Run) -> str:
+    latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+    return f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
 
 
 @contextmanager
@@ -129,9 +145,7 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
         what = _nan(error)
         if what is None:
             raise
-        latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
-        kept = f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
-        raise RunStoppedError(f"{what}; {kept}") from error
+        raise RunStoppedError(f"{what}; {_kept(run)}") from error
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
@@ -148,11 +162,15 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
         ) from error
 
 
-def _nan(error: ValueError) -> str | None:
+def _nan(error: BaseException) -> str | None:
     """What is NaN; None where that was not the error. torch's distributions say it in their way."""
     if isinstance(error, NotANumberError):
         return str(error)
-    if "to satisfy the constraint" in str(error) and "nan" in str(error):
+    if (
+        isinstance(error, ValueError)
+        and "to satisfy the constraint" in str(error)
+        and "nan" in str(error)
+    ):
         return "an action would be drawn from NaN: an observation or a parameter of the policy is"
     return None
 

@@ -1,0 +1,100 @@
+"""What becomes of a training in which something raises."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from pyrl_sb3.plugins.errors import RAISED
+from pyrl_sb3.training.evaluation import PeriodicEvaluation
+
+
+class WholeSteps(CallbackList):
+    """
+    Callbacks, one of which may raise: training then ends after that step, as where one of them ends
+    it, so that nothing is torn and the others have seen all there is. Only then is it raised.
+
+    Attributes:
+        failed: the first that has raised.
+        failure: what.
+    """
+
+    failed: BaseCallback | None = None
+    failure: BaseException | None = None
+
+    def _on_rollout_start(self) -> None:
+        for callback in self.callbacks:
+            with self._noting(callback):
+                callback.on_rollout_start()
+
+    def _on_step(self) -> bool:
+        goes_on = True
+        for callback in self.callbacks:
+            with suppress(*RAISED), self._noting(callback):
+                goes_on = callback.on_step() and goes_on
+        return goes_on and self.failure is None
+
+    def _on_rollout_end(self) -> None:
+        self._raise()  # by now the step is in the buffer
+        for callback in self.callbacks:
+            with self._noting(callback):
+                callback.on_rollout_end()
+
+    def _on_training_end(self) -> None:
+        self._raise()
+        for callback in self.callbacks:
+            with self._noting(callback):
+                callback.on_training_end()
+
+    def _raise(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    @contextmanager
+    def _noting(self, callback: BaseCallback) -> Iterator[None]:
+        try:
+            yield
+        except RAISED as error:
+            if self.failure is None:
+                self.failed, self.failure = callback, error
+            raise
+
+
+def what_failed(
+    error: BaseException, env: VecEnv | None, eval_env: VecEnv, callbacks: WholeSteps | None
+) -> str | None:
+    """
+    Return what raised an error while model and buffer were whole; None where they may not be.
+
+    Args:
+        error: what was raised.
+        env: to learn in.
+        eval_env: for evaluations.
+        callbacks: of the training; None where that is over, but for its last evaluation.
+    """
+    if _is_of(error, env):
+        return "the environment"
+    if _is_of(error, eval_env):
+        return "in an evaluation, the environment"
+    if callbacks is not None and callbacks.failure is not error:
+        return None  # a gradient step, say
+    if callbacks is None or isinstance(callbacks.failed, PeriodicEvaluation):
+        return "an evaluation"
+    return f"the callback {type(callbacks.failed).__name__}"
+
+
+def _is_of(error: BaseException, env: VecEnv | None) -> bool:
+    """Tell whether an environment has raised it, and not the monitor around it."""
+    return env is not None and getattr(env.unwrapped, "failure", None) is error
+
+
+def is_finite(model: OffPolicyAlgorithm) -> bool:
+    """Whether all that actions depend on is: where it is not, nothing is to go on from it."""
+    weights = model.policy.state_dict().values()
+    found = getattr(model.get_vec_normalize_env(), "obs_rms", {})
+    statistics = found.values() if isinstance(found, dict) else [found]
+    numbers = [number for each in statistics for number in (each.mean, each.var)]
+    return all(bool(th.isfinite(th.as_tensor(each)).all()) for each in (*weights, *numbers))

@@ -1,0 +1,176 @@
+"""What is left of a training in which a callback, an evaluation or a gradient step fails."""
+
+from pathlib import Path
+
+import pytest
+
+from pyrl_sb3.buffers.header import read_header
+from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.logs import evaluation_tables
+from pyrl_sb3.training.models import set_threads
+
+SMALL = ("--eval-episodes", 1, "--seed", 1, "--threads", 1, "--timesteps", 60, "--eval-freq", 20)
+SMALL = (*SMALL, "--set", "policy_kwargs.net_arch=[4]", "--set", "learning_starts=25")
+PLUGIN = """
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from pyrl_sb3 import ReplayBuffer
+from pyrl_sb3.plugins import CallbackSpec, EnvironmentSpec, ReplayBufferSpec, hookimpl
+
+class Odd(gym.Env):
+    observation_space = action_space = gym.spaces.Box(-1, 1, (1,))
+    steps, training = 0, True
+
+    def __init__(self, nan_at=None, render_mode=None):
+        self.nan_at = nan_at
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        nan = not self.training and self.steps == self.nan_at
+        observation = np.full(1, np.nan if nan else 0.5, np.float32)
+        return observation, 1.0, self.steps % 10 == 0, False, {}
+
+class Failing(BaseCallback):
+    def __init__(self, at="training_end", at_call=40):
+        super().__init__()
+        self.at, self.at_call, self.has_failed = at, at_call, False
+
+    def fail(self, at):
+        if self.at == at and self.n_calls == self.at_call and not self.has_failed:
+            self.has_failed = True
+            raise ConnectionError("server away")
+
+    def _on_rollout_start(self):
+        self.fail("rollout_start")
+
+    def _on_step(self):
+        self.fail("step")
+        return True
+
+    def _on_rollout_end(self):
+        self.fail("rollout_end")
+
+    def _on_training_end(self):
+        self.fail("training_end")
+
+class Diverging(BaseCallback):
+    def _on_step(self):
+        if self.n_calls == 40:
+            for each in self.model.policy.parameters():
+                each.data.fill_(float("nan"))
+        return True
+
+class Buffer(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        if self.size() == 40:
+            raise KeyError("no such row")
+        return super().sample(*args, **kwargs)
+
+@hookimpl
+def pyrl_environments():
+    yield EnvironmentSpec(name="odd", target=Odd)
+
+@hookimpl
+def pyrl_callbacks():
+    yield CallbackSpec(name="failing", target=Failing)
+    yield CallbackSpec(name="diverging", target=Diverging)
+
+@hookimpl
+def pyrl_replay_buffers():
+    yield ReplayBufferSpec(name="failing", target=Buffer)
+"""
+RUN = Path("sac", "odd-odd-v0_1")
+
+
+@pytest.fixture
+def odd(pyrl, folder, monkeypatch):
+    """Run a command with the plugin."""
+    for name in ("PYRL_DISABLE_PLUGINS", "PYRL_PLUGIN_MODULES", "PYRL_LOAD_PLUGINS"):
+        monkeypatch.setenv(name, "")
+    (folder / "odd.py").write_text(PLUGIN)
+
+    def call(*line, **settings):
+        given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        return pyrl("-p", "odd.py", *line, *given)
+
+    yield call
+    get_plugin_manager.cache_clear()
+    set_threads(1)
+
+
+def latest():
+    return Checkpoint(CheckpointFolder(RUN / "checkpoints").latest())
+
+
+def stored(checkpoint):
+    """The number of transitions in it."""
+    return read_header(checkpoint.folder / "replay_buffer").now
+
+
+@pytest.mark.parametrize(
+    ("at", "calls", "extra"),
+    [
+        ("step", 40, {}),
+        ("step", 39, {"train_freq": 7}),
+        ("rollout_start", 40, {}),
+        ("rollout_end", 40, {}),
+        ("training_end", 60, {}),
+    ],
+    ids=["at a step", "within a rollout", "before a rollout", "after a rollout", "at the end"],
+)
+def test_what_was_learned_is_saved_where_a_callback_fails(odd, capsys, at, calls, extra):
+    failing = f"{{failing: {{at: {at}, at_call: {calls}}}}}"
+    with pytest.raises(ConnectionError, match="server away"):
+        odd("sac-train", "odd", *SMALL, callback=failing, **extra)
+    told = f"the callback Failing failed after {calls} steps; model saved: {RUN}/model.zip; "
+    assert f"{told}--resume {RUN} goes on" in capsys.readouterr().out
+    assert f"trained for {calls} steps" in odd("sac-test", "odd", "--episodes", 1).out
+    assert latest().moment.timesteps == calls
+    assert stored(latest()) == calls
+    longer = odd("sac-train", "--resume", RUN)
+    assert longer.code == 0
+    assert "trained for 60 steps" in odd("sac-test", "odd", "--episodes", 1).out
+    # No other callback has missed the step: evaluations come when they would have come.
+    steps = evaluation_tables(RUN / "evaluations.npz")["timesteps"]
+    assert steps.tolist() == [20, 40, 60]
+
+
+@pytest.mark.parametrize(
+    ("nan_at", "every", "reached"), [(5, 40, 40), (5, 0, 60)], ids=["midway", "last"]
+)
+def test_nan_in_an_evaluation_costs_nothing_of_the_training(odd, nan_at, every, reached):
+    line = (*SMALL, "--eval-freq", every, "--save-freq", 0)
+    outcome = odd("sac-train", "odd", *line, **{"env_kwargs.nan_at": nan_at})
+    assert outcome.code == 1
+    told = f"an evaluation failed after {reached} steps; model saved: {RUN}/model.zip; --resume "
+    assert told in outcome.out
+    (said,) = outcome.err.splitlines()
+    assert said.startswith("pyrl: an action is NaN: ")
+    assert said.endswith(f"; the last checkpoint is {RUN}/checkpoints/step_{reached}")
+    assert (latest().moment.timesteps, latest().owes_evaluation) == (reached, every > 0)
+
+
+def test_a_model_that_is_nan_is_not_saved_where_an_evaluation_finds_it(odd):
+    outcome = odd("sac-train", "odd", *SMALL, "--save-freq", 30, callback="diverging")
+    assert (outcome.code, "saved" in outcome.out) == (1, False)
+    (said,) = outcome.err.splitlines()
+    assert said.endswith(f"; the last checkpoint is {RUN}/checkpoints/step_30")
+    assert not (RUN / "model.zip").exists()
+
+
+@pytest.mark.parametrize("every", [30, 0])
+def test_nothing_is_saved_of_a_gradient_step_that_fails(odd, capsys, every):
+    with pytest.raises(KeyError, match="no such row"):
+        odd("sac-train", "odd", *SMALL, "--save-freq", every, replay_buffer_class="odd/failing")
+    last = f"the last checkpoint is {RUN}/checkpoints/step_30" if every else "there is no chec"
+    told = f"the training failed after 40 steps, and nothing is saved of it; {last}"
+    assert told in capsys.readouterr().out
+    assert not (RUN / "model.zip").exists()
+    assert (RUN / "checkpoints").exists() == bool(every)
