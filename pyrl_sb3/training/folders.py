@@ -169,6 +169,14 @@ def zoo_settings(run: Path) -> Path | None:
     return None
 
 
+def model_in(run: Path) -> Path | None:
+    """Return the model of a run, which may be one of RL Zoo's; None where it has none."""
+    if (run / MODEL).is_file():
+        return run / MODEL
+    zoo = zoo_settings(run)
+    return run / f"{zoo.name}.zip" if zoo and (run / f"{zoo.name}.zip").is_file() else None
+
+
 def find_model(path: Path, env_id: str, agent: str) -> Path:
     """
     Return the model file meant by a path.
@@ -188,10 +196,8 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
         return path
     runs = [path, *reversed(runs_of(path, env_id))]
     for run in runs:
-        if (run / MODEL).is_file():
-            return run / MODEL
-        if (zoo := zoo_settings(run)) and (run / f"{zoo.name}.zip").is_file():
-            return run / f"{zoo.name}.zip"
+        if model := model_in(run):
+            return model
     if path.is_dir():
         others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
         others += sorted(file.name for file in path.glob("*.zip"))[:5]

@@ -166,11 +166,8 @@ def _nan(error: BaseException) -> str | None:
     """What is NaN; None where that was not the error. torch's distributions say it in their way."""
     if isinstance(error, NotANumberError):
         return str(error)
-    if (
-        isinstance(error, ValueError)
-        and "to satisfy the constraint" in str(error)
-        and "nan" in str(error)
-    ):
+    said = str(error) if isinstance(error, ValueError) else ""
+    if "to satisfy the constraint" in said and "nan" in said:
         return "an action would be drawn from NaN: an observation or a parameter of the policy is"
     return None
 

@@ -23,6 +23,7 @@ from pyrl_sb3.training.folders import (
     find_model,
     find_statistics,
     is_group,
+    model_in,
     runs_of,
     zoo_settings,
 )
@@ -97,7 +98,7 @@ def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     agent = find_agent(request.agent)
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
-    path = find_model(_one_run(request.path or Path(agent.name), env_id), env_id, agent.name)
+    path = find_model(run_meant(request.path or Path(agent.name), env_id), env_id, agent.name)
     config, changes = _settings(path, agent.name)
     experiment = read_experiment(
         config,
@@ -148,22 +149,39 @@ def _say_what_lacks(experiment: Experiment, model: Path) -> None:
         log.info("%s is not there: observations are not normalised as in training", statistics)
 
 
-def _one_run(path: Path, env_id: str) -> Path:
+def run_meant(path: Path, env_id: str) -> Path:
     """
-    Return what stands for a group where a path, or the latest run in it, is one; else the path.
+    Return the run that a path means: of a group, or the latest run in a folder; else the path.
 
     Synchronised copies have one agent for all in the group's folder, independent seeds a best one.
+    A run without a model, which is running or has failed, is passed over.
     """
-    latest = runs_of(path, env_id)[-1:]
-    for group in (path, *latest):
-        if is_group(group) and (group / MODEL).is_file():
-            log.info("%s: synchronised copies; %s stands for all of them", group, MODEL)
-            return group
-        if is_group(group):
-            best = best_seed(read_group(group))
-            log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)
-            return best
-    return path
+    if is_group(path):
+        return _agent_of(path)
+    runs = runs_of(path, env_id)[::-1]
+    if model_in(path) or not runs:
+        return path
+    latest = next((run for run in runs if _has_agent(run)), None)
+    if latest is None:
+        return path
+    if latest != runs[0]:
+        log.info("%s has no %s yet: that of %s is taken", runs[0], MODEL, latest)
+    return _agent_of(latest) if is_group(latest) else latest
+
+
+def _has_agent(run: Path) -> bool:
+    if model_in(run):
+        return True
+    return is_group(run) and bool(_with_model(read_group(run)))
+
+
+def _agent_of(group: Path) -> Path:
+    if (group / MODEL).is_file():
+        log.info("%s: synchronised copies; %s stands for all of them", group, MODEL)
+        return group
+    best = best_seed(read_group(group))
+    log.info("%s: several seeds; %s is the best by its last evaluation", group, best.name)
+    return best
 
 
 def best_seed(group: SeedGroup) -> Path:
@@ -173,10 +191,14 @@ def best_seed(group: SeedGroup) -> Path:
     Raises:
         InputError: none of its runs has a model.
     """
-    runs = [run for seed in group.seeds if ((run := group.run(seed)) / MODEL).is_file()]
+    runs = _with_model(group)
     if not runs:
         raise InputError(f"no seed of {group.folder} has a {MODEL} yet")
     return max(runs, key=_last_return)
+
+
+def _with_model(group: SeedGroup) -> list[Path]:
+    return [run for seed in group.seeds if ((run := group.run(seed)) / MODEL).is_file()]
 
 
 def _last_return(run: Path) -> float:

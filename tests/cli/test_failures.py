@@ -61,8 +61,14 @@ class Failing(BaseCallback):
         self.fail("training_end")
 
 class Diverging(BaseCallback):
+    def __init__(self, statistics=False):
+        super().__init__()
+        self.statistics = statistics
+
     def _on_step(self):
-        if self.n_calls == 40:
+        if self.n_calls == 40 and self.statistics:
+            self.model.get_vec_normalize_env().obs_rms.mean[:] = np.nan
+        elif self.n_calls == 40:
             for each in self.model.policy.parameters():
                 each.data.fill_(float("nan"))
         return True
@@ -157,8 +163,16 @@ def test_nan_in_an_evaluation_costs_nothing_of_the_training(odd, nan_at, every, 
     assert (latest().moment.timesteps, latest().owes_evaluation) == (reached, every > 0)
 
 
-def test_a_model_that_is_nan_is_not_saved_where_an_evaluation_finds_it(odd):
-    outcome = odd("sac-train", "odd", *SMALL, "--save-freq", 30, callback="diverging")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"callback": "diverging"},
+        {"callback": "{diverging: {statistics: true}}", "normalize": "true"},
+    ],
+    ids=["weights", "statistics"],
+)
+def test_a_model_that_is_nan_is_not_saved_where_an_evaluation_finds_it(odd, settings):
+    outcome = odd("sac-train", "odd", *SMALL, "--save-freq", 30, **settings)
     assert (outcome.code, "saved" in outcome.out) == (1, False)
     (said,) = outcome.err.splitlines()
     assert said.endswith(f"; the last checkpoint is {RUN}/checkpoints/step_30")

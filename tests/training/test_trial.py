@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.trial import TrialRequest, open_trial
+from pyrl_sb3.training.folders import MODEL
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.seeds import SeedGroup, write_group
+from pyrl_sb3.training.trial import TrialRequest, open_trial, run_meant
 
 
 class Counted(gym.Env):
@@ -37,3 +40,36 @@ def test_environments_are_closed_when_a_trial_cannot_be(agent, counted, tmp_path
     with pytest.raises(InputError):
         open_trial(TrialRequest(agent=agent, env_id="Counted-v0", path=tmp_path / "model.zip"))
     assert Counted.open == 0
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A run, a group of two seeds of which one has a model, a group and a run that have none."""
+    request = TrainingRequest(agent="sac", env_id="A-v0", timesteps=9)
+    found = [tmp_path / f"A-v0_{number}" for number in range(1, 5)]
+    for run in found:
+        run.mkdir()
+    for folder in found[1:3]:
+        write_group(SeedGroup(folder=folder, seeds=(0, 1), request=request))
+        (folder / "seed_1").mkdir()
+    (found[0] / MODEL).touch()
+    (found[1] / "seed_1" / MODEL).touch()
+    return found
+
+
+def test_the_latest_run_that_has_a_model_is_meant_also_where_it_is_of_several_seeds(runs, caplog):
+    caplog.set_level("INFO", "pyrl_sb3")
+    root = runs[0].parent
+    assert run_meant(root, "A-v0") == runs[1] / "seed_1"
+    first, second = caplog.messages
+    assert first == f"{runs[3]} has no model.zip yet: that of {runs[1]} is taken"
+    assert second == f"{runs[1]}: several seeds; seed_1 is the best by its last evaluation"
+    (runs[3] / MODEL).touch()
+    assert run_meant(root, "A-v0") == runs[3]
+    assert run_meant(runs[0], "A-v0") == runs[0]
+    assert caplog.messages == [first, second]
+
+
+def test_a_group_that_is_named_and_has_no_model_is_not_passed_over(runs):
+    with pytest.raises(InputError, match=r"no seed of .*A-v0_3 has a model\.zip yet"):
+        run_meant(runs[2], "A-v0")
