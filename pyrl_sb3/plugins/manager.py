@@ -11,12 +11,13 @@ look-up that needs them, never on import. Kinds are the keys of `types.SPECS`.
 """
 
 import os
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 import pluggy
@@ -36,7 +37,7 @@ from pyrl_sb3.plugins.sources import (
     name_and_version,
 )
 from pyrl_sb3.plugins.types import SPECS
-from pyrl_sb3.plugins.validation import check_api, check_hooks, item_problem
+from pyrl_sb3.plugins.validation import check_api, check_hooks, environments, item_problem
 
 
 class PluginManager:
@@ -46,7 +47,7 @@ class PluginManager:
     :param settings: Which plugins to load.
 
     `plugins` maps names to `PluginInfo`; `failures` and `disabled` say what is missing. A plugin
-    that fails is ignored with a warning, unless ``settings.strict``.
+    that fails is ignored with a warning, or raised, see `Settings.strict`.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -85,6 +86,7 @@ class PluginManager:
             else:
                 self.disabled.append(info)
         for module in self.settings.modules:
+            import_module("gymnasium")  # so that what the module registers is told from its own
             info = PluginInfo(name=module_plugin_name(module), module=module)
             self._add(info, partial(load_module, module))
 
@@ -170,6 +172,9 @@ class PluginManager:
     def _add(self, info: PluginInfo, load: Callable[[], object], *, quiet: bool = False) -> None:
         started = time.perf_counter()
         stage = "import"
+        # Of a module that the program has imported itself, nobody can tell what came with it.
+        imported = self._is_named(info) and info.module in sys.modules
+        before = None if imported else environments()
         try:
             plugin = load()
             info.import_ms = 1000 * (time.perf_counter() - started)
@@ -178,7 +183,7 @@ class PluginManager:
             stage = "api"
             check_api(plugin)
             stage = "register"
-            self._register(plugin, info)
+            self._register(plugin, info, before)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # of SystemExit's kind there are others: pytest's skip
@@ -189,14 +194,14 @@ class PluginManager:
         self.plugins[info.name] = info
         self._collect(plugin, info, quiet)
 
-    def _register(self, plugin: object, info: PluginInfo) -> None:
+    def _register(self, plugin: object, info: PluginInfo, before: Mapping[str, Any] | None) -> None:
         if not is_name(info.name):
             raise ValueError(f"its name {info.name!r} is not lower-case words joined by hyphens")
         if info.name in self.plugins:
             raise ValueError(f"its name is taken by plugin {self.plugins[info.name]}")
         try:
             self._pluggy.register(plugin, info.name)
-            check_hooks(self._pluggy, plugin)
+            check_hooks(self._pluggy, plugin, before)
         except BaseException:
             # Before 1.7, pluggy leaves a plugin that fails its validation half registered.
             if self._pluggy.has_plugin(info.name):
@@ -238,15 +243,20 @@ class PluginManager:
             plugin=str(info), name=info.name, source=info.source, stage=stage, error=error
         )
         self.failures.append(failure)
-        if self.settings.strict:
-            raise PluginError(str(failure)) from error
+        strict, named = self.settings.strict, self._is_named(info)
+        options = f"-p {shlex.quote(info.module)} " if named else ""
+        doctor = f"`pyrl {options}plugins doctor` shows the traceback"
+        if strict or (named and strict is None):
+            raise PluginError(f"{failure}; {doctor}" if named else str(failure)) from error
         if not quiet:
+            silenced = "" if named else f", PYRL_DISABLE_PLUGINS={info.name} silences this"
             warnings.warn(
-                f"{failure}; it is ignored. `pyrl plugins doctor` shows the traceback, "
-                f"PYRL_DISABLE_PLUGINS={info.name} silences this.",
-                PluginWarning,
-                stacklevel=2,
+                f"{failure}; it is ignored. {doctor}{silenced}.", PluginWarning, stacklevel=2
             )
+
+    def _is_named(self, info: PluginInfo) -> bool:
+        """Whether it is of a module that was asked for, not of one that happens to be installed."""
+        return info.distribution is None and info.module in self.settings.modules
 
     def _trace(self, message: str) -> None:
         if self.settings.trace:

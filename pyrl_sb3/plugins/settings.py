@@ -24,14 +24,14 @@ class Settings:
     :param load: Load only these (names of entry points or distributions); None for all installed.
     :param disable: Never import these.
     :param modules: Modules or ``.py`` files to load besides.
-    :param strict: Raise at the first plugin that fails.
+    :param strict: Raise at the first plugin that fails; None: only at one of `modules`.
     :param trace: Tell on stderr what is loaded and how long it takes.
     """
 
     load: frozenset[str] | None = None
     disable: frozenset[str] = frozenset()
     modules: tuple[str, ...] = ()
-    strict: bool = False
+    strict: bool | None = None
     trace: bool = False
 
     @classmethod
@@ -41,7 +41,7 @@ class Settings:
             load=frozenset(map(normalise, _words(environ[LOAD]))) if LOAD in environ else None,
             disable=frozenset(map(normalise, _words(environ.get(DISABLE, "")))),
             modules=tuple(_words(environ.get(MODULES, ""))),
-            strict=environ.get(STRICT, "") not in ("", "0"),
+            strict=environ[STRICT] != "0" if environ.get(STRICT) else None,
             trace=environ.get(TRACE, "") not in ("", "0"),
         )
 

@@ -2,8 +2,9 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from typing import Any
 
 import pluggy
 
@@ -27,17 +28,21 @@ def check_api(plugin: object) -> None:
         raise ValueError(f"it is written for API {wanted!r}; pyrl-sb3 {version} offers {offered}")
 
 
-def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+def check_hooks(
+    manager: pluggy.PluginManager, plugin: object, before: Mapping[str, Any] | None
+) -> None:
     """
     Check the hooks a registered plugin implements.
 
     Pluggy takes a misspelt hook for one that somebody may yet specify.
 
+    :param before: What `environments` gave before the plugin was imported; None where that was
+        earlier.
     :raises TypeError: when it implements none and registers no environment, or wraps one.
     :raises ValueError: when it implements one that does not exist.
     """
     callers = manager.get_hookcallers(plugin) or []
-    if not callers and not _registers_environments(plugin):
+    if not callers and not _registers_environments(plugin, before):
         raise TypeError("it implements no hook; is @hookimpl missing?")
     known = [spec.hook for spec in SPECS.values()]
     for caller in callers:
@@ -50,10 +55,20 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
                 raise TypeError(f"{caller.name} is a hook wrapper; these hooks take none")
 
 
-def _registers_environments(plugin: object) -> bool:
-    """Whether Gymnasium has environments of the plugin's package, which it then finds by id."""
+def environments() -> dict[str, Any]:
+    """What Gymnasium has by id so far; nothing where it is not imported."""
     gymnasium = sys.modules.get("gymnasium")
-    targets = [spec.entry_point for spec in gymnasium.registry.values()] if gymnasium else []
+    return dict(gymnasium.registry) if gymnasium else {}
+
+
+def _registers_environments(plugin: object, before: Mapping[str, Any] | None) -> bool:
+    """Whether Gymnasium has others than before, or some of the plugin's package: found by id."""
+    if before is None:
+        return True
+    now = environments()
+    if before and any(before.get(name) is not spec for name, spec in now.items()):
+        return True
+    targets = [spec.entry_point for spec in now.values()]
     paths = (each if isinstance(each, str) else qualified_name(each) for each in targets)
     package = getattr(plugin, "__name__", "").partition(".")[0]
     return package in {re.split("[.:]", path, maxsplit=1)[0] for path in paths}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import gymnasium as gym
@@ -309,7 +310,19 @@ def pyrl_environments():
 """
 
 
-@pytest.mark.parametrize("text", [REGISTERING, REGISTERING + HOOK], ids=["alone", "with hooks"])
+OTHERS = """
+import gymnasium as gym
+
+target = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+gym.register("Swing-v0", target, max_episode_steps=20, kwargs={"g": 5.0})
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [REGISTERING, REGISTERING + HOOK, OTHERS],
+    ids=["alone", "with hooks", "of a class of others"],
+)
 def test_environments_that_a_module_registers_with_gymnasium_are_found(pyrl, folder, text):
     (folder / "swinging.py").write_text(text)
     commands = (
@@ -323,14 +336,42 @@ def test_environments_that_a_module_registers_with_gymnasium_are_found(pyrl, fol
         del gym.registry["Swing-v0"]
 
 
-def test_what_failed_is_listed_below_an_unknown_name(pyrl, folder):
+@pytest.mark.parametrize("first", ["", "import pyrl_swings"], ids=["fresh", "imported before"])
+def test_a_module_may_leave_registering_to_another(fresh_pyrl, folder, first):
+    (folder / "pyrl_swing.py").write_text(OTHERS)
+    (folder / "pyrl_swings.py").write_text("import pyrl_swing")
+    before = f"import sys; sys.path.append('')\n{first}"
+    outcome = fresh_pyrl("-p", "pyrl_swings", "plugins", "doctor", before=before)
+    assert (outcome.code, "ok      pyrl-swings" in outcome.out) == (0, True)
+
+
+def test_what_failed_is_listed_below_an_unknown_name(pyrl, folder, monkeypatch):
     (folder / "broken.py").write_text("import nothing_like_it")
+    monkeypatch.setenv("PYRL_PLUGINS_STRICT", "0")
     with pytest.warns(PluginWarning, match="broken"):
         outcome = pyrl("-p", "broken.py", "sac-train", "Pendulum-v1", "--noise", "mine")
     assert outcome.code == 2
     first, note = outcome.err.splitlines()
     assert first.startswith("pyrl: --noise mine: unknown noise 'mine'")
     assert note.startswith("  note: plugin broken failed at import: ModuleNotFoundError")
+
+
+@pytest.mark.parametrize(
+    "text", ["import nothing_like_it", "def f(:", "raise SystemExit(0)", "x = 1"], ids=range(4)
+)
+@pytest.mark.parametrize("line", ["sac-train Pendulum-v1", "list noises", "plugins list"])
+def test_a_module_that_is_named_and_fails_stops_the_command(pyrl, folder, line, text):
+    (folder / "my own").mkdir()
+    (folder / "my own" / "bad.py").write_text(text)
+    outcome = pyrl("-p", "my own/bad.py", *line.split())
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert outcome.err.startswith("pyrl: plugin bad failed at ")
+    advice = outcome.err.partition("`pyrl ")[2].partition("`")[0]
+    assert advice == "-p 'my own/bad.py' plugins doctor"
+    assert [path.name for path in folder.iterdir()] == ["my own"]
+    advised = pyrl(*shlex.split(advice))
+    assert advised.code == 1
+    assert "broken  plugin bad failed at " in advised.out
 
 
 def test_plugins_are_loaded_before_a_run_begins_not_when_its_model_is_saved(
