@@ -15,7 +15,7 @@ from pyrl_sb3.algorithms.learners import Backend, Temperature
 from pyrl_sb3.algorithms.obstacle import find_obstacle
 from pyrl_sb3.algorithms.sampling import sample
 from pyrl_sb3.algorithms.watch import Watch
-from pyrl_sb3.errors import NotANumberError
+from pyrl_sb3.errors import NotANumberError, counted
 
 if TYPE_CHECKING:
 
@@ -215,9 +215,10 @@ class GradientSteps(_Base):
             self.logger.record(f"train/{name}", value)
         lost = [name for name, value in means.items() if value != value]
         if lost:
+            steps = counted(self._n_updates, "gradient step")
             raise NotANumberError(
-                f"{lost[0]} is NaN after {self._n_updates} gradient steps: an observation, "
-                "action, reward or argument was NaN, or the learning rate is too high"
+                f"{lost[0]} is NaN after {steps}: an observation, action, "
+                "reward or argument was NaN, or the learning rate is too high"
             )
 
     def _excluded_save_params(self) -> list[str]:

@@ -55,6 +55,8 @@ class _Commands(TyperGroup):
         except typer.TyperException as error:
             default = args[0].rpartition("-")[0]  # where runs are that nobody put elsewhere
             check_installed(error, [Path(word) for word in (default, *args[1:]) if word])
+            if f"{args[0]}-train" in self.commands:
+                error.message += f" There are {args[0]}-train and {args[0]}-test."
             raise
 
 

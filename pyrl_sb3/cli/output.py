@@ -44,7 +44,13 @@ def help_without_command(context: typer.Context) -> None:
 
 
 def print_anything() -> None:
-    """Have letters that the terminal lacks printed as escapes, instead of ending a training."""
+    """
+    Have letters that the terminal lacks printed as escapes, instead of ending a training; and what
+    is printed go nowhere where an output is closed, as daemons have it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # as long as Python runs
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):
             continue

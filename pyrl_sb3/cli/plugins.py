@@ -14,6 +14,7 @@ import typer
 from pyrl_sb3.cli import options
 from pyrl_sb3.cli.json_output import print_json
 from pyrl_sb3.cli.kinds import KINDS, begun, kind_of
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins import (
     Found,
     PluginError,
@@ -228,7 +229,8 @@ def _raise_unknown(manager: PluginManager, name: str) -> NoReturn:
         if failure.name == normalise(name):
             raise PluginError(str(failure))
     known = ", ".join(sorted(manager.plugins))
-    raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}")
+    near = did_you_mean(name, manager.plugins)
+    raise UnknownComponentError(f"no plugin or component {name!r}; plugins: {known}{near}")
 
 
 def _rows(

@@ -120,7 +120,7 @@ def _row(summary: "Summary") -> list[str]:
     def time(value: float | None) -> str:
         if summary.reached is None:
             return "-"
-        return "not by half" if value is None else f"{value:.0f}"
+        return "not by most" if value is None else f"{value:.0f}"
 
     return [
         summary.label + (" (coupled)" if summary.couples_seeds else ""),
@@ -165,7 +165,7 @@ def _lines(summaries: "Sequence[Summary]", pairs: Sequence[dict[str, Any]]) -> l
     lines.append(f"Scores: {' or '.join(kinds)} of the last evaluation. Intervals: 95%, bootstrap.")
     if any(summary.couples_seeds for summary in summaries):
         lines.append("(coupled): its copies learned from each other: one sample, no interval.")
-    if any(summary.runs < 10 for summary in summaries):
+    if any(summary.runs < 10 and summary.iqm.low is not None for summary in summaries):
         lines.append("Fewer than 10 runs: intervals are rough.")
     if any(len(set(summary.last_steps)) > 1 for summary in summaries):
         lines.append("Not all runs of a group are equally long: scores are of their last steps.")

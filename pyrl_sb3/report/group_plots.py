@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pyrl_sb3.errors import counted
 from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
-from pyrl_sb3.report.plots import COLOURS, add_legend
+from pyrl_sb3.report.plots import add_legend, look
 from pyrl_sb3.report.statistics import Array
 from pyrl_sb3.report.summary import environments, scores_of
 from pyrl_sb3.training.folders import write_whole
@@ -41,8 +41,8 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
             there = [group for group in groups if env_id in group.curves]
             if draw is _draw_profile:
                 axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
-            for group, colour in zip(there, cycle(COLOURS), strict=False):
-                draw(axis, group, env_id, colour, np.random.default_rng(seed))
+            for number, group in enumerate(there):
+                draw(axis, group, env_id, look(number), np.random.default_rng(seed))
             if draw is _draw_curve:
                 axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
                 axis.set_xlabel("environment steps")
@@ -51,9 +51,9 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
             axis.ticklabel_format(useOffset=False)
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
-            add_legend(axis, [str(line.get_label()) for line in axis.lines])
+            growing = add_legend(axis, [str(line.get_label()) for line in axis.lines])
             path = folder / f"{env_id.replace('/', '-')}_{name}.png"
-            write_whole(path, partial(figure.savefig, dpi=120))
+            write_whole(path, partial(figure.savefig, dpi=120, **growing))
             written.append(path)
     return written
 
@@ -67,7 +67,7 @@ def curve_values(group: Group, env_id: str) -> tuple[Array, Array]:
 
 
 def _draw_curve(
-    axis: Axes, group: Group, env_id: str, colour: object, rng: np.random.Generator
+    axis: Axes, group: Group, env_id: str, style: dict[str, Any], rng: np.random.Generator
 ) -> None:
     steps, values = curve_values(group, env_id)
 
@@ -77,15 +77,18 @@ def _draw_curve(
 
     label = f"{group.label} ({counted(len(values), 'run')})"
     if not len(steps):
-        axis.plot([], [], color=colour, label=f"{label}, never evaluated at the same steps")
+        axis.plot([], [], **style, label=f"{label}, never evaluated at the same steps")
         return
     marker = "o" if len(steps) == 1 else None
-    axis.plot(steps, pointwise(values), color=colour, label=label, marker=marker)
+    axis.plot(steps, pointwise(values), **style, label=label, marker=marker)
     if len(values) > 1 and not group.couples_seeds:
         # One draw of whole runs for all points: a run is followed along its curve.
         chosen = rng.integers(len(values), size=(_REPS, len(values)))
         low, high = statistics.interval(pointwise(values[chosen]))
-        axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+        if len(steps) == 1:
+            axis.vlines(steps, low, high, color=style["color"], alpha=0.5)
+        else:
+            axis.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
 def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
@@ -100,15 +103,15 @@ def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
 
 
 def _draw_profile(
-    axis: Axes, group: Group, env_id: str, colour: object, rng: np.random.Generator
+    axis: Axes, group: Group, env_id: str, style: dict[str, Any], rng: np.random.Generator
 ) -> None:
     scores = scores_of(group, env_id)
     thresholds = np.linspace(*axis.get_xlim(), 401)
     profile = partial(statistics.performance_profile, thresholds=thresholds)
-    axis.plot(thresholds, profile(scores), color=colour, label=group.label)
+    axis.plot(thresholds, profile(scores), **style, label=group.label)
     if len(scores) > 1 and not group.couples_seeds:
         low, high = statistics.interval(statistics.bootstrap(scores, profile, rng, _REPS))
-        axis.fill_between(thresholds, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.fill_between(thresholds, low, high, color=style["color"], alpha=0.2, linewidth=0)
     axis.set_xlabel("score")
     axis.set_ylabel("share of runs above it")
     axis.set_ylim(-0.02, 1.02)

@@ -216,7 +216,7 @@ def _seconds(run: Path, steps: Values) -> Values:
         for each in read_episodes(file, len(files))
     ]
     if not ended:
-        raise InputError(f"{run} has no finished training episodes")
+        raise InputError("no training episode has finished")
     points = [(0.0, 0.0), *ended]
     at, times = np.array(points).T
     return np.interp(steps, at, times)

@@ -14,6 +14,8 @@ from pyrl_sb3.report.curves import Curve, read_curve
 from pyrl_sb3.training.folders import write_whole
 
 COLOURS = ("#1f5fa8", *colormaps["Dark2"].colors)  # type: ignore[attr-defined]
+_LINES = ("-", "--", ":", "-.")  # one for each round of the colours
+_BESIDE = 8  # names, beyond which they would cover the curves
 _MARKED = 60  # points, beyond which markers would cover the line
 
 
@@ -49,39 +51,56 @@ def plot_curves(
     figure = Figure(figsize=(7, 2.2 + 2.2 * panels), layout="constrained")
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     figure.suptitle(title, parse_math=False)
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(curves))]
     if with_success:
-        _draw_successes(axes[0], curves, colours, threshold)
-    _draw_returns(axes[-1], curves, colours)
+        _draw_successes(axes[0], curves, threshold)
+    _draw_returns(axes[-1], curves)
     axes[-1].set_xlabel("environment steps")
     axes[-1].set_xlim(left=0)
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1:
-        add_legend(axes[-1], [curve.label for curve in curves])
-    write_whole(picture, lambda part: figure.savefig(part, dpi=120))
+    labels = [curve.label for curve in curves]
+    growing = add_legend(axes[-1], labels) if len(curves) > 1 else {}
+    write_whole(picture, lambda part: figure.savefig(part, dpi=120, **growing))
 
 
-def add_legend(axis: Axes, labels: Sequence[str]) -> None:
-    """Name the lines there, by labels that are shown as they are."""
-    legend = axis.legend(axis.lines, [""] * len(labels), fontsize="small", frameon=False)
+def add_legend(axis: Axes, labels: Sequence[str]) -> dict[str, Any]:
+    """
+    Name the lines there, by labels that are shown as they are.
+
+    Returns:
+        arguments of `savefig`, with which the picture grows by names that are beside the axes.
+    """
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    place = beside if len(labels) > _BESIDE else {}
+    legend = axis.legend(axis.lines, [""] * len(labels), fontsize="small", frameon=False, **place)
     for text, label in zip(legend.get_texts(), labels, strict=True):
         # Given above, `_old` would be left out by matplotlib 3.9, and dollars begin formulas.
         text.set(text=label, parse_math=False)
+    if not place:
+        return {}
+    legend.set_in_layout(False)  # the axes keep their size
+    return {"bbox_inches": "tight", "bbox_extra_artists": [legend, *axis.figure.texts]}
 
 
-def _style(curve: Curve, colour: object) -> dict[str, Any]:
+def look(number: int) -> dict[str, Any]:
+    """Return how the curve of that number is drawn, which no other of the first 36 is."""
+    line = _LINES[number // len(COLOURS) % len(_LINES)]
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": line}
+
+
+def _style(curve: Curve, number: int) -> dict[str, Any]:
     marker = "o" if len(curve.steps) <= _MARKED else None
-    return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.5}
+    return {**look(number), "marker": marker, "markersize": 4, "linewidth": 1.5}
 
 
-def _draw_returns(axis: Axes, curves: Sequence[Curve], colours: Sequence[object]) -> None:
-    for curve, colour in zip(curves, colours, strict=True):
-        axis.plot(curve.steps, curve.returns, **_style(curve, colour))
-    for curve, colour in zip(curves, colours, strict=True):
+def _draw_returns(axis: Axes, curves: Sequence[Curve]) -> None:
+    for number, curve in enumerate(curves):
+        axis.plot(curve.steps, curve.returns, **_style(curve, number))
+    for number, curve in enumerate(curves):
         if curve.spread is not None:
             low, high = curve.returns - curve.spread, curve.returns + curve.spread
+            colour = look(number)["color"]
             axis.fill_between(curve.steps, low, high, color=colour, alpha=0.2, linewidth=0)
     episodes = {curve.episodes for curve in curves}
     of_evaluations = all(curve.spread is not None for curve in curves)
@@ -91,12 +110,10 @@ def _draw_returns(axis: Axes, curves: Sequence[Curve], colours: Sequence[object]
         axis.set_ylabel("return, mean ± std" if of_evaluations else "return")
 
 
-def _draw_successes(
-    axis: Axes, curves: Sequence[Curve], colours: Sequence[object], threshold: float | None
-) -> None:
-    for curve, colour in zip(curves, colours, strict=True):
+def _draw_successes(axis: Axes, curves: Sequence[Curve], threshold: float | None) -> None:
+    for number, curve in enumerate(curves):
         if curve.successes is not None:
-            style = _style(curve, colour)
+            style = _style(curve, number)
             axis.plot(curve.steps, curve.successes, clip_on=False, zorder=3, **style)
     axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -173,7 +173,8 @@ def check_run(folder: Path) -> None:
         raise InputError(f"no run at {folder}{did_you_mean(folder.name, near)}")
     refuse_zoo_runs(folder)
     within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
-    there = f"; in it are {', '.join(within[:5])}" if within else ""
+    more = ", ..." if len(within) > 5 else ""
+    there = f"; in it are {', '.join(within[:5])}{more}" if within else ""
     raise InputError(f"{folder} is no run's folder: it has no {FACTS}{there}")
 
 

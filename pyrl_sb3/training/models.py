@@ -61,7 +61,7 @@ def check_device(device: str) -> str:
     if device == "auto":
         return device
     try:
-        th.empty(0, device=device)
+        th.empty(0, device=device).tolist()  # none can be read from `meta`
     except (RuntimeError, AssertionError) as error:
         there = "auto, cpu, cuda" if th.cuda.is_available() else "auto, cpu"
         raise InputError(f"no device {device!r}; there are {there}") from error

@@ -55,6 +55,15 @@ MISTAKES = {
         "sac-train Pendulum-v1 --device gpu",
         "no device 'gpu'; there are auto, cpu",
     ),
+    "device that holds no numbers": (
+        "sac-train Pendulum-v1 --device meta",
+        "no device 'meta'; there are auto, cpu",
+    ),
+    "command without what it does": (
+        "sac Pendulum-v1",
+        "No such command 'sac'. There are sac-train and sac-test.",
+    ),
+    "no plugin": ("plugins show pyr", "no plugin or component 'pyr'; plugins: .*; did you mean py"),
     "no ENV": ("sac-train", "Missing argument 'ENV': the environment, or --resume RUN"),
     "no ENV of seeds": ("sac-train --seeds 2", "Missing argument 'ENV': the environment, or --r"),
     "no ENV of copies": (

@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,17 @@ def test_letters_that_cannot_be_printed_end_no_training(monkeypatch, errors):
     assert run(["sac-train", "Pendulum-v1", "--save", "läuf", *SHORT]) == 0
     out.flush()
     assert rb"model saved: l\xe4uf/Pendulum-v1_1/model.zip" in out.buffer.getvalue()
+
+
+@pytest.mark.parametrize("closed", [("stdout",), ("stdout", "stderr")], ids=["one", "both"])
+def test_an_output_that_is_closed_ends_no_training(monkeypatch, folder, closed):
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    assert run(["sac-train", "Pendulum-v1", *SHORT]) == 0
+    assert run(["list", "noises", "--json"]) == 0
+    for name in closed:
+        getattr(sys, name).close()
+    assert (folder / "sac" / "Pendulum-v1_1" / "model.zip").is_file()
 
 
 @pytest.mark.parametrize("overrides", [(), ("use_sde=true",)])

@@ -95,6 +95,19 @@ def test_a_damaged_log_of_the_training_is_named_and_costs_only_its_seconds(tmp_p
     ]
 
 
+def test_what_half_of_the_runs_reach_and_intervals_that_nothing_has(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    arguments = ["report", str(folder), "--threshold", "5", "--reps", "100"]
+    out = CliRunner().invoke(app, arguments).stdout
+    assert [line.split() for line in out.splitlines() if line.startswith(("reached", "steps"))] == [
+        ["reached", "1/2"],
+        ["steps", "to", "it", "not", "by", "most"],
+    ]
+    assert "Fewer than 10 runs: intervals are rough." in out
+    alone = CliRunner().invoke(app, ["report", str(folder / "seed_0"), "--reps", "100"]).stdout
+    assert "intervals are rough" not in alone
+
+
 @pytest.mark.parametrize("log", [None, "", "#{}\nr,l,t\n", "#{}\nr,l,t\n0,10", "a folder"])
 def test_without_a_finished_episode_the_seconds_are_not_known(tmp_path, log):
     folder = make_group(tmp_path / "a", couples_seeds=False)

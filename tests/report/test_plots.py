@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from pyrl_sb3.report.curves import Curve, read_curve
 from pyrl_sb3.report.plots import plot_curves, plot_learning_curve
@@ -83,3 +84,22 @@ def test_titles_and_names_of_runs_are_shown_as_they_are(drawn, tmp_path, text):
     assert [each.get_text() for each in legend.texts] == [text, "other"]
     first, second = (line.get_color() for line in legend.get_lines())
     assert first != second
+
+
+def test_of_more_curves_than_there_are_colours_none_looks_like_another(drawn, tmp_path):
+    drawn()
+    one = read_curve(tmp_path / "evaluations.npz", "seed")
+    widths = []
+    for number in (8, 36):
+        curves = [replace(one, label=f"seed_{i}") for i in range(number)]
+        plot_curves(curves, tmp_path / "many.png", "many")
+        (axis,) = FIGURES[-1].axes
+        assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == number
+        legend = axis.get_legend().get_window_extent()
+        assert (legend.x0 >= axis.bbox.x1) == (number > 8)
+        assert axis.bbox.width > 500
+        widths.append(imread(tmp_path / "many.png").shape[1])
+    assert widths[0] < widths[1]
+    plot_curves(curves, tmp_path / "untitled.png", "")
+    heights = [len(imread(tmp_path / f"{name}.png")) for name in ("many", "untitled")]
+    assert heights[0] > heights[1]  # the title is in the picture
