@@ -21,13 +21,12 @@ from stable_baselines3.common.torch_layers import (
     FlattenExtractor,
     NatureCNN,
 )
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor
+from stable_baselines3.sac import policies as sac
 from torch import nn
 from torch.nn.functional import linear
 
 from pyrl_sb3.agent import Observation
 from pyrl_sb3.errors import NotANumberError
-from pyrl_sb3.stock import SquashedGaussian
 
 _LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
 
@@ -41,12 +40,7 @@ _OF_NAMES: dict[str, type[BaseFeaturesExtractor]] = {
 # Methods that someone may have put another in place of, for one network
 _PATCHABLE = frozenset({"extract_features", "get_action_dist_params", "log_prob", "_predict"})
 # What SB3's actors draw actions from, if at all
-_DISTRIBUTIONS = (
-    type(None),
-    SquashedDiagGaussianDistribution,
-    SquashedGaussian,
-    StateDependentNoiseDistribution,
-)
+_DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution, StateDependentNoiseDistribution)
 
 
 def default_features_extractor(
@@ -127,6 +121,17 @@ def insert_layer_norm(mlp: nn.Sequential, normalize_last: bool) -> nn.Sequential
     return nn.Sequential(*layers)
 
 
+def insert_layer_norms(critic: Any) -> None:
+    """Normalise the hidden layers of each of the critics."""
+    # SB3 keeps each twice: as a submodule (qf0, qf1, ...) and in a list.
+    networks = critic.q_networks
+    for name, module in list(critic.named_children()):
+        if module in networks:
+            normalized = insert_layer_norm(module, normalize_last=False)
+            networks[networks.index(module)] = normalized
+            setattr(critic, name, normalized)
+
+
 def is_plain(module: nn.Module) -> bool:
     """Whether a call without gradients is one of the ``forward`` of its class and nothing else."""
     hooked = module._forward_hooks or module._forward_pre_hooks
@@ -155,7 +160,7 @@ def lean_forward(layers: nn.Module | Iterable[nn.Module], x: th.Tensor) -> th.Te
 
 
 def gaussian_action(
-    actor: Actor | tqc.Actor | crossq.Actor, features: th.Tensor, deterministic: bool
+    actor: sac.Actor | tqc.Actor | crossq.Actor, features: th.Tensor, deterministic: bool
 ) -> th.Tensor:
     """
     A squashed Gaussian action (Haarnoja 2018, https://arxiv.org/abs/1801.01290, appendix C),
@@ -171,7 +176,7 @@ def gaussian_action(
     if deterministic:
         return mean.tanh_()
     assert isinstance(actor.log_std, nn.Module)
-    std = lean_forward((actor.log_std,), latent).clamp_(LOG_STD_MIN, LOG_STD_MAX).exp_()
+    std = lean_forward((actor.log_std,), latent).clamp_(sac.LOG_STD_MIN, sac.LOG_STD_MAX).exp_()
     return th.addcmul(mean, std, th.randn_like(mean)).tanh_()
 
 

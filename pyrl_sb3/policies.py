@@ -19,16 +19,17 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 
 from pyrl_sb3.agent import Observation
+from pyrl_sb3.critics import ConstantForPolicies, make_constant
 from pyrl_sb3.networks import (
     FlatFeatures,
     default_features_extractor,
     gaussian_action,
     insert_layer_norm,
+    insert_layer_norms,
     is_untouched,
     lean_forward,
     refuse_nan,
 )
-from pyrl_sb3.stock import ConstantForPolicies, spare
 
 LayerNorm = bool | Literal["actor", "critic"]
 
@@ -169,41 +170,47 @@ class LeanPolicy(LeanActing):
     """
     `LeanActing` with layer normalisation; mixed in before an SB3 actor-critic policy.
 
-    In the losses of policies the critics' parameters are constants, as these losses mean them
-    (`pyrl_sb3.stock.ConstantForPolicies`): stock algorithms train the same in less time. After a
-    step critics hold the gradients of their own loss only, not the sums that SB3's hold.
-
     :param layer_norm: normalise the hidden layers of the actor, the critics or (``True``) both
+    :param constant_critic: the critics' parameters get no gradients from the losses of policies:
+        stock algorithms, which throw these away, train the same in less time. Not for losses of
+        one's own that train critics by actions which a network has computed
     :raises ValueError: another ``layer_norm``
+    :raises TypeError: ``constant_critic`` of critics of a user's class
     """
 
-    def __init__(self, *args: Any, layer_norm: LayerNorm = False, **kwargs: Any) -> None:
+    constant_critic = False  # of policies pickled by an earlier version
+
+    def __init__(
+        self,
+        *args: Any,
+        layer_norm: LayerNorm = False,
+        constant_critic: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if layer_norm not in (False, True, "actor", "critic"):
             raise ValueError(
                 f"layer_norm={layer_norm!r}: must be False, True (both), 'actor' or 'critic'"
             )
-        self.layer_norm = layer_norm
+        self.layer_norm, self.constant_critic = layer_norm, constant_critic
         super().__init__(*args, **kwargs)
+
+    def set_training_mode(self, mode: bool) -> None:
+        super().set_training_mode(mode)
+        if isinstance(self.critic, ConstantForPolicies):
+            self.critic.leave_to(getattr(self.actor, "optimizer", None) if mode else None)
 
     def _acting_network(self) -> Any:
         return self.actor
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        # SB3's SACPolicy forgets the second one.
-        data.update(
-            layer_norm=self.layer_norm, share_features_extractor=self.share_features_extractor
-        )
+        # SB3's SACPolicy forgets the last one.
+        names = ("layer_norm", "constant_critic", "share_features_extractor")
+        data.update((name, getattr(self, name)) for name in names)
         return data
-
-    def set_training_mode(self, mode: bool) -> None:
-        super().set_training_mode(mode)
-        if mode and isinstance(self.critic, ConstantForPolicies):
-            self.critic.leave_to(self.actor.optimizer)
 
     def make_actor(self, features_extractor: Any = None) -> Any:
         actor = super().make_actor(features_extractor)
-        spare(actor)
         if self.layer_norm in (True, "actor"):
             if hasattr(actor, "latent_pi"):
                 actor.latent_pi = insert_layer_norm(actor.latent_pi, normalize_last=True)
@@ -213,15 +220,10 @@ class LeanPolicy(LeanActing):
 
     def make_critic(self, features_extractor: Any = None) -> Any:
         critic = super().make_critic(features_extractor)
-        spare(critic)
         if self.layer_norm in (True, "critic"):
-            # SB3 keeps each critic twice: as a submodule (qf0, qf1, ...) and in a list.
-            networks = critic.q_networks
-            for name, module in list(critic.named_children()):
-                if module in networks:
-                    normalized = insert_layer_norm(module, normalize_last=False)
-                    networks[networks.index(module)] = normalized
-                    setattr(critic, name, normalized)
+            insert_layer_norms(critic)
+        if self.constant_critic:
+            make_constant(critic)
         return critic
 
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pyrl_sb3"
 # A module imports from its own layer or a lower one, never from a higher one.
 LAYERS = [
     {"errors", "shapes", "losses", "discrete_losses", "noise", "buffers", "envs", "plaindata"},
-    {"stock", "networks", "policies", "discrete_policies", "agent"},
+    {"critics", "networks", "policies", "discrete_policies", "agent"},
     {"algorithms"},
     {"plugins"},
     {"config", "hyperparams"},

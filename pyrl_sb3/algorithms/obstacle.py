@@ -10,14 +10,14 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
-from pyrl_sb3 import stock
+from pyrl_sb3 import critics
 from pyrl_sb3.algorithms.layout import containers, networks
 from pyrl_sb3.networks import FlatFeatures
 
 NETWORKS = ("actor", "actor_target", "critic", "critic_target")
+KINDS = (sac.Actor, td3.Actor, ContinuousCritic, critics.ContinuousCritic)
 SIMPLE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU)
-KINDS = (sac.Actor, td3.Actor, ContinuousCritic, stock.ContinuousCritic)
-DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution, stock.SquashedGaussian)
+DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution)
 # What Adam can be told to do that is not written out.
 OPTIONS = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
 

@@ -1,6 +1,7 @@
-"""What the policies spare stock algorithms, against what SB3's own compute."""
+"""Critics that are constants for policies, against what SB3's compute."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -9,11 +10,18 @@ import pytest
 import sb3_contrib
 import stable_baselines3 as sb3
 import torch as th
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.sac import policies as sac
 
-from pyrl_sb3.policies import CrossQPolicy, DDPGPolicy, SACPolicy, TD3Policy, TQCPolicy
-from pyrl_sb3.stock import SquashedGaussian
+import pyrl_sb3
+from pyrl_sb3.policies import (
+    CrossQPolicy,
+    DDPGPolicy,
+    LeanPolicy,
+    SACPolicy,
+    TD3Policy,
+    TQCPolicy,
+)
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "sac": (sb3.SAC, SACPolicy),
@@ -25,9 +33,11 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 def make(kind: str, policy: Any = None, **kwargs: Any) -> Any:
-    """A stock model with a policy from here, or another."""
+    """A stock model with a policy from here whose critic is constant, or another."""
     algorithm, ours = KINDS[kind]
     policy_kwargs = {"net_arch": [8], **kwargs}
+    if policy != "MlpPolicy":
+        policy_kwargs.setdefault("constant_critic", True)
     settings: Any = {"seed": 0, "learning_starts": 8, "batch_size": 8, "buffer_size": 100}
     return algorithm(policy or ours, "Pendulum-v1", policy_kwargs=policy_kwargs, **settings)
 
@@ -143,7 +153,9 @@ def test_a_shared_extractor_is_trained_as_with_sb3s_policy() -> None:
             ),
             (1, 36, 36),
         )
-        kwargs = {"share_features_extractor": True, "optimizer_kwargs": {"fused": False}}
+        kwargs: dict[str, Any] = {"share_features_extractor": True}
+        if policy is None:
+            kwargs |= {"optimizer_kwargs": {"fused": False}, "constant_critic": True}
         model = sb3.SAC(
             policy or SACPolicy, env, seed=0, learning_starts=8, batch_size=8, buffer_size=100,
             policy_kwargs={"net_arch": [8], **kwargs},
@@ -166,18 +178,58 @@ def test_what_was_frozen_stays_frozen_and_errors_leave_nothing_frozen() -> None:
     assert [p.requires_grad for p in model.critic.parameters()].count(False) == 1
 
 
-def test_critics_of_a_users_class_are_left_alone() -> None:
+def test_critics_of_a_users_class_are_refused() -> None:
     class Mine(ContinuousCritic):
         pass
 
     class Policy(SACPolicy):
         def make_critic(self, features_extractor: Any = None) -> Any:
+            critic = super().make_critic(features_extractor)
+            critic.__class__ = Mine
+            return critic
+
+    class Own(sac.SACPolicy):
+        def make_critic(self, features_extractor: Any = None) -> Any:
             kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
             return Mine(**kwargs).to(self.device)
 
-    model = make("sac", Policy)
-    model.learn(12)
-    assert type(model.critic) is Mine
+    class Mixed(LeanPolicy, Own):
+        plain_network = sac.Actor
+
+    assert type(make("sac", Policy).critic) is Mine
+    with pytest.raises(TypeError, match="constant_critic: a Mine of its own kind"):
+        make("sac", Mixed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_constant_unless_asked_for_nor_outside_of_training(kind: str) -> None:
+    """So that losses of one's own train critics by actions that a network has computed."""
+    for constant in (False, True):
+        model = make(kind, constant_critic=constant)
+        model.learn(10)
+        model.critic.optimizer.zero_grad()
+        judge(model)
+        assert all((p.grad is None) == constant for p in model.critic.parameters())
+        model.predict(np.zeros(3, np.float32))
+        q = model.critic(batch()[0], model.actor(batch()[0]))
+        (q if isinstance(q, th.Tensor) else th.cat(q, dim=1)).mean().backward()
+        assert all(p.grad is not None for p in model.critic.parameters())
+
+
+def test_a_policy_keeps_what_it_was_asked_for(tmp_path: Path) -> None:
+    policy = make("td3").policy
+    policy.save(tmp_path / "policy.pth")
+    loaded = TD3Policy.load(tmp_path / "policy.pth")
+    assert type(loaded.critic) is type(policy.critic) is not ContinuousCritic
+    assert loaded.state_dict().keys() == make("td3", "MlpPolicy").policy.state_dict().keys()
+
+
+def test_the_algorithms_from_here_take_such_a_policy() -> None:
+    """They need no gradients by autograd at all."""
+    kwargs = {"net_arch": [8], "constant_critic": True}
+    model = pyrl_sb3.SAC("MlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, learning_starts=8)
+    model.learn(10)
+    assert model.gradients == "explicit"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,29 +241,3 @@ def test_a_copy_takes_its_own_parameters_as_constants(kind: str) -> None:
     twin.set_training_mode(True)
     assert twin.critic.constants
     assert own == set(twin.critic.constants)
-
-
-@pytest.mark.parametrize("log_std", [-30.0, -1.0, 5.0])
-def test_the_gaussian_is_sb3s_to_the_bit(log_std: float) -> None:
-    results = []
-    for kind in (SquashedDiagGaussianDistribution, SquashedGaussian):
-        th.manual_seed(0)
-        mean = (5 * th.randn(64, 3)).requires_grad_()
-        deviation = (th.randn(64, 3) + log_std).requires_grad_()
-        drawn = kind(3)
-        actions, log_prob = drawn.log_prob_from_params(mean, deviation.clamp(-20, 2))
-        (actions.sin().sum() + (log_prob * th.arange(64)).sum()).backward()
-        results.append((actions, log_prob, mean.grad, deviation.grad))
-        results[-1] += (drawn.gaussian_actions, drawn.distribution.scale, drawn.log_prob(actions))
-    for found, right in zip(*results, strict=True):
-        th.testing.assert_close(found, right, rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_policy_that_has_become_nan_stops_training_as_with_sb3s() -> None:
-    for policy in (None, "MlpPolicy"):
-        model = make("sac", policy)
-        model.learn(8)
-        with th.no_grad():
-            model.actor.mu.weight.fill_(float("nan"))
-        with pytest.raises(ValueError, match=r"NaN|nan"):
-            model.train(1, 8)
