@@ -285,7 +285,7 @@ def test_nan_ends_training_with_its_name(name: str, make_env: Any) -> None:
             obs, _, *rest = super().step(action)
             return (obs, float("nan"), *rest)
 
-    with pytest.raises(ValueError, match=r"_loss is NaN after 1 gradient steps"):
+    with pytest.raises(ValueError, match=r"_loss is NaN after 1 gradient step:"):
         make(algorithms, name, Env()).learn(50)
 
 
