@@ -24,9 +24,10 @@ from pyrl_sb3 import HerReplayBuffer, SACPolicy, algorithms
 CASES = ("Pendulum-v1", "HalfCheetah-v5", "BipedalWalker-v3", "FetchPush-v4")
 
 
-def model_of(module: Any, env_id: str, slots: int, policy: Any = None) -> Any:
+def model_of(module: Any, env_id: str, slots: int, policy: Any = None, **policy_kwargs: Any) -> Any:
     her = env_id.startswith("Fetch")
-    settings: dict[str, Any] = {"policy_kwargs": {"net_arch": [256, 256]}, "batch_size": 256}
+    policy_kwargs["net_arch"] = [256, 256]
+    settings: dict[str, Any] = {"policy_kwargs": policy_kwargs, "batch_size": 256}
     if her:
         import gymnasium_robotics
 
@@ -68,11 +69,12 @@ def measure(env_id: str, rounds: int, steps: int, slots: int) -> dict[str, Any]:
     models = {
         "SB3": model_of(sb3, env_id, slots),
         "SB3 with our policy": model_of(sb3, env_id, slots, SACPolicy),
+        "and constant_critic": model_of(sb3, env_id, slots, SACPolicy, constant_critic=True),
         "ours": model_of(algorithms, env_id, slots),
     }
     if env_id.startswith("Fetch"):
         # Two buffers of SB3's with a million slots do not fit into most memories.
-        del models["SB3 with our policy"]
+        del models["SB3 with our policy"], models["and constant_critic"]
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
         model.learn(150)
