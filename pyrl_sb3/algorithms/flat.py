@@ -111,13 +111,13 @@ class FlatAdam:
             and self._even == self._are_even()
         )
 
-    def _pointers_now(self) -> list[int] | None:
-        """Where the optimiser's state lives; ``None`` if a number was put in a tensor's place."""
-        values = chain.from_iterable(map(dict.values, self.optimizer.state.values()))
+    def _pointers_now(self) -> list[int | None]:
+        """Where the optimiser's state lives; ``None`` for what is no tensor."""
+        values = list(chain.from_iterable(map(dict.values, self.optimizer.state.values())))
         try:
             return list(map(th.Tensor.data_ptr, values))
-        except TypeError:
-            return None
+        except TypeError:  # found out sooner than by asking of each
+            return [each.data_ptr() if isinstance(each, th.Tensor) else None for each in values]
 
     def descend(self) -> None:
         """One step, by the gradients in ``flat.grad``."""

@@ -1,5 +1,6 @@
 """Optimisers that are edited in the middle of a training: what SB3's would do is done."""
 
+import copy
 from collections import defaultdict
 from typing import Any
 
@@ -108,6 +109,27 @@ def load_an_earlier_state(model: Any) -> None:
     model.critic.optimizer.load_state_dict(earlier.state_dict())
 
 
+def keep_ages(model: Any) -> None:
+    """Of neurons, as in continual learning: numbers beside Adam's tensors."""
+    for state in states(model):
+        state["age"] = 0
+    train(model)
+
+
+def reset_means_beside_ages(model: Any) -> None:
+    keep_ages(model)
+    reset_means(model)
+
+
+def load_zeros_beside_ages(model: Any) -> None:
+    keep_ages(model)
+    for optimizer in (model.actor.optimizer, model.critic.optimizer):
+        saved = copy.deepcopy(optimizer.state_dict())
+        for state in saved["state"].values():
+            state["exp_avg"].zero_()
+        optimizer.load_state_dict(saved)
+
+
 def put_other_data(model: Any) -> None:
     for parameter in (*model.actor.parameters(), *model.critic_target.parameters()):
         parameter.data = parameter.data * 0.5
@@ -163,6 +185,8 @@ EDITS = [
     put_other_states,
     put_an_empty_state,
     load_an_earlier_state,
+    reset_means_beside_ages,
+    load_zeros_beside_ages,
     put_other_data,
     put_another_target,
     train_a_critic_of_the_models_own,
@@ -214,6 +238,16 @@ def test_what_is_left_as_it_was_is_not_bound_anew(make_env: Any) -> None:
         for value in state.values():
             value.zero_()
     model.train(3, batch_size=16)
+    assert model._learners is learners
+
+
+def test_ages_beside_moments_cost_no_binding(make_env: Any) -> None:
+    model = make(algorithms, make_env())
+    keep_ages(model)
+    learners = model._learners
+    for state in states(model):
+        state["age"] += 1000
+    train(model)
     assert model._learners is learners
 
 
