@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
+from stable_baselines3.sac import policies as sac
 
 from pyrl_sb3.algorithms.layers import Layer, LayerNorm, Linear, Mlp, ReLU, Tanh
 
@@ -78,5 +78,5 @@ def gaussian_actions(head: Array) -> Array:
     half = head.shape[1] // 2
     mean, log_std = head[:, :half], head[:, half:]
     noise = th.randn(mean.shape, dtype=th.from_numpy(head).dtype).numpy()
-    deviation = np.exp(np.minimum(np.maximum(log_std, LOG_STD_MIN), LOG_STD_MAX))
+    deviation = np.exp(np.minimum(np.maximum(log_std, sac.LOG_STD_MIN), sac.LOG_STD_MAX))
     return np.tanh(mean + deviation * noise)

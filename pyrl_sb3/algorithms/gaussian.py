@@ -3,7 +3,7 @@
 import math
 
 import torch as th
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
+from stable_baselines3.sac import policies as sac
 
 # As in SB3's SquashedDiagGaussianDistribution: keeps the logarithm finite where |a| = 1.
 EPSILON = 1e-6
@@ -29,7 +29,7 @@ class SquashedGaussian:
         :return: actions ``(B, action_dim)`` and their log-probabilities ``(B, 1)``
         """
         mean, self._raw_log_std = head.tensor_split(2, dim=-1)
-        self._log_std = self._raw_log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        self._log_std = self._raw_log_std.clamp(sac.LOG_STD_MIN, sac.LOG_STD_MAX)
         self._scaled_noise = self._log_std.exp().mul_(noise)
         self._actions = a = (mean + self._scaled_noise).tanh_()
         self._da_du = th.addcmul(ONE, a, a, value=-1)

@@ -1,6 +1,6 @@
 """Whether the backward pass of a policy can be written out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import torch as th
@@ -9,8 +9,11 @@ from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import nn
+from torch.nn.modules import module as modules
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from pyrl_sb3 import critics
+from pyrl_sb3.algorithms.gaussian import EPSILON
 from pyrl_sb3.algorithms.layout import containers, networks
 from pyrl_sb3.networks import FlatFeatures
 
@@ -20,6 +23,14 @@ SIMPLE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU)
 DISTRIBUTIONS = (type(None), SquashedDiagGaussianDistribution)
 # What Adam can be told to do that is not written out.
 OPTIONS = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
+_EVERYWHERE: tuple[Sized, ...] = (
+    modules._global_forward_hooks,
+    modules._global_forward_pre_hooks,
+    modules._global_backward_hooks,
+    modules._global_backward_pre_hooks,
+    _global_optimizer_pre_hooks,
+    _global_optimizer_post_hooks,
+)
 
 
 def find_obstacle(model: Any) -> str | None:
@@ -33,6 +44,8 @@ def find_obstacle(model: Any) -> str | None:
     policy = model.policy
     if not issubclass(type(policy), BasePolicy):
         return f"the policy is a {type(policy).__name__}"
+    if hooked_everywhere():
+        return "there are hooks on all modules or optimizers"
     found = {}
     for name in NETWORKS:
         if getattr(policy, name, None) is not getattr(model, name, None):
@@ -79,8 +92,8 @@ def _network_obstacle(net: Any, observation_space: Any) -> str | None:
             return f"has hooks or methods of its own{where}"
     if getattr(net, "use_sde", False):
         return "uses gSDE"
-    if type(vars(net).get("action_dist")) not in DISTRIBUTIONS:
-        return "draws from a distribution of its own"
+    if reason := _distribution_obstacle(vars(net).get("action_dist")):
+        return f"draws from a distribution {reason}"
     if FlatFeatures(observation_space, net.features_extractor).shapes is None:
         return "has a features extractor that does more than concatenate vectors"
     for container in containers(net):
@@ -96,6 +109,22 @@ def _network_obstacle(net: Any, observation_space: Any) -> str | None:
     if any(_kinds(network) != _kinds(ensemble[0]) for network in ensemble):
         return "has networks that differ"
     return _parameter_obstacle(list(net.parameters()), layers)
+
+
+def _distribution_obstacle(distribution: Any) -> str | None:
+    if type(distribution) not in DISTRIBUTIONS:
+        return "of its own"
+    if distribution is None:  # of an actor that draws nothing
+        return None
+    epsilon = distribution.epsilon
+    if not isinstance(epsilon, float) or epsilon != EPSILON:
+        return "with an epsilon of its own"
+    return "with methods of its own" if _has_own_methods(distribution) else None
+
+
+def hooked_everywhere() -> bool:
+    """Whether there are hooks on all modules or all optimisers of this process."""
+    return any(_EVERYWHERE)
 
 
 def _kinds(network: Any) -> list[str]:
@@ -116,7 +145,7 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(hooks) or bool(module._backward_pre_hooks)
 
 
-def _has_own_methods(thing: nn.Module | th.optim.Optimizer) -> bool:
+def _has_own_methods(thing: object) -> bool:
     return any(callable(getattr(type(thing), name, None)) for name in vars(thing))
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch as th
 
-from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS
+from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS, hooked_everywhere
+
+# What networks, layers and distributions compute with besides modules and parameters
+_SETTINGS = ("action_dist", "use_sde", "eps", "approximate", "epsilon")
 
 _flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
 
@@ -20,7 +23,7 @@ def identical(now: Sequence[Any], then: Sequence[Any]) -> bool:
 class NetworkWatch:
     """
     Networks of a model as they were: their modules and parameters may be replaced or hooked, and
-    methods put on them, at any time.
+    methods put on them, at any time. So may the distributions that actors draw from.
 
     :param names: of the networks, in the model and its policy
     """
@@ -34,20 +37,27 @@ class NetworkWatch:
         self._contents = [
             each.values() for part in self.modules for each in (part._modules, part._parameters)
         ]
-        self._attributes = [vars(part) for part in (self._policy, *self.modules)]
+        drawn = [vars(part).get("action_dist") for part in self.modules]
+        self._parts = [
+            self._policy,
+            *self.modules,
+            *(each for each in drawn if hasattr(each, "__dict__")),
+        ]
+        self._attributes = list(map(vars, self._parts))
+        self._settings = [
+            (own.get, name) for own in self._attributes for name in _SETTINGS if name in own
+        ]
+        # Lists, that modules know nothing of
+        self._critics = [own for own in self._attributes if "q_networks" in own]
         self._hooks: list[Sized] = []
         for part in self.modules:
             self._hooks += part._forward_hooks, part._forward_pre_hooks
             self._hooks += part._backward_hooks, part._backward_pre_hooks
-        self._things, self._hooked, self._sizes = self._now(), any(self._hooks), self._size()
+        self._things, self._values = self._now(), self._values_now()
 
     def same(self) -> bool:
         """Whether nothing has been replaced or hooked since."""
-        return (
-            identical(self._now(), self._things)
-            and any(self._hooks) == self._hooked
-            and self._size() == self._sizes
-        )
+        return identical(self._now(), self._things) and self._values_now() == self._values
 
     def _now(self) -> list[Any]:
         # Modules look attributes up slowly, and more slowly those that they lack.
@@ -58,10 +68,17 @@ class NetworkWatch:
             *map(named, self._names),
             *map(networks, self._names),
             *chain.from_iterable(self._contents),
+            *[get(name) for get, name in self._settings],
+            *chain.from_iterable(own.get("q_networks", ()) for own in self._critics),
+            *map(type, self._parts),
         ]
 
-    def _size(self) -> list[int]:
-        return list(map(len, self._attributes))  # more of them, if a method is put there
+    def _values_now(self) -> list[Any]:
+        return [
+            any(self._hooks),
+            hooked_everywhere(),
+            list(map(len, self._attributes)),  # more of them, if a method is put there
+        ]
 
 
 class Watch:
@@ -105,7 +122,7 @@ class Watch:
 
     def _now(self) -> tuple[list[Any], list[Any]]:
         """Objects that must stay the same ones, and values that must stay equal."""
-        things = self._owned()
+        things = [*self._owned(), *map(type, self._optimizers)]
         options = []
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
