@@ -183,11 +183,13 @@ def gaussian_action(
 def is_untouched(network: Any) -> bool:
     """Whether SB3's actor or Q-network, of a known class, acts by its layers and nothing else."""
     attributes = vars(network)
+    drawn = attributes.get("action_dist")
     return (
         is_plain(network)
         and flattens(network.features_extractor)
         and _PATCHABLE.isdisjoint(attributes)
-        and type(attributes.get("action_dist")) in _DISTRIBUTIONS
+        and type(drawn) in _DISTRIBUTIONS
+        and not (drawn and any(map(callable, vars(drawn).values())))  # a method put on it
     )
 
 

@@ -192,6 +192,15 @@ def test_observations_may_be_any_view(algorithm: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_actions_are_drawn_by_a_method_put_on_the_distribution() -> None:
+    for policy in ("MlpPolicy", SACPolicy):
+        model = sb3.SAC(policy, make_env(BOX), buffer_size=10)
+        model.predict(np.ones((3, 5), np.float32))
+        model.actor.action_dist.sample = lambda: th.full((3, 2), 0.5)
+        actions, _ = model.predict(np.ones((3, 5), np.float32))
+        np.testing.assert_allclose(actions, [[2.0, 0.375]] * 3)
+
+
 def test_state_dependent_exploration_acts_as_in_sb3() -> None:
     actions = []
     for policy in ("MlpPolicy", SACPolicy):
