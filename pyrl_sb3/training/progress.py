@@ -76,7 +76,8 @@ class ProgressReport(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self.bar.stop()
+        if not self.bar.disable:  # rich 13.8 prints an empty line at its end all the same
+            self.bar.stop()
 
     def _latest(self) -> str:
         infos = self.locals.get("infos", ())  # which algorithms of plugins may not tell
