@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
+_JOBS = "training/sync/test_jobs.py"
 # The part of the suite that shows that everything is there and works, in a minute or two. The
 # environments of gymnasium-robotics are not needed: its oldest needs a newer gymnasium than we do.
 ESSENTIAL = (
@@ -25,6 +26,7 @@ ESSENTIAL = (
     *("config/test_experiment.py", "config/test_zoo.py"),
     *("noise", "plugins/test_lookup.py", "plugins/test_kit.py", "policies"),
     *("release/test_version.py", "training/test_untrusted.py"),
+    *("training/test_progress.py", f"{_JOBS}::test_copies_are_one_agent_and_runs_are_marked"),
 )
 
 # What a wheel must have besides modules, and what none may have.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -36,6 +37,7 @@ _WAIT = 600  # seconds for copies to come to an exchange and save when they are 
 _SILENT = ("elastic", "run", "elastic.agent.server.api")
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+_HANGUP = "torch %s stops copies when the terminal is closed, under `nohup` too; 2.10 does not"
 _HANDLED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")  # by torch, unless it is told others
 
 
@@ -74,7 +76,7 @@ class _Ends:
 
 
 class _ElasticAgent(LocalElasticAgent):
-    """Says in the package's log what became of a copy."""
+    """Says in the package's log what became of a copy, and gives those that are stopped time."""
 
     def __init__(self, seeds: SeedGroup, spec: WorkerSpec, **keywords: Any) -> None:
         super().__init__(spec, **keywords)
@@ -95,6 +97,12 @@ class _ElasticAgent(LocalElasticAgent):
             if self._remaining_restarts:
                 log.warning(_AGAIN, self._remaining_restarts)
         return result
+
+    def _shutdown(self, death_sig: signal.Signals | None = None, timeout: int = 30) -> None:
+        # Torch before 2.12 cannot be told how long it waits before it kills.
+        if death_sig and self._pcontext:
+            self._pcontext.close(death_sig, _WAIT)
+        super()._shutdown(death_sig or signal.SIGTERM)
 
 
 def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
@@ -137,14 +145,14 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
         logging.getLogger(f"torch.distributed.{name}").setLevel(logging.CRITICAL)
     if hangup_is_ignored():  # for copies too
         os.environ.setdefault(_SIGNALS, "SIGTERM,SIGINT,SIGQUIT")
+        if torch.__version__ < "2.10":  # which does not look there; compared as versions
+            log.warning(_HANGUP, torch.__version__)
     os.environ.update(bound_to_this_process())  # which the copies inherit
     try:
         # Copies print to the console, and keep logs of runs.
         with _handlers_put_back(), TemporaryDirectory() as scratch:
             logs = DefaultLogsSpecs(log_dir=scratch)
-            agent = _ElasticAgent(
-                seeds, spec, logs_specs=logs, start_method="spawn", shutdown_timeout=_WAIT
-            )
+            agent = _ElasticAgent(seeds, spec, logs_specs=logs, start_method="spawn")
             result = agent.run()
     except SignalException as error:
         return signal.Signals(error.sigval)

@@ -16,7 +16,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch.distributed.elastic.multiprocessing.api import PContext
+from torch.torch_version import TorchVersion
 
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
@@ -345,9 +348,34 @@ def test_signals_mean_what_they_did_once_the_copies_have_ended(launched):
     assert handlers() == before
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 10), reason="torch hears of it all the same")
 def test_a_terminal_that_is_closed_stops_no_copies_under_nohup(launched):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert launched("kill -HUP $PPID $$") is None
+
+
+@pytest.mark.parametrize(("version", "lines"), [("2.9.1", 1), ("2.10.0", 0)])
+def test_it_is_said_where_torch_stops_copies_under_nohup(
+    version, lines, launched, monkeypatch, caplog
+):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    assert launched("exit 0") is None
+    assert caplog.text.count(f"torch {version} stops copies when the terminal is closed") == lines
+
+
+def test_copies_that_are_stopped_have_time_to_save(launched, monkeypatch):
+    given, close = [], PContext.close
+
+    def noting(context, death_sig, timeout=30):
+        given.append(timeout)
+        close(context, death_sig, timeout)
+
+    monkeypatch.setattr(PContext, "close", noting)
+    stop = partial(signal.raise_signal, signal.SIGINT)
+    monkeypatch.setattr(launch._ElasticAgent, "_monitor_workers", lambda *_: stop())
+    assert launched("exec sleep 60") is signal.SIGINT
+    assert given[0] == launch._WAIT == 600
 
 
 def test_nothing_of_the_log_of_torch_is_seen_when_copies_are_stopped(launched, monkeypatch):
