@@ -242,7 +242,7 @@ def _action_problem(values: Array, space: spaces.Box) -> str | None:
     slack = 1e-5 * (space.high - space.low)  # for bounds that were rounded
     outside = (values < space.low - slack) | (values > space.high + slack)
     if outside.any():
-        at = np.unravel_index(int(outside.argmax()), outside.shape)
+        at = np.unravel_index(int(np.argmax(outside)), outside.shape)
         bounds = f"[{space.low[at[1:]]:g}, {space.high[at[1:]]:g}]"
         return f"{values[at]:g} at step {at[0]} is outside the bounds {bounds}"
     return None

@@ -136,7 +136,7 @@ class Restorer:
         self.low, self.high = low, high
         table = store.table
         table.counts, table.oldest = high.copy(), low.copy()
-        table.rows = max(table.rows, int((high - low).max()) + 2)
+        table.rows = max(table.rows, int(np.max(high - low)) + 2)
         for name, field in table.fields.items():
             table.fields[name] = np.zeros(
                 (table.rows * store.n_envs, *field.shape[1:]), field.dtype

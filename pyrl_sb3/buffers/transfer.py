@@ -37,7 +37,7 @@ def deal(source: EpisodeStore, n_envs: int) -> tuple[Ints, Ints, Array]:
     for episode in np.split(order, edges):
         rest = episode
         while len(rest):
-            column = int(filled.argmin())
+            column = int(np.argmin(filled))
             piece, rest = np.split(rest, [length - filled[column]])
             columns[column].append(piece)
             filled[column] += len(piece)

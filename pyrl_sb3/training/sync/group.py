@@ -107,8 +107,8 @@ class DistributedGroup:
         crc = zlib.crc32(layout(value).encode())
         flags = self._flags(1, self.stop_asked, len(content), crc)
         here = self._here(flags)
-        self.stop = int(flags[:, _STOP].max())
-        sent = self._bytes(np.frombuffer(content, np.uint8), int(flags[:, _BYTES].max()))
+        self.stop = int(np.max(flags[:, _STOP]))
+        sent = self._bytes(np.frombuffer(content, np.uint8), int(np.max(flags[:, _BYTES])))
         if len(set(flags[here, _LAYOUT].tolist())) > 1:
             raise LayoutError
         return {rank: _unpacked(sent[rank], value) for rank in here}
@@ -122,7 +122,7 @@ class DistributedGroup:
                 do, self.before_waiting = self.before_waiting, None
                 if do:
                     do()
-                self._bytes(np.empty(0, np.uint8), int(flags[:, _BYTES].max()))
+                self._bytes(np.empty(0, np.uint8), int(np.max(flags[:, _BYTES])))
 
     def _here(self, flags: NDArray[np.int64]) -> list[int]:
         """The ranks that take part in an exchange; the last that had any are noted."""

@@ -291,5 +291,5 @@ def _standardised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(values - values.max())
+    powers = np.exp(values - np.max(values))
     return np.asarray(powers / powers.sum())
