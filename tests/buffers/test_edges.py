@@ -418,7 +418,7 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
         assert seen[0][:, 0].tolist() == expected.tolist(), moment
         assert seen[1][:, 0].tolist() == (expected + 1).tolist(), moment
         assert found.dones.ravel().tolist() == (expected % 4 == 3).tolist(), moment
-    assert moment > 50
+    assert moment > 40  # Pythons differ in what is a line: 50 to 70
     buffer.save(tmp_path / "b")
     buffer.load(tmp_path / "b")
 

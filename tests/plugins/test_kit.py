@@ -1,6 +1,5 @@
 """The test kit accepts what is right and names what is wrong."""
 
-import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -195,10 +194,10 @@ class Cycling(GaussianNoise):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.scales = itertools.cycle([1, 2, 3])
+        self.scales = iter(range(10**9))
 
     def __call__(self):
-        return super().__call__() * np.float32(next(self.scales))
+        return super().__call__() * np.float32(next(self.scales) % 3 + 1)
 
 
 class Late(GaussianNoise):
