@@ -123,7 +123,7 @@ class EpisodeStore:
                 self.bits.push(now, np.zeros(n_envs, bool), table.counts)
             for column in self.columns:
                 if not column.put_next(next_obs):
-                    self._per_step(column, obs).put_next(next_obs)
+                    self._otherwise(column, obs, next_obs).put_next(next_obs)
             slot = now % self.slots * n_envs
             self.actions[slot : slot + n_envs] = actions
             self.rewards[slot : slot + n_envs] = rewards
@@ -196,15 +196,19 @@ class EpisodeStore:
             oldest = self.bits.numbers(np.full(self.n_envs, first), self.table.envs)
         self.table.forget(oldest)
 
-    def _per_step(self, column: StepColumn, obs: Obs) -> StepColumn:
-        """Store per step what has now changed within an episode."""
+    def _otherwise(self, column: StepColumn, obs: Obs, next_obs: Obs) -> StepColumn:
+        """Store otherwise what has now changed as its column cannot keep it."""
         self._synced = False
         self.sync()
+        first = max(self.first, self.now + 1 - self.slots)  # the one before is overwritten
+        positions = np.repeat(np.arange(first, self.now + 1), self.n_envs)
+        envs = np.tile(np.arange(self.n_envs), self.now + 1 - first)
+        if isinstance(column, StackColumn):
+            column.turn_for(next_obs, self.locate(positions, envs))
+            return column
         values = self.table.fields[column.name]
         step = StepColumn(column.fields, self.slots, self.table, self._allocate)
         self.table.fields[column.name] = values  # until all is copied
-        positions = np.repeat(np.arange(self.first, self.now), self.n_envs)
-        envs = np.tile(np.arange(self.n_envs), self.now - self.first)
         rows = self.table.row(self.bits.numbers(positions, envs), envs)
         step.ring[(positions * self.n_envs + envs) % len(step.ring)] = values[rows]
         step.put(self.now, obs)

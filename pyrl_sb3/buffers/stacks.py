@@ -7,6 +7,8 @@ import numpy as np
 from pyrl_sb3.buffers.columns import Allocate, Field, Obs, StepColumn, Where, same_bits
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints
 
+_CHUNK = 1024  # steps whose stacks are whole in memory at a time
+
 
 def stacking_axes(key: str, shape: tuple[int, ...], n_stack: int) -> list[int]:
     """The axes of an observation along which `n_stack` frames may lie, the likelier first.
@@ -30,11 +32,10 @@ class StackColumn(StepColumn):
 
     The frames of an episode's first stack that are older than the episode are in the table, so
     that any padding comes back as it was. Rows are `(batch, n_stack, frame)`. Along which axis the
-    frames lie is told by the first stack that differs from the one before.
+    frames lie is told by the first step that does not move the stack along the likelier one.
     """
 
     other: int | None = None  # axis that it may be instead
-    _all: bytes | None = None  # the one stack that has been seen so far, if it is one
 
     def __init__(
         self,
@@ -56,77 +57,93 @@ class StackColumn(StepColumn):
         self.padding, self.padding_other = f"{key}/padding", f"{key}/padding along the other axis"
         table.add_field(self.padding, (n_stack - 1, size), field.dtype)
 
-    def _frames(self, obs: Obs) -> Array:
-        n_envs, axis = self.table.n_envs, self.axis
+    def _frames(self, obs: Obs, axis: int) -> Array:
         value = np.asarray(obs[self.key])
-        if value.shape != (n_envs, *self.shape):
+        if value.shape != (self.table.n_envs, *self.shape):
             raise ValueError(
                 f"observation {self.key!r} has shape {value.shape} "
-                f"instead of {(n_envs, *self.shape)}"
+                f"instead of {(self.table.n_envs, *self.shape)}"
             )
-        split = value.reshape(n_envs, *self.shape[:axis], self.n_stack, -1, *self.shape[axis + 1 :])
-        return np.moveaxis(split, axis + 1, 1).reshape(self.pending.shape)
+        return self._split(value, axis)
+
+    def _split(self, whole: Array, axis: int) -> Array:
+        """Frames `(batch, n_stack, frame)` along an axis of stacks `(batch, *shape)`."""
+        n, shape = len(whole), self.shape
+        split = whole.reshape(n, *shape[:axis], self.n_stack, -1, *shape[axis + 1 :])
+        return np.moveaxis(split, axis + 1, 1).reshape(n, *self.current.shape[1:])
 
     def put(self, position: int, obs: Obs) -> bool:
         """As for every column; the newest frame is stored."""
-        self.current[:] = self._frames(obs)
-        seen = self.current.tobytes()
-        if self.other is not None and (position == 0 or seen != self._all):
-            self._all = None if position else seen
-        self._start = start = self.turn_to(position)
+        self.current[:] = self._frames(obs, self.axis)
+        start = self.turn_to(position)
         self.ring[start : start + self.table.n_envs] = self.current[:, -1]
-        return seen == self.pending.tobytes()
+        return self.current.tobytes() == self.pending.tobytes()
 
     def put_next(self, obs: Obs) -> bool:
-        """As for every column.
-
-        :raises ValueError: this is not the stack before, moved by one frame
-        """
-        frames = np.array(self._frames(obs), self.dtype)  # as stored, and a new one for `go_back`
+        """False if this is not the stack before, moved by one frame."""
+        # As stored, and a new one for `go_back`.
+        frames = np.array(self._frames(obs, self.axis), self.dtype)
         if not _moved(self.current, frames):
-            if not self._turned_for(obs):
-                raise ValueError(
-                    f"{self.key!r} is no stack of {self.n_stack} frames along axis {self.axis}: "
-                    "a step did not move it by one frame; leave out frame_stack"
-                )
-            frames = np.array(self._frames(obs), self.dtype)
-        elif self._all is not None and frames.tobytes() != self._all:
-            self._all = None  # it has moved along this one
+            return False
         self.pending = frames
         return True
 
-    def _turned_for(self, obs: Obs) -> bool:
-        """Whether this is the stack before, moved along the other axis, and what is stored could be
-        turned to that: it can where it is one stack only.
+    def turn_for(self, obs: Obs, where: Where) -> None:
+        """Take the other axis for all that is stored, where this step tells that it is that one.
+
+        :param obs: after the step that has been put
+        :param where: all steps, in order, that one last
+        :raises ValueError: this step, or one before, has not moved the stack along that axis
         """
-        if self._all is None or self._turn:
-            return False
-        self.turn()
-        stays = _moved(self.current, self.current) or self._start == 0
-        if not (stays and _moved(self.current, np.array(self._frames(obs), self.dtype))):
-            self.turn()
-            return False
-        n_envs, fields = self.table.n_envs, self.table.fields
-        self.pending[:] = self.current  # in place: `go_back` is given it
-        rows = self.ring[: self._start + n_envs].reshape(-1, n_envs, self.ring.shape[1])
-        rows[:] = self.current[:, -1]
-        for name, frames in (
-            (self.padding, self.current[:, :-1]),
-            (self.name, self.current[:, -1]),
+        if self.other is None or not _moved(
+            self._turned(self.current), np.array(self._frames(obs, self.other), self.dtype)
         ):
-            fields[name].reshape(-1, *frames.shape)[:] = frames
-        self._all = self.current.tobytes()
-        return True
+            raise self._no_stack()
+        n_envs, table = self.table.n_envs, self.table.fields
+        padding, tails = np.zeros_like(table[self.padding]), table[self.name].copy()
+        frames: list[Array] = []
+        for begin in range(0, len(where.rows), _CHUNK * n_envs):
+            some = where.part(slice(begin, begin + _CHUNK * n_envs))
+            before = self._turned(self.read(some.positions, some))
+            after = self._turned(self.read_next(some.positions, some))
+            stored = some.positions < where.positions[-1]
+            if not _moved(before[stored], after[stored]):
+                raise self._no_stack()
+            if not frames:  # the oldest step needs those before it
+                frames = [before[:n_envs, i] for i in range(self.n_stack - 1)]
+            frames.append(before[:, -1])
+            rows, late = some.rows % len(tails), some.positions - self.table.starts(some.rows)
+            ends = some.positions == some.lasts
+            tails[rows[ends]] = after[ends, -1]
+            for steps in range(self.n_stack - 1):
+                early = late == steps
+                padding[rows[early], steps:] = before[early, : self.n_stack - 1 - steps]
+        past = (where.positions[-1] + 1) * n_envs
+        moved = np.concatenate(frames)
+        self.turn()
+        self.ring[np.arange(past - len(moved), past) % len(self.ring)] = moved
+        table[self.padding], table[self.name] = padding, tails
+
+    def _no_stack(self) -> ValueError:
+        return ValueError(
+            f"{self.key!r} is no stack of {self.n_stack} frames along axis {self.axis}: "
+            "a step did not move it by one frame; leave out frame_stack"
+        )
 
     def turn(self) -> None:
-        """Take the other axis from now on, before anything is stored."""
+        """Take the other axis from now on."""
         assert self.other is not None
-        whole = self._whole(self.current)
+        for rows in (self.current, self.pending):  # in place: `go_back` is given the latter
+            rows[:] = self._turned(rows)
         self.axis, self.other = self.other, self.axis
-        self.current[:] = self._frames({self.key: whole})
         fields = self.table.fields
         fields[self.padding_other] = fields.pop(self.padding)
         self.padding, self.padding_other = self.padding_other, self.padding
+
+    def _turned(self, rows: Array) -> Array:
+        """Rows as they are along the other axis."""
+        assert self.other is not None
+        return self._split(self._whole(rows), self.other)
 
     def continues(self, position: int) -> Array:
         """By environment, whether what was just put is what was pending."""

@@ -291,6 +291,52 @@ def test_the_axis_of_frames_is_taken_back_with_a_step_that_fails():
     assert buffer.store.table.counts.tolist() == [1]
 
 
+def pushed(stack, *values):
+    """The stack `(4, 24)` after these frames `(4, 6)`."""
+    for value in values:
+        stack = np.concatenate([stack[:, 6:], np.full((4, 6), value, np.float32)], axis=1)
+    return stack
+
+
+DARK = pushed(np.zeros((4, 24), np.float32))
+BEFORE_LIGHT = {  # episodes, before the first step that tells along which axis the frames lie
+    "a step": [[DARK, DARK]],
+    "an episode": [[DARK] * 4, [pushed(DARK, 0.9)]],
+    "episodes of one step": [[DARK] * 2, [pushed(DARK, 0.9)]],
+    "more than there is room for": [[DARK] * 30],
+    "nothing": [[pushed(DARK, 0.9)]],
+}
+
+
+@pytest.mark.parametrize("go_on", ["same", "loaded", "pickled"])
+@pytest.mark.parametrize("kind", BEFORE_LIGHT)
+def test_the_axis_of_frames_may_be_told_late(kind, go_on, tmp_path):
+    def make():
+        return ReplayBuffer(20, spaces.Box(0, 1, (4, 24)), ACTION, frame_stack=4)
+
+    buffer, log = make(), []
+    episodes = [list(each) for each in BEFORE_LIGHT[kind]]
+    for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+        episodes[-1].append(pushed(episodes[-1][-1], value))
+    for episode in episodes:
+        for t, (obs, after) in enumerate(zip(episode, episode[1:], strict=False)):
+            done = np.array([t == len(episode) - 2])
+            infos = [{"terminal_observation": after, "TimeLimit.truncated": False}]
+            buffer.add(obs[None], after[None], np.zeros((1, 2)), np.zeros(1), done, infos)
+            log.append((obs, after))
+            if go_on == "loaded":
+                buffer.save(tmp_path)
+                buffer = make()
+                buffer.load(tmp_path)
+            elif go_on == "pickled":
+                buffer = pickle.loads(pickle.dumps(buffer))
+    batch = buffer.sample_at(*everything(buffer))
+    kept = log[-20:]
+    assert len(batch.rewards) == len(kept)
+    assert np.array_equal(batch.observations, [obs for obs, _ in kept])
+    assert np.array_equal(batch.next_observations, [after for _, after in kept])
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_stacks_of_doubles_come_back_in_the_stored_dtype(dtype, tmp_path):
     env = VecFrameStack(DummyVecEnv([lambda: Frames((5,), np.float64)] * 2), 3)
