@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 import pyrl_sb3
 from pyrl_sb3.config import Experiment, read_experiment
@@ -93,12 +93,16 @@ def with_normalized_keys(experiment: Experiment, observations: spaces.Space[Any]
     ):
         return experiment
     policy = experiment.arguments.get("policy_kwargs") or {}
-    images = policy.get("normalize_images", True)  # a CNN of others reads them as floats
-    keys = [
-        key
-        for key, part in observations.items()
-        if isinstance(part, spaces.Box) and not (images and is_image_space(part))
-    ]
+    boxes = {key: part for key, part in observations.items() if isinstance(part, spaces.Box)}
+    images = {
+        key: is_image_space_channels_first(part)
+        for key, part in boxes.items()
+        # A CNN of others reads them as floats.
+        if policy.get("normalize_images", True) and is_image_space(part)
+    }
+    if len(set(images.values())) > 1:  # SB3 turns all or none: no CNN can have them
+        images = {}
+    keys = [key for key in boxes if key not in images]
     if len(keys) == len(observations.spaces):
         return experiment
     normalize = {**normalize, "norm_obs_keys": keys}

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.training.errors import InputError, damage, first_line
 from pyrl_sb3.training.folders import find_statistics
 from pyrl_sb3.training.untrusted import Captured, read_pickle
@@ -33,7 +34,16 @@ def normalized(env: VecEnv, **keywords: Any) -> VecNormalize:
     Args:
         env: with images as it has them.
         keywords: of `VecNormalize`.
+
+    Raises:
+        InputError: it is to normalise keys that are not there.
     """
+    space = env.observation_space
+    if isinstance(space, spaces.Dict):
+        for key in keywords.get("norm_obs_keys") or ():
+            if key not in space.spaces:
+                hint = did_you_mean(key, space.spaces)
+                raise InputError(f"norm_obs_keys: observations have no {key!r}{hint}")
     env = _turned(env, keywords.get("norm_obs", True), keywords.get("norm_obs_keys"))
     # VecNormalize writes into a Dict, by which environments are checked.
     env.observation_space = deepcopy(env.observation_space)

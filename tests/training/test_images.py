@@ -20,14 +20,20 @@ from pyrl_sb3.training.trial import TrialRequest, open_trial
 
 
 class Screen(gym.Env):
-    """Shows noise for five steps; `keyed` beside a number, `goal` beside a goal and a count too."""
+    """
+    Shows noise for five steps; `keyed` beside a number, `goal` beside a goal and a count too,
+    `turned` beside itself with the colours first.
+    """
 
-    def __init__(self, keyed=False, goal=False):
+    def __init__(self, keyed=False, goal=False, turned=False):
         self.image = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
         number = gym.spaces.Box(-1, 1, (1,), np.float32)
         self.observation_space = self.image
         if keyed:
             self.observation_space = gym.spaces.Dict({"screen": self.image, "number": number})
+        if turned:
+            other = gym.spaces.Box(0, 255, (3, 36, 36), np.uint8)
+            self.observation_space = gym.spaces.Dict({"screen": self.image, "turned": other})
         if goal:
             keys = dict.fromkeys(("observation", "achieved_goal", "desired_goal"), number)
             keys |= {"screen": self.image, "count": gym.spaces.Discrete(3)}
@@ -192,6 +198,25 @@ def test_spaces_of_environments_stay_as_they_were_under_vecnormalize():
     env = DummyVecEnv([lambda: Screen(keyed=True)])
     assert normalized(env).observation_space["screen"].dtype == np.float32
     assert env.envs[0].observation_space["screen"].dtype == np.uint8
+
+
+def test_images_that_are_not_turned_alike_are_normalised(env_id, tmp_path, monkeypatch, capsys):
+    """SB3 turns all images or none: what no network would take as images has none."""
+    monkeypatch.chdir(tmp_path)
+    words = asked("env_kwargs={turned: true}", "normalize=true")
+    assert run(["td3-train", env_id, *words]) == 0, capsys.readouterr().err
+    model, env = open_trial(TrialRequest(agent="td3", env_id=env_id, device="cpu"))
+    env.close()
+    kinds = {str(space.dtype) for space in model.observation_space.values()}
+    assert kinds == {"float32"}
+
+
+def test_keys_to_normalise_that_are_not_there_are_named(env_id, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = asked("env_kwargs={keyed: true}", "normalize={norm_obs_keys: [numbr]}")
+    assert run(["td3-train", env_id, *words]) == 2
+    said = "pyrl: norm_obs_keys: observations have no 'numbr'; did you mean number?\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(
