@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.save_util import recursive_getattr
 
 from pyrl_sb3.agent import Agent
+from pyrl_sb3.training.errors import first_line
 
 _BEFORE = {"step": 0.0, "mu_product": 1.0}  # of optimisers that have made no step; NAdam's product
 
@@ -112,7 +113,10 @@ def mistake_in(state: object, expected: Arrays) -> str | None:
     for name, there in expected.items():
         if name not in found:
             return f"that lacks {name}"
-        array = np.asarray(found[name])
+        try:
+            array = np.asarray(found[name])
+        except (RuntimeError, TypeError, ValueError) as error:
+            return f"with {name} that is no array: {first_line(error)}"
         if array.shape != there.shape:
             return f"with {name} of shape {array.shape}, not {there.shape}"
         if array.dtype.kind not in "biuf":

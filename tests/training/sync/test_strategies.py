@@ -234,6 +234,28 @@ WRONG = {
 }
 
 
+NO_ARRAYS = {
+    "a parameter": (lambda: th.nn.Parameter(th.ones(2)), "Can't call numpy() on Tensor that req"),
+    "bfloat16": (lambda: th.ones(2).bfloat16(), "Got unsupported ScalarType BFloat16"),
+    "a ragged list": (lambda: [[1], [1, 2]], "setting an array element with a sequence."),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+def test_a_strategy_that_returns_what_numpy_does_not_take_is_named(kind):
+    make, said = NO_ARRAYS[kind]
+
+    def careless(reports, own, memory):
+        return changed(reports[own].state, weights={"w": make()})
+
+    with pytest.raises(InputError) as error:
+        strategies.strategy_of(careless, {})({0: report(1.0), 1: report(2.0)}, 1, START)
+    told = f"strategy careless returns a master with weights/w that is no array: {said}"
+    assert str(error.value).startswith(told)
+    assert "; expected is an AgentState as reports[own].state is" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("made", WRONG)
 def test_a_strategy_that_returns_something_else_is_named(made):
     make, said = WRONG[made]
