@@ -116,7 +116,8 @@ def run(arguments: Sequence[str]) -> int:
             typer.echo(f"pyrl: {problem}", err=True)
         return 2
     except (RunStoppedError, NotANumberError) as error:
-        typer.echo(f"pyrl: {error}", err=True)
+        going_on = str(error).replace("`pyrl ", f"`{plugin_options.pyrl()} ")
+        typer.echo(f"pyrl: {going_on}", err=True)
         return int(getattr(error, "exit_code", 1))
     except OSError as error:
         if error.strerror is None or shown[options.VERBOSE]:

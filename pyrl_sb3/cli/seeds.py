@@ -107,7 +107,8 @@ def _go_on_with(
         changes["threads"] = running.request.threads
         _check_starting(running, left)
         commands = {seed: _going_on(running, seed, changes) for seed in left}
-        groups.write_group(dataclasses.replace(running, jobs=group.jobs))
+        if left:  # a group that is finished may be where nobody can write
+            groups.write_group(dataclasses.replace(running, jobs=group.jobs))
         return _run(running, commands, runs)
 
 
@@ -187,7 +188,8 @@ def _say_what(console: Console, group: SeedGroup, left: int) -> None:
         f"{request.agent} on {request.env_id}: {counted(len(group.seeds), 'seed')}, {left} to run, "
         f"{group.jobs} at a time, threads {request.threads} each"
     )
-    console.print(f"writing to {group.folder}", markup=False)
+    folder = group.folder
+    console.print(f"writing to {folder}" if left else f"{folder} is finished", markup=False)
 
 
 def _say_unfinished(console: Console, group: SeedGroup, tasks: Mapping[int, Task]) -> int:

@@ -117,9 +117,12 @@ def _writing_to(root: Path, option: str = "--save") -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise InputError where a run or a group that is there cannot be written to."""
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"cannot write to {folder}: a copy of it elsewhere can go on instead")
+    """Raise InputError where a run that is there, its checkpoints or a group cannot be written."""
+    for path, what in ((folder, "it"), (folder / CHECKPOINTS, folder)):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise InputError(
+                f"cannot write to {path}: a copy of {what} elsewhere can go on instead"
+            )
 
 
 def require_writable(path: Path, option: str, example: str, kinds: Sequence[str] = ()) -> None:

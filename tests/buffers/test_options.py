@@ -1,5 +1,6 @@
 """Options of the buffers; oracles: SB3's buffers, and what was put in."""
 
+import itertools
 import pickle
 from copy import deepcopy
 
@@ -319,7 +320,7 @@ def test_the_axis_of_frames_may_be_told_late(kind, go_on, tmp_path):
     for value in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
         episodes[-1].append(pushed(episodes[-1][-1], value))
     for episode in episodes:
-        for t, (obs, after) in enumerate(zip(episode, episode[1:], strict=False)):
+        for t, (obs, after) in enumerate(itertools.pairwise(episode)):
             done = np.array([t == len(episode) - 2])
             infos = [{"terminal_observation": after, "TimeLimit.truncated": False}]
             buffer.add(obs[None], after[None], np.zeros((1, 2)), np.zeros(1), done, infos)

@@ -23,6 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from pyrl_sb3.plugins import saved
 from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.logs import continued_logger, keep_logs, put_back_logs
@@ -643,6 +644,45 @@ def test_a_run_that_cannot_be_written_to_is_said_in_one_line(pyrl, run, folder, 
     said = "pyrl: cannot write to run: a copy of it elsewhere can go on instead\n"
     assert (outcome.code, outcome.err) == (2, said)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_checkpoints_that_cannot_be_written_to_are_said_before_the_run_goes_on(
+    pyrl, run, folder, monkeypatch
+):
+    closed = run / "checkpoints"
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK or Path(path) != closed)
+    before = sorted(folder.rglob("*"))
+    outcome = pyrl("td3-train", "--resume", run)
+    said = "pyrl: cannot write to run/checkpoints: a copy of run elsewhere can go on instead\n"
+    assert (outcome.code, outcome.err) == (2, said)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_checkpoint_that_cannot_be_begun_is_named_as_it_would_be(folder, monkeypatch):
+    def forbidden(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    checkpoints = CheckpointFolder(folder / "checkpoints")
+    checkpoints.add(1, lambda part, last: (part / "model.zip").touch(), keep=2)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.mkdir", forbidden)
+        with pytest.raises(PermissionError) as error:
+            checkpoints.add(2, lambda part, last: None, keep=2)
+    assert error.value.filename == str(folder / "checkpoints/step_2")
+    with pytest.raises(PermissionError) as error:
+        checkpoints.add(2, lambda part, last: forbidden(part / "model.zip"), keep=2)
+    assert error.value.filename == str(folder / "checkpoints/step_2/model.zip")
+    assert names(folder / "checkpoints") == ["step_1"]
+
+
+def test_the_line_that_goes_on_with_a_run_loads_the_same_plugins(pyrl, run, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("pyrl_sb3.cli.plugin_options.pyrl", lambda: "pyrl -p mine.py")
+    monkeypatch.setattr("pyrl_sb3.training.checkpoint.sync_file", full)
+    outcome = pyrl("td3-train", "--resume", run)
+    assert "go on with `pyrl -p mine.py td3-train --resume run`\n" in outcome.err
 
 
 def test_a_file_that_an_error_names_in_bytes_is_written_as_any_other(pyrl, run, monkeypatch):

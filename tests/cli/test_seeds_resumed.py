@@ -429,6 +429,33 @@ def test_a_group_that_cannot_be_written_to_is_said_in_one_line(kind, group, pyrl
     assert (outcome.code, outcome.err) == (2, said)
 
 
+@pytest.mark.parametrize("kind", [{}, SYNCHRONISED])
+def test_a_finished_group_is_so_where_it_cannot_be_written_to(kind, group, pyrl, monkeypatch):
+    write_group(replace(group, **kind))
+    for seed in group.seeds:
+        begin(group.run(seed), 600)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    before = contents(group.folder)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "G is finished" in outcome.out
+    assert "writing to" not in outcome.out
+    assert contents(group.folder) == before
+
+
+def test_copies_of_which_one_cannot_be_written_to_are_not_started(group, pyrl, monkeypatch):
+    write_group(replace(group, **SYNCHRONISED))
+    for seed in group.seeds:
+        begin(group.run(seed), 300)
+    closed = group.run(1).resolve()
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: mode != os.W_OK or Path(path).resolve() != closed
+    )
+    outcome = pyrl("td3-train", "--resume", "G")
+    said = "pyrl: cannot write to G/seed_1: a copy of it elsewhere can go on instead\n"
+    assert (outcome.code, outcome.err) == (2, said)
+
+
 @pytest.mark.parametrize("error", [RunStoppedError("gone"), InputError("engine e: gone")])
 def test_how_to_go_on_is_said_where_no_more_seeds_can_be_started(error, group, pyrl, monkeypatch):
     def run_jobs(*_):

@@ -9,7 +9,7 @@ import numpy as np
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts, read_written
-from pyrl_sb3.training.folders import CHECKPOINTS
+from pyrl_sb3.training.folders import CHECKPOINTS, check_writable
 from pyrl_sb3.training.resume import check_configs
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
@@ -122,7 +122,7 @@ def check_in_common(seeds: SeedGroup) -> None:
     Check a group of copies on this disk, before they are started.
 
     Raises:
-        InputError: as `in_common` or `refuse_loss`.
+        InputError: as `in_common` or `refuse_loss`; or one cannot be written to.
         InputError, ConfigError, PluginError: as `checked`, where they are to begin anew, or as
             `check_configs`.
     """
@@ -134,6 +134,8 @@ def check_in_common(seeds: SeedGroup) -> None:
         },
         {seed: end_of(seeds, seed) for seed in seeds.seeds},
     )
+    for seed in seeds.seeds:  # one that fails ends all
+        check_writable(seeds.run(seed))
     if last:
         check_configs(seeds.request, map(seeds.run, seeds.seeds))
         return
