@@ -1,12 +1,14 @@
 """Rewards of demonstrations: from those of an environment to those an agent learns from."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import NormalizeReward
+from gymnasium.wrappers import NormalizeReward, TransformReward
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Reward
@@ -30,22 +32,59 @@ def check_rewards(env: VecEnv, demonstrations: Demonstrations) -> None:
 
 
 def with_rewards(env: VecEnv, demonstrations: Demonstrations) -> Demonstrations:
-    """The same as each `gymnasium.RewardWrapper` of `env` changes them; those of goals are added.
-
-    What it does with one reward is all that such a wrapper does: no other says it.
     """
+    The same as wrappers of `env` change them that look at the reward alone; those of goals are
+    added, which wrappers within the one that computes them have no part in.
+
+    A wrapper that may look at more is asked nothing: it would see the agent's environment, or count
+    the demonstrations among what it has met.
+    """
+    changing = [*_reward_wrappers(_wrappers(env))]
+    outside = [*_reward_wrappers(takewhile(lambda each: not _computes(each), _wrappers(env)))]
+    computed = [each.rewards is None for each in demonstrations.episodes]
+    _warn_of_unchanged(demonstrations.source, outside if all(computed) else changing)
     rewarded = demonstrations.with_rewards(_of_goals(env))
-    wrappers = [*_reward_wrappers(env)][::-1]
-
-    def changed(rewards: Array) -> Array:
-        for wrapper in wrappers:
-            rewards = np.array([wrapper.reward(each) for each in rewards.tolist()], np.float32)
-        return rewards
-
     episodes = [
-        replace(each, rewards=changed(np.asarray(each.rewards))) for each in rewarded.episodes
+        replace(each, rewards=_changed(np.asarray(each.rewards), outside if own else changing))
+        for own, each in zip(computed, rewarded.episodes, strict=True)
     ]
     return replace(rewarded, episodes=episodes)
+
+
+def _changed(rewards: Array, wrappers: Sequence[gym.RewardWrapper[Any, Any]]) -> Array:
+    """
+    Return them as they come out of the outermost.
+
+    Args:
+        rewards: of one episode.
+        wrappers: the outermost first.
+    """
+    for wrapper in reversed(wrappers):
+        if _of_reward_alone(type(wrapper)):  # which may be given NumPy's numbers or Python's
+            each = (wrapper.reward(reward) for reward in rewards.astype(np.float64))
+            rewards = np.array([*each], np.float32)
+    return rewards
+
+
+def _of_reward_alone(kind: type) -> bool:
+    """Whether that is known: a class that overrides a method of one has to say it anew."""
+    for each in kind.__mro__:
+        if "of_reward_alone" in vars(each):
+            return bool(vars(each)["of_reward_alone"])
+        if each is TransformReward or {"reward", "step"} & vars(each).keys():
+            return each is TransformReward
+    return False
+
+
+def _warn_of_unchanged(source: str, wrappers: Sequence[gym.RewardWrapper[Any, Any]]) -> None:
+    kinds = [type(each) for each in wrappers if not _of_reward_alone(type(each))]
+    if kinds:
+        names = " and ".join(dict.fromkeys(each.__name__ for each in kinds))
+        warnings.warn(
+            f"{source}: rewards are not changed by {names}: only what a wrapper with "
+            "`of_reward_alone = True` in its class does to the agent's is done to these",
+            stacklevel=4,
+        )
 
 
 def _of_goals(env: VecEnv) -> Reward | None:
@@ -59,7 +98,7 @@ def _of_goals(env: VecEnv) -> Reward | None:
 
 def show_true_rewards(env: VecEnv) -> None:
     """Let no `gymnasium.RewardWrapper` in `env` change rewards any more."""
-    for wrapper in _reward_wrappers(env):
+    for wrapper in _reward_wrappers(_wrappers(env)):
         wrapper.reward = lambda reward: reward  # type: ignore[method-assign]
 
 
@@ -70,13 +109,19 @@ def _has(env: VecEnv, kind: type[gym.Wrapper[Any, Any, Any, Any]]) -> bool:
     return any(isinstance(each, kind) for each in _wrappers(env))
 
 
-def _reward_wrappers(env: VecEnv) -> Iterator[gym.RewardWrapper[Any, Any]]:
-    """The outermost first."""
-    return (each for each in _wrappers(env) if isinstance(each, gym.RewardWrapper))
+def _computes(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> bool:
+    """Whether it gives rewards for goals itself, where others pass on what is within them."""
+    return hasattr(type(wrapper), "compute_reward")
+
+
+def _reward_wrappers(
+    wrappers: Iterable[gym.Wrapper[Any, Any, Any, Any]],
+) -> Iterator[gym.RewardWrapper[Any, Any]]:
+    return (each for each in wrappers if isinstance(each, gym.RewardWrapper))
 
 
 def _wrappers(env: VecEnv) -> Iterator[gym.Wrapper[Any, Any, Any, Any]]:
-    """Those of the first environment, where it is in this process."""
+    """Those of the first environment, where it is in this process, the outermost first."""
     base = env.unwrapped
     for each in base.envs[:1] if isinstance(base, DummyVecEnv) else ():
         while isinstance(each, gym.Wrapper):

@@ -108,6 +108,8 @@ class BoundedRewards(gym.RewardWrapper[Any, Any]):
             computes rewards for goals.
     """
 
+    of_reward_alone = True  # so that it changes demonstrations' too
+
     def __init__(
         self,
         env: gym.Env[Any, Any],

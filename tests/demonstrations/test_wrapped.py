@@ -104,6 +104,8 @@ def test_what_is_recorded_is_what_the_environment_shows(line, wrappers):
 
 
 class Doubled(gym.RewardWrapper):
+    of_reward_alone = True
+
     def reward(self, reward):
         return 2 * reward
 
@@ -122,6 +124,8 @@ def test_rewards_go_through_the_wrappers_of_the_environment(tmp_path):
     bounded = [lambda: BoundedRewards(Doubled(pendulum_env()), low=-50, scale=0.1)]
     assert rewards_of(DummyVecEnv(bounded), demos) == {-5, -4, 0, 1, 20}
     assert rewards_of(DummyVecEnv([pendulum_env]), demos) == {-100, -20, 0, 5, 100}
+    scalars = [lambda: gym.wrappers.TransformReward(pendulum_env(), lambda r: r.item() / 5)]
+    assert rewards_of(DummyVecEnv(scalars), demos) == {-20, -4, 0, 1, 20}
     # VecNormalize divides both alike, when they are drawn.
     assert rewards_of(VecNormalize(DummyVecEnv(bounded)), demos) == {-5, -4, 0, 1, 20}
 
@@ -129,6 +133,77 @@ def test_rewards_go_through_the_wrappers_of_the_environment(tmp_path):
 def test_rewards_that_goals_decide_go_through_them_too(line, demonstrations):
     demos = demonstrations("goal", rewards=False)
     assert rewards_of(DummyVecEnv([lambda: Doubled(line("goal"))]), demos) == {-2, 0}
+
+
+class OfGoals(Doubled):
+    """Gives doubled rewards for other goals too."""
+
+    def compute_reward(self, *asked):
+        return 2 * self.env.get_wrapper_attr("compute_reward")(*asked)
+
+
+def test_rewards_that_a_wrapper_computes_from_goals_are_as_it_computes_them(line, demonstrations):
+    env = DummyVecEnv([lambda: Doubled(OfGoals(Doubled(line("goal"))))])
+    assert rewards_of(env, demonstrations("goal", rewards=False)) == {-4, 0}
+    assert rewards_of(env, demonstrations("goal")) == {-8, 0}
+    both = demonstrations("goal"), demonstrations("goal", rewards=False)
+    mixed = dataclasses.replace(both[0], episodes=[e for each in both for e in each.episodes])
+    assert rewards_of(env, mixed) == {-8, -4, 0}
+
+
+class OfAction(gym.RewardWrapper):
+    def step(self, action):
+        self.cost = abs(action).sum()
+        return super().step(action)
+
+    def reward(self, reward):
+        return reward - self.cost
+
+
+class Shaped(Doubled):
+    """Overrides the method of one that looks at rewards alone."""
+
+    def reward(self, reward):
+        return super().reward(reward) - self.unwrapped.place[0]
+
+
+class Counting(gym.RewardWrapper):
+    met = 0
+
+    def reward(self, reward):
+        self.met += 1
+        return reward / self.met
+
+
+class OfStep(gym.RewardWrapper):
+    def step(self, action):
+        seen, reward, *rest = super(gym.RewardWrapper, self).step(action)
+        return seen, 2 * reward, *rest
+
+
+def failing(reward):
+    raise ValueError(reward)
+
+
+class OwnTransform(gym.wrappers.TransformReward):
+    def step(self, action):
+        return self.env.step(action)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [OfAction, Shaped, Counting, OfStep, lambda env: OwnTransform(env, failing)],
+    ids=["action", "state", "past", "step", "overridden"],
+)
+def test_rewards_stay_where_a_wrapper_may_look_at_more_than_them(line, demonstrations, wrapper):
+    wrapped = wrapper(line("box"))
+    env = DummyVecEnv([lambda: gym.wrappers.ClipReward(Doubled(wrapped), -1.5, 1.5)])
+    env.reset()
+    name = type(wrapped).__name__
+    with pytest.warns(UserWarning, match=rf"test\.npz: .* by {name}: .*of_reward_alone") as said:
+        assert rewards_of(env, demonstrations("box")) == {-1.5, 0}
+    assert len(said) == 1
+    assert getattr(wrapped, "met", 0) == 0
 
 
 def test_rewards_that_change_as_the_environment_is_met_are_refused(line, demonstrations):
