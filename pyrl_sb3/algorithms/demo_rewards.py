@@ -97,9 +97,12 @@ def _of_goals(env: VecEnv) -> Reward | None:
 
 
 def show_true_rewards(env: VecEnv) -> None:
-    """Let no `gymnasium.RewardWrapper` in `env` change rewards any more."""
-    for wrapper in _reward_wrappers(_wrappers(env)):
-        wrapper.reward = lambda reward: reward  # type: ignore[method-assign]
+    """Let no `gymnasium.RewardWrapper` in `env` change rewards any more, nor `NormalizeReward`."""
+    for wrapper in _wrappers(env):
+        if isinstance(wrapper, gym.RewardWrapper):
+            wrapper.reward = lambda reward: reward  # type: ignore[method-assign]
+        elif isinstance(wrapper, NormalizeReward):
+            wrapper.step = wrapper.env.step  # type: ignore[method-assign]
 
 
 def _has(env: VecEnv, kind: type[gym.Wrapper[Any, Any, Any, Any]]) -> bool:

@@ -227,6 +227,12 @@ def few_steps(save, *settings):
     return TrainingRequest(agent="td3", env_id="Pendulum-v1", save=save, overrides=settings, **few)
 
 
+def assert_true_rewards(episode):
+    cosine, sine, speed = episode.observations["observation"][:-1].T
+    cost = np.arctan2(sine, cosine) ** 2 + 0.1 * speed**2
+    assert -episode.rewards == pytest.approx(cost + 0.001 * episode.actions[:, 0] ** 2, abs=1e-3)
+
+
 def test_what_a_run_with_wrappers_records_teaches_others(tmp_path):
     wrapped = ["frame_stack=2", f"env_wrapper={__name__}.Doubled"]
     request = few_steps(tmp_path, *wrapped, f"demonstrations={pendulum(tmp_path / 'a.npz')}")
@@ -234,11 +240,17 @@ def test_what_a_run_with_wrappers_records_teaches_others(tmp_path):
     record("Pendulum-v1", str(folder), tmp_path / "own.npz", episodes=1, trust=True)
     (episode,) = load_demonstrations(tmp_path / "own.npz").episodes
     assert episode.observations["observation"].shape == (201, 3)
-    cosine, sine, speed = episode.observations["observation"][:-1].T
-    cost = np.arctan2(sine, cosine) ** 2 + 0.1 * speed**2
-    assert -episode.rewards == pytest.approx(cost + 0.001 * episode.actions[:, 0] ** 2, abs=1e-3)
+    assert_true_rewards(episode)
     train(few_steps(tmp_path, "frame_stack=2", f"demonstrations={tmp_path / 'own.npz'}"))
     train(few_steps(tmp_path, f"demonstrations={tmp_path / 'own.npz'}"))
+
+
+def test_a_run_that_normalises_rewards_records_the_true_ones(tmp_path):
+    wrapped = f"env_wrapper=[gymnasium.wrappers.NormalizeReward, {__name__}.Doubled]"
+    folder = train(dataclasses.replace(few_steps(tmp_path, wrapped), trust=True)).folder
+    record("Pendulum-v1", str(folder), tmp_path / "own.npz", episodes=1, trust=True)
+    (episode,) = load_demonstrations(tmp_path / "own.npz").episodes
+    assert_true_rewards(episode)
 
 
 def test_what_cannot_be_learned_from_is_refused_before_a_run_begins(tmp_path, monkeypatch, capsys):
