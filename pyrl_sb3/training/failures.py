@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -20,10 +21,12 @@ class WholeSteps(CallbackList):
     Attributes:
         failed: the first that has raised.
         failure: what.
+        goes_on: whether none has ended the training otherwise.
     """
 
     failed: BaseCallback | None = None
     failure: BaseException | None = None
+    goes_on = True
 
     def _on_rollout_start(self) -> None:
         for callback in self.callbacks:
@@ -31,11 +34,10 @@ class WholeSteps(CallbackList):
                 callback.on_rollout_start()
 
     def _on_step(self) -> bool:
-        goes_on = True
         for callback in self.callbacks:
             with suppress(*RAISED), self._noting(callback):
-                goes_on = callback.on_step() and goes_on
-        return goes_on and self.failure is None
+                self.goes_on = callback.on_step() and self.goes_on
+        return self.goes_on and self.failure is None
 
     def _on_rollout_end(self) -> None:
         self._raise()  # by now the step is in the buffer
@@ -93,8 +95,16 @@ def _is_of(error: BaseException, env: VecEnv | None) -> bool:
 
 def is_finite(model: OffPolicyAlgorithm) -> bool:
     """Whether all that actions depend on is: where it is not, nothing is to go on from it."""
-    weights = model.policy.state_dict().values()
+    state = model.policy.state_dict().items()
+    weights = [each for name, each in state if not name.endswith("_extra_state")]
     found = getattr(model.get_vec_normalize_env(), "obs_rms", {})
     statistics = found.values() if isinstance(found, dict) else [found]
     numbers = [number for each in statistics for number in (each.mean, each.var)]
-    return all(bool(th.isfinite(th.as_tensor(each)).all()) for each in (*weights, *numbers))
+    return all(_may_be_finite(each) for each in (*weights, *numbers))
+
+
+def _may_be_finite(values: Any) -> bool:
+    try:
+        return bool(th.isfinite(th.as_tensor(values)).all())
+    except (TypeError, ValueError, RuntimeError):  # torch does not say it of every kind of tensor
+        return True

@@ -75,9 +75,7 @@ def learn(
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
         if end.has_come:
-            told = "a callback ended the training after %s of %s steps"
-            log.info(told, model.num_timesteps, request.timesteps)
-            add_end(run.folder, model.num_timesteps)
+            log.info(_noted_end(run, model))
         with _saved_where_whole(run, model, eval_env, checkpoints):
             evaluation = _final_evaluation(model, eval_env, request, signals)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
@@ -115,12 +113,27 @@ def _saved_where_whole(
             if failed and is_finite(model):
                 checkpoints.take()
                 checkpoints.save(model, path)
-                told = "%s failed after %s steps; model saved: %s; --resume %s goes on"
-                log.warning(told, failed, steps, path, quoted(run.folder))
+                then = f"--resume {quoted(run.folder)} goes on"
+                if callbacks and not callbacks.goes_on and _is_early(run, model):
+                    then = _noted_end(run, model)
+                told = "%s failed after %s steps; model saved: %s; %s"
+                log.warning(told, failed, steps, path, then)
             elif _nan(error) is None:
                 told = "%s failed after %s steps, and nothing is saved of it; %s"
                 log.warning(told, failed or "the training", steps, _kept(run))
         raise
+
+
+def _is_early(run: Run, model: OffPolicyAlgorithm) -> bool:
+    """Whether a training that has ended did so for a callback."""
+    return model.num_timesteps < run.request.timesteps and not run.signals.received
+
+
+def _noted_end(run: Run, model: OffPolicyAlgorithm) -> str:
+    """Note in the run that a callback ended it, and return that in words."""
+    add_end(run.folder, model.num_timesteps)
+    steps = f"{model.num_timesteps} of {run.request.timesteps} steps"
+    return f"a callback ended the training after {steps}"
 
 
 def _has_its_own_line(error: BaseException) -> bool:
@@ -206,8 +219,7 @@ class _EarlyEnd(BaseCallback):
 
     def _on_training_end(self) -> None:
         # Before copies hear of each other again: whoever tells them to stop then, did not end this.
-        early = self.model.num_timesteps < self.run.request.timesteps
-        self.has_come = early and not self.run.signals.received
+        self.has_come = _is_early(self.run, self.model)
         if self.has_come and self.run.request.save_freq:
             self.run.signals.before_waiting(self._keep)
 

@@ -1,13 +1,16 @@
 """What is left of a training in which a callback, an evaluation or a gradient step fails."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch as th
 
 from pyrl_sb3.buffers.header import read_header
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.failures import is_finite
 from pyrl_sb3.training.logs import evaluation_tables
 from pyrl_sb3.training.models import set_threads
 
@@ -17,8 +20,10 @@ PLUGIN = """
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from pyrl_sb3 import ReplayBuffer
 from pyrl_sb3.plugins import CallbackSpec, EnvironmentSpec, ReplayBufferSpec, hookimpl
+from pyrl_sb3.plugins import FeaturesExtractorSpec
 
 class Odd(gym.Env):
     observation_space = action_space = gym.spaces.Box(-1, 1, (1,))
@@ -36,6 +41,13 @@ class Odd(gym.Env):
         nan = not self.training and self.steps == self.nan_at
         observation = np.full(1, np.nan if nan else 0.5, np.float32)
         return observation, 1.0, self.steps % 10 == 0, False, {}
+
+class Versioned(FlattenExtractor):
+    def get_extra_state(self):
+        return {"version": 2}
+
+    def set_extra_state(self, state):
+        pass
 
 class Failing(BaseCallback):
     def __init__(self, at="training_end", at_call=40):
@@ -59,6 +71,10 @@ class Failing(BaseCallback):
 
     def _on_training_end(self):
         self.fail("training_end")
+
+class Ending(BaseCallback):
+    def _on_step(self):
+        return self.n_calls != 40
 
 class Diverging(BaseCallback):
     def __init__(self, statistics=False):
@@ -84,7 +100,12 @@ def pyrl_environments():
     yield EnvironmentSpec(name="odd", target=Odd)
 
 @hookimpl
+def pyrl_features_extractors():
+    yield FeaturesExtractorSpec(name="versioned", target=Versioned)
+
+@hookimpl
 def pyrl_callbacks():
+    yield CallbackSpec(name="ending", target=Ending)
     yield CallbackSpec(name="failing", target=Failing)
     yield CallbackSpec(name="diverging", target=Diverging)
 
@@ -146,6 +167,41 @@ def test_what_was_learned_is_saved_where_a_callback_fails(odd, capsys, at, calls
     # No other callback has missed the step: evaluations come when they would have come.
     steps = evaluation_tables(RUN / "evaluations.npz")["timesteps"]
     assert steps.tolist() == [20, 40, 60]
+
+
+@pytest.mark.parametrize("at", ["step", "training_end"])
+def test_a_run_that_a_callback_ended_is_at_its_end_where_another_fails(odd, capsys, at):
+    callbacks = f"[{{failing: {{at: {at}}}}}, ending]"
+    with pytest.raises(ConnectionError, match="server away"):
+        odd("sac-train", "odd", *SMALL, callback=callbacks)
+    told = f"the callback Failing failed after 40 steps; model saved: {RUN}/model.zip; "
+    assert f"{told}a callback ended the training after 40 of 60" in capsys.readouterr().out
+    again = odd("sac-train", "--resume", RUN)
+    assert again.code == 0
+    assert "a callback ended it after 40 of its 60 steps" in again.out + again.err
+    assert latest().moment.timesteps == 40
+
+
+def test_policies_with_states_that_are_no_tensors_are_saved_too(odd):
+    extractor = {"policy_kwargs.features_extractor_class": "odd/versioned"}
+    with pytest.raises(ConnectionError, match="server away"):
+        odd("sac-train", "odd", *SMALL, callback="{failing: {at: step}}", **extractor)
+    assert latest().moment.timesteps == 40
+
+
+@pytest.mark.parametrize(
+    ("state", "finite"),
+    [
+        ({"w": th.zeros(2).to_sparse(), "ids": th.zeros(2, dtype=th.int8)}, True),
+        ({"a._extra_state": {"best": None}, "_extra_state": th.tensor(-th.inf)}, True),
+        ({"a._extra_state": "text", "w": th.tensor([0, th.nan])}, False),
+    ],
+    ids=["kinds of tensors", "extra states", "nan"],
+)
+def test_what_a_policy_keeps_besides_weights_does_not_count(state, finite):
+    policy = SimpleNamespace(state_dict=lambda: state)
+    model = SimpleNamespace(policy=policy, get_vec_normalize_env=lambda: None)
+    assert is_finite(model) is finite
 
 
 @pytest.mark.parametrize(
