@@ -38,13 +38,15 @@ def check_hooks(
 
     :param before: What `environments` gave before the plugin was imported; None where that was
         earlier.
-    :raises TypeError: when it implements none and registers no environment, or wraps one.
+    :raises TypeError: when it implements none and registers no environment, has them without their
+        mark alone, or wraps one.
     :raises ValueError: when it implements one that does not exist.
     """
     callers = manager.get_hookcallers(plugin) or []
-    if not callers and not _registers_environments(plugin, before):
-        raise TypeError("it implements no hook; is @hookimpl missing?")
     known = [spec.hook for spec in SPECS.values()]
+    unmarked = any(hasattr(plugin, hook) for hook in known)
+    if not callers and (unmarked or not _registers_environments(plugin, before)):
+        raise TypeError("it implements no hook; is @hookimpl missing?")
     for caller in callers:
         for impl in caller.get_hookimpls():
             if impl.plugin is not plugin:

@@ -1,9 +1,11 @@
 """One broken plugin must cost nobody else anything, and must be named when it is missed."""
 
+import importlib
 import re
 import subprocess
 import sys
 
+import gymnasium as gym
 import pytest
 
 from pyrl_sb3.plugins import (
@@ -132,6 +134,33 @@ def test_wrappers_and_empty_plugins_are_refused(pyrl_plugins):
         pyrl_plugins.register(Empty(), "empty")
     assert set(pyrl_plugins.plugins) == {"pyrl"}
     assert pyrl_plugins.find("noise", "normal").name == "pyrl/normal"
+
+
+UNMARKED = """
+import gymnasium as gym
+gym.register("Unmarked-v0", "gymnasium.envs.classic_control.pendulum:PendulumEnv")
+
+def pyrl_noise_processes():
+    return []
+"""
+
+
+@pytest.mark.parametrize("imported", [True, False], ids=["imported before", "fresh"])
+def test_a_hook_without_its_mark_is_named_whatever_else_a_module_does(
+    tmp_path, monkeypatch, imported
+):
+    (tmp_path / "unmarked.py").write_text(UNMARKED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "unmarked", raising=False)
+    if imported:
+        importlib.import_module("unmarked")
+    manager = PluginManager.from_environ({"PYRL_PLUGIN_MODULES": "unmarked"})
+    try:
+        with pytest.raises(PluginError, match="implements no hook; is @hookimpl missing"):
+            manager.scan()
+    finally:
+        sys.modules.pop("unmarked", None)
+        del gym.registry["Unmarked-v0"]
 
 
 def test_optional_hooks_of_other_versions_are_accepted(pyrl_plugins):
