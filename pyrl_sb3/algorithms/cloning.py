@@ -67,6 +67,7 @@ class Cloning(_Base):
         self._episodes_of: str | None = None  # where those came from that are not saved
         self._cloning = CloningSettings.of(demonstration_kwargs)
         self._demo_buffer: ReplayBuffer | None = None
+        self._names_buffer = kwargs.get("replay_buffer_class") is not None
         super().__init__(*args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

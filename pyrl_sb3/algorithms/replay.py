@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
+from stable_baselines3.common import buffers
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
     VecEnv,
@@ -15,6 +16,8 @@ from stable_baselines3.common.vec_env import (
 )
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, keep_raw_terminals
+
+_DEFAULTS = (None, buffers.ReplayBuffer, buffers.DictReplayBuffer, buffers.NStepReplayBuffer)
 
 if TYPE_CHECKING:
     _Base = OffPolicyAlgorithm
@@ -40,8 +43,12 @@ class ReplayFiles(_Base):
     :raises ValueError: ``n_steps`` is another one in ``replay_buffer_kwargs``
     """
 
+    # SB3 writes its default into the attribute, from where it is loaded as if it had been chosen.
+    _names_buffer = False
+
     def _setup_model(self) -> None:
-        if self.replay_buffer_class is None and getattr(self, "demonstrations", None) is not None:
+        is_default = not self._names_buffer and self.replay_buffer_class in _DEFAULTS
+        if is_default and getattr(self, "demonstrations", None) is not None:
             keyed = isinstance(self.observation_space, spaces.Dict)  # SB3's have no place for them
             self.replay_buffer_class = DictReplayBuffer if keyed else ReplayBuffer
         # Only for now: what is saved stays as given, lest it contradict what a load asks for.

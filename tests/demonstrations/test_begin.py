@@ -182,6 +182,36 @@ def test_the_buffer_is_one_of_ours_where_none_is_named(line, demonstrations, kin
     assert type(without.replay_buffer).__module__ == "stable_baselines3.common.buffers"
 
 
+DEFAULTS = [
+    ("box", "MlpPolicy", "ReplayBuffer"),
+    ("keyed", "MultiInputPolicy", "DictReplayBuffer"),
+]
+
+
+@pytest.mark.parametrize("made_by", [TD3, stable_baselines3.TD3], ids=["ours", "sb3"])
+@pytest.mark.parametrize(("kind", "policy", "name"), DEFAULTS, ids=["box", "keyed"])
+def test_a_model_without_demonstrations_may_be_given_them_as_it_is_loaded(
+    tmp_path, line, demonstrations, made_by, kind, policy, name
+):
+    env, settings = DummyVecEnv([lambda: line(kind)]), {"buffer_size": 100, "learning_starts": 5}
+    made_by(policy, env, **settings).learn(4).save(tmp_path / "unnamed")
+    again = TD3.load(tmp_path / "unnamed", env=env, demonstrations=demonstrations(kind))
+    again.learn(8)
+    assert type(again.replay_buffer) is type(again._demo_buffer) is getattr(pyrl_sb3, name)
+    without = TD3.load(tmp_path / "unnamed", env=env)
+    assert type(without.replay_buffer) is getattr(buffers, name)
+    n_steps = 3 if kind == "box" else 1  # SB3 has none of several steps for dictionaries
+    made_by(policy, env, **settings, n_steps=n_steps).save(tmp_path / "unnamed")
+    again = TD3.load(tmp_path / "unnamed", env=env, demonstrations=demonstrations(kind))
+    assert again.learn(8)._demo_buffer.n_steps == n_steps
+    # A class that was named stays.
+    named = {**settings, "replay_buffer_class": getattr(buffers, name)}
+    TD3(policy, env, **named).save(tmp_path / "named")
+    again = TD3.load(tmp_path / "named", env=env, demonstrations=demonstrations(kind))
+    with pytest.raises(DemonstrationError, match=rf"set replay_buffer_class=pyrl_sb3\.{name}"):
+        again.learn(8)
+
+
 @pytest.mark.parametrize("name", ["HerReplayBuffer", "DictReplayBuffer"])
 def test_the_buffer_that_has_the_place_of_sb3s_is_named(line, demonstrations, name):
     stock = getattr(stable_baselines3, name, None) or getattr(buffers, name)
