@@ -52,13 +52,7 @@ def with_rewards(env: VecEnv, demonstrations: Demonstrations) -> Demonstrations:
 
 
 def _changed(rewards: Array, wrappers: Sequence[gym.RewardWrapper[Any, Any]]) -> Array:
-    """
-    Return them as they come out of the outermost.
-
-    Args:
-        rewards: of one episode.
-        wrappers: the outermost first.
-    """
+    """Those of one episode as they come out of wrappers, of which the outermost is the first."""
     for wrapper in reversed(wrappers):
         if _of_reward_alone(type(wrapper)):  # which may be given NumPy's numbers or Python's
             each = (wrapper.reward(reward) for reward in rewards.astype(np.float64))
