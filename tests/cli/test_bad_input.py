@@ -49,7 +49,7 @@ MISTAKES = {
     ),
     "no such normalisation": (
         "her-td3-train FetchReach-v4 --set normalize={norm_obs_keys:[nothing]}",
-        "HER . TD3 cannot be made of .*'nothing'",
+        "norm_obs_keys: observations have no 'nothing'",
     ),
     "unknown device": (
         "sac-train Pendulum-v1 --device gpu",
