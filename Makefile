@@ -36,7 +36,7 @@ test: check suite
 
 suite: $(READY)
 	@echo "== pytest"
-	$(BIN)/python -m pytest -n 2 -m "not learning"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not learning"
 
 test-learning: $(READY)
 	@echo "== pytest, the learning tests: each trains until its task is solved"
