@@ -168,7 +168,10 @@ def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     assert not (folder / "runs/Pendulum-v1_1/seed_1").exists()
 
 
-@pytest.mark.parametrize("more", [[], ["--sync", "mean", "--sync-every", "100"]])
+SYNCHRONISED = pytest.param(["--sync", "mean", "--sync-every", "100"], marks=pytest.mark.learning)
+
+
+@pytest.mark.parametrize("more", [[], SYNCHRONISED])
 def test_seeds_stop_and_save_when_what_started_them_is_killed(folder, more):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
     command += ["--timesteps", "1000000", "--save", "runs", "--save-freq", "1000000", *SHORT[-2:]]

@@ -25,7 +25,14 @@ def install(source, site):
     return os.pathsep.join([str(site), str(source / "src")])
 
 
-@pytest.mark.parametrize("source", DISTRIBUTIONS, ids=lambda path: path.name)
+# Those that take long; `make test-plugins` runs them too.
+LONG = {"pyrl-population-sync": pytest.mark.learning}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(path, id=path.name, marks=LONG.get(path.name, ())) for path in DISTRIBUTIONS],
+)
 def test_own_tests_pass(source, tmp_path):
     environment = {**os.environ, "PYTHONPATH": install(source, tmp_path / "site")}
     run = subprocess.run(
