@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pyrl_sb3.buffers.shards import sync_folder
-from pyrl_sb3.training.errors import file_of
 from pyrl_sb3.training.folders import name_file
 
 _NAME = re.compile(r"step_(\d+)")
@@ -63,8 +62,7 @@ class CheckpointFolder:
             part.rename(final)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
-            name_file(error, final)
-            error.filename = file_of(error).replace(str(part), str(final))  # that which is known
+            name_file(error, final, part)
             raise
         sync_folder(self.path)
         for old in self.all()[:-keep]:

@@ -29,9 +29,7 @@ class WholeSteps(CallbackList):
     goes_on = True
 
     def _on_rollout_start(self) -> None:
-        for callback in self.callbacks:
-            with self._noting(callback):
-                callback.on_rollout_start()
+        self._call("on_rollout_start")
 
     def _on_step(self) -> bool:
         for callback in self.callbacks:
@@ -41,15 +39,16 @@ class WholeSteps(CallbackList):
 
     def _on_rollout_end(self) -> None:
         self._raise()  # by now the step is in the buffer
-        for callback in self.callbacks:
-            with self._noting(callback):
-                callback.on_rollout_end()
+        self._call("on_rollout_end")
 
     def _on_training_end(self) -> None:
         self._raise()
+        self._call("on_training_end")
+
+    def _call(self, method: str) -> None:
         for callback in self.callbacks:
             with self._noting(callback):
-                callback.on_training_end()
+                getattr(callback, method)()
 
     def _raise(self) -> None:
         if self.failure is not None:

@@ -230,16 +230,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException as error:
         with suppress(OSError):  # where the first one could not be deleted either
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and file_of(error) == str(temporary):
-            error.filename = str(path)  # that which is known
-        name_file(error, path)
+        name_file(error, path, temporary)
         raise
 
 
-def name_file(error: BaseException, path: Path) -> None:
-    """Have an error of the system name what was written: writing to an open file names none."""
-    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+def name_file(error: BaseException, path: Path, temporary: Path | None = None) -> None:
+    """
+    Have an error of the system name what was written: writing to an open file names none.
+
+    Args:
+        error: may be of another kind, and stays as it is then.
+        path: what was to be written.
+        temporary: its name until it was whole, which nobody knows.
+    """
+    if not isinstance(error, OSError):
+        return
+    if error.filename is None and error.errno is not None:
         error.filename = str(path)
+    elif temporary and str(temporary) in file_of(error):
+        error.filename = file_of(error).replace(str(temporary), str(path))
 
 
 def sync_file(path: Path) -> None:
