@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence, Sized
 from itertools import chain
-from operator import attrgetter, is_
+from operator import is_
 from typing import Any
 
 import torch as th
@@ -11,8 +11,6 @@ from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS, hooked_everywhere
 
 # What networks, layers and distributions compute with besides modules and parameters
 _SETTINGS = ("action_dist", "use_sde", "eps", "approximate", "epsilon")
-
-_flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def identical(now: Sequence[Any], then: Sequence[Any]) -> bool:
@@ -129,5 +127,9 @@ class Watch:
                 things += group["params"]
                 options.append(tuple(map(group.get, OPTIONS)))
         attributes = list(map(len, self._attributes))  # more of them, if a method is put there
-        flags = list(map(_flags, self._parameters))
+        # Not the dictionaries of hooks, which stay the same ones when they are emptied and filled.
+        flags = [
+            (p.requires_grad, not p._backward_hooks, not p._post_accumulate_grad_hooks)
+            for p in self._parameters
+        ]
         return things, [any(self._hooks), options, attributes, flags]

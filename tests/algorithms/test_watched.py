@@ -195,6 +195,32 @@ def test_hooks_on_everything_are_called_until_they_are_removed(hook: Any, make_e
     assert model.gradients == "explicit"
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "put_on", [th.Tensor.register_hook, th.Tensor.register_post_accumulate_grad_hook]
+)
+def test_hooks_on_a_parameter_that_had_one_before_are_called(put_on: Any, make_env: Any) -> None:
+    theirs, ours = (make(module, make_env()) for module in (sb3, algorithms))
+    for model in (theirs, ours):
+        hooked = next(model.critic.parameters())
+        put_on(hooked, lambda grad: None).remove()  # leaves an empty dictionary behind
+        train(model)
+        handle = put_on(hooked, scale_gradient)
+        train(model)
+    assert_same_numbers(ours, theirs)
+    assert ours.gradients.startswith("autograd: ")
+    handle.remove()
+    train(ours)
+    assert ours.gradients == "explicit"
+
+
+def scale_gradient(grad: th.Tensor) -> th.Tensor | None:
+    if grad.grad is None:  # the gradient, not the parameter that has got one
+        return grad / 10
+    grad.grad /= 10
+    return None
+
+
 def test_a_distribution_that_is_put_in_later_is_acted_by(make_env: Any) -> None:
     model = algorithms.SAC(SACPolicy, make_env(), learning_starts=0, seed=0, device="cpu")
     model.learn(2)
