@@ -1,5 +1,6 @@
 """How much memory there is, and where else to put a buffer."""
 
+import errno
 import math
 import os
 import re
@@ -71,17 +72,23 @@ class Allocator:
         """An array of undefined contents.
 
         :raises MemoryError: there is not so much, by far
+        :raises OSError: there is no room for the file
         """
+        size = math.prod(shape) * dtype.itemsize
         if self.path is None:
             try:
                 return np.empty(shape, dtype)
             except (MemoryError, ValueError, OverflowError) as error:  # beyond all addresses
-                size = math.prod(shape) * dtype.itemsize / 1e9
-                message = f"the replay buffer: no memory for {size:.2f} GB: {_ADVICE}"
+                message = f"the replay buffer: no memory for {size / 1e9:.2f} GB: {_ADVICE}"
                 raise MemoryError(message) from error
         Path(self.path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.path) as file:
-            _take_space(file.fileno(), math.prod(shape) * dtype.itemsize)
+            try:
+                _take_space(file.fileno(), size)
+            except (OSError, OverflowError) as error:
+                message = f"the replay buffer: no room for {size / 1e9:.2f} GB on the disk"
+                number = getattr(error, "errno", errno.EFBIG)
+                raise OSError(number, message, str(self.path)) from error
             return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
 
 

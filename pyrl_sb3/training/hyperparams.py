@@ -42,7 +42,7 @@ def experiment_of(request: TrainingRequest) -> Experiment:
         request.config or packaged_config(request.agent),
         request.agent,
         request.env_id,
-        overrides=[*_short_forms(request), *request.overrides],
+        overrides=[*_short_forms(request), *request.overrides, *_option_n_envs(request)],
         trust=request.trust,
     )
     experiment.check_components()
@@ -55,6 +55,12 @@ def _short_forms(request: TrainingRequest) -> list[Override]:
         for option, key in (("noise", "noise"), ("buffer", "replay_buffer_class"))
         if (value := getattr(request, option)) is not None
     ]
+
+
+def _option_n_envs(request: TrainingRequest) -> list[Override]:
+    # Also for what goes with some numbers only, as `train_freq` does.
+    n = request.n_envs
+    return [] if n is None else [Override(("n_envs",), n, f"--n-envs {n}")]
 
 
 def _read(text: str, where: str) -> Any:

@@ -524,6 +524,16 @@ def test_memory_that_there_is_not_is_asked_back_from_buffer_size(size):
         buffer.add(*np.zeros((2, 1, 2)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
 
 
+@pytest.mark.parametrize("size", [10**15, 10**30])
+@pytest.mark.filterwarnings("ignore:the full replay buffer")
+def test_a_disk_without_the_room_for_memory_maps_is_named(size, tmp_path):
+    buffer = plain(size, storage="memmap", path=tmp_path)
+    with pytest.raises(OSError, match=r"replay buffer: no room for .* GB on the disk") as caught:
+        walk(buffer, 0)
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_memory_maps_take_their_room_on_the_disk_at_once(tmp_path, mapped_files):
     buffer = plain(100_000, storage="memmap", path=tmp_path)
     walk(buffer, 0)

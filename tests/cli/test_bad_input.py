@@ -35,6 +35,10 @@ MISTAKES = {
     "negative steps": ("sac-train Pendulum-v1 --timesteps -5", "--timesteps -5: must be at least"),
     "no number": ("sac-train Pendulum-v1 --timesteps many", "'--timesteps'.*integer"),
     "no environments": ("sac-train Pendulum-v1 --n-envs 0", "--n-envs 0: must be at least 1"),
+    "episodes of several environments": (
+        "sac-train Pendulum-v1 --n-envs 2 --set train_freq=[1,episode]",
+        "--set train_freq: counting in episodes needs n_envs: 1",
+    ),
     "no episodes": ("sac-train Pendulum-v1 --eval-episodes 0", "--eval-episodes 0: must be"),
     "negative seed": ("sac-train Pendulum-v1 --seed -1", "--seed -1: must be at least 0"),
     "no threads": ("sac-train Pendulum-v1 --threads 0", "--threads 0: must be at least 1"),

@@ -69,6 +69,7 @@ def test_a_config_is_followed_in_training_and_in_the_test(pyrl, folder, config):
 
 def test_callbacks_of_a_config_act(pyrl, folder, config):
     line = ("--config", config, "--timesteps", 1000, "--n-envs", 1, "--set", "frame_stack=null")
+    line += ("--set", "train_freq=[1,episode]")  # for one environment only
     assert pyrl("td3-train", "Pendulum-v1", *line, "--eval-freq", 0, "--eval-episodes", 1).code == 0
     with (folder / "td3" / "Pendulum-v1_1" / "0.monitor.csv").open() as file:
         next(file)
