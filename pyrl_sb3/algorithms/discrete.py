@@ -33,19 +33,18 @@ class DiscreteSteps(NamedPolicies, ReplayFiles, GradientSteps):
 
 
 def descend(
-    optimizer: th.optim.Optimizer,
-    loss: th.Tensor,
-    clipped: nn.Module | None = None,
-    max_grad_norm: float | None = None,
+    optimizer: th.optim.Optimizer, loss: th.Tensor, max_grad_norm: float | None = None
 ) -> None:
     """
     A step down the gradient of ``loss``.
 
-    :param clipped: a network whose gradient is scaled down to the norm ``max_grad_norm``, where
-        that is smaller
+    :param max_grad_norm: to which the gradient of all that the optimiser trains is scaled down,
+        where its norm is larger
     """
     optimizer.zero_grad()
     th.autograd.backward(loss)
-    if clipped is not None and max_grad_norm is not None:
-        nn.utils.clip_grad_norm_(clipped.parameters(), max_grad_norm)
+    if max_grad_norm is not None:
+        # Not of a whole network, which may share an encoder that another optimiser trains.
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(trained, max_grad_norm)
     optimizer.step()

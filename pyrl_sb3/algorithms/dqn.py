@@ -49,7 +49,7 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
             y = self._target(batch)
             q = self.q_net(batch.observations).gather(1, batch.actions.long())
             loss = discrete_losses.huber_loss(q, y, batch.weights)
-            descend(self.policy.optimizer, loss, self.policy, self.max_grad_norm)
+            descend(self.policy.optimizer, loss, self.max_grad_norm)
             self._update_priorities(batch, q.detach().unsqueeze(0), y)
             metrics.add(loss=loss.detach())
         self._n_updates += gradient_steps

@@ -136,6 +136,9 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             raise ValueError(
                 f"ent_coef={ent_coef!r}: must be a number, 0 or more, or auto, or such as auto_0.1"
             )
+        if self.action_noise is not None:
+            kind = type(self.action_noise).__name__
+            raise ValueError(f"action_noise is a {kind}: actions are discrete, and drawn already")
 
     def _bind(self) -> None:
         super()._bind()
@@ -173,15 +176,15 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             all_q = self.critic(batch.observations)
             q = _of_actions(all_q, batch.actions)
             critic_loss = self._critic_loss(batch, q, y)
-            descend(self.critic.optimizer, critic_loss, self.critic, self.max_grad_norm)
+            descend(self.critic.optimizer, critic_loss, self.max_grad_norm)
 
             policy_value = discrete_losses.expected_soft_value(
                 self._ensemble_q(all_q.detach()), alpha, log_pi
             )
             actor_loss = self._penalty(batch, log_pi) - policy_value.mean()
-            descend(self.actor.optimizer, actor_loss, self.actor, self.max_grad_norm)
+            descend(self.actor.optimizer, actor_loss, self.max_grad_norm)
 
-            if step % self.target_update_interval == 0:
+            if (self._n_updates + step) % self.target_update_interval == 0:
                 for follower in self._followers:
                     follower.track(self.tau)
             self._update_priorities(batch, q.detach(), y)

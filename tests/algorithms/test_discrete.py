@@ -12,6 +12,8 @@ import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from pyrl_sb3 import DQN, DiscreteSAC, DQNPolicy, HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.envs.bit_flipping import BitFlipping
@@ -254,6 +256,7 @@ def test_the_target_entropy_falls_over_the_training() -> None:
         ({"max_grad_norm": "1"}, "max_grad_norm='1': must be 0 or more, or None"),
         ({"target_update_interval": 0}, "target_update_interval=0: must be a whole number, at le"),
         ({"target_update_interval": 1.5}, "target_update_interval=1.5: must be a whole number"),
+        ({"action_noise": NormalActionNoise(np.zeros(1), np.ones(1))}, "is a NormalActionNoise: a"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
@@ -268,6 +271,38 @@ def test_the_entropy_penalty_and_the_clip_change_the_step() -> None:
         part = "actor" if "entropy_penalty" in arguments else "critic"
         states = [getattr(model, part).state_dict() for model in (plain, other)]
         assert any(not th.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_targets_are_updated_after_so_many_gradient_steps(at_a_time: int) -> None:
+    model = trained(DiscreteSAC, target_update_interval=4, steps=0)
+    updated = []
+    for _ in range(12 // at_a_time):
+        before = copy.deepcopy(model.policy.critic_target.state_dict())
+        model.train(at_a_time, batch_size=16)
+        after = model.policy.critic_target.state_dict()
+        updated.append(any(not th.equal(before[name], after[name]) for name in after))
+    steps = range(0, 12, at_a_time)
+    assert updated == [any(n % 4 == 0 for n in range(a, a + at_a_time)) for a in steps]
+
+
+class Encoder(BaseFeaturesExtractor):
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, 5)
+        self.layer = th.nn.Linear(5, 5)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layer(observations)
+
+
+def test_the_gradient_of_the_actor_in_a_shared_encoder_is_not_clipped_with_the_critics() -> None:
+    shared = {"share_features_extractor": True, "features_extractor_class": Encoder}
+    model = trained(DiscreteSAC, policy_kwargs=shared, max_grad_norm=1e-3, steps=0)
+    for left_by_the_actor in model.actor.features_extractor.parameters():
+        left_by_the_actor.grad = th.full_like(left_by_the_actor, 100.0)
+    model.train(1, batch_size=16)
+    own = [p.grad for group in model.critic.optimizer.param_groups for p in group["params"]]
+    assert th.nn.utils.get_total_norm(own).item() == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_bad_temperatures_are_refused() -> None:
