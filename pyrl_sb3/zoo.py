@@ -9,17 +9,18 @@ RL Baselines3 Zoo with the algorithms from here, after one import::
 
 ``rl_zoo3.ALGOS`` then has this package's DDPG, TD3 and SAC under their names, so that the zoo's
 hyperparameters and its samplers for tuning hold for them. TQC and CrossQ are sb3-contrib's there as
-they are here. Replay buffers from here are named by a config in Python (``--conf-file my.py``).
+they are here. ``replay_buffer_class: HerReplayBuffer`` in its configs is the buffer from here.
 
 :raises ModuleNotFoundError: rl_zoo3 is not installed.
 """
 
 from importlib import import_module
 
-from pyrl_sb3 import DDPG, SAC, TD3
+from pyrl_sb3 import DDPG, SAC, TD3, HerReplayBuffer
 
 try:
     _zoo = import_module("rl_zoo3")
+    _manager = import_module("rl_zoo3.exp_manager")
 except ModuleNotFoundError as error:
     if error.name != "rl_zoo3":
         raise
@@ -29,3 +30,5 @@ except ModuleNotFoundError as error:
 
 # In place: the zoo's modules share this dictionary.
 _zoo.ALGOS.update(ddpg=DDPG, td3=TD3, sac=SAC)
+# The name in configs is looked up there, and hindsight is tuned only where the class is this one.
+_manager.HerReplayBuffer = HerReplayBuffer  # type: ignore[attr-defined]
