@@ -245,6 +245,7 @@ class EntryReader:
     def _policy_kwargs(self, values: dict[str, Any]) -> None:
         keywords = values.get("policy_kwargs") or {}
         extractor = keywords.get("features_extractor_class")
+        self._use_sde(values, keywords)
         for key in _CLASSES.keys() & keywords.keys():
             keywords[key] = self._policy_class(key, keywords[key])
         for key, read in zoo.POLICY_ARGUMENTS.items():
@@ -263,6 +264,16 @@ class EntryReader:
         if keywords and "policy" not in self.refused:
             policy = policy_meant(self.algorithm, values["policy"])
             self._names("policy_kwargs", values, policy, _GIVEN_TO_POLICIES)
+
+    def _use_sde(self, values: Mapping[str, Any], keywords: dict[str, Any]) -> None:
+        """SB3 writes its `use_sde` into a mapping that it gets, and the zoo that into a config."""
+        if "use_sde" not in keywords or "use_sde" not in self.declared:
+            return
+        written = keywords.pop("use_sde")
+        used = values.get("use_sde", self.declared["use_sde"].default)
+        if written != used and "use_sde" not in self.refused:
+            message = f"must be {short(used)}, as use_sde of {self.cls.__name__} is, or left out"
+            self._fail(("policy_kwargs", "use_sde"), message)
 
     def _policy_class(self, key: str, value: Any) -> Any:
         try:

@@ -193,6 +193,18 @@ def test_a_training_takes_their_config(run, tmp_path):
         read_experiment(config, "sac", ENV)
 
 
+@pytest.mark.parametrize("chosen", [{}, {"use_sde": True}])
+def test_use_sde_that_sb3_adds_to_policy_kwargs_is_read(run, chosen):
+    """The zoo writes its config after SB3 has had the mapping."""
+    keywords = {"net_arch": [8]}
+    SAC("MlpPolicy", ENV, policy_kwargs=keywords, buffer_size=10, **chosen)
+    assert keywords == {"net_arch": [8], "use_sde": bool(chosen)}
+    zoo_run(run, environment(10.0), {**SETTINGS, **chosen, "policy_kwargs": keywords})
+    arguments = read_experiment(run / ENV / "config.yml", "sac", ENV).arguments
+    assert arguments["policy_kwargs"] == {"net_arch": [8]}
+    assert arguments.get("use_sde") == chosen.get("use_sde")
+
+
 @pytest.mark.parametrize("read", [check_run, runs_within])
 @pytest.mark.parametrize("path", ["", "..", ENV])
 def test_commands_for_runs_say_what_can_be_done_with_one(run, path, read):
