@@ -11,7 +11,8 @@ import pytest
 import stable_baselines3 as sb3
 import torch as th
 
-from pyrl_sb3 import algorithms
+from pyrl_sb3 import ReplayBuffer, algorithms
+from pyrl_sb3.config.zoo import schedule
 
 NAMES = pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
 
@@ -60,7 +61,8 @@ import sys, numpy as np, torch as th
 folder, tests = sys.argv[1:]
 sys.path.insert(0, tests)
 from conftest import RandomEnv
-from pyrl_sb3 import algorithms
+from pyrl_sb3 import ReplayBuffer, algorithms
+from pyrl_sb3.config.zoo import schedule
 for name in ("SAC", "TD3", "DDPG"):
     model = getattr(algorithms, name).load(f"{folder}/{name}", env=RandomEnv())
     model.load_replay_buffer(f"{folder}/{name}.pkl")
@@ -112,6 +114,30 @@ def test_sb3_continues_what_ours_saved_and_back(name: str, make_env: Any, tmp_pa
         seed(4)
         model.train(5, batch_size=8)
     assert_same(states(again), states(theirs), rtol=1e-3, atol=1e-4)
+
+
+@NAMES
+@pytest.mark.parametrize("buffer", [None, ReplayBuffer])
+def test_sb3_loads_ours_where_this_package_is_not(
+    name: str, buffer: Any, make_env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keywords = {"frame_stack": 1} if buffer else None
+    settings = {"replay_buffer_class": buffer, "replay_buffer_kwargs": keywords}
+    ours = make(algorithms, name, make_env(), learning_rate=schedule("lin_1e-3"), **settings)
+    ours.save(tmp_path / "ours")
+    observation = ours.observation_space.sample()
+    expected = ours.predict(observation, deterministic=True)[0]
+    for module in [each for each in sys.modules if each.partition(".")[0] == "pyrl_sb3"]:
+        monkeypatch.setitem(sys.modules, module, None)
+    cls = getattr(sb3, name)
+    with pytest.raises(ModuleNotFoundError, match="pyrl_sb3"):
+        cls.load(tmp_path / "ours")
+    names = {"policy_class": cls.policy_aliases["MlpPolicy"]}
+    names |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}}
+    theirs = cls.load(tmp_path / "ours", custom_objects=names)
+    assert type(theirs.policy).__module__.startswith("stable_baselines3.")
+    actions = theirs.predict(observation, deterministic=True)[0]
+    np.testing.assert_allclose(actions, expected, rtol=0, atol=1e-6)
 
 
 @NAMES
