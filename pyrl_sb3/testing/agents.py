@@ -18,6 +18,7 @@ from pyrl_sb3.testing.require import require, run
 from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
+from pyrl_sb3.training.tensors import tensors_of
 
 STEPS = 40
 SMALL = {
@@ -162,7 +163,7 @@ def _trained_on(agent: Any, batches: Any) -> AgentState:
 
 def _learned(agent: Any) -> dict[str, th.Tensor]:
     """All that training may have changed, whether or not the agent says that it saves it."""
-    found = {f"policy.{name}": value for name, value in agent.policy.state_dict().items()}
+    found = {f"policy.{name}": value for name, value in tensors_of(agent.policy)}
     owners = {"": agent, "policy.": agent.policy}
     owners |= {f"{part}.": getattr(agent, part, None) for part in ("actor", "critic")}
     for prefix, owner in owners.items():

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
+from pyrl_sb3.training.tensors import tensors_of
 
 
 class WholeSteps(CallbackList):
@@ -94,8 +95,7 @@ def _is_of(error: BaseException, env: VecEnv | None) -> bool:
 
 def is_finite(model: OffPolicyAlgorithm) -> bool:
     """Whether all that actions depend on is: where it is not, nothing is to go on from it."""
-    state = model.policy.state_dict().items()
-    weights = [each for name, each in state if not name.endswith("_extra_state")]
+    weights = [tensor for _, tensor in tensors_of(model.policy)]
     found = getattr(model.get_vec_normalize_env(), "obs_rms", {})
     statistics = found.values() if isinstance(found, dict) else [found]
     numbers = [number for each in statistics for number in (each.mean, each.var)]

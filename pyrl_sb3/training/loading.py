@@ -24,6 +24,7 @@ from pyrl_sb3.plugins.moved import moved_networks, network_class
 from pyrl_sb3.plugins.records import stored_records
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.tensors import tensors_of
 from pyrl_sb3.training.untrusted import (
     AllocationLimit,
     check_archive,
@@ -191,6 +192,6 @@ def _complaint(error: Exception) -> str:
 
 
 def _check_weights(path: Path, policy: BasePolicy) -> None:
-    for name, tensor in policy.state_dict().items():
+    for name, tensor in tensors_of(policy):
         if not bool(th.isfinite(tensor).all()):
             raise InputError(f"{path}: its weights {name} are not all finite numbers")

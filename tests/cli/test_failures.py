@@ -187,6 +187,7 @@ def test_policies_with_states_that_are_no_tensors_are_saved_too(odd):
     with pytest.raises(ConnectionError, match="server away"):
         odd("sac-train", "odd", *SMALL, callback="{failing: {at: step}}", **extractor)
     assert latest().moment.timesteps == 40
+    assert odd("sac-test", "odd", "--episodes", 1, "--trust").code == 0
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """The contract of agents: ours fulfil it, and what breaks it is named."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import sb3_contrib
 import stable_baselines3
 import torch as th
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.td3.policies import TD3Policy
 
 import pyrl_sb3
 from pyrl_sb3.agent import Agent
@@ -30,6 +34,26 @@ OURS = [
 @pytest.mark.parametrize(("cls", "actions"), OURS, ids=lambda value: str(value))
 def test_every_algorithm_is_an_agent(cls, actions):
     check_agent(cls, actions=actions)
+
+
+class Versioned(FlattenExtractor):
+    def get_extra_state(self):
+        return {"version": 2}
+
+    def set_extra_state(self, state):
+        assert state == {"version": 2}
+
+
+class OfVersions(TD3Policy):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "features_extractor_class": Versioned})
+
+
+def test_what_modules_keep_besides_tensors_does_not_matter():
+    class OnVersions(stable_baselines3.TD3):
+        policy_aliases: ClassVar = {"MlpPolicy": OfVersions}
+
+    check_agent(OnVersions)
 
 
 class NeverTrains(stable_baselines3.TD3):

@@ -12,6 +12,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 
 from pyrl_sb3.agent import Agent
 from pyrl_sb3.training.errors import first_line
+from pyrl_sb3.training.tensors import tensors_of
 
 _BEFORE = {"step": 0.0, "mu_product": 1.0}  # of optimisers that have made no step; NAdam's product
 
@@ -141,7 +142,7 @@ def _tensors(agent: Agent) -> Iterator[tuple[Kind, str, th.Tensor]]:
 
 def _of_module(prefix: str, module: th.nn.Module) -> Iterator[tuple[Kind, str, th.Tensor]]:
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    for name, tensor in module.state_dict().items():
+    for name, tensor in tensors_of(module):
         floating: Kind = "weights" if name in parameters else "running"
         yield floating if tensor.is_floating_point() else "counts", f"{prefix}.{name}", tensor
 

@@ -6,6 +6,7 @@ import pytest
 import sb3_contrib
 import stable_baselines3
 import torch as th
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 import pyrl_sb3
 from pyrl_sb3.training.sync.averages import combined
@@ -105,6 +106,23 @@ def test_parts_are_what_they_are_called():
     assert any(name.endswith("ra_var") for name in crossq.running)
     assert any(name.endswith("steps") for name in crossq.counts)
     assert not any("target" in name for name in crossq.weights)
+
+
+@pytest.mark.parametrize("extra", [{"version": 2}, th.zeros(2)], ids=["a dictionary", "a tensor"])
+def test_what_modules_keep_besides_tensors_stays_each_copys_own(extra):
+    class Versioned(FlattenExtractor):
+        def get_extra_state(self):
+            return extra
+
+        def set_extra_state(self, state):
+            pass
+
+    one, other = (
+        make(pyrl_sb3.TD3, seed, steps=12, features_extractor_class=Versioned) for seed in (0, 1)
+    )
+    assert not [name for name in read_state(one).as_arrays() if "extra" in name]
+    write_state(other, read_state(one))
+    assert_equal(read_state(other), read_state(one))
 
 
 def test_targets_keep_their_lag():
