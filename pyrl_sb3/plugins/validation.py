@@ -1,5 +1,6 @@
 """What a plugin must fulfil before its components are taken."""
 
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -38,15 +39,17 @@ def check_hooks(
 
     :param before: What `environments` gave before the plugin was imported; None where that was
         earlier.
-    :raises TypeError: when it implements none and registers no environment, has them without their
-        mark alone, or wraps one.
+    :raises TypeError: when it implements none and registers no environment, has one without its
+        mark, or wraps one.
     :raises ValueError: when it implements one that does not exist.
     """
     callers = manager.get_hookcallers(plugin) or []
     known = [spec.hook for spec in SPECS.values()]
-    unmarked = any(hasattr(plugin, hook) for hook in known)
+    unmarked = [hook for hook in known if _has_unmarked(plugin, hook, callers)]
     if not callers and (unmarked or not _registers_environments(plugin, before)):
         raise TypeError("it implements no hook; is @hookimpl missing?")
+    if unmarked:
+        raise TypeError(f"its {unmarked[0]} lacks @hookimpl")
     for caller in callers:
         for impl in caller.get_hookimpls():
             if impl.plugin is not plugin:
@@ -55,6 +58,12 @@ def check_hooks(
                 raise ValueError(f"unknown hook {caller.name!r}{did_you_mean(caller.name, known)}")
             if impl.wrapper or impl.hookwrapper:
                 raise TypeError(f"{caller.name} is a hook wrapper; these hooks take none")
+
+
+def _has_unmarked(plugin: object, hook: str, callers: Iterable[pluggy.HookCaller]) -> bool:
+    """Whether a plugin has a function of a hook's name that is none; `__getattr__` is not asked."""
+    found = inspect.getattr_static(plugin, hook, None)
+    return inspect.isroutine(found) and all(caller.name != hook for caller in callers)
 
 
 def environments() -> dict[str, Any]:

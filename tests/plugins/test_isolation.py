@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+from types import ModuleType
 
 import gymnasium as gym
 import pytest
@@ -161,6 +162,34 @@ def test_a_hook_without_its_mark_is_named_whatever_else_a_module_does(
     finally:
         sys.modules.pop("unmarked", None)
         del gym.registry["Unmarked-v0"]
+
+
+def test_a_hook_without_its_mark_is_named_beside_one_that_has_it(pyrl_plugins):
+    class Half:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            return []
+
+        def pyrl_callbacks(self):
+            return []
+
+    with pytest.raises(PluginError, match="its pyrl_callbacks lacks @hookimpl"):
+        pyrl_plugins.register(Half(), "half")
+    assert set(pyrl_plugins.plugins) == {"pyrl"}
+
+
+def test_what_is_called_as_a_hook_and_is_no_function_is_none(pyrl_plugins):
+    """As `acme/pyrl_callbacks.py` is for the package `acme`."""
+
+    class Package:
+        pyrl_callbacks = ModuleType("acme.pyrl_callbacks")
+
+        @hookimpl
+        def pyrl_noise_processes(self):
+            return []
+
+    pyrl_plugins.register(Package(), "acme")
+    assert pyrl_plugins.plugins["acme"].hooks == ("pyrl_noise_processes",)
 
 
 def test_optional_hooks_of_other_versions_are_accepted(pyrl_plugins):
