@@ -113,7 +113,8 @@ def _saved_where_whole(
             if failed and is_finite(model):
                 checkpoints.take()
                 checkpoints.save(model, path)
-                then = f"--resume {quoted(run.folder)} goes on"
+                goes_on = "goes on" if callbacks else "evaluates it"  # that alone is left
+                then = f"--resume {quoted(run.folder)} {goes_on}"
                 if callbacks and not callbacks.goes_on and _is_early(run, model):
                     then = _noted_end(run, model)
                 told = "%s failed after %s steps; model saved: %s; %s"

@@ -206,14 +206,20 @@ def test_what_a_policy_keeps_besides_weights_does_not_count(state, finite):
 
 
 @pytest.mark.parametrize(
-    ("nan_at", "every", "reached"), [(5, 40, 40), (5, 0, 60)], ids=["midway", "last"]
+    ("every", "reached", "settings", "then"),
+    [
+        (40, 40, {}, "goes on"),
+        (0, 60, {}, "evaluates it"),
+        (0, 40, {"callback": "ending"}, "evaluates it"),
+    ],
+    ids=["midway", "last", "last of a run that was ended"],
 )
-def test_nan_in_an_evaluation_costs_nothing_of_the_training(odd, nan_at, every, reached):
+def test_nan_in_an_evaluation_costs_nothing_of_the_training(odd, every, reached, settings, then):
     line = (*SMALL, "--eval-freq", every, "--save-freq", 0)
-    outcome = odd("sac-train", "odd", *line, **{"env_kwargs.nan_at": nan_at})
+    outcome = odd("sac-train", "odd", *line, **{"env_kwargs.nan_at": 5}, **settings)
     assert outcome.code == 1
     told = f"an evaluation failed after {reached} steps; model saved: {RUN}/model.zip; --resume "
-    assert told in outcome.out
+    assert f"{told}{RUN} {then}\n" in outcome.out
     (said,) = outcome.err.splitlines()
     assert said.startswith("pyrl: an action is NaN: ")
     assert said.endswith(f"; the last checkpoint is {RUN}/checkpoints/step_{reached}")
