@@ -39,12 +39,13 @@ def normalized(env: VecEnv, **keywords: Any) -> VecNormalize:
         InputError: it is to normalise keys that are not there.
     """
     space = env.observation_space
-    if isinstance(space, spaces.Dict):
-        for key in keywords.get("norm_obs_keys") or ():
+    norm_obs, keys = keywords.get("norm_obs", True), keywords.get("norm_obs_keys")
+    if norm_obs and isinstance(space, spaces.Dict):
+        for key in keys or ():
             if key not in space.spaces:
                 hint = did_you_mean(key, space.spaces)
                 raise InputError(f"norm_obs_keys: observations have no {key!r}{hint}")
-    env = _turned(env, keywords.get("norm_obs", True), keywords.get("norm_obs_keys"))
+    env = _turned(env, norm_obs, keys)
     # VecNormalize writes into a Dict, by which environments are checked.
     env.observation_space = deepcopy(env.observation_space)
     return VecNormalize(env, **keywords)

@@ -219,6 +219,11 @@ def test_keys_to_normalise_that_are_not_there_are_named(env_id, tmp_path, monkey
     assert capsys.readouterr().err == said
 
 
+def test_keys_are_not_looked_at_where_no_observations_are_normalised():
+    env = DummyVecEnv([lambda: Screen(keyed=True)])
+    assert not normalized(env, norm_obs=False, norm_obs_keys=["numbr"]).norm_obs
+
+
 @pytest.mark.parametrize(
     ("settings", "keys"),
     [
