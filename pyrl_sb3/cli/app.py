@@ -116,8 +116,7 @@ def run(arguments: Sequence[str]) -> int:
             typer.echo(f"pyrl: {problem}", err=True)
         return 2
     except (RunStoppedError, NotANumberError) as error:
-        going_on = str(error).replace("`pyrl ", f"`{plugin_options.pyrl()} ")
-        typer.echo(f"pyrl: {going_on}", err=True)
+        typer.echo(f"pyrl: {_with_plugins(str(error))}", err=True)
         return int(getattr(error, "exit_code", 1))
     except OSError as error:
         if error.strerror is None or shown[options.VERBOSE]:
@@ -139,4 +138,9 @@ def _problems(error: Exception) -> Sequence[str]:
     if isinstance(error, PluginError):
         return [str(error)]  # its lines are a list: what fits, then what failed
     message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-    return [" ".join(message.split())]
+    return [_with_plugins(" ".join(message.split()))]
+
+
+def _with_plugins(message: str) -> str:
+    """Return a message whose commands load the plugins that this one was told to load."""
+    return message.replace("`pyrl ", f"`{plugin_options.pyrl()} ")

@@ -112,6 +112,12 @@ def test_one_line_and_nothing_written(pyrl, folder, line, message):
     assert (folder / "file").read_text() == "precious"
 
 
+def test_what_is_advised_loads_the_same_plugins(pyrl, folder, monkeypatch):
+    monkeypatch.setattr("pyrl_sb3.cli.plugin_options.pyrl", lambda: "pyrl -p mine.py")
+    said = "pyrl: no model at sac; `pyrl -p mine.py sac-train Pendulum-v1` makes one\n"
+    assert pyrl("sac-test", "Pendulum-v1").err == said
+
+
 def test_verbose_shows_where(pyrl):
     outcome = pyrl("sac-train", "Pendulm-v1", "--verbose")
     assert outcome.code == 2
