@@ -116,7 +116,7 @@ def mistake_in(state: object, expected: Arrays) -> str | None:
             return f"that lacks {name}"
         try:
             array = np.asarray(found[name])
-        except (RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever conversions of a stranger's come to
             return f"with {name} that is no array: {first_line(error)}"
         if array.shape != there.shape:
             return f"with {name} of shape {array.shape}, not {there.shape}"

@@ -234,10 +234,16 @@ WRONG = {
 }
 
 
+class Torn:
+    def __array__(self, *args, **kwargs):
+        raise AttributeError("no values yet")
+
+
 NO_ARRAYS = {
     "a parameter": (lambda: th.nn.Parameter(th.ones(2)), "Can't call numpy() on Tensor that req"),
     "bfloat16": (lambda: th.ones(2).bfloat16(), "Got unsupported ScalarType BFloat16"),
     "a ragged list": (lambda: [[1], [1, 2]], "setting an array element with a sequence."),
+    "what raises": (Torn, "no values yet"),
 }
 
 
