@@ -1,13 +1,16 @@
 """Frame stacks, stored once per frame."""
 
 from collections.abc import Container, Iterable
+from typing import Any
 
 import numpy as np
 
 from pyrl_sb3.buffers.columns import Allocate, Field, Obs, StepColumn, Where, same_bits
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints
 
-_CHUNK = 1024  # steps whose stacks are whole in memory at a time
+Write = tuple[Array, Any, Array]  # into what, in which rows, what
+
+_CHUNK_BYTES = 2**22  # of stacks that are whole in memory at a time
 
 
 def stacking_axes(key: str, shape: tuple[int, ...], n_stack: int) -> list[int]:
@@ -99,30 +102,64 @@ class StackColumn(StepColumn):
             self._turned(self.current), np.array(self._frames(obs, self.other), self.dtype)
         ):
             raise self._no_stack()
-        n_envs, table = self.table.n_envs, self.table.fields
-        padding, tails = np.zeros_like(table[self.padding]), table[self.name].copy()
-        frames: list[Array] = []
-        for begin in range(0, len(where.rows), _CHUNK * n_envs):
-            some = where.part(slice(begin, begin + _CHUNK * n_envs))
-            before = self._turned(self.read(some.positions, some))
-            after = self._turned(self.read_next(some.positions, some))
+        size = max(_CHUNK_BYTES // self.pending.nbytes, 1) * self.table.n_envs
+        chunks = [where.part(slice(at, at + size)) for at in range(0, len(where.rows), size)]
+        for some in chunks:
+            before, after = self._both_turned(some)
             stored = some.positions < where.positions[-1]
             if not _moved(before[stored], after[stored]):
                 raise self._no_stack()
-            if not frames:  # the oldest step needs those before it
-                frames = [before[:n_envs, i] for i in range(self.n_stack - 1)]
-            frames.append(before[:, -1])
-            rows, late = some.rows % len(tails), some.positions - self.table.starts(some.rows)
-            ends = some.positions == some.lasts
-            tails[rows[ends]] = after[ends, -1]
-            for steps in range(self.n_stack - 1):
-                early = late == steps
-                padding[rows[early], steps:] = before[early, : self.n_stack - 1 - steps]
-        past = (where.positions[-1] + 1) * n_envs
-        moved = np.concatenate(frames)
-        self.turn()
-        self.ring[np.arange(past - len(moved), past) % len(self.ring)] = moved
-        table[self.padding], table[self.name] = padding, tails
+        # In place: `go_back` is given what was pending.
+        writes = [(rows, slice(None), self._turned(rows)) for rows in (self.current, self.pending)]
+        left, axis = [(writes, chunks)], self.other
+        try:
+            self._turn_all(left, axis)
+        except BaseException:
+            self._turn_all(left, axis)  # half of it is along neither axis
+            raise
+
+    def _turn_all(self, left: list[tuple[list[Write], list[Where]]], axis: int) -> None:
+        """Write what is worked out, and then what follows, the newest steps first: a stack is read
+        from its own and older frames. After an interruption it goes on where it was.
+
+        :param left: one entry, what is to be written and the steps that follow, oldest first
+        """
+        while left:
+            writes, chunks = left[0]
+            for array, rows, values in writes:
+                array[rows] = values
+            # At once, and only now: what is written twice does no harm, what is read then would.
+            left[:] = [(self._writes(chunks[-1], len(chunks) == 1), chunks[:-1])] if chunks else []
+        self.turn(axis)
+
+    def _writes(self, some: Where, oldest: bool) -> list[Write]:
+        """What is stored of these steps along the other axis."""
+        before, after = self._both_turned(some)
+        n_envs, n, fields = self.table.n_envs, self.n_stack - 1, self.table.fields
+        late = some.positions - self.table.starts(some.rows)
+        ends, rows = some.positions == some.lasts, some.rows % len(fields[self.name])
+        at = some.positions * n_envs + some.envs
+        writes = [
+            (self.ring, at % len(self.ring), before[:, -1]),
+            (fields[self.name], rows[ends], after[ends, -1]),
+        ]
+        # The first step of an episode that is stored is the last for which its padding is read.
+        first = late == 0
+        if oldest:
+            first[:n_envs] = True
+            for i in range(n):  # it needs the frames of the steps before it
+                lead = at[:n_envs] - (n - i) * n_envs
+                writes.append((self.ring, lead % len(self.ring), before[:n_envs, i]))
+        for steps in range(n):
+            early = first & (late == steps)
+            padding = fields[self.padding][:, steps:]
+            writes.append((padding, rows[early], before[early, : n - steps]))
+        return writes
+
+    def _both_turned(self, some: Where) -> tuple[Array, Array]:
+        """Stacks before and after these steps, as they are along the other axis."""
+        read = self.read(some.positions, some), self.read_next(some.positions, some)
+        return self._turned(read[0]), self._turned(read[1])
 
     def _no_stack(self) -> ValueError:
         return ValueError(
@@ -130,20 +167,21 @@ class StackColumn(StepColumn):
             "a step did not move it by one frame; leave out frame_stack"
         )
 
-    def turn(self) -> None:
-        """Take the other axis from now on."""
-        assert self.other is not None
-        for rows in (self.current, self.pending):  # in place: `go_back` is given the latter
-            rows[:] = self._turned(rows)
-        self.axis, self.other = self.other, self.axis
-        fields = self.table.fields
-        fields[self.padding_other] = fields.pop(self.padding)
-        self.padding, self.padding_other = self.padding_other, self.padding
+    def turn(self, axis: int) -> None:
+        """Take this axis from now on, which was the other."""
+        if axis == self.axis:
+            return
+        old, new = self.padding, self.padding_other
+        fields = {name: rows for name, rows in self.table.fields.items() if name != old}
+        fields[new] = self.table.fields[old]
+        turned = fields, axis, self.axis, new, old
+        # By one statement without a call, which no signal interrupts.
+        self.table.fields, self.axis, self.other, self.padding, self.padding_other = turned
 
     def _turned(self, rows: Array) -> Array:
-        """Rows as they are along the other axis."""
+        """Copies of rows as they are along the other axis."""
         assert self.other is not None
-        return self._split(self._whole(rows), self.other)
+        return np.array(self._split(self._whole(rows), self.other))
 
     def continues(self, position: int) -> Array:
         """By environment, whether what was just put is what was pending."""
@@ -220,5 +258,7 @@ def turn_like(columns: Iterable[StepColumn], facts: Container[str]) -> None:
     :param facts: names of what the other knows of its episodes
     """
     for column in columns:
-        if isinstance(column, StackColumn) and column.padding_other in facts:
-            column.turn()
+        if not isinstance(column, StackColumn) or column.other is None:
+            continue
+        if column.padding_other in facts:
+            column.turn(column.other)

@@ -23,6 +23,7 @@ from pyrl_sb3.buffers import (
     HerReplayBuffer,
     ReplayBuffer,
     keep_raw_terminals,
+    stacks,
 )
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 
@@ -421,6 +422,41 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
     assert moment > 40  # Pythons differ in what is a line: 50 to 70
     buffer.save(tmp_path / "b")
     buffer.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_stacks_survive_an_interruption_at_any_line_of_the_step_that_tells_their_axis(
+    full, monkeypatch
+):
+    monkeypatch.setattr(stacks, "_CHUNK_BYTES", 300)  # three steps
+    rows, columns = np.indices((4, 6))
+    frames, size = columns // 3, 4 if full else 40
+
+    def stack(number):  # 2 frames, up to the fifth along both axes
+        values = number + frames
+        return (values + np.where(values < 6, rows // 2, 0))[None].astype(np.float32)
+
+    def add(buffer, number):
+        done, infos = np.array([number == 2]), [{"TimeLimit.truncated": False}]
+        steps = stack(number), stack(number + 1)
+        buffer.add(*steps, np.zeros((1, 1)), np.array([number]), done, infos)
+
+    filled = ReplayBuffer(size, spaces.Box(0, 99, (4, 6)), ACTION, frame_stack=2, seed=0)
+    for number in range(5):
+        add(filled, number)
+    moment, goes_on = 0, True
+    while goes_on:
+        moment += 1
+        buffer = deepcopy(filled)
+        goes_on = interrupted(partial(add, buffer, 5), moment)
+        for number in range(buffer.store.now, 8):
+            add(buffer, number)
+        found, expected = everything(buffer), range(max(8 - size, 0), 8)
+        befores, afters = (np.concatenate([stack(n + i) for n in expected]) for i in (0, 1))
+        assert np.array_equal(found.observations, befores), moment
+        assert np.array_equal(found.next_observations, afters), moment
+    assert buffer.store.columns[0].axis == 1
+    assert moment > 150
 
 
 def test_a_change_of_environments_survives_an_interruption_at_any_line():

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import tracemalloc
 from copy import deepcopy
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
 
-from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, stacks
 
 BOX, ACTION = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
 
@@ -293,13 +294,13 @@ def test_the_axis_of_frames_is_taken_back_with_a_step_that_fails():
 
 
 def pushed(stack, *values):
-    """The stack `(4, 24)` after these frames `(4, 6)`."""
+    """The stack `(8, 24)` after these frames `(8, 6)`."""
     for value in values:
-        stack = np.concatenate([stack[:, 6:], np.full((4, 6), value, np.float32)], axis=1)
+        stack = np.concatenate([stack[:, 6:], np.full((8, 6), value, np.float32)], axis=1)
     return stack
 
 
-DARK = pushed(np.zeros((4, 24), np.float32))
+DARK = pushed(np.zeros((8, 24), np.float32))
 BEFORE_LIGHT = {  # episodes, before the first step that tells along which axis the frames lie
     "a step": [[DARK, DARK]],
     "an episode": [[DARK] * 4, [pushed(DARK, 0.9)]],
@@ -309,11 +310,14 @@ BEFORE_LIGHT = {  # episodes, before the first step that tells along which axis 
 }
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2**22])
 @pytest.mark.parametrize("go_on", ["same", "loaded", "pickled"])
 @pytest.mark.parametrize("kind", BEFORE_LIGHT)
-def test_the_axis_of_frames_may_be_told_late(kind, go_on, tmp_path):
+def test_the_axis_of_frames_may_be_told_late(kind, go_on, at_a_time, tmp_path, monkeypatch):
+    monkeypatch.setattr(stacks, "_CHUNK_BYTES", at_a_time)
+
     def make():
-        return ReplayBuffer(20, spaces.Box(0, 1, (4, 24)), ACTION, frame_stack=4)
+        return ReplayBuffer(20, spaces.Box(0, 1, (8, 24)), ACTION, frame_stack=4)
 
     buffer, log = make(), []
     episodes = [list(each) for each in BEFORE_LIGHT[kind]]
@@ -336,6 +340,25 @@ def test_the_axis_of_frames_may_be_told_late(kind, go_on, tmp_path):
     assert len(batch.rewards) == len(kept)
     assert np.array_equal(batch.observations, [obs for obs, _ in kept])
     assert np.array_equal(batch.next_observations, [after for _, after in kept])
+
+
+def test_another_axis_of_frames_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(stacks, "_CHUNK_BYTES", 2**14)
+    buffer = ReplayBuffer(400, spaces.Box(0, 1, (8, 480)), ACTION, frame_stack=4)
+    still = np.zeros((1, 8, 480), np.float32)
+    rest = np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}]
+    for _ in range(399):
+        buffer.add(still, still, *rest)
+    moved = still.copy()
+    moved[..., -120:] = 1
+    tracemalloc.start()
+    try:
+        buffer.add(still, moved, *rest)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(buffer.sample_at(*everything(buffer)).next_observations[-1:], moved)
+    assert peak < buffer.store.columns[0].ring.nbytes / 2
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
