@@ -9,11 +9,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import NormalizeReward, TransformReward
+from stable_baselines3.common.atari_wrappers import ClipRewardEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Reward
 from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.table import Array
+
+_OF_REWARD_ALONE = (TransformReward, ClipRewardEnv)  # of others, whose classes cannot say so
 
 
 def check_rewards(env: VecEnv, demonstrations: Demonstrations) -> None:
@@ -65,8 +68,8 @@ def _of_reward_alone(kind: type) -> bool:
     for each in kind.__mro__:
         if "of_reward_alone" in vars(each):
             return bool(vars(each)["of_reward_alone"])
-        if each is TransformReward or {"reward", "step"} & vars(each).keys():
-            return each is TransformReward
+        if each in _OF_REWARD_ALONE or {"reward", "step"} & vars(each).keys():
+            return each in _OF_REWARD_ALONE
     return False
 
 

@@ -6,6 +6,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.atari_wrappers import ClipRewardEnv
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
@@ -126,6 +127,8 @@ def test_rewards_go_through_the_wrappers_of_the_environment(tmp_path):
     assert rewards_of(DummyVecEnv([pendulum_env]), demos) == {-100, -20, 0, 5, 100}
     scalars = [lambda: gym.wrappers.TransformReward(pendulum_env(), lambda r: r.item() / 5)]
     assert rewards_of(DummyVecEnv(scalars), demos) == {-20, -4, 0, 1, 20}
+    signs = [lambda: ClipRewardEnv(pendulum_env())]
+    assert rewards_of(DummyVecEnv(signs), demos) == {-1, 0, 1}
     # VecNormalize divides both alike, when they are drawn.
     assert rewards_of(VecNormalize(DummyVecEnv(bounded)), demos) == {-5, -4, 0, 1, 20}
 
