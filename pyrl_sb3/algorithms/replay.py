@@ -46,9 +46,18 @@ class ReplayFiles(_Base):
     # SB3 writes its default into the attribute, from where it is loaded as if it had been chosen.
     _names_buffer = False
 
+    @classmethod
+    def load(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+        if "replay_buffer_class" in kwargs:
+            kwargs["_names_buffer"] = kwargs["replay_buffer_class"] is not None
+        # For `_setup_model`, which is called when these have taken the place of what was saved.
+        return super().load(path, *args, **{**kwargs, "_told_at_load": [*kwargs]})
+
     def _setup_model(self) -> None:
         is_default = not self._names_buffer and self.replay_buffer_class in _DEFAULTS
+        told = self.__dict__.pop("_told_at_load", [])
         if is_default and getattr(self, "demonstrations", None) is not None:
+            self._drop_what_sb3_chose(told)
             keyed = isinstance(self.observation_space, spaces.Dict)  # SB3's have no place for them
             self.replay_buffer_class = DictReplayBuffer if keyed else ReplayBuffer
         # Only for now: what is saved stays as given, lest it contradict what a load asks for.
@@ -58,6 +67,20 @@ class ReplayFiles(_Base):
                 warnings.filterwarnings("ignore", "`n_steps=.*` is ignored")
             super()._setup_model()
         self.replay_buffer_kwargs = given
+
+    def _drop_what_sb3_chose(self, told: list[str]) -> None:
+        """SB3 writes `n_steps` and `gamma` to `replay_buffer_kwargs`, for its buffer of several
+        steps: as if they had been chosen, whatever a model is loaded with later.
+        """
+        if self.replay_buffer_class is not buffers.NStepReplayBuffer:
+            return
+        if "replay_buffer_kwargs" not in told:
+            self.replay_buffer_kwargs = {
+                name: value
+                for name, value in self.replay_buffer_kwargs.items()
+                if name not in ("n_steps", "gamma")
+                or (name not in told and value != getattr(self, name))
+            }
 
     def _asks_for_steps(self) -> bool:
         """Whether a buffer from here is to look several steps ahead."""

@@ -207,9 +207,37 @@ def test_a_model_without_demonstrations_may_be_given_them_as_it_is_loaded(
     # A class that was named stays.
     named = {**settings, "replay_buffer_class": getattr(buffers, name)}
     TD3(policy, env, **named).save(tmp_path / "named")
-    again = TD3.load(tmp_path / "named", env=env, demonstrations=demonstrations(kind))
-    with pytest.raises(DemonstrationError, match=rf"set replay_buffer_class=pyrl_sb3\.{name}"):
-        again.learn(8)
+    made_by(policy, env, **settings).save(tmp_path / "unnamed")
+    for file, told in {
+        "named": {},
+        "unnamed": {"replay_buffer_class": getattr(buffers, name)},
+    }.items():
+        again = TD3.load(tmp_path / file, env=env, demonstrations=demonstrations(kind), **told)
+        with pytest.raises(DemonstrationError, match=rf"set replay_buffer_class=pyrl_sb3\.{name}"):
+            again.learn(8)
+
+
+@pytest.mark.parametrize("made_by", [TD3, stable_baselines3.TD3], ids=["ours", "sb3"])
+def test_what_a_model_is_loaded_with_is_its_buffers(tmp_path, line, demonstrations, made_by):
+    env, demos = DummyVecEnv([lambda: line("box")]), demonstrations("box")
+    settings = {"buffer_size": 100, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
+    settings["learning_starts"] = 5
+
+    def steps_and_gamma(name, **changes):
+        model = TD3.load(tmp_path / name, env=env, demonstrations=demos, **changes).learn(8)
+        model.save(tmp_path / "again")
+        known = [model.replay_buffer, model._demo_buffer, TD3.load(tmp_path / "again", env=env)]
+        return {(each.n_steps, each.gamma) for each in (model, *known)}
+
+    made_by("MlpPolicy", env, **settings, n_steps=3).save(tmp_path / "default")
+    assert steps_and_gamma("default") == {(3, 0.99)}
+    assert steps_and_gamma("again", n_steps=4) == {(4, 0.99)}
+    assert steps_and_gamma("default", n_steps=5) == {(5, 0.99)}
+    assert steps_and_gamma("default", n_steps=1) == {(1, 0.99)}
+    assert steps_and_gamma("default", gamma=0.5) == {(3, 0.5)}
+    # What is chosen for the buffer stays.
+    with pytest.raises(ValueError, match="n_steps=3, and replay_buffer_kwargs has n_steps=2: give"):
+        steps_and_gamma("default", replay_buffer_kwargs={"n_steps": 2})
 
 
 @pytest.mark.parametrize("name", ["HerReplayBuffer", "DictReplayBuffer"])
