@@ -1,17 +1,18 @@
 """Loading replay buffers from folders; see `saving` for the other way."""
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyrl_sb3.buffers.columns import Field
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.header import Header, Shard, little_endian, read_header
-from pyrl_sb3.buffers.infos import Infos, decode
+from pyrl_sb3.buffers.infos import Infos, decode, decode_extra
 from pyrl_sb3.buffers.saving import lineage
 from pyrl_sb3.buffers.saving import save as save
-from pyrl_sb3.buffers.shards import check_files, read_shard
+from pyrl_sb3.buffers.shards import check_files, read_file
 from pyrl_sb3.buffers.snapshot import Layout, Restorer, layout
 from pyrl_sb3.buffers.stacks import turn_like
 from pyrl_sb3.buffers.table import Array
@@ -40,6 +41,7 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
 
 def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool) -> None:
     check_files(folder, saved)
+    extra = _extra(buffer, folder, saved)
     window, once = saved.now - saved.first, _once(saved)
     facts = {name.removeprefix("episode/") for name in saved.layout.episodes}
     target = buffer.new_store(buffer.buffer_size, buffer.n_envs, once)
@@ -59,9 +61,49 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
             source = buffer.new_store(min(window, newest), saved.n_envs, once)
             turn_like(source.columns, facts)
             rows = transfer_infos(_fill(source, folder, saved, 0), source, target)
-    if restore_rng:
-        _restore_rng(buffer.rng, saved, folder)
-    buffer.adopt(target, rows[-target.slots :])
+    before, rng = dict(vars(buffer)), buffer.rng.bit_generator.state
+    try:
+        if restore_rng:
+            _restore_rng(buffer.rng, saved, folder)
+        buffer.adopt(target, rows[-target.slots :])
+        if extra is not None:
+            _give(buffer, extra, saved, folder)
+    except BaseException:
+        # All of it or nothing, however far a subclass had come.
+        buffer.__dict__ = before
+        buffer.rng.bit_generator.state = rng
+        raise
+
+
+def _extra(buffer: "ReplayBuffer", folder: Path, saved: Header) -> Any:
+    """What the saved buffer knew besides transitions, if this one is of those that do."""
+    if saved.extra is None or not hasattr(buffer, "get_extra_state"):
+        return None
+    content = read_file(folder, saved.extra)
+    try:
+        return decode_extra(content)
+    except ValueError as error:
+        raise ValueError(f"{folder / saved.extra.name} is damaged: {error}") from error
+
+
+def _give(buffer: "ReplayBuffer", extra: Any, saved: Header, folder: Path) -> None:
+    """Give it to a buffer that has the transitions back, where these are the same."""
+    there = saved.now - saved.first, saved.n_envs
+    here = buffer.store.now - buffer.store.first, buffer.n_envs
+    if there != here:
+        warnings.warn(
+            f"the extra state in {folder}, such as priorities, is left out: it is of {there[0]} "
+            f"steps (n_envs={there[1]}), and {here[0]} are loaded (n_envs={here[1]})",
+            stacklevel=5,
+        )
+        return
+    try:
+        buffer.set_extra_state(extra)  # type: ignore[attr-defined]  # has its counterpart
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        kind = type(buffer).__name__
+        raise ValueError(
+            f"{folder} cannot be loaded: its extra state is not for {kind}: {error!r}"
+        ) from error
 
 
 def _restore_rng(rng: np.random.Generator, saved: Header, folder: Path) -> None:
@@ -111,7 +153,7 @@ def _fill(store: EpisodeStore, folder: Path, saved: Header, shift: int) -> Infos
     infos: Infos = []
     try:
         for part in parts:
-            steps, episodes, rest = _split(read_shard(folder, part), saved, part)
+            steps, episodes, rest = _split(read_file(folder, part), saved, part)
             begin = saved.first if part is saved.tip else part.past
             for name, values in steps.items():
                 n_steps = len(values) // saved.n_envs

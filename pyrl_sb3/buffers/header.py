@@ -16,20 +16,27 @@ from pyrl_sb3.buffers.snapshot import Layout
 FORMAT = 1
 HEADER = "header.json"
 _SHARD = re.compile(r"\d+-\d+-[0-9a-f]{16}\.bin")
+_EXTRA = re.compile(r"extra-[0-9a-f]{16}\.json")
 _TEMPORARY = re.compile(r"header-[0-9a-f]{16}\.tmp")
 _DTYPE = re.compile(r"[<|][biuf]\d{1,2}")
 
 
 @dataclass(frozen=True)
-class Shard:
+class File:
+    """A file besides the header."""
+
+    name: str
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Shard(File):
     """A file with the steps `[first, past)` of every environment.
 
     The episodes in it are those whose end became known by `past` and not by `first`, by number.
     """
 
-    name: str
-    size: int
-    checksum: str
     first: int
     past: int
     low: list[int]  # by environment, the number of the first episode in it
@@ -49,11 +56,17 @@ class Header:
     rng: dict[str, Any]
     shards: list[Shard]
     tip: Shard  # the running episodes, and the steps needed before the window
+    extra: File | None = None  # what the buffer knows besides transitions, if anything
 
     @property
     def parts(self) -> list[Shard]:
-        """All files."""
+        """The files of transitions."""
         return [*self.shards, self.tip]
+
+    @property
+    def files(self) -> list[File]:
+        """All files."""
+        return [*self.parts, *([] if self.extra is None else [self.extra])]
 
 
 def new_name(first: int, past: int) -> str:
@@ -61,9 +74,16 @@ def new_name(first: int, past: int) -> str:
     return f"{first}-{past}-{secrets.token_hex(8)}.bin"
 
 
+def new_extra_name() -> str:
+    """One for extra state."""
+    return f"extra-{secrets.token_hex(8)}.json"
+
+
 def ours(name: str) -> bool:
     """Whether a file of this name is part of a saved replay buffer, or left over from one."""
-    return name == HEADER or bool(_SHARD.fullmatch(name) or _TEMPORARY.fullmatch(name))
+    return name == HEADER or any(
+        pattern.fullmatch(name) for pattern in (_SHARD, _EXTRA, _TEMPORARY)
+    )
 
 
 def dump(header: Header) -> bytes:
@@ -74,6 +94,9 @@ def dump(header: Header) -> bytes:
         "shards": [vars(shard) for shard in header.shards],
         "tip": vars(header.tip),
     }
+    del content["extra"]  # a field of buffers that have some
+    if header.extra is not None:
+        content["extra"] = vars(header.extra)
     return json.dumps(
         {"format": FORMAT, "checksum": _checksum(content), "content": content}
     ).encode()
@@ -151,7 +174,10 @@ def _from_json(content: dict[str, Any]) -> Header:
         {name: _natural(plain["lead"][name]) for name in plain["steps"]},
     )
     shards = [Shard(**shard) for shard in content["shards"]]
-    return Header(**{**content, "layout": layout, "shards": shards, "tip": Shard(**content["tip"])})
+    fields = {"layout": layout, "shards": shards, "tip": Shard(**content["tip"])}
+    if "extra" in content:
+        fields["extra"] = File(**content["extra"])
+    return Header(**{**content, **fields})
 
 
 def _check(header: Header) -> None:
@@ -174,6 +200,10 @@ def _check(header: Header) -> None:
         _check_size(header, part)
     if not header.parts[0].first <= header.first <= header.now == header.tip.past:
         raise ValueError("the shards do not cover what is stored")
+    if header.extra is not None:
+        _natural(header.extra.size)
+        if not _EXTRA.fullmatch(header.extra.name):
+            raise ValueError(f"{header.extra.name!r} is no name of extra state")
 
 
 def _check_size(header: Header, part: Shard) -> None:

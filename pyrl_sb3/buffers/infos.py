@@ -1,7 +1,8 @@
-"""Info dicts as JSON."""
+"""Info dicts, and what buffers know besides transitions, as JSON."""
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,14 +46,33 @@ def encode(infos: Infos) -> bytes:
         return json.dumps(_plain(infos)).encode()
     except (TypeError, RecursionError):
         items = ((key, value) for step in infos for info in step for key, value in info.items())
-        key, problem = next((k, problem) for k, v in items if (problem := _problem(k, v)))
+        key, problem = _first_problem(items)
         raise ValueError(
             f"the info {key!r} cannot be saved ({problem}): leave it out, or set "
             "copy_info_dict=False"
         ) from None
 
 
-def _problem(key: str, value: Any) -> str:
+def encode_extra(state: Any) -> bytes:
+    """What `get_extra_state()` of a buffer returns.
+
+    :raises ValueError: it holds what is neither plain nor an array; names its key
+    """
+    try:
+        return json.dumps(_plain(state)).encode()
+    except (TypeError, RecursionError):
+        items = state.items() if type(state) is dict else [("all of it", state)]
+        key, problem = _first_problem(items)
+        raise ValueError(
+            f"what get_extra_state() returns cannot be saved: {key!r} ({problem})"
+        ) from None
+
+
+def _first_problem(items: Iterable[tuple[Any, Any]]) -> tuple[Any, str]:
+    return next((key, problem) for key, value in items if (problem := _problem(key, value)))
+
+
+def _problem(key: Any, value: Any) -> str:
     try:
         json.dumps(_plain({key: value}))
     except RecursionError:
@@ -99,6 +119,22 @@ def decode(content: bytes, n_steps: int, n_envs: int) -> Infos:
     if len(infos) != n_steps or any(len(step) != n_envs for step in infos):
         raise ValueError("the number of infos is wrong")
     return infos
+
+
+def decode_extra(content: bytes) -> Any:
+    """What was encoded; here numpy's numbers come back as such, which can be keys.
+
+    :raises ValueError: it is something else
+    """
+    try:
+        return json.loads(content, object_hook=_as_it_was_or_number)
+    except Exception as error:  # whatever numpy makes of what somebody has put there
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _as_it_was_or_number(value: dict[str, Any]) -> Any:
+    found = _as_it_was(value)
+    return found[()] if isinstance(found, np.ndarray) else found
 
 
 def _as_it_was(value: dict[str, Any]) -> Any:

@@ -130,10 +130,11 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
         The folder holds plain arrays, no pickles. What it has already is not written again: saving
         after `k` more transitions writes about as many bytes as these take. A save that fails or
-        is killed leaves the folder as it was. Settings such as `n_steps` are not saved.
+        is killed leaves the folder as it was. Settings such as `n_steps` are not saved; what
+        `get_extra_state()` of a subclass returns is, such as priorities, as a whole each time.
 
         :param path: the folder, new or one that `save` has written
-        :raises ValueError: the folder holds something else, or an info that cannot be written
+        :raises ValueError: the folder holds something else, or what is to be written cannot be
         :raises OSError: no space is left, for example
         """
         files.save(self, path)
@@ -142,8 +143,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         """Replace what is stored by what was saved to a folder.
 
         Into fewer slots, the newest transitions are loaded. Into another number of environments,
-        the episodes are dealt out anew, and those running when they were saved are cut there. Where
-        anything is wrong with the folder, what was stored stays.
+        the episodes are dealt out anew, and those running when they were saved are cut there. Extra
+        state is then left out, with a warning. Where anything is wrong, what was stored stays.
 
         :param path: a folder that `save` has written
         :param restore_rng: also go on drawing batches as the saved buffer would have

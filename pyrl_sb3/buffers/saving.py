@@ -11,8 +11,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from pyrl_sb3.buffers.episodes import EpisodeStore
-from pyrl_sb3.buffers.header import Header, Shard, little_endian, new_name
-from pyrl_sb3.buffers.infos import encode
+from pyrl_sb3.buffers.header import (
+    File,
+    Header,
+    Shard,
+    little_endian,
+    new_extra_name,
+    new_name,
+)
+from pyrl_sb3.buffers.infos import encode, encode_extra
 from pyrl_sb3.buffers.shards import (
     check_files,
     commit,
@@ -88,6 +95,7 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header
     """Write the files that `saved` does not have; the new header."""
     store = buffer.store
     what, known, own = layout(store), buffer.copy_info_dict, lineage(store)
+    extra = _extra(buffer)  # before anything is written: it may be what cannot be
     kept: list[Shard] = []
     if store.now > store.first:
         same = saved and saved.layout.same(what) and saved.has_infos == known
@@ -113,7 +121,19 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header
         rng=json.loads(json.dumps(buffer.rng.bit_generator.state, default=np.ndarray.tolist)),
         shards=kept,
         tip=_write_shard(folder, buffer, (now, now), (low, high), lead_of(store)),
+        extra=None if extra is None else _write_extra(folder, extra),
     )
+
+
+def _extra(buffer: "ReplayBuffer") -> bytes | None:
+    """What a buffer knows besides transitions, if it has a way to tell and anything to tell."""
+    state = buffer.get_extra_state() if hasattr(buffer, "get_extra_state") else None
+    return None if state is None else encode_extra(state)
+
+
+def _write_extra(folder: Path, content: bytes) -> File:
+    name = new_extra_name()
+    return File(name, *write_file(folder / name, [content]))
 
 
 def _is_whole(folder: Path, saved: Header) -> bool:

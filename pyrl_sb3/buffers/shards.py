@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pyrl_sb3.buffers.header import HEADER, Header, Shard, dump, ours, read_header
+from pyrl_sb3.buffers.header import HEADER, File, Header, dump, ours, read_header
 
 
 def write_file(path: Path, chunks: Iterable[Any]) -> tuple[int, str]:
@@ -50,7 +50,7 @@ def sync_folder(folder: Path) -> None:
 
 def remove_leftovers(folder: Path, header: Header | None) -> None:
     """Delete files of ours that the header does not name."""
-    keep = {HEADER} if header is None else {HEADER, *(part.name for part in header.parts)}
+    keep = {HEADER} if header is None else {HEADER, *(file.name for file in header.files)}
     for file in folder.iterdir():
         if ours(file.name) and file.name not in keep and not file.is_dir():
             file.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def check_files(folder: Path, header: Header) -> None:
 
     :raises ValueError: names the file that is not or has not
     """
-    for part in header.parts:
+    for part in header.files:
         file = folder / part.name
         if not file.is_file():
             raise ValueError(f"{file} is missing")
@@ -90,7 +90,7 @@ def check_files(folder: Path, header: Header) -> None:
             raise ValueError(f"{file} is damaged: it has {size} bytes instead of {part.size}")
 
 
-def read_shard(folder: Path, part: Shard) -> bytes:
+def read_file(folder: Path, part: File) -> bytes:
     """The contents of a file.
 
     :raises ValueError: it is not there, or its checksum is wrong

@@ -13,17 +13,19 @@ from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
 
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.buffers.header import read_header
-from pyrl_sb3.buffers.shards import read_shard
-from pyrl_sb3.training.state import Tree, capture, capture_attributes, restore, restore_attributes
+from pyrl_sb3.buffers.shards import read_file
+from pyrl_sb3.training.state import (
+    StateError,
+    Tree,
+    capture_attributes,
+    restore,
+    restore_attributes,
+)
 
 
 def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) -> Tree:
     """
     Write a replay buffer.
-
-    A buffer that has more to it than transitions may tell by two methods, named as PyTorch's
-    modules name them: `get_extra_state()`, which returns numbers, arrays and containers of these,
-    and `set_extra_state(state)`, called when the transitions are back.
 
     Args:
         buffer: of ours, or SB3's or like it, whose arrays are then returned.
@@ -32,6 +34,9 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
 
     Returns:
         what belongs into the checkpoint's state.
+
+    Raises:
+        StateError: something in the buffer cannot be saved.
     """
     if not isinstance(buffer, ReplayBuffer):
         filled = buffer.buffer_size if buffer.full else buffer.pos
@@ -41,17 +46,19 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
         }
     if before is not None and before.is_dir():
         _link(before, folder)
-    buffer.save(folder)
-    extra = getattr(buffer, "get_extra_state", None)
-    return None if extra is None else capture(extra())
+    try:
+        buffer.save(folder)
+    except ValueError as error:
+        raise StateError(str(error)) from error
+    return None
 
 
 def check_buffer(folder: Path, state: Tree) -> None:
     """Read all that `save_buffer` wrote; OSError or ValueError where something is damaged."""
     if isinstance(state, dict) and "buffer_size" in state:  # SB3's, of which it wrote nothing
         return
-    for part in read_header(folder).parts:
-        read_shard(folder, part)
+    for file in read_header(folder).files:
+        read_file(folder, file)
 
 
 def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
@@ -64,7 +71,7 @@ def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
     if isinstance(buffer, ReplayBuffer):
         buffer.load(folder)
         if state is not None:
-            # Of those alone that have `get_extra_state`
+            # In older checkpoints what `get_extra_state` returns is here, not in the folder.
             buffer.set_extra_state(restore(state, None))  # type: ignore[attr-defined]
         return
     allocated = {

@@ -1,5 +1,6 @@
 import pickle
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from pyrl_prioritized_replay.sum_tree import SumTree
 from stable_baselines3.common.envs import BitFlippingEnv
 
 from pyrl_sb3.algorithms import SAC, TD3
+from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.testing import ReplayBufferSuite
 
@@ -141,20 +143,67 @@ def test_a_loaded_buffer_draws_what_was_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_a_checkpoint_keeps_priorities(tmp_path, n_envs):
-    (first, steps), (second, _) = counting(8 * n_envs, n_envs), counting(8 * n_envs, n_envs)
+def test_a_folder_keeps_priorities(tmp_path, n_envs):
+    parameters = {"n_envs": n_envs, "beta": 0.0, "beta_batches": 4}
+    (first, steps), (second, _) = (counting(8 * n_envs, **parameters) for _ in range(2))
     steps.add(11)  # the ring has gone round
     batch = first.sample(16)
     first.update_priorities(batch.indices, np.arange(16.0))
     first.save(tmp_path)
     second.load(tmp_path)
-    second.set_extra_state(first.get_extra_state())
+    one, two = first.get_extra_state(), second.get_extra_state()
+    assert (two["batches"], two["largest"]) == (one["batches"], one["largest"])
+    assert one["batches"] == 1
+    assert one["largest"] > 5
+    assert np.array_equal(two["priorities"], one["priorities"])
     for _ in range(3):
         one, two = first.sample(16), second.sample(16)
         assert all(np.array_equal(one[part], two[part]) for part in (0, 3, 6, 7))
     steps.add(1)
     with pytest.raises(ValueError, match=f"of {8 * n_envs} transitions"):
         counting(8 * n_envs, n_envs)[0].set_extra_state(first.get_extra_state())
+
+
+def test_a_larger_buffer_takes_priorities_and_other_transitions_none(tmp_path):
+    saved, steps = counting(8)
+    steps.add(11)
+    saved.update_priorities(np.arange(8), np.arange(8.0))
+    saved.save(tmp_path)
+    larger, (smaller, _), (dealt, _) = counting(20)[0], counting(4), counting(8, n_envs=2)
+    larger.load(tmp_path)
+    priorities = saved.get_extra_state()["priorities"]
+    assert np.array_equal(larger.get_extra_state()["priorities"], priorities)
+    for buffer in (smaller, dealt):
+        with pytest.warns(UserWarning, match="such as priorities, is left out: it is of 8 steps"):
+            buffer.load(tmp_path)
+        assert (buffer.get_extra_state()["priorities"] == 1).all()
+
+
+def test_a_uniform_buffer_reads_the_folder_of_a_prioritised_one(tmp_path):
+    buffer, steps = counting(8)
+    steps.add(5)
+    buffer.save(tmp_path)
+    uniform = ReplayBuffer(8, buffer.observation_space, ACTIONS)
+    uniform.load(tmp_path)
+    assert np.array_equal(uniform.observations, buffer.observations)
+
+
+@pytest.mark.parametrize("cls", [PrioritizedReplayBuffer, PrioritizedHerReplayBuffer])
+def test_a_model_goes_on_from_its_folder(tmp_path, cls):
+    hindsight = cls is PrioritizedHerReplayBuffer
+    policy = "MultiInputPolicy" if hindsight else "MlpPolicy"
+    env = BitFlippingEnv(n_bits=4, continuous=True) if hindsight else "Pendulum-v1"
+    first, second = (
+        SAC(policy, env, replay_buffer_class=cls, buffer_size=50, train_freq=10, **small)
+        for small in (deepcopy(SMALL), deepcopy(SMALL))  # the policy's are written to
+    )
+    first.learn(60)
+    first.save_replay_buffer(tmp_path)
+    second.load_replay_buffer(tmp_path)
+    one, two = first.replay_buffer.sample(256), second.replay_buffer.sample(256)
+    assert np.array_equal(one.indices, two.indices)
+    assert np.array_equal(one.weights, two.weights)
+    assert one.weights.min() < 0.9
 
 
 def test_beta_rises_to_one():
@@ -195,8 +244,10 @@ def test_reset_forgets_all(tmp_path):
     steps.add(4)
     buffer.sample(4)
     buffer.update_priorities(np.arange(4), np.full(4, 1e4))
-    buffer.save(tmp_path)
-    buffer.load(tmp_path)
+    plain = ReplayBuffer(4, buffer.observation_space, ACTIONS)
+    Counting(plain).add(4)
+    plain.save(tmp_path)
+    buffer.load(tmp_path)  # where there are no priorities
     buffer.update_priorities([0], [3.0])
     assert buffer.get_extra_state()["largest"] == pytest.approx(3.0)  # not 1e4
     buffer.reset()

@@ -126,7 +126,7 @@ class Prioritized:
         return PrioritizedSamples(*data, self.to_torch(column), indices)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides the transitions; priorities as `(steps, n_envs)`."""
+        """What a saved buffer keeps besides the transitions; priorities as `(steps, n_envs)`."""
         return {
             "batches": self._batches,
             "largest": self._largest,
