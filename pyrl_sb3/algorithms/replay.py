@@ -1,6 +1,7 @@
 """The replay buffer of a model: its files, and the environment it asks for rewards."""
 
 import warnings
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,15 +52,15 @@ class ReplayFiles(_Base):
         if "replay_buffer_class" in kwargs:
             kwargs["_names_buffer"] = kwargs["replay_buffer_class"] is not None
         # For `_setup_model`, which is called when these have taken the place of what was saved.
-        return super().load(path, *args, **{**kwargs, "_told_at_load": [*kwargs]})
+        told = {*kwargs, *(kwargs.get("custom_objects") or ())}
+        return super().load(path, *args, **kwargs, _told_at_load=told)
 
     def _setup_model(self) -> None:
         is_default = not self._names_buffer and self.replay_buffer_class in _DEFAULTS
-        told = self.__dict__.pop("_told_at_load", [])
         if is_default and getattr(self, "demonstrations", None) is not None:
-            self._drop_what_sb3_chose(told)
             keyed = isinstance(self.observation_space, spaces.Dict)  # SB3's have no place for them
             self.replay_buffer_class = DictReplayBuffer if keyed else ReplayBuffer
+        self._follow(self.__dict__.pop("_told_at_load", set()))
         # Only for now: what is saved stays as given, lest it contradict what a load asks for.
         given, self.replay_buffer_kwargs = self.replay_buffer_kwargs, self._buffer_keywords()
         with warnings.catch_warnings():
@@ -68,19 +69,19 @@ class ReplayFiles(_Base):
             super()._setup_model()
         self.replay_buffer_kwargs = given
 
-    def _drop_what_sb3_chose(self, told: list[str]) -> None:
-        """SB3 writes `n_steps` and `gamma` to `replay_buffer_kwargs`, for its buffer of several
-        steps: as if they had been chosen, whatever a model is loaded with later.
+    def _follow(self, told: Container[str]) -> None:
         """
-        if self.replay_buffer_class is not buffers.NStepReplayBuffer:
+        Have the buffer follow the `n_steps` and `gamma` that a model is loaded with. For its own
+        buffer of several steps SB3 writes both into `replay_buffer_kwargs`, as if they had been
+        chosen, and saves them there.
+        """
+        if "replay_buffer_kwargs" in told or self.replay_buffer_class is buffers.NStepReplayBuffer:
             return
-        if "replay_buffer_kwargs" not in told:
-            self.replay_buffer_kwargs = {
-                name: value
-                for name, value in self.replay_buffer_kwargs.items()
-                if name not in ("n_steps", "gamma")
-                or (name not in told and value != getattr(self, name))
-            }
+        self.replay_buffer_kwargs = {
+            name: value
+            for name, value in self.replay_buffer_kwargs.items()
+            if name not in told or name not in ("n_steps", "gamma")
+        }
 
     def _asks_for_steps(self) -> bool:
         """Whether a buffer from here is to look several steps ahead."""

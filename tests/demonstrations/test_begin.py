@@ -235,6 +235,8 @@ def test_what_a_model_is_loaded_with_is_its_buffers(tmp_path, line, demonstratio
     assert steps_and_gamma("default", n_steps=5) == {(5, 0.99)}
     assert steps_and_gamma("default", n_steps=1) == {(1, 0.99)}
     assert steps_and_gamma("default", gamma=0.5) == {(3, 0.5)}
+    named = {"replay_buffer_class": pyrl_sb3.ReplayBuffer, "custom_objects": {"gamma": 0.5}}
+    assert steps_and_gamma("default", n_steps=5, **named) == {(5, 0.5)}
     # What is chosen for the buffer stays.
     with pytest.raises(ValueError, match="n_steps=3, and replay_buffer_kwargs has n_steps=2: give"):
         steps_and_gamma("default", replay_buffer_kwargs={"n_steps": 2})
