@@ -99,7 +99,7 @@ def _give(buffer: "ReplayBuffer", extra: Any, saved: Header, folder: Path) -> No
         return
     try:
         buffer.set_extra_state(extra)  # type: ignore[attr-defined]  # has its counterpart
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except Exception as error:  # whatever somebody's method comes to
         kind = type(buffer).__name__
         raise ValueError(
             f"{folder} cannot be loaded: its extra state is not for {kind}: {error!r}"

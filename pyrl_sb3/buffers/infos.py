@@ -11,7 +11,7 @@ from pyrl_sb3.buffers.tap import RAW_TERMINAL
 
 Infos = list[list[dict[str, Any]]]  # by slot and environment
 # Of what JSON has no form for, in a dict of one key
-_ARRAY, _TUPLE, _DICT = "__array__", "__tuple__", "__dict__"
+_ARRAY, _NUMBER, _TUPLE, _DICT = "__array__", "__number__", "__tuple__", "__dict__"
 
 
 def check_n_envs(n_infos: int, *values: Any) -> None:
@@ -86,7 +86,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         array = np.asarray(value, value.dtype.newbyteorder("<"))
         data = base64.b64encode(array.tobytes()).decode()
-        return {_ARRAY: [array.dtype.str, list(array.shape), data]}
+        mark = _ARRAY if isinstance(value, np.ndarray) else _NUMBER
+        return {mark: [array.dtype.str, list(array.shape), data]}
     kind = type(value)
     if kind is dict:
         return _plain_dict(value)
@@ -101,17 +102,18 @@ def _plain(value: Any) -> Any:
 
 
 _MOST = 2**1000
+_MARKS = {_ARRAY, _NUMBER, _TUPLE, _DICT}
 
 
 def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
     items = {key: _plain(item) for key, item in value.items()}
-    if all(type(key) is str for key in items) and not items.keys() & {_ARRAY, _TUPLE, _DICT}:
+    if all(type(key) is str for key in items) and not items.keys() & _MARKS:
         return items
     return {_DICT: [[_plain(key), item] for key, item in items.items()]}
 
 
 def decode(content: bytes, n_steps: int, n_envs: int) -> Infos:
-    """What was encoded; numpy's numbers come back as arrays without dimensions.
+    """What was encoded.
 
     :raises ValueError: these are not the infos of so many steps
     """
@@ -122,19 +124,14 @@ def decode(content: bytes, n_steps: int, n_envs: int) -> Infos:
 
 
 def decode_extra(content: bytes) -> Any:
-    """What was encoded; here numpy's numbers come back as such, which can be keys.
+    """What was encoded.
 
     :raises ValueError: it is something else
     """
     try:
-        return json.loads(content, object_hook=_as_it_was_or_number)
+        return json.loads(content, object_hook=_as_it_was)
     except Exception as error:  # whatever numpy makes of what somebody has put there
         raise ValueError(f"{type(error).__name__}: {error}") from error
-
-
-def _as_it_was_or_number(value: dict[str, Any]) -> Any:
-    found = _as_it_was(value)
-    return found[()] if isinstance(found, np.ndarray) else found
 
 
 def _as_it_was(value: dict[str, Any]) -> Any:
@@ -144,8 +141,10 @@ def _as_it_was(value: dict[str, Any]) -> Any:
         return tuple(value[_TUPLE])
     if _DICT in value:
         return dict(value[_DICT])
-    if _ARRAY not in value:
+    mark = next((mark for mark in (_ARRAY, _NUMBER) if mark in value), None)
+    if mark is None:
         return value
-    dtype, shape, data = value[_ARRAY]
+    dtype, shape, data = value[mark]
     flat = np.frombuffer(base64.b64decode(data), np.dtype(dtype))
-    return flat.reshape(shape).astype(flat.dtype.newbyteorder("="))
+    array = flat.reshape(shape).astype(flat.dtype.newbyteorder("="))
+    return array if mark == _ARRAY else array[()]

@@ -73,12 +73,15 @@ def lineage(store: EpisodeStore) -> Lineage:
     return known
 
 
-def save(buffer: "ReplayBuffer", path: str | Path) -> None:
-    """Write what a buffer holds to a folder; see `ReplayBuffer.save`."""
+def save(buffer: "ReplayBuffer", path: str | Path, *, with_extra: bool = True) -> None:
+    """Write what a buffer holds to a folder; see `ReplayBuffer.save`.
+
+    :param with_extra: False where somebody else keeps its extra state
+    """
     folder = Path(path)
     saved = open_to_write(folder)
     try:
-        header = _write(folder, saved, buffer)
+        header = _write(folder, saved, buffer, with_extra)
         commit(folder, header)
     except OSError as error:
         remove_leftovers(folder, saved)
@@ -91,11 +94,12 @@ def save(buffer: "ReplayBuffer", path: str | Path) -> None:
     remove_leftovers(folder, header)
 
 
-def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer") -> Header:
+def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer", with_extra: bool) -> Header:
     """Write the files that `saved` does not have; the new header."""
     store = buffer.store
     what, known, own = layout(store), buffer.copy_info_dict, lineage(store)
-    extra = _extra(buffer)  # before anything is written: it may be what cannot be
+    # Before anything is written: it may be what cannot be.
+    extra = _extra(buffer) if with_extra else None
     kept: list[Shard] = []
     if store.now > store.first:
         same = saved and saved.layout.same(what) and saved.has_infos == known

@@ -9,6 +9,7 @@ deleted by the next save.
 import hashlib
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,10 +84,13 @@ def check_files(folder: Path, header: Header) -> None:
     """
     for part in header.files:
         file = folder / part.name
-        if not file.is_file():
+        try:  # asked once: somebody who saves there may take it away
+            found = file.stat()
+        except FileNotFoundError:
+            found = None
+        if found is None or not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{file} is missing")
-        size = file.stat().st_size
-        if size != part.size:
+        if (size := found.st_size) != part.size:
             raise ValueError(f"{file} is damaged: it has {size} bytes instead of {part.size}")
 
 

@@ -13,10 +13,12 @@ from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
 
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.buffers.header import read_header
+from pyrl_sb3.buffers.saving import save
 from pyrl_sb3.buffers.shards import read_file
 from pyrl_sb3.training.state import (
     StateError,
     Tree,
+    capture,
     capture_attributes,
     restore,
     restore_attributes,
@@ -26,6 +28,10 @@ from pyrl_sb3.training.state import (
 def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) -> Tree:
     """
     Write a replay buffer.
+
+    A buffer that has more to it than transitions may tell by two methods, named as PyTorch's
+    modules name them: `get_extra_state()`, which returns numbers, arrays and containers of these,
+    and `set_extra_state(state)`, called when the transitions are back.
 
     Args:
         buffer: of ours, or SB3's or like it, whose arrays are then returned.
@@ -47,10 +53,12 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
     if before is not None and before.is_dir():
         _link(before, folder)
     try:
-        buffer.save(folder)
+        # The checkpoint's state takes more kinds of containers and arrays than the folder.
+        save(buffer, folder, with_extra=False)
     except ValueError as error:
         raise StateError(str(error)) from error
-    return None
+    extra = getattr(buffer, "get_extra_state", None)
+    return None if extra is None else capture(extra())
 
 
 def check_buffer(folder: Path, state: Tree) -> None:
@@ -71,7 +79,7 @@ def load_buffer(buffer: TheirReplayBuffer, folder: Path, state: Tree) -> None:
     if isinstance(buffer, ReplayBuffer):
         buffer.load(folder)
         if state is not None:
-            # In older checkpoints what `get_extra_state` returns is here, not in the folder.
+            # Of those alone that have `get_extra_state`
             buffer.set_extra_state(restore(state, None))  # type: ignore[attr-defined]
         return
     allocated = {

@@ -3,14 +3,14 @@
 import errno
 import json
 import warnings
+from collections import deque
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from pyrl_sb3.buffers import ReplayBuffer, header, saving
-from pyrl_sb3.training.kept import load_buffer
-from pyrl_sb3.training.state import capture
+from pyrl_sb3.training.kept import load_buffer, save_buffer
 
 SPACE, ACTIONS = spaces.Box(-np.inf, np.inf, (1,)), spaces.Box(-1, 1, (1,))
 
@@ -42,6 +42,8 @@ class Marked(ReplayBuffer):
         return {"marks": np.array(marks), "known": self.known}
 
     def set_extra_state(self, state):
+        if "more" in state:
+            raise RuntimeError("more")
         self.known = state["known"]
         self.marks = dict(zip(self.steps(), state["marks"], strict=True))
 
@@ -76,6 +78,7 @@ KNOWN = [
     {"t": (1, (2.5, [None])), 3: "text", True: {}, ("a", np.int64(1)): 2**70},
     {"f": np.float64(0.1), "i": np.int32(4), "b": np.bool_(True), "nan": float("nan")},
     [np.arange(6, dtype=np.uint8).reshape(2, 3), np.zeros((0, 4), np.float16), np.array([True])],
+    {"array": np.array(3.0), "number": np.float32(3)},
 ]
 
 
@@ -238,6 +241,7 @@ def test_contents_that_are_no_state_are_refused(tmp_path, content):
         (b"{}", "KeyError..known"),
         (b"[1]", "TypeError"),
         (b"[]", "TypeError"),
+        (b'{"known": 1, "marks": {"a": 1}, "more": 1}', "RuntimeError..more"),
         (b'{"known": 1, "marks": [1, 2, 3]}', "ValueError.*zip"),
     ],
 )
@@ -335,9 +339,11 @@ def test_left_over_files_are_removed_and_missing_ones_written_anew(tmp_path):
     assert again.known == 1
 
 
-def test_checkpoints_that_kept_it_beside_the_folder_are_read(tmp_path):
-    made(ReplayBuffer, steps=4).save(tmp_path)
-    state = made(steps=4, known={1, 2}).get_extra_state()
+def test_checkpoints_keep_it_beside_the_folder_where_more_kinds_have_a_place(tmp_path):
+    known = {"set": {1, 2}, "deque": deque([1], 3), "complex": np.array([1j]), "0-d": np.array(1)}
+    buffer, folder = made(steps=4, known=known), tmp_path / "buffer"
+    state = save_buffer(buffer, folder, None)
+    assert not extra_files(folder)
     again = made()
-    load_buffer(again, tmp_path, capture(state))
-    assert (again.known, again.size(), len(again.marks)) == ({1, 2}, 4, 4)
+    load_buffer(again, folder, state)
+    assert repr(again.get_extra_state()) == repr(buffer.get_extra_state())
