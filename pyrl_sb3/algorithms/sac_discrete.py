@@ -84,6 +84,9 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         self.q_clip = q_clip
         self.target_update_interval = target_update_interval
         self.max_grad_norm = max_grad_norm
+        if (noise := kwargs.get("action_noise")) is not None:
+            kind = type(noise).__name__
+            raise ValueError(f"action_noise is a {kind}: actions are discrete, and drawn already")
         super().__init__(
             policy,
             env,
@@ -136,9 +139,6 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             raise ValueError(
                 f"ent_coef={ent_coef!r}: must be a number, 0 or more, or auto, or such as auto_0.1"
             )
-        if self.action_noise is not None:
-            kind = type(self.action_noise).__name__
-            raise ValueError(f"action_noise is a {kind}: actions are discrete, and drawn already")
 
     def _bind(self) -> None:
         super()._bind()

@@ -61,9 +61,12 @@ def check_hooks(
 
 
 def _has_unmarked(plugin: object, hook: str, callers: Iterable[pluggy.HookCaller]) -> bool:
-    """Whether a plugin has a function of a hook's name that is none; `__getattr__` is not asked."""
-    found = inspect.getattr_static(plugin, hook, None)
-    return inspect.isroutine(found) and all(caller.name != hook for caller in callers)
+    """Whether a plugin itself has a function of a hook's name that is none."""
+    # Neither what a module imports nor what a class inherits; and `__getattr__` is not asked.
+    own = vars(plugin) if inspect.ismodule(plugin) else vars(type(plugin))
+    found = own.get(hook)
+    here = inspect.isfunction(found) and found.__module__ == own.get("__name__", found.__module__)
+    return here and all(caller.name != hook for caller in callers)
 
 
 def environments() -> dict[str, Any]:

@@ -117,7 +117,10 @@ def _config(run: Path) -> str:
     """What a run was configured as; runs of different environments may be of one group."""
     path = run / CONFIG
     config = read_document(path).data if path.is_file() else None
-    return repr(next(iter(config.values())) if isinstance(config, dict) and config else config)
+    entry = next(iter(config.values())) if isinstance(config, dict) and config else config
+    if isinstance(entry, dict):  # without what the request has, wherever it was said
+        entry = {key: value for key, value in entry.items() if key != "n_envs"}
+    return repr(entry)
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -273,6 +273,13 @@ def test_the_entropy_penalty_and_the_clip_change_the_step() -> None:
         assert any(not th.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
 
 
+def test_a_model_that_was_saved_with_noise_is_loaded(tmp_path: Any) -> None:
+    model = trained(DiscreteSAC, steps=0)
+    model.action_noise = NormalActionNoise(np.zeros(1), np.ones(1))
+    model.save(tmp_path / "model")
+    assert DiscreteSAC.load(tmp_path / "model").learning_rate == model.learning_rate
+
+
 @pytest.mark.parametrize("at_a_time", [1, 3])
 def test_targets_are_updated_after_so_many_gradient_steps(at_a_time: int) -> None:
     model = trained(DiscreteSAC, target_update_interval=4, steps=0)

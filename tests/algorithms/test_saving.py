@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 import torch as th
+from stable_baselines3.common.noise import NormalActionNoise
 
 from pyrl_sb3 import ReplayBuffer, algorithms
 from pyrl_sb3.config.zoo import schedule
+from pyrl_sb3.noise.several import PerEnvNoise
 
 NAMES = pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG"])
 
@@ -63,6 +65,7 @@ sys.path.insert(0, tests)
 from conftest import RandomEnv
 from pyrl_sb3 import ReplayBuffer, algorithms
 from pyrl_sb3.config.zoo import schedule
+from pyrl_sb3.noise.several import PerEnvNoise
 for name in ("SAC", "TD3", "DDPG"):
     model = getattr(algorithms, name).load(f"{folder}/{name}", env=RandomEnv())
     model.load_replay_buffer(f"{folder}/{name}.pkl")
@@ -123,7 +126,9 @@ def test_sb3_loads_ours_where_this_package_is_not(
 ) -> None:
     keywords = {"frame_stack": 1} if buffer else None
     settings = {"replay_buffer_class": buffer, "replay_buffer_kwargs": keywords}
-    ours = make(algorithms, name, make_env(), learning_rate=schedule("lin_1e-3"), **settings)
+    noise = PerEnvNoise([NormalActionNoise(np.zeros(2), np.ones(2))])
+    settings |= {"action_noise": noise, "learning_rate": schedule("lin_1e-3")}
+    ours = make(algorithms, name, make_env(), **settings)
     ours.save(tmp_path / "ours")
     observation = ours.observation_space.sample()
     expected = ours.predict(observation, deterministic=True)[0]
@@ -133,7 +138,7 @@ def test_sb3_loads_ours_where_this_package_is_not(
     with pytest.raises(ModuleNotFoundError, match="pyrl_sb3"):
         cls.load(tmp_path / "ours")
     names = {"policy_class": cls.policy_aliases["MlpPolicy"]}
-    names |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}}
+    names |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "action_noise": None}
     theirs = cls.load(tmp_path / "ours", custom_objects=names)
     assert type(theirs.policy).__module__.startswith("stable_baselines3.")
     actions = theirs.predict(observation, deterministic=True)[0]

@@ -17,6 +17,7 @@ from pyrl_sb3.plugins import (
     PluginWarning,
     UnknownComponentError,
     hookimpl,
+    hookspecs,
     make_noise,
 )
 
@@ -190,6 +191,29 @@ def test_what_is_called_as_a_hook_and_is_no_function_is_none(pyrl_plugins):
 
     pyrl_plugins.register(Package(), "acme")
     assert pyrl_plugins.plugins["acme"].hooks == ("pyrl_noise_processes",)
+
+
+def test_what_is_imported_or_inherited_is_no_hook_without_its_mark(pyrl_plugins):
+    class Base:
+        def pyrl_callbacks(self):
+            return []
+
+    class Derived(Base):
+        @hookimpl
+        def pyrl_noise_processes(self):
+            return []
+
+    @hookimpl
+    def marked():
+        return []
+
+    pyrl_plugins.register(Derived(), "derived")
+    module = ModuleType("acme")
+    module.pyrl_callbacks = hookspecs.pyrl_callbacks  # to document it, say
+    module.pyrl_noise_processes = marked
+    pyrl_plugins.register(module, "acme")
+    for name in ("derived", "acme"):
+        assert pyrl_plugins.plugins[name].hooks == ("pyrl_noise_processes",)
 
 
 def test_optional_hooks_of_other_versions_are_accepted(pyrl_plugins):

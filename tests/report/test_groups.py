@@ -1,6 +1,7 @@
 """Groups as reports read them: what is scored, what is marked, what counts as failed."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,17 @@ def test_runs_without_evaluations_are_named(tmp_path):
     assert [line.split(" has no evaluations")[0] for line in lines] == [
         *(str(group / "seed_1"), str(other / "seed_0"), str(other / "seed_1"))
     ]
+
+
+def test_it_does_not_matter_where_the_number_of_environments_was_said(tmp_path):
+    group = make_group(tmp_path / "group", couples_seeds=False)
+    runs = [group / "seed_0", group / "seed_1"]
+    for run, said in zip(runs, ({}, {"n_envs": 1}), strict=True):
+        entry = {"policy": "MlpPolicy", "n_timesteps": 30, **said}
+        (run / "config.yml").write_text(yaml.safe_dump({"default": entry}))
+        shutil.move(run, tmp_path / run.name)
+    (found,) = read_groups([tmp_path / run.name for run in runs])
+    assert len(found.curves["Pendulum-v1"]) == 2
 
 
 def test_labels_must_fit(tmp_path):

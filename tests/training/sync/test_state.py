@@ -125,6 +125,16 @@ def test_what_modules_keep_besides_tensors_stays_each_copys_own(extra):
     assert_equal(read_state(other), read_state(one))
 
 
+def test_a_buffer_that_is_only_called_like_them_is_exchanged():
+    class Counting(FlattenExtractor):
+        def __init__(self, space):
+            super().__init__(space)
+            self.register_buffer("an_extra_state", th.zeros(1))
+
+    one = make(pyrl_sb3.TD3, steps=12, features_extractor_class=Counting)
+    assert [name for name in read_state(one).running if name.endswith("an_extra_state")]
+
+
 def test_targets_keep_their_lag():
     """The mean of targets, not a target reset to the mean network."""
     one, other = (read_state(make(pyrl_sb3.TD3, seed, 30)) for seed in (0, 1))
