@@ -1,5 +1,6 @@
 """`pyrl demo`."""
 
+from contextlib import closing
 from pathlib import Path
 
 import typer
@@ -30,7 +31,8 @@ def _demo(
     from pyrl_sb3.training.progress import ProgressReport
 
     console = output.console_for_log()
-    result = run_demo(save, seed, threads, [ProgressReport(console)])
+    with closing(ProgressReport(console)) as shown:
+        result = run_demo(save, seed, threads, [shown])
     if result.evaluation is None:
         return output.say_stopped(console, result.training)
     solved = (result.evaluation.success_rate or 0.0) >= SOLVED

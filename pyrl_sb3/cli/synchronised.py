@@ -198,8 +198,8 @@ def _copy(asked: Asked, group: DistributedGroup) -> int:
         _refuse_changes(asked, asked.resume, group.size)
         folder = asked.resume
         changes = changes_in(asked.given)
-    callbacks = [] if group.rank else [ProgressReport(console)]
-    result = train_copy(folder, group, callbacks, changes)
+    with closing(ProgressReport(console)) as shown:
+        result = train_copy(folder, group, [] if group.rank else [shown], changes)
     if group.rank == 0 and result.evaluation:
         console.print(f"final evaluation of the first copy: {result.evaluation}")
     return 128 + result.stopped_by if result.stopped_by else 0

@@ -193,16 +193,18 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
     from pyrl_sb3.training.run import train
 
     console = output.console_for_log()
-    callbacks: list[BaseCallback] = [ProgressReport(console)]
+    shown = ProgressReport(console)
+    callbacks: list[BaseCallback] = [shown]
     folder = resume or given.get("folder")
     if folder is not None and is_group(folder.parent):
         callbacks.append(ProgressFile(folder / PROGRESS_FILE))
-    if resume is not None:
-        resuming.refuse_changes(resume, given)
-        changes = resuming.changes_in(given)
-        result = resuming.resume(resume, **changes, callbacks=callbacks)
-    else:
-        result = train(request_of(given), callbacks)
+    with closing(shown):
+        if resume is not None:
+            resuming.refuse_changes(resume, given)
+            changes = resuming.changes_in(given)
+            result = resuming.resume(resume, **changes, callbacks=callbacks)
+        else:
+            result = train(request_of(given), callbacks)
     return _say(console, agent, result, trust=given.get("trust", False))
 
 

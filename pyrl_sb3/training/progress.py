@@ -76,7 +76,11 @@ class ProgressReport(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        if not self.bar.disable:  # rich 13.8 prints an empty line at its end all the same
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, with its cursor; also where the training has failed."""
+        if self.bar.live.is_started:
             self.bar.stop()
 
     def _latest(self) -> str:

@@ -1,6 +1,7 @@
 """Progress: a bar in a terminal, plain lines elsewhere."""
 
 import io
+from contextlib import closing
 
 import gymnasium as gym
 from rich.console import Console
@@ -68,3 +69,18 @@ def test_a_bar_in_a_terminal():
     text, _ = progress(terminal=True)
     assert "450/450 steps" in text
     assert "\x1b[" in text  # it is redrawn in place
+
+
+def test_a_bar_of_a_training_that_fails_is_taken_away_once_and_the_cursor_comes_back():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, force_interactive=False, width=120)
+    model = TD3("MlpPolicy", "Pendulum-v1", buffer_size=10)
+    model._setup_learn(2)
+    with closing(ProgressReport(console)) as shown:
+        shown.init_callback(model)
+        shown.on_training_start({"total_timesteps": 2}, {})
+        assert "\x1b[?25h" not in text.getvalue()
+    assert text.getvalue().count("\x1b[?25h") == 1
+    ended = text.getvalue()
+    shown.close()
+    assert text.getvalue() == ended
