@@ -168,11 +168,15 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
     except (InputError, RunStoppedError):  # no more can be started; those that ran save and end
         output.say_how_to_go_on(console, agent, group.folder, trust=trust)
         raise
+    cut = [task for task in tasks.values() if task.ended_at_once and task.state is State.STOPPED]
     if stopped:  # and with it those seeds that did not fail
         tasks = {seed: task for seed, task in tasks.items() if task.state is State.FAILED}
     code = _say_unfinished(console, group, tasks)
     if stopped:
-        each = "each other seed" if code else "each seed"
+        if cut:
+            names = ", ".join(task.job.name for task in cut)
+            console.print(f"ended at once, as they are in their checkpoints: {names}")
+        each = "each other seed" if code or cut else "each seed"
         console.print(f"{stopped.name}: stopped; what {each} has learned is saved")
         code = 128 + stopped
     if code:

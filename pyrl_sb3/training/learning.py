@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.errors import NotANumberError
+from pyrl_sb3.errors import NotANumberError, counted
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
@@ -36,7 +37,7 @@ from pyrl_sb3.training.logs import (
 from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.setup import Run
-from pyrl_sb3.training.signals import StopAskedError, StopCallback, StopSignals
+from pyrl_sb3.training.signals import EndAskedError, StopAskedError, StopCallback, StopSignals
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -57,7 +58,7 @@ def learn(
     """
     request, path = run.request, run.folder / MODEL
     save: Save = partial(save_model, uses=run.uses)
-    with run.signals as signals:
+    with run.signals as signals, _saying_what_is_left(run):
         checkpoints = _checkpoints(run, save)
         end = _EarlyEnd(run, checkpoints, save)
         every = [checkpoints, StopCallback(signals), end, *callbacks]
@@ -109,7 +110,7 @@ def _saved_where_whole(
         begun = model.num_timesteps > 0 and checkpoints.begin_with is None
         if begun and not run.signals.together and not _has_its_own_line(error):
             failed = what_failed(error, model.get_env(), eval_env, callbacks)
-            steps, path = model.num_timesteps, run.folder / MODEL
+            steps, path = counted(model.num_timesteps, "step"), run.folder / MODEL
             if failed and is_finite(model):
                 checkpoints.take()
                 checkpoints.save(model, path)
@@ -117,10 +118,10 @@ def _saved_where_whole(
                 then = f"--resume {quoted(run.folder)} {goes_on}"
                 if callbacks and not callbacks.goes_on and _is_early(run, model):
                     then = _noted_end(run, model)
-                told = "%s failed after %s steps; model saved: %s; %s"
+                told = "%s failed after %s; model saved: %s; %s"
                 log.warning(told, failed, steps, path, then)
             elif _nan(error) is None:
-                told = "%s failed after %s steps, and nothing is saved of it; %s"
+                told = "%s failed after %s, and nothing is saved of it; %s"
                 log.warning(told, failed or "the training", steps, _kept(run))
         raise
 
@@ -133,7 +134,7 @@ def _is_early(run: Run, model: OffPolicyAlgorithm) -> bool:
 def _noted_end(run: Run, model: OffPolicyAlgorithm) -> str:
     """Note in the run that a callback ended it, and return that in words."""
     add_end(run.folder, model.num_timesteps)
-    steps = f"{model.num_timesteps} of {run.request.timesteps} steps"
+    steps = f"{model.num_timesteps} of {counted(run.request.timesteps, 'step')}"
     return f"a callback ended the training after {steps}"
 
 
@@ -145,6 +146,19 @@ def _has_its_own_line(error: BaseException) -> bool:
 def _kept(run: Run) -> str:
     latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
     return f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
+
+
+@contextmanager
+def _saying_what_is_left(run: Run) -> Iterator[None]:
+    """Say it where a second signal ends the training at once."""
+    try:
+        yield
+    except (KeyboardInterrupt, EndAskedError):
+        line, has_one = _kept(run), CheckpointFolder(run.folder / CHECKPOINTS).latest()
+        if has_one and not run.signals.together:
+            line += f"; --resume {quoted(run.folder)} goes on"
+        log.warning("ended at once; %s", line)
+        raise
 
 
 @contextmanager
@@ -163,7 +177,8 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        what = f"{error.strerror}: {file_of(error) or run.folder}"
+        # Not `strerror`, of which a replay buffer says more: here it is known what is whole
+        what = f"{os.strerror(error.errno)}: {file_of(error) or run.folder}"
         latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
         if run.signals.together:  # whoever started the copies says how all of them go on
             kept = f"{latest} is whole" if latest else "there is no checkpoint yet"

@@ -1,12 +1,13 @@
-"""Processes that stop, as after Ctrl-C, when the one that started them has been killed."""
+"""Processes that stop, as after SIGTERM, when the one that started them has been killed."""
 
-import _thread
 import os
+import signal
 import threading
 import time
 
 _STARTED_BY = "PYRL_STARTED_BY"
 _POLL = 1.0  # seconds
+_WAIT = 600.0  # seconds to come to the end of a step and save
 
 
 def bound_to_this_process() -> dict[str, str]:
@@ -18,7 +19,8 @@ def stop_with_parent() -> None:
     """
     Watch for the end of the process that started this one, if that asked for it.
 
-    Its end makes another process this one's parent, except on Windows, where nothing happens.
+    Its end makes another process this one's parent, except on Windows, where nothing happens. This
+    one then stops; one whose step does not end is killed, and its checkpoints are whole.
     """
     parent = os.environ.pop(_STARTED_BY, None)
     if parent is not None:
@@ -28,4 +30,7 @@ def stop_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL)
-    _thread.interrupt_main()
+    # Not as Ctrl-C, which may have come before: the second would end it before it has saved
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_WAIT)
+    os._exit(128 + signal.SIGTERM)

@@ -45,7 +45,7 @@ from pyrl_sb3.training.request import (
 )
 from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Run, set_up
-from pyrl_sb3.training.signals import StopAskedError, StopSignals
+from pyrl_sb3.training.signals import StopAskedError, StopSignals, ending_in_order
 from pyrl_sb3.training.trial import TrialRequest, try_out
 from pyrl_sb3.training.versions import other_versions
 
@@ -90,7 +90,7 @@ def resume(
         require_at_least(1, name, value)
     check_run(folder)
     signals = signals or StopSignals()
-    with held(folder):  # before anything is read: whoever was training here has written by now
+    with held(folder), ending_in_order():  # before reading: who trained here has written by now
         facts = read_facts(folder)
         _refuse_one_copy(folder, facts, signals)
         refuse_edited(folder, facts)

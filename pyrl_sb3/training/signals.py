@@ -1,10 +1,12 @@
 """Stopping in good order on Ctrl-C, SIGTERM and a terminal that goes away."""
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -12,6 +14,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
+# Seconds in which a signal that comes twice is one: some that start others, such as `make`, pass on
+# what the terminal has sent to all already.
+ONE_SIGNAL = 1.0
+_HEARD = b"\nstopping after this step, and saving; once more ends at once\n"
 
 
 def hangup_is_ignored() -> bool:
@@ -29,8 +35,9 @@ class StopSignals:
     stays ignored where it is, as under `nohup`.
 
     A gradient step or the writing of a file is thus never torn apart; whoever runs the loop looks
-    at `received` between steps. Outside the main thread, where Python has no signals, nothing is
-    changed.
+    at `received` between steps. A step may have no end, though: the same signal once more, a second
+    after the first or later, does what it would have done without this. Outside the main thread,
+    where Python has no signals, nothing is changed.
     """
 
     received: signal.Signals | None = None
@@ -38,6 +45,7 @@ class StopSignals:
     together = False
 
     def __enter__(self) -> "StopSignals":
+        self._since: dict[int, float] = {}
         self._previous = {
             number: signal.signal(number, self._note)
             for number in _here(STOPPING)
@@ -50,7 +58,25 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        now = monotonic()
+        if now - self._since.setdefault(number, now) < ONE_SIGNAL:
+            self._stop(number)
+        else:
+            self._end_at_once(number, frame)
+
+    def _stop(self, number: int) -> None:
+        if self.received is None and os.isatty(2):
+            with suppress(OSError):  # the log may be in the midst of a line
+                os.write(2, _HEARD)
         self.received = signal.Signals(number)
+
+    def _end_at_once(self, number: int, frame: FrameType | None) -> None:
+        before = self._previous[signal.Signals(number)]
+        if callable(before):
+            before(number, frame)
+        else:  # also where it was ignored: it has been heard since, and once more asks for more
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def before_waiting(self, do: Callable[[], None]) -> None:
         """Have that done before this training, when it has ended, waits for copies that go on."""
@@ -72,14 +98,14 @@ def ending_in_order() -> Iterator[None]:
         signal.signal(number, _end)
     try:
         yield
-    except _EndAskedError as error:
+    except EndAskedError as error:
         sys.exit(128 + error.number)
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
 
 
-class _EndAskedError(BaseException):
+class EndAskedError(BaseException):
     """Not `SystemExit`, which strangers' code may raise and which is a mistake of theirs there."""
 
     def __init__(self, number: int) -> None:
@@ -88,7 +114,7 @@ class _EndAskedError(BaseException):
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    raise _EndAskedError(number)
+    raise EndAskedError(number)
 
 
 def _here(numbers: Sequence[signal.Signals]) -> Sequence[signal.Signals]:

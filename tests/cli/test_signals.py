@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ from gymnasium.envs.classic_control import PendulumEnv
 
 from pyrl_sb3.cli import main
 from pyrl_sb3.training import outermost
+from pyrl_sb3.training.checkpoint import Checkpoint
+from pyrl_sb3.training.folders import held
 
 LONG = ("--timesteps", "20000", "--seed", "1", "--save", "runs")
 
@@ -71,6 +74,57 @@ def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     assert "model saved: runs/Pendulum-v1_1/model.zip" in out
     tested = pyrl("td3-test", "Pendulum-v1", "runs", "--episodes", 1)
     assert f"trained for {steps} steps" in tested.out
+
+
+HANGING = """
+import time
+from pathlib import Path
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Hanging(PendulumEnv):
+    def step(self, action):
+        if list(Path().glob("runs/*/checkpoints/step_40")):
+            Path("hangs").touch()
+            while True:
+                time.sleep(60)
+        return super().step(action)
+
+gym.register("Hanging-v0", Hanging, max_episode_steps=20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are Linux's")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_step_without_end_is_ended_by_a_second_signal(folder, lasting_server, number):
+    (folder / "hanging.py").write_text(HANGING)
+    words = ["-p", "hanging.py", "td3-train", "Hanging-v0", "--save-freq", "40", "--no-exact"]
+    words += ["--set", "learning_starts=1000", "--set", "policy_kwargs.net_arch=[4]"]
+    process = lasting_server().start([*words, *LONG], folder / "log", {})
+
+    def wait_for(what, seconds=120):
+        end = time.monotonic() + seconds
+        while not what() and time.monotonic() < end:
+            time.sleep(0.02)
+        return what()
+
+    assert wait_for((folder / "hangs").exists), (folder / "log").read_text()
+    for _ in range(20):  # the first may be heard late, and those within a second are one
+        if process.poll() is None:
+            os.kill(process.pid, number)
+            wait_for(lambda: process.poll() is not None, 1.1)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+        pytest.fail("it goes on")
+    run = Path("runs/Hanging-v0_1")
+    assert process.poll() == 128 + number
+    last = (folder / "log").read_text().splitlines()[-1]
+    kept = f"the last checkpoint is {run}/checkpoints/step_40"
+    assert last == f"ended at once; {kept}; --resume {run} goes on"
+    Checkpoint(run / "checkpoints/step_40").check()
+    assert not (run / "model.zip").exists()
+    with held(run):
+        pass
 
 
 class Endless(PendulumEnv):

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Callable
-from types import FrameType
 
 from pyrl_sb3.training.signals import StopSignals
 from pyrl_sb3.training.sync.group import DistributedGroup
@@ -22,7 +21,7 @@ class GroupSignals(StopSignals):
     def __init__(self, group: DistributedGroup) -> None:
         self.group = group
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _stop(self, number: int) -> None:
         self.group.stop_asked = number
 
     def before_waiting(self, do: Callable[[], None]) -> None:

@@ -1,0 +1,135 @@
+"""Signals that come once, twice, and twice within a moment."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pyrl_sb3.training import signals
+from pyrl_sb3.training.signals import EndAskedError, StopSignals, ending_in_order
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time stands still, but for what is added to it."""
+    now = [100.0]
+    monkeypatch.setattr(signals, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture(autouse=True)
+def handled():
+    """Signals are as in a command that nothing has changed yet, and the tests' own afterwards."""
+    here = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in here.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+ENDS = pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, EndAskedError),
+        (signal.SIGHUP, EndAskedError),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
+
+
+@ENDS
+def test_the_same_signal_again_ends_at_once_and_within_a_second_is_one(clock, number, error):
+    with ending_in_order(), StopSignals() as stop:
+        for later in (0, 0.5, 0.4):
+            clock[0] += later
+            signal.raise_signal(number)
+        assert stop.received == number
+        clock[0] += 0.2
+        with pytest.raises(error):
+            signal.raise_signal(number)
+
+
+def test_one_that_ends_at_once_has_the_exit_code_of_its_signal(clock):
+    def asked_twice():
+        with ending_in_order(), StopSignals():
+            signal.raise_signal(signal.SIGTERM)
+            clock[0] += 60
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        asked_twice()
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_another_signal_after_it_is_heard_as_well(clock):
+    """A terminal is closed after Ctrl-C, perhaps, while what was learned is being saved."""
+    with ending_in_order(), StopSignals() as stop:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            clock[0] += 60
+            signal.raise_signal(number)
+            assert stop.received == number
+
+
+def test_the_handler_that_was_there_before_gets_the_second(clock):
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    with StopSignals():
+        signal.raise_signal(signal.SIGTERM)
+        clock[0] += 60
+        assert seen == []
+        signal.raise_signal(signal.SIGTERM)
+    assert seen == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_where_there_was_no_handler_the_second_does_what_the_system_does(
+    clock, monkeypatch, before
+):
+    sent = []
+    signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(os, "kill", lambda *to: sent.append((*to, signal.getsignal(to[1]))))
+    with StopSignals():
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 60
+        signal.raise_signal(signal.SIGINT)
+    assert sent == [(os.getpid(), signal.SIGINT, signal.SIG_DFL)]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_is_told_once_that_the_signal_was_heard(capfd, monkeypatch, terminal):
+    monkeypatch.setattr(os, "isatty", lambda descriptor: terminal)
+    with StopSignals():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    said = "\nstopping after this step, and saving; once more ends at once\n"
+    assert capfd.readouterr().err == (said if terminal else "")
+
+
+ORPHAN = """
+import signal, time
+from pyrl_sb3.training import orphans
+signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
+orphans._POLL, orphans._WAIT = 0.05, 1.0
+orphans.stop_with_parent()
+while True:
+    time.sleep(60)
+"""
+PARENT = """
+import os, subprocess, sys
+from pyrl_sb3.training.orphans import bound_to_this_process
+words = [sys.executable, "-c", sys.argv[1]]
+subprocess.Popen(words, env={**os.environ, **bound_to_this_process()})
+"""
+
+
+def test_a_process_whose_parent_has_gone_ends_though_its_step_does_not():
+    """It hears SIGTERM first; what it prints to is closed when it has ended."""
+    words = [sys.executable, "-c", PARENT, ORPHAN]
+    assert subprocess.run(words, stdout=subprocess.PIPE, timeout=60).stdout == b"heard\n"
