@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from pyrl_sb3.cli.plugin_options import pyrl
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.command_line import going_on, quoted
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def say_how_to_test(console: "Console", agent: str, env_id: str, folder: Path) -
 def say_stopped(console: "Console", result: "TrainingResult") -> int:
     """Say that a signal ended the training and where its model is; return the exit code."""
     assert result.stopped_by is not None
-    console.print(f"{result.stopped_by.name}: stopped after {result.timesteps} steps")
+    steps = counted(result.timesteps, "step")
+    console.print(f"{result.stopped_by.name}: stopped after {steps}")
     console.print(f"model saved: {result.model}", markup=False)
     return 128 + result.stopped_by

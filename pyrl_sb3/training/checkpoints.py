@@ -8,6 +8,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment, Save, write_checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import RenewableVecEnv
@@ -175,7 +176,7 @@ class Checkpoints(BaseCallback):
         if not checkpoint.moment.reset:
             self._restart(checkpoint.moment)
         self._redraw_exploration()
-        log.info("going on after %s steps", checkpoint.moment.timesteps)
+        log.info("going on after %s", counted(checkpoint.moment.timesteps, "step"))
 
     def _restart(self, moment: Moment) -> None:
         restart(self.model, self._others(), moment.env_seed)

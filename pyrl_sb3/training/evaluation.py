@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.signals import StopAskedError, StopSignals
 
 log = logging.getLogger("pyrl_sb3")
@@ -127,7 +128,7 @@ class PeriodicEvaluation(EvalCallback):
         except StopAskedError:
             return False
         self.owed = 0
-        log.info("evaluation after %s steps: %s", timesteps, evaluation)
+        log.info("evaluation after %s: %s", counted(timesteps, "step"), evaluation)
         self._log(timesteps, evaluation)
         self.last_mean_reward = float(evaluation.returns.mean())
         goes_on = True

@@ -14,7 +14,7 @@ from pyrl_sb3.config import Experiment
 from pyrl_sb3.config.checks import problem
 from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
-from pyrl_sb3.errors import did_you_mean, short
+from pyrl_sb3.errors import counted, did_you_mean, short
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
@@ -155,9 +155,9 @@ class Facts:
     def why_finished(self, done: int, wanted: int) -> str | None:
         """Tell why a run of so many wanted steps is finished after `done`; None where it is not."""
         if done >= wanted:
-            return f"it has had all of its {wanted} steps"
+            return f"it has had all of its {counted(wanted, 'step')}"
         if done == self.ended and wanted <= self.timesteps:
-            return f"a callback ended it after {done} of its {self.timesteps} steps"
+            return f"a callback ended it after {done} of its {counted(self.timesteps, 'step')}"
         return None
 
 

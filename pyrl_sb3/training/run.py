@@ -16,7 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.errors import short
+from pyrl_sb3.errors import counted, short
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.environments import plugin_environment
 from pyrl_sb3.plugins.records import Record
@@ -181,8 +181,8 @@ def _uses(agent: NamedAgent, request: TrainingRequest, experiment: Experiment) -
 def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
     """Log what a run is, before it begins."""
     request, experiment = run.request, run.experiment
-    title = find_agent(request.agent).title
-    log.info("%s on %s: %s steps, seed %s", title, request.env_id, request.timesteps, request.seed)
+    title, steps = find_agent(request.agent).title, counted(request.timesteps, "step")
+    log.info("%s on %s: %s, seed %s", title, request.env_id, steps, request.seed)
     log.info("hyperparameters of %s:", experiment.source)
     for line in experiment.as_yaml().splitlines()[1:]:
         log.info("%s", line)

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.config.overrides import Override
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
 from pyrl_sb3.training.errors import InputError
@@ -214,7 +215,8 @@ def _last_return(run: Path) -> float:
 def try_out(request: TrialRequest, each_step: StepCallback | None = None) -> Evaluation:
     """Run the episodes that were asked for; raises what `open_trial` raises, and `each_step`."""
     model, env = open_trial(request)
-    log.info("%s: trained for %s steps", find_agent(request.agent).title, model.num_timesteps)
+    steps = counted(model.num_timesteps, "step")
+    log.info("%s: trained for %s", find_agent(request.agent).title, steps)
     try:
         return evaluate(model, env, request.episodes, each_step)
     finally:

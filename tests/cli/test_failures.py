@@ -95,6 +95,10 @@ class Buffer(ReplayBuffer):
             raise KeyError("no such row")
         return super().sample(*args, **kwargs)
 
+class Unreadable(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        raise KeyError("no such row")
+
 @hookimpl
 def pyrl_environments():
     yield EnvironmentSpec(name="odd", target=Odd)
@@ -112,6 +116,7 @@ def pyrl_callbacks():
 @hookimpl
 def pyrl_replay_buffers():
     yield ReplayBufferSpec(name="failing", target=Buffer)
+    yield ReplayBufferSpec(name="unreadable", target=Unreadable)
 """
 RUN = Path("sac", "odd-odd-v0_1")
 
@@ -251,3 +256,9 @@ def test_nothing_is_saved_of_a_gradient_step_that_fails(odd, capsys, every):
     assert told in capsys.readouterr().out
     assert not (RUN / "model.zip").exists()
     assert (RUN / "checkpoints").exists() == bool(every)
+
+
+def test_one_step_is_counted_as_one(odd, capsys):
+    with pytest.raises(KeyError, match="no such row"):
+        odd("sac-train", "odd", *SMALL, learning_starts=0, replay_buffer_class="odd/unreadable")
+    assert "the training failed after 1 step, and nothing" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts, read_written
@@ -113,7 +114,7 @@ def ended_by_callbacks(seeds: SeedGroup) -> str:
     for seed in seeds.seeds:
         with suppress(OSError, ValueError, AttributeError):  # no run, or a damaged one
             ended[seed] = read_written(seeds.run(seed) / FACTS).get("ended")
-    words = [f"seed {seed} after {steps} steps" for seed, steps in ended.items() if steps]
+    words = [f"seed {seed} after {counted(had, 'step')}" for seed, had in ended.items() if had]
     return f"a callback has ended {', '.join(words)}" if words else ""
 
 

@@ -323,11 +323,12 @@ def test_copies_that_exchange_different_arrays_are_not_started_again(group, monk
     assert capsys.readouterr().err == "pyrl: seed 3: no\n"
 
 
-def test_a_full_disk_is_said_by_a_copy_without_a_command_that_goes_on_with_it_alone(group):
+@pytest.mark.parametrize("said", ["No space left on device", "what was saved before is intact"])
+def test_a_full_disk_is_said_by_a_copy_without_a_command_that_goes_on_with_it_alone(group, said):
     (folder,) = add_checkpoints(group, 3, 100)
     signals = SimpleNamespace(together=True)
     run = SimpleNamespace(folder=group.run(3), request=group.request_of(3), signals=signals)
-    full = OSError(errno.ENOSPC, "No space left on device", "model.zip")
+    full = OSError(errno.ENOSPC, said, "model.zip")
     with pytest.raises(HopelessError) as caught, stops_in_one_line(run):
         raise full
     assert str(caught.value) == (
