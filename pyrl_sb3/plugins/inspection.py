@@ -40,7 +40,8 @@ def describe(found: Found) -> dict[str, Any]:
             for name, default in defaults.items()
             if name not in found.spec.supplied
         },
-        "documentation": (inspect.getdoc(target) or "").split("\n\n")[0],
+        # Not `getdoc`, which has that of SB3's class where there is none.
+        "documentation": inspect.cleandoc(target.__doc__ or "").split("\n\n")[0],
     }
 
 

@@ -196,6 +196,9 @@ def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
         request.n_envs,
         updates / per_rollout,
     )
+    if request.timesteps <= model.learning_starts:
+        starts = f"learning_starts is {model.learning_starts}"
+        log.info("no gradient step is taken in %s: %s", steps, starts)
     if "tensorboard" not in log_formats():
         log.info("no TensorBoard log: pip install 'pyrl-sb3[tensorboard]' brings it")
     log.info("writing to %s", run.folder)

@@ -13,7 +13,10 @@ MISTAKES = {
     "other case": ("sac-train pendulum-v1", "did you mean Pendulum-v1?"),
     "version that never was": ("ddpg-train BipedalWalker-v9", "did you mean BipedalWalker-v3?"),
     "version no longer supported": ("her-sac-train FetchReach-v1", "did you mean FetchReach-v4?"),
-    "nothing like it": ("sac-train qqqqqq", "no environment 'qqqqqq'"),
+    "nothing like it": (
+        "sac-train qqqqqq",
+        "no environment 'qqqqqq'; -p MODULE, or a .py file, loads",
+    ),
     "a module": (
         "sac-train my_module:MyEnv-v0",
         "imports no module such as my_module; a plugin that offers MyEnv-v0 by the hook",

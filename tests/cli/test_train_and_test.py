@@ -37,6 +37,11 @@ def weights(model):
         return th.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
 
 
+def test_that_a_training_is_too_short_to_learn_is_said(pyrl):
+    trained = pyrl("td3-train", "Pendulum-v1", *QUICK, "--set", "learning_starts=60")
+    assert "no gradient step is taken in 60 steps: learning_starts is 60" in trained.out
+
+
 def test_saved_models_do_in_a_fresh_interpreter_what_they_did_when_trained(
     pyrl, fresh_pyrl, folder
 ):
@@ -46,6 +51,7 @@ def test_saved_models_do_in_a_fresh_interpreter_what_they_did_when_trained(
         line = ("--timesteps", 40, "--seed", 5, "--eval-episodes", 2, *tiny)
         trained[agent] = pyrl(f"{agent}-train", env, *line)
         assert (trained[agent].code, trained[agent].err) == (0, "")
+        assert "no gradient step is taken" not in trained[agent].out
         run = folder / agent / f"{env}_1"
         assert {path.name for path in run.iterdir()} >= {"model.zip", "0.monitor.csv", "run.yml"}
         assert (run / "vecnormalize.pkl").exists() == agent.startswith("her-")

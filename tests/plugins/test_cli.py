@@ -159,6 +159,26 @@ def test_show(good):
         run("show", "bad")
 
 
+def test_the_documentation_of_a_component_is_its_own(fake_dist):
+    fake_dist("acme", SILENT)
+    [shown] = json.loads(run("show", "acme/silent", "--json"))
+    assert shown["documentation"] == ""
+
+
+SILENT = """
+from stable_baselines3.common.noise import ActionNoise
+from pyrl_sb3.plugins import NoiseSpec, hookimpl
+
+class Silent(ActionNoise):
+    def __init__(self, context):
+        super().__init__()
+
+@hookimpl
+def pyrl_noise_processes():
+    yield NoiseSpec(name="silent", target="acme:Silent", summary="none")
+"""
+
+
 def test_check(good, fake_dist):
     assert run("check", "good") == "ok     noise good/brown\n"
     fake_dist("acme", (good / "pyrl_good.py").read_text().replace(":gaussian", ":typo"))
