@@ -53,8 +53,11 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
     if before is not None and before.is_dir():
         _link(before, folder)
     try:
-        # The checkpoint's state takes more kinds of containers and arrays than the folder.
-        save(buffer, folder, with_extra=False)
+        if type(buffer).save is ReplayBuffer.save:
+            # The checkpoint's state takes more kinds of containers and arrays than the folder.
+            save(buffer, folder, with_extra=False)
+        else:
+            buffer.save(folder)
     except ValueError as error:
         raise StateError(str(error)) from error
     extra = getattr(buffer, "get_extra_state", None)

@@ -58,7 +58,7 @@ def learn(
     """
     request, path = run.request, run.folder / MODEL
     save: Save = partial(save_model, uses=run.uses)
-    with run.signals as signals, _saying_what_is_left(run):
+    with run.signals as signals, _saying_what_is_left(run) as saved:
         checkpoints = _checkpoints(run, save)
         end = _EarlyEnd(run, checkpoints, save)
         every = [checkpoints, StopCallback(signals), end, *callbacks]
@@ -75,6 +75,7 @@ def learn(
         if signals.received:
             checkpoints.take()  # first, since whoever asked to stop may not wait for long
         save(model, path)
+        saved.append(path)
         if end.has_come:
             log.info(_noted_end(run, model))
         with _saved_where_whole(run, model, eval_env, checkpoints):
@@ -149,14 +150,17 @@ def _kept(run: Run) -> str:
 
 
 @contextmanager
-def _saying_what_is_left(run: Run) -> Iterator[None]:
-    """Say it where a second signal ends the training at once."""
+def _saying_what_is_left(run: Run) -> Iterator[list[Path]]:
+    """Say it where a second signal ends the training at once; gives a list for the saved model."""
+    saved: list[Path] = []
     try:
-        yield
+        yield saved
     except (KeyboardInterrupt, EndAskedError):
-        line, has_one = _kept(run), CheckpointFolder(run.folder / CHECKPOINTS).latest()
-        if has_one and not run.signals.together:
-            line += f"; --resume {quoted(run.folder)} goes on"
+        latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+        line = f"model saved: {saved[0]}" if saved else _kept(run)
+        if (saved or latest) and not run.signals.together:
+            then = "evaluates it" if saved else "goes on"
+            line += f"; --resume {quoted(run.folder)} {then}"
         log.warning("ended at once; %s", line)
         raise
 

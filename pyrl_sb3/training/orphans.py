@@ -30,7 +30,10 @@ def stop_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL)
-    # Not as Ctrl-C, which may have come before: the second would end it before it has saved
+    from pyrl_sb3.training.signals import StopSignals  # which loads much
+
+    # The same may have come to this one before: the second would end it before it has saved.
+    StopSignals.orphaned = True
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_WAIT)
     os._exit(128 + signal.SIGTERM)

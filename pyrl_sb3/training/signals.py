@@ -35,14 +35,16 @@ class StopSignals:
     stays ignored where it is, as under `nohup`.
 
     A gradient step or the writing of a file is thus never torn apart; whoever runs the loop looks
-    at `received` between steps. A step may have no end, though: the same signal once more, a second
-    after the first or later, does what it would have done without this. Outside the main thread,
-    where Python has no signals, nothing is changed.
+    at `received` between steps. A step may have no end, though: SIGINT or SIGTERM once more,
+    a second after the first or later, does what it would have done without this. Outside the main
+    thread, where Python has no signals, nothing is changed.
     """
 
     received: signal.Signals | None = None
     # Whether copies of the training, in other processes, stop at the same step.
     together = False
+    # Of this process: whether what started it is gone, and it is to save, however long that takes.
+    orphaned = False
 
     def __enter__(self) -> "StopSignals":
         self._since: dict[int, float] = {}
@@ -59,10 +61,12 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = monotonic()
-        if now - self._since.setdefault(number, now) < ONE_SIGNAL:
-            self._stop(number)
-        else:
+        again = now - self._since.setdefault(number, now) >= ONE_SIGNAL
+        # A terminal that goes away may say so more than once: nobody asks for an end at once.
+        if again and number != _HANGUP and not StopSignals.orphaned:
             self._end_at_once(number, frame)
+        else:
+            self._stop(number)
 
     def _stop(self, number: int) -> None:
         if self.received is None and os.isatty(2):

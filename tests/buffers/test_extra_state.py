@@ -347,3 +347,13 @@ def test_checkpoints_keep_it_beside_the_folder_where_more_kinds_have_a_place(tmp
     again = made()
     load_buffer(again, folder, state)
     assert repr(again.get_extra_state()) == repr(buffer.get_extra_state())
+
+
+def test_a_buffer_that_saves_in_a_way_of_its_own_does_so_in_checkpoints(tmp_path):
+    class Counted(ReplayBuffer):
+        def save(self, path):
+            super().save(path)
+            (path.parent / "count.txt").write_text(str(self.size()))
+
+    save_buffer(made(Counted, steps=4), tmp_path / "buffer", None)
+    assert (tmp_path / "count.txt").read_text() == "4"

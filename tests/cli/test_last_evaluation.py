@@ -95,6 +95,19 @@ def test_it_is_made_by_resume_where_it_was_interrupted(pyrl, interrupted):
     assert evaluated() == [40, 60, 80, 100]
 
 
+def test_where_it_is_ended_at_once_the_model_is_saved_and_resume_makes_it(pyrl, monkeypatch):
+    def hang(*words):
+        raise KeyboardInterrupt  # as the second signal does, whatever an environment waits for
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "evaluate", hang)
+        ended = pyrl(*LINE)
+    assert ended.code == 130
+    line = f"ended at once; model saved: {RUN}/model.zip; --resume {RUN} evaluates it"
+    assert line in ended.out + ended.err
+    assert "final evaluation: return" in pyrl("td3-train", "--resume", RUN).out
+
+
 def test_it_is_made_without_a_checkpoint(pyrl, folder):
     """As a run with --save-freq 0 is that was killed in it."""
     assert pyrl(*LINE, "--save-freq", 0).code == 0

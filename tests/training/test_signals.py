@@ -38,9 +38,8 @@ ENDS = pytest.mark.parametrize(
     [
         (signal.SIGINT, KeyboardInterrupt),
         (signal.SIGTERM, EndAskedError),
-        (signal.SIGHUP, EndAskedError),
     ],
-    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+    ids=["SIGINT", "SIGTERM"],
 )
 
 
@@ -54,6 +53,20 @@ def test_the_same_signal_again_ends_at_once_and_within_a_second_is_one(clock, nu
         clock[0] += 0.2
         with pytest.raises(error):
             signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "orphaned"), [(signal.SIGHUP, False), (signal.SIGINT, True), (signal.SIGTERM, True)]
+)
+def test_a_terminal_or_a_parent_that_is_gone_asks_for_no_end_at_once(
+    clock, monkeypatch, number, orphaned
+):
+    monkeypatch.setattr(StopSignals, "orphaned", orphaned)
+    with ending_in_order(), StopSignals() as stop:
+        for _ in range(3):
+            clock[0] += 60
+            signal.raise_signal(number)
+            assert stop.received == number
 
 
 def test_one_that_ends_at_once_has_the_exit_code_of_its_signal(clock):
