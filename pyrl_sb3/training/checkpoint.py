@@ -1,5 +1,6 @@
 """One checkpoint: a folder with all that a training needs to go on as if it had not stopped."""
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pyrl_sb3.training.errors import damage, first_line
@@ -32,11 +33,12 @@ from pyrl_sb3.training.state import (
     restore_attributes,
     write_tree,
 )
-from pyrl_sb3.training.untrusted import check_archive
+from pyrl_sb3.training.untrusted import check_archive, read_member, read_tensors
 
 FORMAT = 1
 BUFFER = "replay_buffer"
 _STATE = "state"
+_MOST_WEIGHTS = 8 * 2**30
 
 Save = Callable[[OffPolicyAlgorithm, Path], None]
 
@@ -228,9 +230,16 @@ class Checkpoint:
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL
         check_archive(path)
-        _, parameters, variables = load_from_zip_file(path, load_data=False, device=model.device)
-        model.set_parameters(dict(parameters), device=model.device)
-        for name, value in (variables or {}).items():
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".pth")]
+        states = {
+            name: read_tensors(path, name, read_member(path, name, _MOST_WEIGHTS), model.device)
+            for name in members
+        }
+        variables = states.pop("pytorch_variables.pth", None) or {}
+        parameters = {name.removesuffix(".pth"): state for name, state in states.items()}
+        model.set_parameters(parameters, device=model.device)
+        for name, value in variables.items():
             if value is not None:
                 # In place: the gradient step may have its own view of it.
                 recursive_getattr(model, name).data.copy_(value.data)

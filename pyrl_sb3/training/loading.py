@@ -1,7 +1,6 @@
 """Saved models and their statistics, read for acting, and as strangers' files unless trusted."""
 
 import base64
-import io
 import json
 import logging
 import textwrap
@@ -32,6 +31,7 @@ from pyrl_sb3.training.untrusted import (
     check_stored,
     read_member,
     read_pickle,
+    read_tensors,
 )
 
 log = logging.getLogger("pyrl_sb3")
@@ -148,7 +148,7 @@ def _built(
         tensors=_TIMES * tensors + _SPARE_TENSORS, size=_TIMES * len(content) + _SPARE_BYTES
     ):
         model = agent.algorithm(policy, env, device=device, **arguments)
-    weights = th.load(io.BytesIO(content), map_location=model.device, weights_only=True)
+    weights = read_tensors(path, _POLICY, content, model.device)
     model.policy.load_state_dict(weights)
     steps = data.get("num_timesteps")
     model.num_timesteps = steps if isinstance(steps, int) else 0

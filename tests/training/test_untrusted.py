@@ -353,16 +353,18 @@ def repacked(content, compression):
     return file.getvalue()
 
 
-def with_payload(content):
-    """A tensor file with a call in its pickle."""
+def with_payload(content, payload=RUN["os.system"]):
+    """A tensor file with a call, or something else, as its pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
         for name in old.namelist():
             evil = name.endswith("data.pkl")
-            new.writestr(name, RUN["os.system"] if evil else old.read(name))
+            new.writestr(name, payload if evil else old.read(name))
     return file.getvalue()
 
 
+# Hashing them takes a second; with sixty in place of 26 it would take for ever.
+NESTED = b")" + 26 * b"q\xfeh\xfe\x86"
 LAYER = "actor.latent_pi.0.weight"
 WRONG = {
     "data no JSON": (lambda m: {**m, "data": b"{"}, "its `data` is no JSON"),
@@ -423,6 +425,10 @@ WRONG = {
     "tensors with a call": (
         lambda m: {**m, "policy.pth": with_payload(m["policy.pth"])},
         "cannot be loaded",
+    ),
+    "tensors by nested tuples": (
+        lambda m: {**m, "policy.pth": with_payload(m["policy.pth"], b"}" + NESTED + b"Ns.")},
+        "cannot be loaded: 'policy.pth' in it is refused: it has a key that is a tuple",
     ),
     "tensors a pickle": (
         lambda m: {**m, "policy.pth": RUN["os.system"]},

@@ -9,6 +9,7 @@ from pyrl_sb3.training.untrusted.archives import (
 )
 from pyrl_sb3.training.untrusted.memory import AllocationLimit
 from pyrl_sb3.training.untrusted.pickles import Captured, read_pickle
+from pyrl_sb3.training.untrusted.tensors import read_tensors
 
 __all__ = [
     "AllocationLimit",
@@ -19,4 +20,5 @@ __all__ = [
     "read_arrays",
     "read_member",
     "read_pickle",
+    "read_tensors",
 ]

@@ -1,0 +1,274 @@
+"""Tensor files: all that models save is read; what hangs PyTorch or takes its memory is refused."""
+
+import io
+import shutil
+import zipfile
+from collections import OrderedDict
+
+import gymnasium as gym
+import pytest
+import sb3_contrib
+import stable_baselines3
+import torch as th
+from stable_baselines3.common.save_util import load_from_zip_file
+
+import pyrl_sb3
+from pyrl_sb3.training.checkpoint import Checkpoint, Moment, write_checkpoint
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.state import StateError
+from pyrl_sb3.training.untrusted import read_member, read_tensors
+
+
+def saved(value, **options):
+    file = io.BytesIO()
+    th.save(value, file, **options)
+    return file.getvalue()
+
+
+def with_pickle(content, change, **more):
+    """A tensor file whose pickle is changed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            was = old.read(name)
+            new.writestr(name, change(was) if name.endswith("data.pkl") else was)
+        for name, member in more.items():
+            new.writestr(name, member)
+    return file.getvalue()
+
+
+def read(tmp_path, content):
+    return read_tensors(tmp_path / "model.zip", "policy.pth", content, "cpu")
+
+
+def same(one, other):
+    if isinstance(one, th.Tensor):
+        return one.dtype == other.dtype and th.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+OURS = ("SAC", "TD3", "DDPG", "DQN", "DiscreteSAC")
+THEIRS = {
+    **dict.fromkeys(("SAC", "TD3", "DDPG", "DQN"), stable_baselines3),
+    **dict.fromkeys(("TQC", "CrossQ", "QRDQN"), sb3_contrib),
+}
+ALGORITHMS = {
+    **{f"own {name}": getattr(pyrl_sb3, name) for name in OURS},
+    **{f"stock {name}": getattr(package, name) for name, package in THEIRS.items()},
+}
+
+
+POLICIES = {
+    "DQN": pyrl_sb3.DQNPolicy,
+    "TQC": pyrl_sb3.TQCPolicy,
+    "CrossQ": pyrl_sb3.CrossQPolicy,
+    "QRDQN": pyrl_sb3.QRDQNPolicy,
+}
+
+
+def trained(algorithm, policy="MlpPolicy", **policy_kwargs):
+    discrete = algorithm.__name__ in ("DQN", "QRDQN", "DiscreteSAC")
+    env = gym.make("CartPole-v1" if discrete else "Pendulum-v1")
+    keywords = {"net_arch": [4], **policy_kwargs}
+    model = algorithm(
+        policy, env, policy_kwargs=keywords, buffer_size=20, learning_starts=4, batch_size=4
+    )
+    return model.learn(8)
+
+
+def assert_read(path):
+    _, parameters, variables = load_from_zip_file(path, load_data=False, device="cpu")
+    expected = {f"{name}.pth": value for name, value in parameters.items()}
+    expected["pytorch_variables.pth"] = variables
+    with zipfile.ZipFile(path) as archive:
+        assert {*expected} == {name for name in archive.namelist() if name.endswith(".pth")}
+    for name, value in expected.items():
+        found = read_tensors(path, name, read_member(path, name, 2**20), "cpu")
+        assert same(found, value)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_what_models_save(tmp_path, algorithm):
+    trained(algorithm).save(tmp_path / "model.zip")
+    assert_read(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_models_of_own_policies_save(tmp_path, name):
+    trained(getattr(THEIRS[name], name), POLICIES[name]).save(tmp_path / "model.zip")
+    assert_read(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "NAdam", "SGD"])
+def test_what_optimisers_save(tmp_path, name):
+    options = {"momentum": 0.5} if name == "SGD" else {}
+    kind = getattr(th.optim, name)
+    model = trained(pyrl_sb3.TD3, optimizer_class=kind, optimizer_kwargs=options)
+    model.save(tmp_path / "model.zip")
+    assert_read(tmp_path / "model.zip")
+    network = th.nn.Linear(2, 2)
+    optimiser = kind([{"params": [each]} for each in network.parameters()], lr=0.1, **options)
+    network(th.ones(2)).sum().backward()
+    optimiser.step()
+    assert same(read(tmp_path, saved(optimiser.state_dict())), optimiser.state_dict())
+
+
+weight = th.arange(6.0).reshape(2, 3)
+KEPT = {
+    "version": {"a._extra_state": {"version": 2, "best": None, 3: [1, (2.5, True)]}},
+    "text": {"a._extra_state": "text"},
+    "bytes": {"a._extra_state": {"seed": b"\x00\xff", "rest": bytearray(b"abc")}},
+    "set": {"a._extra_state": {"seen": {1, 2, "three"}}},
+    "large number": {"n": 2**70, "m": -(2**40)},
+    "shape and place": {"shape": weight.shape, "device": th.device("cpu"), "dtype": th.float16},
+    "views": {"a": weight[0], "b": weight.T, "c": weight[:, 1:], "d": weight[1, 2]},
+    "no numbers": {"a": th.zeros(0), "b": th.zeros(3, 0), "c": th.zeros(())},
+    "expanded": {"a": th.ones(1).expand(5, 3)},
+    "parameter": {"a": th.nn.Parameter(weight), "b": weight.clone().requires_grad_()},
+    "the same again": {"a": weight, "b": weight, "c": [weight]},
+    "kinds": {
+        str(kind): th.ones(3).to(kind)
+        for kind in (
+            *(th.float16, th.bfloat16, th.float32, th.float64, th.complex64, th.complex128),
+            *(th.int8, th.uint8, th.int16, th.int32, th.int64, th.bool),
+        )
+    },
+    "ordered": OrderedDict(a=weight),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("value", KEPT.values(), ids=KEPT)
+def test_what_is_kept_besides_weights(tmp_path, value):
+    assert same(read(tmp_path, saved(value)), value)
+
+
+def test_versions_of_modules_are_kept(tmp_path):
+    state = th.nn.Sequential(th.nn.BatchNorm1d(3)).state_dict()
+    found = read(tmp_path, saved(state))
+    assert same(found, state)
+    assert found._metadata == state._metadata
+
+
+def test_files_of_earlier_versions(tmp_path):
+    """They have no more than the pickle, the version and the numbers."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(saved({"a": weight}))) as old,
+        zipfile.ZipFile(file, "w") as new,
+    ):
+        for name in ("data.pkl", "data/0", "version"):
+            new.writestr(f"policy/{name}", old.read(f"archive/{name}"))
+    assert same(read(tmp_path, file.getvalue()), {"a": weight})
+
+
+def doubled(times, empty=b")", pair=b"\x86"):
+    """Operations that leave tuples of tuples, twice the same each time."""
+    return empty + b"".join(b"q\xfeh\xfe" + pair for _ in range(times))
+
+
+def first(operations):
+    """A pickle that does something before all else."""
+    return lambda content: content[:2] + operations + b"0" + content[2:]
+
+
+def instead(operations):
+    return lambda content: content[:2] + operations + b"."
+
+
+def length(number):
+    return b"\x8a\x08" + number.to_bytes(8, "little")
+
+
+def listed():
+    """A list that holds the one before it twice, and so on."""
+    return b"]" + b"".join(b"q\xfe]h\xfeah\xfea" for _ in range(40))
+
+
+HUGE = 10**12
+REFUSED = {
+    "tuples as key": (instead(b"}" + doubled(25) + b"K\x01s"), "a key that is a tuple"),
+    "tuples as value": (instead(b"}K\x01" + doubled(40) + b"s"), "the same values too often"),
+    "lists as value": (instead(b"}K\x01(" + listed() + b"ts"), "the same values too often"),
+    "bytearray": (first(b"c__builtin__\nbytearray\n" + length(HUGE) + b"\x85R"), "has no content"),
+    "bytearray by its name": (
+        first(b"cbuiltins\nbytearray\n" + length(HUGE) + b"\x85R"),
+        "names builtins.bytearray",
+    ),
+    "tensor": (first(b"ctorch\nTensor\n" + length(HUGE) + b"\x85R"), "names torch.Tensor"),
+    "storage": (first(b"ctorch\nFloatStorage\n" + length(HUGE) + b"\x85R"), "it calls"),
+    "call": (instead(b"cposix\nsystem\nX\x01\x00\x00\x00a\x85R"), "names posix.system"),
+    "more than there is": (
+        lambda content: content.replace(b"K\x06tq", length(HUGE) + b"tq"),
+        "a storage in it is larger than its bytes",
+    ),
+    "larger than its storage": (
+        lambda content: content.replace(b"K\x02K\x03\x86", length(HUGE) + b"K\x03\x86"),
+        "a tensor in it is larger than its numbers",
+    ),
+    "set of tuples": (
+        first(b"c__builtin__\nset\n]" + doubled(25) + b"a\x85R"),
+        "a set in it is not of text or numbers",
+    ),
+    "attributes": (first(b"ccollections\nOrderedDict\n)R}X\x01\x00\x00\x00aNsb"), "it changes"),
+    "operation": (instead(b"N\x81"), "an operation or a reference that is not read"),
+    "cut off": (lambda content: content[:8], "cannot be read"),
+    "empty": (lambda content: b"", "cannot be read: it is cut off"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
+def test_files_that_are_no_weights(tmp_path, change, message):
+    sound = saved({"a": weight})
+    evil = with_pickle(sound, change)
+    assert evil != with_pickle(sound, lambda content: content)
+    with pytest.raises(ValueError, match=f"^'policy.pth' in it .*{message}") as caught:
+        read(tmp_path, evil)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_what_was_looked_at_reaches_pytorch(tmp_path):
+    """Members besides tensors make PyTorch take the file for a program, for example."""
+    payload = b"\x80\x02cposix\nsystem\nX\x01\x00\x00\x00a\x85R."
+    more = {"archive/DATA.PKL": payload, "archive/constants.pkl": payload, "archive/code/a": b""}
+    found = read(tmp_path, with_pickle(saved({"a": weight}), lambda was: was, **more))
+    assert same(found, {"a": weight})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The folder of one, and the model it is of."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = trained(pyrl_sb3.SAC)
+    moment = Moment(timesteps=8, env_seed=0, reset=True)
+    write_checkpoint(folder, model, [], moment, lambda model, path: model.save(path))
+    return folder, model
+
+
+@pytest.mark.parametrize("name", ["policy.pth", "critic.optimizer.pth", "pytorch_variables.pth"])
+def test_checkpoints(checkpoint, tmp_path, name):
+    sound, model = checkpoint
+    Checkpoint(sound).restore(model, [])
+    folder = shutil.copytree(sound, tmp_path / "step_8")
+    change = REFUSED["tuples as key"][0]
+    with (
+        zipfile.ZipFile(sound / "model.zip") as old,
+        zipfile.ZipFile(folder / "model.zip", "w") as new,
+    ):
+        for each in old.namelist():
+            content = old.read(each)
+            new.writestr(each, with_pickle(content, change) if each == name else content)
+    with pytest.raises(StateError) as caught:
+        Checkpoint(folder).restore(model, [])
+    line = f"{folder} cannot be resumed from: '{name}' in it is refused: it has a key"
+    assert str(caught.value).startswith(line)
+
+
+def test_files_of_another_kind(tmp_path):
+    for content in (b"junk", saved({"a": weight}, _use_new_zipfile_serialization=False)):
+        with pytest.raises(InputError, match=r"'policy\.pth' in it is no tensor"):
+            read(tmp_path, content)
