@@ -17,7 +17,7 @@ def read_header(file: io.BytesIO) -> Header:
     Return shape, whether in Fortran's order, and dtype, and leave the file behind these.
 
     Raises:
-        ValueError: it is no array, or of a version that is not read.
+        ValueError: it is no array, is damaged, or of a version that is not read.
     """
     version = np.lib.format.read_magic(file)
     read = {
@@ -26,7 +26,12 @@ def read_header(file: io.BytesIO) -> Header:
     }.get(version)
     if read is None:
         raise ValueError(f"arrays of version {version} are not read")
-    return read(file)
+    try:
+        return read(file)
+    except ValueError:
+        raise
+    except Exception as error:  # TokenError, TypeError, MemoryError: whatever the text comes to
+        raise ValueError("its header is damaged") from error
 
 
 def announced(file: IO[bytes], size: int) -> npt.NDArray[Any]:

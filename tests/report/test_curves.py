@@ -1,6 +1,7 @@
 """Learning curves as numbers, from what runs have logged."""
 
 import json
+import zipfile
 
 import gymnasium as gym
 import numpy as np
@@ -73,6 +74,32 @@ def test_evaluations_that_are_not(tmp_path, saved):
         add_evaluation(
             tmp_path / "evaluations.npz", 40, Evaluation(RETURNS[0], STEPS[:2], RETURNS[0] > 1)
         )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), ",
+        "{[]: 1}",
+        "1\n  2\n 3",
+    ],
+    ids=["cut", "unhashable", "indented"],
+)
+def test_evaluations_with_a_damaged_header(tmp_path, header):
+    path = evaluations(tmp_path) / "evaluations.npz"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("results.npy", content)
+    before = path.read_bytes()
+    for ask in (
+        lambda: read_evaluations(tmp_path),
+        lambda: add_evaluation(path, 40, Evaluation(RETURNS[0], STEPS[:2], None)),
+    ):
+        with pytest.raises(InputError) as caught:
+            ask()
+        assert str(caught.value) == f"{path} cannot be read: its header is damaged"
+    assert last_evaluated(tmp_path) == 0
+    assert path.read_bytes() == before
 
 
 def test_no_evaluations(tmp_path):
