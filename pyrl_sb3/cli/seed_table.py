@@ -17,6 +17,13 @@ from pyrl_sb3.training.progress import PROGRESS_FILE
 _LINES = 10  # of each seed, where there is no terminal
 _HEADINGS = ("state", "steps", "return", "success", "steps/s")
 _IN_WORDS = ("{}", "{} steps", "return {}", "success {}", "{} steps/s")  # the same on a line
+_STATUS = {
+    "timesteps": int,
+    "total": int,
+    "speed": float,
+    "return": float | None,
+    "success": float | None,
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,13 @@ class Seed:
         return self.task.state if self.task else State.FINISHED
 
     def progress(self) -> dict[str, Any]:
-        """Return what its process has written last; nothing before it has."""
-        with suppress(OSError, ValueError):
+        """Return what its process has written last; nothing before it has, or if it is damaged."""
+        with suppress(OSError, ValueError, RecursionError):
             found = json.loads((self.run / PROGRESS_FILE).read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
+            if isinstance(found, dict) and all(
+                isinstance(found.get(name), kind) for name, kind in _STATUS.items()
+            ):
+                return found
         return {}
 
 

@@ -7,13 +7,16 @@ import shutil
 import signal
 import zipfile
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from pyrl_sb3.cli import seeds as command
+from pyrl_sb3.cli.seed_table import Seed, SeedTable
 from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.facts import request_written
 from pyrl_sb3.training.folders import held
@@ -138,6 +141,40 @@ def test_a_damaged_file_of_one_seed_leaves_the_others_alone(damaged, group, resu
     assert set(found) == {0, 1, 2}
     assert found[1][0][1:3] == ("--resume", "G/seed_1")
     assert (group.run(1) / "checkpoints/step_300").is_dir()
+
+
+STATUS = {"timesteps": 30, "total": 60, "speed": 9.0, "return": -1.0, "success": None}
+
+
+def shown(run):
+    """What is said of a seed in a pipe, and in a terminal."""
+    console = Console(file=StringIO(), width=80)
+    table = SeedTable(console, [Seed(1, run, None)])
+    table.update()
+    console.print(table._table())
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        *({**STATUS, name: {"a": 1}} for name in STATUS),
+        {**STATUS, "total": None},
+        {**STATUS, "speed": None},
+        {**STATUS, "return": 10**400},
+        {name: STATUS[name] for name in STATUS if name != "total"},
+        [],
+        "[" * 100_000,
+    ],
+    ids=lambda status: str(status)[:90],
+)
+def test_a_status_of_another_form_is_as_none(status, folder):
+    (folder / "status.json").write_text(status if isinstance(status, str) else json.dumps(status))
+    nothing = shown(folder / "not there")
+    assert nothing.startswith("seed 1: finished\n")
+    assert shown(folder) == nothing
+    (folder / "status.json").write_text(json.dumps(STATUS))
+    assert shown(folder).startswith("seed 1: finished  30/60 steps  return -1.00  9 steps/s\n")
 
 
 def test_checkpoints_of_a_seed_without_its_facts_are_kept(group, resumed):
