@@ -201,6 +201,11 @@ def _problem(kept: Path, checksums: Mapping[str, int]) -> str | None:
                 return str(error)
         elif name in checksums and zlib.crc32(file.read_bytes()) != checksums[name]:
             return f"{_KEPT}/{name} in it is not as it was written"
+        elif name == PROGRESS and file.is_file():
+            try:
+                file.read_text(encoding="utf-8")  # as it is read where it is continued
+            except UnicodeDecodeError:
+                return f"{_KEPT}/{name} in it is no text in UTF-8"
     return None
 
 

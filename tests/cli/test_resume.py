@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,7 @@ from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
-from pyrl_sb3.training.logs import continued_logger, keep_logs, put_back_logs
+from pyrl_sb3.training.logs import LogMarks, continued_logger, keep_logs, put_back_logs
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
@@ -517,6 +518,24 @@ def test_logs_that_a_checkpoint_kept_badly_replace_no_sound_ones(run, name):
     assert (run / name).read_bytes() == before
     kept.write_bytes(content)
     put_back(run)
+
+
+@pytest.mark.parametrize(
+    "content", [b"time/\x94,b\n1,2\n", "a,b\n1,2\n".encode("utf-16")], ids=["byte", "utf_16"]
+)
+def test_progress_that_is_no_text_is_named(run, content):
+    checkpoint = Checkpoint(run / "checkpoints" / "step_45")
+    kept, before = checkpoint.folder / "run/progress.csv", (run / "progress.csv").read_bytes()
+    kept.unlink()  # it may be linked with the run's
+    kept.write_bytes(content)
+    checksums = {**checkpoint.logs.checksums, "progress.csv": zlib.crc32(content)}
+    for marks in (replace(checkpoint.logs, checksums=checksums), LogMarks()):
+        with pytest.raises(StateError) as caught:
+            put_back_logs(run, checkpoint.folder, marks)
+        assert str(caught.value).startswith(
+            f"{checkpoint.folder} is damaged: run/progress.csv in it is no text in UTF-8; "
+        )
+    assert (run / "progress.csv").read_bytes() == before
 
 
 def test_a_best_model_that_is_written_over_damages_no_checkpoint(run, folder):
