@@ -160,11 +160,18 @@ def _fill(store: EpisodeStore, folder: Path, saved: Header, shift: int) -> Infos
                 restorer.put_steps(name, begin - n_steps, values)
             restorer.put_episodes(np.array(part.low), np.array(part.high), episodes)
             if saved.has_infos:
-                infos += decode(rest, part.past - part.first, saved.n_envs)
+                infos += _infos(rest, saved, part, folder)
         restorer.finish()
     except ValueError as error:
         raise ValueError(f"{folder} cannot be loaded: {error}") from error
     return infos[first - saved.now :]
+
+
+def _infos(content: bytes, saved: Header, part: Shard, folder: Path) -> Infos:
+    try:
+        return decode(content, part.past - part.first, saved.n_envs)
+    except ValueError as error:
+        raise ValueError(f"{folder / part.name} is damaged: {error}") from error
 
 
 def _split(

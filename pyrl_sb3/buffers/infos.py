@@ -117,10 +117,16 @@ def decode(content: bytes, n_steps: int, n_envs: int) -> Infos:
 
     :raises ValueError: these are not the infos of so many steps
     """
-    infos = json.loads(content, object_hook=_as_it_was)
-    if len(infos) != n_steps or any(len(step) != n_envs for step in infos):
+    infos = decode_extra(content)
+    if not _is_list(infos, n_steps) or not all(_is_list(step, n_envs) for step in infos):
         raise ValueError("the number of infos is wrong")
+    if not all(isinstance(info, dict) for step in infos for info in step):
+        raise ValueError("infos must be dicts")
     return infos
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length
 
 
 def decode_extra(content: bytes) -> Any:

@@ -270,6 +270,40 @@ def test_infos_come_back_as_they_were(info):
     assert repr(back) == repr(info)
 
 
+DAMAGED = {
+    "not_json": "{",
+    "nested": "[" * 200_000,
+    "a_number": "3",
+    "steps_by_name": '{"0": [{}], "1": [{}], "2": [{}]}',
+    "a_step_is_a_number": "[[{}], 1.5, [{}]]",
+    "a_step_is_a_dict": '[[{}], {"a": 1}, [{}]]',
+    "an_info_is_a_number": "[[{}], [7], [{}]]",
+    "an_info_is_a_tuple": '[[{}], [{"__tuple__": []}], [{}]]',
+    "too_few": "[[{}], [{}]]",
+    "array_of_nothing": '[[{}], [{"a": {"__array__": 1}}], [{}]]',
+    "array_of_no_type": '[[{}], [{"a": {"__array__": ["x", [3], ""]}}], [{}]]',
+    "tuple_of_nothing": '[[{}], [{"a": {"__tuple__": 3}}], [{}]]',
+    "key_that_is_none": '[[{}], [{"a": {"__dict__": [[[], 1]]}}], [{}]]',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("n_envs", [1, 3])  # of the buffer that loads them
+def test_damaged_infos_are_refused_by_file_name(tmp_path, monkeypatch, content, n_envs):
+    buffer, again = make(copy_info_dict=True), make(copy_info_dict=True, n_envs=n_envs)
+    Player().play(buffer, 3)
+    monkeypatch.setattr("pyrl_sb3.buffers.saving.encode", lambda _: content.encode())
+    buffer.save(tmp_path)
+    player, before = Player(n_envs), files(tmp_path)
+    player.play(again, 2)
+    with pytest.raises(ValueError, match=r"[0-9]-\w+\.bin is damaged: ") as caught:
+        again.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == before
+    player.check(again, 2)
+    check_infos(again)
+
+
 def circle():
     value = {}
     value["itself"] = value
