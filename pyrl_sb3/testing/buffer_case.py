@@ -20,7 +20,7 @@ from pyrl_sb3.testing.batches import Stored
 from pyrl_sb3.testing.numbered import NumberedEnv, numbered, play
 from pyrl_sb3.testing.require import CheckError
 from pyrl_sb3.training.kept import load_buffer, save_buffer
-from pyrl_sb3.training.state import read_tree, write_tree
+from pyrl_sb3.training.state_files import read_tree, write_tree
 
 SLOTS = 30  # per environment
 

@@ -30,7 +30,8 @@ from pyrl_sb3.plugins import (
 )
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.testing.require import CheckError, require, run
-from pyrl_sb3.training.state import capture, read_tree, restore, write_tree
+from pyrl_sb3.training.state import capture, restore
+from pyrl_sb3.training.state_files import read_tree, write_tree
 
 ACTION_DIM = 3
 MATRIX = spaces.Box(-1, 1, (2, 2), np.float32)

@@ -28,11 +28,10 @@ from pyrl_sb3.training.state import (
     Tree,
     capture,
     capture_attributes,
-    read_tree,
     restore,
     restore_attributes,
-    write_tree,
 )
+from pyrl_sb3.training.state_files import read_tree, write_tree
 from pyrl_sb3.training.untrusted import check_archive, read_member, read_tensors
 
 FORMAT = 1

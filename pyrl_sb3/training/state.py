@@ -5,15 +5,12 @@ Nothing is pickled and no class is looked up by name: numbers, arrays and genera
 into objects that the program has made itself, attribute by attribute.
 """
 
-import json
 import random
 import warnings
-import zlib
 from collections import deque, namedtuple
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from logging import Logger
-from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -21,13 +18,11 @@ import numpy as np
 import torch as th
 
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.untrusted import read_arrays
 
 Tree = Any  # what JSON holds, with arrays as leaves
 
 MAKES_WAY = "where there is an earlier one, deleting that folder makes way for it"
 
-_CHECKSUM = "checksum_of_json"  # among the arrays, whose archive has checksums of its own
 _NOTHING = object()  # stands for what cannot be captured
 _PLAIN = (bool, int, float, str, type(None))
 _GENERATORS = (np.random.Generator, np.random.RandomState, th.Generator, random.Random)
@@ -253,48 +248,3 @@ def _restore_generator(state: Any, old: Any) -> Any:
     except (TypeError, KeyError, ValueError, RuntimeError) as error:
         raise StateError(f"not a state for {type(old).__name__}: {error}") from error
     return old
-
-
-def write_tree(tree: Tree, folder: Path, name: str) -> list[Path]:
-    """Write a tree to `<name>.json` and, for its arrays, `<name>.npz`; return these."""
-    arrays: dict[str, Any] = {}
-
-    def leaf(value: Any) -> Any:
-        if isinstance(value, np.generic):
-            # Long doubles and dates are no numbers of Python's
-            number = np.array(value) if value.dtype.char in "gGmM" else value.item()
-            return {"$scalar": [value.dtype.str, number]}
-        key = f"a{len(arrays)}"
-        arrays[key] = value
-        return {"$array": key}
-
-    text = json.dumps(tree, default=leaf).encode()
-    arrays[_CHECKSUM] = np.uint32(zlib.crc32(text))
-    files = [folder / f"{name}.json", folder / f"{name}.npz"]
-    files[0].write_bytes(text)
-    np.savez(files[1], **arrays)
-    return files
-
-
-def read_tree(folder: Path, name: str) -> Tree:
-    """
-    Read what `write_tree` wrote.
-
-    Raises:
-        OSError, ValueError, KeyError, InputError: a file is missing or damaged, or claims more
-            memory than it has bytes for.
-    """
-    arrays = read_arrays(folder / f"{name}.npz")
-
-    def leaf(value: dict[str, Any]) -> Any:
-        match value:
-            case {"$scalar": [dtype, number]}:
-                return np.array(number, dtype)[()]
-            case {"$array": key}:
-                return arrays[key]
-        return value
-
-    text = (folder / f"{name}.json").read_bytes()
-    if _CHECKSUM in arrays and int(arrays[_CHECKSUM]) != zlib.crc32(text):  # not in older ones
-        raise ValueError(f"{name}.json is not as it was written")
-    return json.loads(text, object_hook=leaf)

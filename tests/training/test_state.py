@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import threading
+import tracemalloc
 from collections import defaultdict, deque
 from enum import Enum
 from fractions import Fraction
@@ -23,11 +24,10 @@ from pyrl_sb3.training.state import (
     StateError,
     capture,
     capture_attributes,
-    read_tree,
     restore,
     restore_attributes,
-    write_tree,
 )
+from pyrl_sb3.training.state_files import read_tree, write_tree
 
 
 def through_files(tree, folder):
@@ -64,11 +64,26 @@ def test_numbers_of_numpy_keep_their_type(tmp_path):
     values = [np.float32(0.1), np.int8(-3), np.bool_(True), np.arange(6, dtype="i2").reshape(2, 3)]
     values += [np.longdouble(1) / 3, np.complex64(1 - 2j), np.datetime64(7, "ns")]
     values += [np.datetime64("2024-02-29"), np.timedelta64(3, "s"), np.uint64(2**64 - 1)]
+    values += [np.bytes_(50 * b"long")]
     again = restore(through_files(capture(values), tmp_path), None)
     for value, other in zip(values, again, strict=True):
         assert type(value) is type(other)
         assert value.dtype == other.dtype
         assert np.array_equal(value, other)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number"),
+    [("U100000000", "a"), ("V100000000", 0), ("<f8", [1, 2]), ("f8,(100000,)f8", 1)],
+)
+def test_a_number_that_claims_more_memory_than_it_has_bytes_for_is_refused(tmp_path, dtype, number):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="is no type of a number"):
+            through_files({"$scalar": [dtype, number]}, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
