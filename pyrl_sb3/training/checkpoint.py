@@ -20,6 +20,7 @@ from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
 from pyrl_sb3.training.kept import check_buffer, load_buffer, save_buffer
 from pyrl_sb3.training.logs import LogMarks
+from pyrl_sb3.training.misfits import optimizer_misfit
 from pyrl_sb3.training.randomness import random_states, restore_random_states
 from pyrl_sb3.training.state import (
     MAKES_WAY,
@@ -221,6 +222,8 @@ class Checkpoint:
         """
         try:
             self._restore_weights(model)
+            if wrong := optimizer_misfit(model):
+                raise StateError(wrong)
             self._restore_parts(model, callbacks)
         except Exception as error:  # whatever damaged files come to
             what = f"{self.folder} cannot be resumed from: {first_line(error)}"

@@ -18,6 +18,7 @@ import numpy as np
 import torch as th
 
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.misfits import misfit
 
 Tree = Any  # what JSON holds, with arrays as leaves
 
@@ -198,7 +199,11 @@ def restore_attributes(attributes: Mapping[str, Tree], owner: Any) -> None:
             continue
         where = f"{type(owner).__name__}.{name}"
         try:
-            vars(owner)[name] = restore(tree, vars(owner).get(name))
+            there = vars(owner).get(name)
+            value = restore(tree, there)
+            if wrong := misfit(value, there, type(owner)):
+                raise StateError(wrong)
+            vars(owner)[name] = value
         except _NoPlaceError:
             warnings.warn(f"{where} stays as it was built: nothing there takes state", stacklevel=2)
         except StateError as error:

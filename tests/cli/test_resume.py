@@ -32,6 +32,7 @@ from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.state import StateError
+from pyrl_sb3.training.state_files import read_tree, write_tree
 from pyrl_sb3.training.unfinished import is_finished
 
 SMALL = ("policy_kwargs.net_arch=[8]", "learning_starts=10", "env_kwargs={max_episode_steps: 10}")
@@ -598,6 +599,43 @@ def test_a_state_that_is_none_is_named(run, changed):
     np.savez(path.with_suffix(".npz"), **older)  # of a version that kept no checksum
     with pytest.raises(StateError, match=r"step_45 is damaged: .*; .*deleting that folder makes"):
         Checkpoint(path.parent)
+
+
+def rewritten(checkpoint, change):
+    """Changes the state of a checkpoint, its checksum along with it."""
+    tree = read_tree(checkpoint, "state")
+    change(tree)
+    write_tree(tree, checkpoint, "state")
+
+
+def of_another_kind(checkpoint):
+    rewritten(checkpoint, lambda tree: tree["model"].update(_n_updates={"$tuple": [1]}))
+
+
+def of_another_shape(checkpoint):
+    rewritten(checkpoint, lambda tree: tree["model"].update(_last_episode_starts=np.ones((2, 3))))
+
+
+def of_another_parameter(checkpoint):
+    model = TD3.load(checkpoint / "model.zip")
+    moments = next(iter(model.critic.optimizer.state.values()))
+    moments["exp_avg"] = th.zeros(3)
+    saved.save(model, checkpoint / "model.zip")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_another_kind, r"TD3._n_updates: a tuple is no number"),
+        (of_another_shape, r"TD3._last_episode_starts: an array of float64 of shape \(2, 3\) "),
+        (of_another_parameter, r"critic.optimizer: exp_avg does not fit its parameter"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_where_it_is_put_in(pyrl, run, change, message):
+    change(run / "checkpoints" / "step_45")
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert re.search(rf"step_45 cannot be resumed from: {message}.*deleting that", outcome.err)
 
 
 def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
