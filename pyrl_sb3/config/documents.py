@@ -12,6 +12,7 @@ import yaml
 from pyrl_sb3.config.components import TRUSTED
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.errors import did_you_mean, short
+from pyrl_sb3.plaindata import is_device
 
 # The zoo's largest file has 12 kB, 4 levels, and 900 nodes with its anchors written out.
 _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64
@@ -63,6 +64,8 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
         in any package.
     :raises ConfigError: when the file is missing, too large, no text or no config.
     """
+    if path.suffix and is_device(path):  # not /dev/stdin, and not what shells make of `<(...)`
+        raise ConfigError(f"{path}: a device or a pipe, and no file")
     try:
         with path.open("rb") as file:
             most = MOST_WRITTEN if _is_written(path) else _MOST_BYTES

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pyrl_sb3.plaindata import is_device
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
 from pyrl_sb3.training.monitors import STEPS, monitor_files
@@ -165,6 +166,8 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
     Raises:
         InputError: the file is damaged otherwise, or cannot be opened.
     """
+    if is_device(file):
+        raise InputError(f"{file} cannot be read: it is a device or a pipe")
     done = 0
     try:
         with file.open(encoding="utf-8", errors="replace", newline="") as lines:

@@ -15,6 +15,7 @@ from pyrl_sb3.config.checks import problem
 from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
 from pyrl_sb3.errors import counted, did_you_mean, short
+from pyrl_sb3.plaindata import is_device
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
@@ -79,10 +80,12 @@ def completed(folder: Path, request: TrainingRequest, **changes: Any) -> Complet
 
 def read_written(path: Path) -> Any:
     """
-    Read what `write_yaml`, or in older versions PyYAML, wrote; ValueError where it is too large.
+    Read what `write_yaml`, or in older versions PyYAML, wrote; ValueError if too large, or no file.
 
     There are bounds since it may be a stranger's.
     """
+    if is_device(path):
+        raise ValueError("it is a device or a pipe")
     with path.open("rb") as file:
         content = file.read(MOST_WRITTEN + 1)
     if len(content) > MOST_WRITTEN:

@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.buffers.header import read_header
 from pyrl_sb3.buffers.saving import save
-from pyrl_sb3.buffers.shards import read_file
+from pyrl_sb3.buffers.shards import check_files, read_file
 from pyrl_sb3.training.state import (
     StateError,
     Tree,
@@ -68,7 +68,9 @@ def check_buffer(folder: Path, state: Tree) -> None:
     """Read all that `save_buffer` wrote; OSError or ValueError where something is damaged."""
     if isinstance(state, dict) and "buffer_size" in state:  # SB3's, of which it wrote nothing
         return
-    for file in read_header(folder).files:
+    header = read_header(folder)
+    check_files(folder, header)
+    for file in header.files:
         read_file(folder, file)
 
 

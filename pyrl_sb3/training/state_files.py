@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyrl_sb3.plaindata import is_device
 from pyrl_sb3.training.state import Tree
 from pyrl_sb3.training.untrusted import read_arrays
 
@@ -54,7 +55,10 @@ def read_tree(folder: Path, name: str) -> Tree:
                 return arrays[key]
         return value
 
-    text = (folder / f"{name}.json").read_bytes()
+    path = folder / f"{name}.json"
+    if is_device(path):
+        raise ValueError(f"{name}.json is a device or a pipe")
+    text = path.read_bytes()
     if _CHECKSUM in arrays and int(arrays[_CHECKSUM]) != zlib.crc32(text):  # not in older ones
         raise ValueError(f"{name}.json is not as it was written")
     return json.loads(text, object_hook=leaf)

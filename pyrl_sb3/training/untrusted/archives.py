@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pyrl_sb3.plaindata import read_npy, unpack
+from pyrl_sb3.plaindata import is_device, read_npy, unpack
 from pyrl_sb3.training.errors import InputError, damage, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
@@ -59,10 +59,12 @@ def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS)
 
 def check_contents(path: Path, what: str = "model", members: int = _MOST_MEMBERS) -> None:
     """Check an archive's table of contents alone, as `check_archive` does; nothing is unpacked."""
+    if is_device(path):
+        raise InputError(f"{path} is no {what}, but a device or a pipe")
     with reading(path, what), path.open("rb") as file:
         # Python also finds the table of an archive within a truncated one.
         file.seek(-min(_END, path.stat().st_size), io.SEEK_END)
-        if not file.read().startswith(b"PK\x05\x06"):
+        if not file.read(_END).startswith(b"PK\x05\x06"):
             raise zipfile.BadZipFile("it does not end as one")
     with reading(path, what), zipfile.ZipFile(path) as archive:
         problem = _problem(archive.infolist(), path.stat().st_size, members)
