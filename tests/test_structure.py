@@ -15,7 +15,17 @@ PACKAGE = ROOT / "pyrl_sb3"
 
 # A module imports from its own layer or a lower one, never from a higher one.
 LAYERS = [
-    {"errors", "shapes", "losses", "discrete_losses", "noise", "buffers", "envs", "plaindata"},
+    {
+        "devices",
+        "errors",
+        "shapes",
+        "losses",
+        "discrete_losses",
+        "noise",
+        "buffers",
+        "envs",
+        "plaindata",
+    },
     {"critics", "networks", "policies", "discrete_policies", "agent"},
     {"algorithms"},
     {"plugins"},

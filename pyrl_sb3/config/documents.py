@@ -11,8 +11,8 @@ import yaml
 
 from pyrl_sb3.config.components import TRUSTED
 from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.devices import is_device
 from pyrl_sb3.errors import did_you_mean, short
-from pyrl_sb3.plaindata import is_device
 
 # The zoo's largest file has 12 kB, 4 levels, and 900 nodes with its anchors written out.
 _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64

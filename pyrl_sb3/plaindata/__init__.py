@@ -1,7 +1,6 @@
 """Arrays and plain values from files of strangers: nothing in them is run."""
 
 from pyrl_sb3.plaindata.arrays import NUMBERS, NUMBERS_AND_OBJECTS
-from pyrl_sb3.plaindata.devices import is_device
 from pyrl_sb3.plaindata.npy import announced, read_npy
 from pyrl_sb3.plaindata.reader import Reader, RefusedError
 from pyrl_sb3.plaindata.zips import unpack
@@ -12,7 +11,6 @@ __all__ = [
     "Reader",
     "RefusedError",
     "announced",
-    "is_device",
     "read_npy",
     "unpack",
 ]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pyrl_sb3.plaindata import is_device
+from pyrl_sb3.devices import is_device
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
 from pyrl_sb3.training.monitors import STEPS, monitor_files

@@ -14,8 +14,8 @@ from pyrl_sb3.config import Experiment
 from pyrl_sb3.config.checks import problem
 from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
+from pyrl_sb3.devices import is_device
 from pyrl_sb3.errors import counted, did_you_mean, short
-from pyrl_sb3.plaindata import is_device
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyrl_sb3.plaindata import is_device
+from pyrl_sb3.devices import is_device
 from pyrl_sb3.training.state import Tree
 from pyrl_sb3.training.untrusted import read_arrays
 

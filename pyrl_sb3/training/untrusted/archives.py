@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pyrl_sb3.plaindata import is_device, read_npy, unpack
+from pyrl_sb3.devices import is_device
+from pyrl_sb3.plaindata import read_npy, unpack
 from pyrl_sb3.training.errors import InputError, damage, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
