@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.config.documents import read_document
-from pyrl_sb3.plaindata import is_device
+from pyrl_sb3.devices import is_device
 from pyrl_sb3.report.curves import read_training
 from pyrl_sb3.training.facts import read_facts
 from pyrl_sb3.training.kept import check_buffer, save_buffer
