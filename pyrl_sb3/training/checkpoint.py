@@ -38,7 +38,6 @@ from pyrl_sb3.training.untrusted import check_archive, read_member, read_tensors
 FORMAT = 1
 BUFFER = "replay_buffer"
 _STATE = "state"
-_MOST_WEIGHTS = 8 * 2**30
 
 Save = Callable[[OffPolicyAlgorithm, Path], None]
 
@@ -235,7 +234,7 @@ class Checkpoint:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".pth")]
         states = {
-            name: read_tensors(path, name, read_member(path, name, _MOST_WEIGHTS), model.device)
+            name: read_tensors(path, name, read_member(path, name), model.device)
             for name in members
         }
         variables = states.pop("pytorch_variables.pth", None) or {}

@@ -144,8 +144,12 @@ def _has_its_own_line(error: BaseException) -> bool:
     return no_space or isinstance(error, (InputError, RunStoppedError))
 
 
+def _latest(run: Run) -> Path | None:
+    return CheckpointFolder(run.folder / CHECKPOINTS).latest()
+
+
 def _kept(run: Run) -> str:
-    latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+    latest = _latest(run)
     return f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
 
 
@@ -156,9 +160,8 @@ def _saying_what_is_left(run: Run) -> Iterator[list[Path]]:
     try:
         yield saved
     except (KeyboardInterrupt, EndAskedError):
-        latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
         line = f"model saved: {saved[0]}" if saved else _kept(run)
-        if (saved or latest) and not run.signals.together:
+        if (saved or _latest(run)) and not run.signals.together:
             then = "evaluates it" if saved else "goes on"
             line += f"; --resume {quoted(run.folder)} {then}"
         log.warning("ended at once; %s", line)
@@ -183,7 +186,7 @@ def stops_in_one_line(run: Run) -> Iterator[None]:
             raise
         # Not `strerror`, of which a replay buffer says more: here it is known what is whole
         what = f"{os.strerror(error.errno)}: {file_of(error) or run.folder}"
-        latest = CheckpointFolder(run.folder / CHECKPOINTS).latest()
+        latest = _latest(run)
         if run.signals.together:  # whoever started the copies says how all of them go on
             kept = f"{latest} is whole" if latest else "there is no checkpoint yet"
             raise HopelessError(f"{what}; {kept}; make room") from error

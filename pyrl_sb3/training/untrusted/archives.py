@@ -97,14 +97,14 @@ def _problem(members: list[zipfile.ZipInfo], size: int, most: int) -> str | None
     return None
 
 
-def read_member(path: Path, name: str, most: int) -> bytes:
+def read_member(path: Path, name: str, most: int = _LARGEST) -> bytes:
     """
     Read one member of an archive that `check_archive` or `check_contents` has passed.
 
     Args:
         path: the archive.
         name: the member.
-        most: bytes that it may have.
+        most: bytes that it may have; by default as many as all members together.
 
     Raises:
         InputError: it is not there, too large, or damaged.
