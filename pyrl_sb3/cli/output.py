@@ -25,7 +25,7 @@ def console_for_log() -> "Console":
     """Return the console to print on; the package's log goes there too, above any live bar."""
     from rich.console import Console
 
-    stream: Any = _Lasting("stdout")
+    stream: Any = _Lasting()
     console = Console(soft_wrap=True, highlight=False, file=stream)
 
     class ConsoleHandler(logging.Handler):
@@ -62,18 +62,11 @@ def print_anything() -> None:
 
 
 class _Lasting:
-    """
-    An output that nobody may take any more: there is a training to be gone on with and saved.
-
-    :param name: in `sys`
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+    """Standard output that nobody may take any more: there is a training to go on with and save."""
 
     @property
     def _stream(self) -> TextIO:
-        stream = getattr(sys, self._name)  # which may be another one by now
+        stream = sys.stdout  # which may be another one by now
         found: TextIO = getattr(stream, "rich_proxied_file", stream)  # in the place of a live bar's
         return found
 
@@ -96,7 +89,7 @@ class _Lasting:
     def _lose(self, error: OSError) -> None:
         """Have what is still to come, Python's own flush at exit included, go nowhere."""
         with suppress(OSError):  # that may be lost too
-            if error.errno not in (errno.EPIPE, errno.EIO) and self._name == "stdout":
+            if error.errno not in (errno.EPIPE, errno.EIO):
                 sys.stderr.write(f"pyrl: nothing more can be printed: {error.strerror}\n")
         # Not a file of the system, perhaps
         with suppress(OSError), open(os.devnull, "w") as nowhere:
