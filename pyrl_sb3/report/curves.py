@@ -95,11 +95,6 @@ def read_evaluations(run: Path) -> Curve:
     path = run / EVALUATIONS
     if not path.is_file():
         raise InputError(f"{run} has no {EVALUATIONS} yet; --training plots the training episodes")
-    return read_curve(path, str(run))
-
-
-def read_curve(path: Path, label: str) -> Curve:
-    """Read one `evaluations.npz`; raises what `read_evaluations` raises."""
     saved = evaluation_tables(path)
     steps, returns, successes = saved["timesteps"], saved["results"], saved.get("successes")
     with np.errstate(invalid="ignore"):  # returns that are not finite
@@ -108,7 +103,7 @@ def read_curve(path: Path, label: str) -> Curve:
     steps, last = np.unique(steps[::-1].astype(float), return_index=True)
     last = len(means) - 1 - last
     return Curve(
-        label=label,
+        label=str(run),
         steps=steps,
         returns=means[last],
         spread=spread[last],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.report.curves import read_evaluations
 from pyrl_sb3.report.video import NoPictureError, check_film, film_trial, prepare_offscreen
 from pyrl_sb3.training.errors import require_package
 from pyrl_sb3.training.evaluation import Evaluation
@@ -89,10 +90,10 @@ def run_demo(
 
 
 def _draw(run: Path, picture: Path, seed: int) -> None:
-    from pyrl_sb3.report.plots import plot_learning_curve  # matplotlib is optional
+    from pyrl_sb3.report.plots import plot_curves  # matplotlib is optional
 
     title = f"HER + SAC on {ENV_ID}, seed {seed}"
-    plot_learning_curve(run / "evaluations.npz", picture, title, SOLVED)
+    plot_curves([read_evaluations(run)], picture, title, SOLVED)
     log.info("learning curve: %s", picture)
 
 

@@ -10,28 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pyrl_sb3.errors import counted
-from pyrl_sb3.report.curves import Curve, read_curve
+from pyrl_sb3.report.curves import Curve
 from pyrl_sb3.training.folders import write_whole
 
 COLOURS = ("#1f5fa8", *colormaps["Dark2"].colors)  # type: ignore[attr-defined]
 _LINES = ("-", "--", ":", "-.")  # one for each round of the colours
 _BESIDE = 8  # names, beyond which they would cover the curves
 _MARKED = 60  # points, beyond which markers would cover the line
-
-
-def plot_learning_curve(
-    evaluations: Path, picture: Path, title: str, threshold: float | None = None
-) -> None:
-    """
-    Draw the evaluations of one run: success rate, where there is one, and return.
-
-    Args:
-        evaluations: the run's `evaluations.npz`.
-        picture: the PNG to write.
-        title: over the picture.
-        threshold: the success rate, in [0, 1], from which the task counts as solved.
-    """
-    plot_curves([read_curve(evaluations, title)], picture, title, threshold)
 
 
 def plot_curves(

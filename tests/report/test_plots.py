@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pyrl_sb3.report.curves import Curve, read_curve
-from pyrl_sb3.report.plots import plot_curves, plot_learning_curve
+from pyrl_sb3.report.curves import Curve, read_evaluations
+from pyrl_sb3.report.plots import plot_curves
 
 FIGURES = []
 STEPS, RETURNS = np.array([10, 20, 30]), np.array([[0.0, 2.0], [3.0, 3.0], [8.0, 4.0]])
@@ -28,7 +28,7 @@ def drawn(tmp_path, monkeypatch):
     def draw(**saved):
         np.savez(tmp_path / "evaluations.npz", timesteps=STEPS, results=RETURNS, **saved)
         picture = tmp_path / "curve.png"
-        plot_learning_curve(tmp_path / "evaluations.npz", picture, "a title", threshold=0.95)
+        plot_curves([read_evaluations(tmp_path)], picture, "a title", threshold=0.95)
         assert picture.read_bytes().startswith(b"\x89PNG")
         return FIGURES[-1]
 
@@ -76,7 +76,7 @@ def test_several_runs(drawn, tmp_path):
 @pytest.mark.parametrize("text", ["_old", "cost in $ and 100% of _a^{", "$\\bad{$"])
 def test_titles_and_names_of_runs_are_shown_as_they_are(drawn, tmp_path, text):
     drawn()
-    one = read_curve(tmp_path / "evaluations.npz", text)
+    one = replace(read_evaluations(tmp_path), label=text)
     plot_curves([one, replace(one, label="other")], tmp_path / "both.png", text)
     figure = FIGURES[-1]
     assert figure.get_suptitle() == text
@@ -88,7 +88,7 @@ def test_titles_and_names_of_runs_are_shown_as_they_are(drawn, tmp_path, text):
 
 def test_of_more_curves_than_there_are_colours_none_looks_like_another(drawn, tmp_path):
     drawn()
-    one = read_curve(tmp_path / "evaluations.npz", "seed")
+    one = read_evaluations(tmp_path)
     widths = []
     for number in (8, 36):
         curves = [replace(one, label=f"seed_{i}") for i in range(number)]
