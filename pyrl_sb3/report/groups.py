@@ -137,11 +137,9 @@ def _group(label: str, runs: Sequence[Path], seeds: SeedGroup | None) -> Group:
             if not (run / EVALUATIONS).is_file():
                 unevaluated.append(run)
                 continue
-            curve = read_evaluations(run)
+            evaluated.setdefault(env_id, {})[run] = read_evaluations(run)
         except InputError as error:
             damaged[run] = str(error)
-            continue
-        evaluated.setdefault(env_id, {})[run] = curve
     diverged = [
         run
         for there in evaluated.values()
@@ -202,11 +200,9 @@ def _times(curves: Iterable[tuple[Path, Curve]]) -> tuple[dict[Path, Values], di
     times, problems = {}, {}
     for run, curve in curves:
         try:
-            seconds = _seconds(run, curve.steps)
+            times[run] = _seconds(run, curve.steps)
         except InputError as error:
             problems[run] = str(error)
-            continue
-        times[run] = seconds
     return times, problems
 
 
@@ -220,6 +216,5 @@ def _seconds(run: Path, steps: Values) -> Values:
     ]
     if not ended:
         raise InputError("no training episode has finished")
-    points = [(0.0, 0.0), *ended]
-    at, times = np.array(points).T
+    at, times = np.array([(0.0, 0.0), *ended]).T
     return np.interp(steps, at, times)

@@ -58,7 +58,7 @@ def runs_within(folder: Path) -> list[Path]:
     """
     within = [path.parent for path in folder.glob(f"*/{FACTS}")]
     within += [path.parent for path in folder.glob(f"*/seed_*/{FACTS}")]
-    within = _by_seed([run for run in within if not is_group(run)])
+    within = sorted((run for run in within if not is_group(run)), key=_place)
     if within and not (folder / FACTS).is_file():
         return within
     check_run(folder)
@@ -88,23 +88,18 @@ def read_each(
     for path in paths:
         for run in [path] if models and path.is_file() else runs_within(path):
             try:
-                one = read(run)
+                found.append(read(run))
             except (InputError, ConfigError, PluginError) as error:
                 if run == path:
                     raise
                 problems.append((run, error))
-                continue
-            found.append(one)
     if not found:
         raise problems[0][1]
     return found, [f"{run} is left out: {one_line(error)}" for run, error in problems]
 
 
-def _by_seed(folders: Sequence[Path]) -> list[Path]:
-    """Sort the folders of seeds by number, `seed_2` before `seed_10`."""
-    return sorted(folders, key=lambda path: (path.parent, *_place(path)))
-
-
-def _place(path: Path) -> tuple[str, int, str]:
+def _place(path: Path) -> tuple[Path, str, int, str]:
+    """Where a run is among others: by number, `seed_2` before `seed_10`."""
     stem, _, number = path.name.rpartition("_")
-    return (stem, int(number), "") if number.isdecimal() else ("", 0, path.name)
+    by_number = (stem, int(number), "") if number.isdecimal() else ("", 0, path.name)
+    return path.parent, *by_number
