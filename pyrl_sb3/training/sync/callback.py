@@ -13,7 +13,7 @@ from pyrl_sb3.plugins import SeedGroup, SyncContext
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.sync.ranges import require_in_range
 from pyrl_sb3.training.sync.replay import SharedReplay
-from pyrl_sb3.training.sync.state import AgentState, Arrays, read_state, write_state
+from pyrl_sb3.training.sync.state import AgentState, Arrays, part_of, read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
 from pyrl_sb3.training.sync.strategies import Report, Strategy, strategy_of
 
@@ -102,7 +102,7 @@ class SeedSyncCallback(BaseCallback):
         if not self._begun:
             first = next(iter(self.group.all_gather(self._report()).values()))
             write_state(self.model, AgentState.of_arrays(first))
-            self._adopt_statistics(_part(first, _STATISTICS))
+            self._adopt_statistics(part_of(_STATISTICS, first))
             self._memory = {"weights": read_state(self.model).weights}
             self._begun = True
         if self._replay:
@@ -130,7 +130,7 @@ class SeedSyncCallback(BaseCallback):
     def synchronise(self) -> None:
         """Exchange states with the other copies and go on from what the strategy says."""
         news = since(read_statistics(self.model.get_vec_normalize_env()), self._statistics)
-        value = {**self._report(), **_prefixed(_STATISTICS, news)}
+        value = {**self._report(), **_named(news)}
         everybody = self.group.all_gather(value)
         reports = {
             rank: Report(state=AgentState.of_arrays(each), score=float(each[_SCORE]))
@@ -140,7 +140,7 @@ class SeedSyncCallback(BaseCallback):
         write_state(self.model, outcome.state)
         self._memory = dict(outcome.memory)
         self.master = outcome.master
-        heard = [_part(each, _STATISTICS) for each in everybody.values()]
+        heard = [part_of(_STATISTICS, each) for each in everybody.values()]
         self._adopt_statistics(merged(self._statistics, heard))
         if self._replay:
             self._replay.exchange(self.model, self.group)
@@ -151,7 +151,7 @@ class SeedSyncCallback(BaseCallback):
         statistics = read_statistics(self.model.get_vec_normalize_env())
         return {
             **read_state(self.model).as_arrays(),
-            **_prefixed(_STATISTICS, statistics),
+            **_named(statistics),
             _SCORE: np.array(self.score(self.model)),
             "timesteps": np.array(self.model.num_timesteps),
         }
@@ -167,16 +167,8 @@ class SeedSyncCallback(BaseCallback):
         self.logger.record("sync/total_timesteps", sum(self._timesteps.values()))
 
 
-def _part(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
-
-
-def _prefixed(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    return {prefix + name: array for name, array in arrays.items()}
+def _named(statistics: Arrays) -> dict[str, NDArray[Any]]:
+    return {_STATISTICS + name: array for name, array in statistics.items()}
 
 
 def _callback(

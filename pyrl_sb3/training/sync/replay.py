@@ -20,7 +20,7 @@ from pyrl_sb3.training.environments import open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.models import buffer_of
 from pyrl_sb3.training.state import Stateful
-from pyrl_sb3.training.sync.state import Arrays
+from pyrl_sb3.training.sync.state import Arrays, part_of
 
 _SEPARATOR = "|"
 
@@ -208,7 +208,4 @@ def _named(prefix: str, observations: Any) -> dict[str, NDArray[Any]]:
 
 def _joined(prefix: str, value: Arrays) -> Any:
     """What `_named` took apart."""
-    if prefix in value:
-        return value[prefix]
-    start = prefix + _SEPARATOR
-    return {n.removeprefix(start): each for n, each in value.items() if n.startswith(start)}
+    return value[prefix] if prefix in value else part_of(prefix + _SEPARATOR, value)

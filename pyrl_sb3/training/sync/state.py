@@ -20,6 +20,15 @@ Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["weights", "running", "moments", "counts"]
 
 
+def part_of(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return those of some arrays whose names begin so, by the rest of these."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
 def layout(arrays: Arrays) -> str:
     """Return names, shapes and types, which must be the same in all copies that exchange arrays."""
     return repr([(name, np.shape(a), np.asarray(a).dtype.str) for name, a in arrays.items()])
@@ -61,12 +70,7 @@ class AgentState:
     @classmethod
     def of_arrays(cls, arrays: Arrays) -> "AgentState":
         """Return what `as_arrays` was made of; other names are left out."""
-        parts: dict[str, dict[str, NDArray[Any]]] = {part.name: {} for part in fields(cls)}
-        for name, array in arrays.items():
-            part, _, rest = name.partition("/")
-            if part in parts:
-                parts[part][rest] = array
-        return cls(**parts)
+        return cls(**{part.name: part_of(f"{part.name}/", arrays) for part in fields(cls)})
 
 
 def read_state(agent: Agent) -> AgentState:
