@@ -85,14 +85,13 @@ def merged(before: Arrays, news: Iterable[Arrays]) -> dict[str, NDArray[Any]]:
         news: of what each has seen since, in an order that is the same everywhere.
     """
     total = dict(before)
+    both = RunningMeanStd()
     for new in news:
         for name in _names(total):
-            mean, var, n = (total[f"{name}/{part}"] for part in _PARTS)
-            mean1, var1, n1 = (new[f"{name}/{part}"] for part in _PARTS)
-            if n1 > 0:
-                delta = mean1 - mean
-                squares = n * var + n1 * var1 + delta**2 * n * n1 / (n + n1)
-                values = (mean + delta * n1 / (n + n1), squares / (n + n1), n + n1)
-                for part, value in zip(_PARTS, values, strict=True):
-                    total[f"{name}/{part}"] = np.asarray(value)
+            mean, var, count = (new[f"{name}/{part}"] for part in _PARTS)
+            if count > 0:
+                both.mean, both.var = total[f"{name}/mean"], total[f"{name}/var"]
+                both.count = float(total[f"{name}/count"])
+                both.update_from_moments(mean, var, float(count))
+                total |= {f"{name}/{part}": np.asarray(getattr(both, part)) for part in _PARTS}
     return total
