@@ -141,10 +141,9 @@ def elastic(
         memory: as it was left.
         beta: how far the centre goes to the mean of the copies, from 0 to 1.
     """
-    states = [report.state for report in reports.values()]
-    everybody = combined(states, [1 / len(states)] * len(states))
+    everybody = mean(reports, own, memory).state
     centre = memory["weights"]
-    alpha = beta / len(states)
+    alpha = beta / len(reports)
     mine = replace(
         reports[own].state,
         weights=towards(reports[own].state.weights, centre, alpha),
@@ -176,8 +175,7 @@ def outer(
         learning_rate: of the outer SGD; with 1 and no momentum the outcome is the mean.
         momentum: likewise, from 0 to less than 1.
     """
-    states = [report.state for report in reports.values()]
-    everybody = combined(states, [1 / len(states)] * len(states))
+    everybody = mean(reports, own, memory).state
     velocity, weights = {}, {}
     for name, start in memory["weights"].items():
         gradient = start.astype(np.float64) - everybody.weights[name]

@@ -1,6 +1,6 @@
 """Rounds of training and synchronisation in one process."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -16,7 +16,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.randomness import random_states, restore_random_states
 from pyrl_sb3.training.state import Tree
 from pyrl_sb3.training.sync.callback import Score, mean_return
-from pyrl_sb3.training.sync.state import read_state, write_state
+from pyrl_sb3.training.sync.state import Arrays, read_state, write_state
 from pyrl_sb3.training.sync.statistics import merged, read_statistics, since, write_statistics
 from pyrl_sb3.training.sync.strategies import Memory, Report, Strategy, strategy_of
 
@@ -101,9 +101,7 @@ class AgentTrainer:
         for model in (*self.models, self.master):
             write_state(model, state)
         self._memory: Memory = {"weights": state.weights}
-        self._statistics = read_statistics(self.models[0].get_vec_normalize_env())
-        for model in (*self.models, self.master):
-            write_statistics(model.get_vec_normalize_env(), self._statistics)
+        self._adopt_statistics(read_statistics(self.models[0].get_vec_normalize_env()))
 
     @property
     def total_timesteps(self) -> int:
@@ -169,15 +167,15 @@ class AgentTrainer:
             write_state(model, outcome.state)
         write_state(self.master, outcomes[0].master)
         self._memory = outcomes[0].memory
-        self._merge_statistics([*self.models, self.master])
-        return scores
-
-    def _merge_statistics(self, models: Sequence[OffPolicyAlgorithm]) -> None:
         seen = [read_statistics(model.get_vec_normalize_env()) for model in self.models]
         news = [since(each, self._statistics) for each in seen]
-        self._statistics = merged(self._statistics, news)
-        for model in models:
-            write_statistics(model.get_vec_normalize_env(), self._statistics)
+        self._adopt_statistics(merged(self._statistics, news))
+        return scores
+
+    def _adopt_statistics(self, statistics: Arrays) -> None:
+        self._statistics = statistics
+        for model in (*self.models, self.master):
+            write_statistics(model.get_vec_normalize_env(), statistics)
 
 
 def _check_arguments(
