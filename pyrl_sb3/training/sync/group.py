@@ -4,7 +4,6 @@ import os
 import zlib
 from collections.abc import Callable
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -82,12 +81,7 @@ class DistributedGroup:
     def __enter__(self) -> "DistributedGroup":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Leave, unless through an error, after which the others may not come to exchange."""
         if error is None:
             self.leave()
