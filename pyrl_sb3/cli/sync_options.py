@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 _PARAMS = "sync.params."
 
 
-def is_synchronised(folder: Path | None) -> bool:
-    """Tell whether a folder is that of a group whose copies are synchronised."""
+def _is_synchronised(folder: Path | None) -> bool:
     if folder is None or not is_group(folder):
         return False
     from pyrl_sb3.training.seeds import read_group  # takes seconds to load
@@ -24,7 +23,7 @@ def is_synchronised(folder: Path | None) -> bool:
     return read_group(folder).sync is not None
 
 
-def in_config(given: Mapping[str, Any]) -> dict[str, Any]:
+def _in_config(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the config that was given says of a `SyncPlan`; the package's own say nothing."""
     if "config" not in given or "env_id" not in given:
         return {}
@@ -40,20 +39,28 @@ def wanted(
     every: int | None,
     share_replay: bool,
     given: Mapping[str, Any],
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
+    resume: Path | None,
+) -> dict[str, Any] | None:
     """
-    Return what is asked for of a `SyncPlan`.
+    Return what is asked for of a `SyncPlan`; None where nothing is to be synchronised.
 
     Args:
         name: the option `--sync`.
         every: the option.
         share_replay: the option.
         given: what the command line says of a `TrainingRequest`.
-        config: what the config says; `--sync` with another name takes the place of it.
+        resume: the folder to go on with.
+
+    Raises:
+        InputError: an option is of synchronisation, and nothing asks for that.
     """
+    config = {} if resume else _in_config(given)
+    if not (name or config or _is_synchronised(resume)):
+        _refuse_without(every, share_replay, given)
+        return None
     from pyrl_sb3.config.overrides import parse_override
 
+    # With another name `--sync` takes the place of the config.
     if name not in (None, config.get("name")):
         config = {}
     params = dict(config.get("params", {}))
@@ -102,8 +109,7 @@ def refuse_differences(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
             raise begun_otherwise(f"{option}{value}", group.folder, there)
 
 
-def refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
-    """Raise InputError for options that mean nothing without --sync."""
+def _refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
     asked = {"--sync-every": every is not None, "--share-replay": share_replay}
     asked[f"--set {_PARAMS}..."] = bool(_settings(given))
     for option, is_given in asked.items():

@@ -111,25 +111,36 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             threads=threads,
             stock=stock or None,
         )
-        with naming_packages(*([resume] if resume else [])):
-            config_sync = {} if resume else sync_options.in_config(given)
-            if sync or config_sync or sync_options.is_synchronised(resume):
-                from pyrl_sb3.cli import synchronised
-
-                sync_options.refuse_jobs(jobs)
-                plan = sync_options.wanted(sync, sync_every, share_replay, given, config_sync)
-                rest = sync_options.without_settings(given)
-                asked = synchronised.Asked(
-                    agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
-                )
-                return synchronised.run(asked)
-            sync_options.refuse_without(sync_every, share_replay, given)
-            if seeds is not None or (resume is not None and is_group(resume)):
-                return _run_seeds(given, resume, seeds, jobs, engine)
-            _refuse_without_seeds(engine=engine, jobs=jobs)
-            return _run(agent, given, resume)
+        with naming_packages(resume):
+            plan = sync_options.wanted(sync, sync_every, share_replay, given, resume)
+            return _train(agent, given, resume, seeds, jobs, engine, plan)
 
     return train
+
+
+def _train(
+    agent: NamedAgent,
+    given: Mapping[str, Any],
+    resume: Path | None,
+    seeds: str | None,
+    jobs: int | None,
+    engine: str | None,
+    plan: Mapping[str, Any] | None,
+) -> int:
+    """Train one run, several seeds, or copies that a plan synchronises."""
+    if plan is not None:
+        from pyrl_sb3.cli import synchronised
+
+        sync_options.refuse_jobs(jobs)
+        rest = sync_options.without_settings(given)
+        asked = synchronised.Asked(
+            agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
+        )
+        return synchronised.run(asked)
+    if seeds is not None or (resume is not None and is_group(resume)):
+        return _run_seeds(given, resume, seeds, jobs, engine)
+    _refuse_without_seeds(engine=engine, jobs=jobs)
+    return _run(agent, given, resume)
 
 
 def _refuse_without_seeds(**given: str | int | None) -> None:

@@ -10,17 +10,17 @@ from pyrl_sb3.training.errors import InputError
 
 
 @contextmanager
-def naming_packages(*runs: Path) -> Iterator[None]:
+def naming_packages(run: Path | None) -> Iterator[None]:
     """
     Have errors about something unknown say what to install, see `check_installed`.
 
     Args:
-        runs: what may have been made with it.
+        run: what may have been made with it, if anything is named.
     """
     try:
         yield
     except (InputError, ConfigError, UnknownComponentError) as error:
-        check_installed(error, runs)
+        check_installed(error, [run] if run else [])
         raise
 
 
