@@ -31,6 +31,7 @@ from pyrl_sb3.training.unfinished import last_checkpoint
 log = logging.getLogger("pyrl_sb3")
 
 RESTARTS = 3
+_HERE = "127.0.0.1"
 _AGAIN = "all copies start again from the last checkpoint they have in common; %s starts left"
 _WAIT = 600  # seconds for copies to come to an exchange and save when they are stopped
 # Of torch, which say what the package's log says; the last has a level of its own.
@@ -122,25 +123,7 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     Raises:
         RunStoppedError: copies end too often.
     """
-    parameters = RendezvousParameters(
-        backend="c10d",
-        endpoint="127.0.0.1:0",
-        run_id=uuid.uuid4().hex,
-        min_nodes=1,
-        max_nodes=1,
-        is_host=True,
-        local_addr="127.0.0.1",
-    )
-    spec = WorkerSpec(
-        role="copies",
-        local_world_size=len(seeds.seeds),
-        entrypoint=sys.executable,
-        args=("-m", "pyrl_sb3", *arguments),
-        rdzv_handler=get_rendezvous_handler(parameters),
-        max_restarts=RESTARTS,
-        monitor_interval=0.2,
-        local_addr="127.0.0.1",
-    )
+    spec = _spec(len(seeds.seeds), arguments)
     for name in _SILENT:
         logging.getLogger(f"torch.distributed.{name}").setLevel(logging.CRITICAL)
     if hangup_is_ignored():  # for copies too
@@ -161,6 +144,29 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     if result.is_failed():
         raise agent.ends.too_many()
     return None
+
+
+def _spec(copies: int, arguments: list[str]) -> WorkerSpec:
+    """What torch's elastic agent is to run: so many copies, on this machine alone."""
+    parameters = RendezvousParameters(
+        backend="c10d",
+        endpoint=f"{_HERE}:0",
+        run_id=uuid.uuid4().hex,
+        min_nodes=1,
+        max_nodes=1,
+        is_host=True,
+        local_addr=_HERE,
+    )
+    return WorkerSpec(
+        role="copies",
+        local_world_size=copies,
+        entrypoint=sys.executable,
+        args=("-m", "pyrl_sb3", *arguments),
+        rdzv_handler=get_rendezvous_handler(parameters),
+        max_restarts=RESTARTS,
+        monitor_interval=0.2,
+        local_addr=_HERE,
+    )
 
 
 @contextmanager
