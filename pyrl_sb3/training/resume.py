@@ -111,14 +111,7 @@ def resume(
         # It may have been killed before its last model was saved.
         if why and saved == done and not owes and (checkpoint or lacks_evaluation):
             log.info("%s is finished: %s", folder, why)
-            evaluation = None
-            if lacks_evaluation:
-                evaluation = _make_up_for(folder, request, done, checkpoint, signals)
-            elif not signals.together:
-                log.info("--timesteps N, with more than these, goes on with it")
-            return TrainingResult(
-                request.env_id, folder, folder / MODEL, done, evaluation, signals.received
-            )
+            return _finished(folder, request, done, checkpoint, signals)
         if checkpoint is None:
             raise _no_checkpoint(folder, request.agent, saved)
         check_writable(folder)
@@ -198,22 +191,28 @@ def _go_on(
         return learn(run, model, eval_env, [*callbacks, *ours])
 
 
-def _make_up_for(
+def _finished(
     folder: Path,
     request: CompleteRequest,
     done: int,
     checkpoint: Checkpoint | None,
     signals: StopSignals,
-) -> Evaluation | None:
-    """Make and keep the last evaluation of a run that is finished; None when stopped."""
-    log.info("it is evaluated, since that was interrupted")
-    with signals:
-        evaluation = _evaluated(folder, request, signals)
-    if evaluation:
-        add_evaluation(folder / EVALUATIONS, done, evaluation)
-        if checkpoint:
-            keep_evaluations(folder, checkpoint.folder)
-    return evaluation
+) -> TrainingResult:
+    """What there is of a run that is finished; its last evaluation is made where it lacks that."""
+    evaluation = None
+    if last_evaluated(folder) < done:
+        log.info("it is evaluated, since that was interrupted")
+        with signals:
+            evaluation = _evaluated(folder, request, signals)
+        if evaluation:
+            add_evaluation(folder / EVALUATIONS, done, evaluation)
+            if checkpoint:
+                keep_evaluations(folder, checkpoint.folder)
+    elif not signals.together:
+        log.info("--timesteps N, with more than these, goes on with it")
+    return TrainingResult(
+        request.env_id, folder, folder / MODEL, done, evaluation, signals.received
+    )
 
 
 def _evaluated(folder: Path, request: CompleteRequest, signals: StopSignals) -> Evaluation | None:
