@@ -19,7 +19,7 @@ from pyrl_sb3.errors import counted, did_you_mean, short
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.folders import write_whole
+from pyrl_sb3.training.folders import write_text
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
 from pyrl_sb3.training.versions import versions
@@ -56,8 +56,8 @@ def write_facts(
         **notes,
         "resumed": [],
     }
-    _write(folder / FACTS, facts)
-    write_whole(folder / CONFIG, lambda part: part.write_text(experiment.as_yaml(), "utf-8"))
+    write_text(folder / FACTS, write_yaml(facts))
+    write_text(folder / CONFIG, experiment.as_yaml())
 
 
 def request_written(request: TrainingRequest) -> dict[str, Any]:
@@ -107,11 +107,6 @@ def _circumstances(uses: Sequence[Record]) -> dict[str, Any]:
         "versions": versions(uses),
         "git": git_state(Path.cwd()),
     }
-
-
-def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    text = write_yaml(dict(facts))
-    write_whole(path, lambda part: part.write_text(text, "utf-8"))
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -245,13 +240,13 @@ def add_resumption(folder: Path, after: int, timesteps: int) -> None:
     now = _circumstances(facts["components"])
     facts["resumed"].append({"after": after, "timesteps": timesteps, **now})
     facts.pop("ended", None)
-    _write(path, facts)
+    write_text(path, write_yaml(facts))
 
 
 def add_end(folder: Path, after: int) -> None:
     """Note in `run.yml` that a callback of a run's own ended it after so many steps."""
     path = folder / FACTS
-    _write(path, {**read_written(path), "ended": after})
+    write_text(path, write_yaml({**read_written(path), "ended": after}))
 
 
 def refuse_edited(folder: Path, facts: Facts) -> None:

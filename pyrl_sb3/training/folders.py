@@ -234,6 +234,16 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, as `write_whole` does."""
+    write_whole(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a file, as `write_whole` writes one."""
+    write_whole(path, lambda part: shutil.copyfile(source, part))
+
+
 def name_file(error: BaseException, path: Path, temporary: Path | None = None) -> None:
     """
     Have an error of the system name what was written: writing to an open file names none.

@@ -3,13 +3,11 @@
 import json
 import logging
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from stable_baselines3.common.logger import (
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.folders import BEST_MODEL, statistics_file, sync_file, write_whole
+from pyrl_sb3.training.folders import BEST_MODEL, copy, statistics_file, sync_file, write_whole
 from pyrl_sb3.training.monitors import monitor_files
 from pyrl_sb3.training.state import MAKES_WAY, StateError
 from pyrl_sb3.training.untrusted import read_arrays
@@ -35,8 +33,8 @@ log = logging.getLogger("pyrl_sb3")
 
 PROGRESS = "progress.csv"
 EVALUATIONS = "evaluations.npz"
-_BEST = (BEST_MODEL, statistics_file(Path(BEST_MODEL)).name)
-_KEPT = "run"
+_KEPT = "run"  # a folder in checkpoints, for these files
+_FILES = (PROGRESS, EVALUATIONS, BEST_MODEL, statistics_file(Path(BEST_MODEL)).name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +127,7 @@ def last_evaluated(run: Path) -> int:
 def keep_evaluations(run: Path, checkpoint: Path) -> None:
     """Keep the evaluations of a run with a checkpoint that was taken before the last of them."""
     if (run / EVALUATIONS).is_file():
-        write_whole(checkpoint / _KEPT / EVALUATIONS, partial(shutil.copyfile, run / EVALUATIONS))
+        copy(run / EVALUATIONS, checkpoint / _KEPT / EVALUATIONS)
 
 
 def log_formats() -> list[str]:
@@ -149,9 +147,9 @@ def keep_logs(run: Path, checkpoint: Path) -> LogMarks:
     kept = checkpoint / _KEPT
     kept.mkdir()
     # Copied, not linked: whoever writes over the run's best model must not damage checkpoints.
-    for name in (PROGRESS, EVALUATIONS, *_BEST):
+    for name in _FILES:
         if (run / name).is_file():
-            write_whole(kept / name, partial(shutil.copyfile, run / name))
+            copy(run / name, kept / name)
     return LogMarks(
         sizes={file.name: file.stat().st_size for file in monitor_files(run)},
         checksums={file.name: zlib.crc32(file.read_bytes()) for file in kept.iterdir()},
@@ -175,9 +173,9 @@ def put_back_logs(run: Path, checkpoint: Path, marks: LogMarks) -> None:
             raise InputError(f"{file} is a link, which no run writes to; put a file in its place")
     for name, size in marks.sizes.items():
         _check_monitor(run / name, size)
-    for name in (PROGRESS, EVALUATIONS, *_BEST):
+    for name in _FILES:
         if (kept / name).is_file():
-            write_whole(run / name, partial(shutil.copyfile, kept / name))
+            copy(kept / name, run / name)
         else:
             (run / name).unlink(missing_ok=True)
     for file in monitor_files(run):
@@ -190,7 +188,7 @@ def _problem(kept: Path, checksums: Mapping[str, int]) -> str | None:
     """What is wrong with the logs that a checkpoint keeps, or None."""
     if not kept.is_dir():
         return f"it has no folder {_KEPT}, with logs"
-    for name in (PROGRESS, EVALUATIONS, *_BEST):
+    for name in _FILES:
         file = kept / name
         if name in checksums and not file.is_file():
             return f"it has lost {_KEPT}/{name}"

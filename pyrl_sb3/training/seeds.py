@@ -6,12 +6,10 @@ run's folder `seed_<s>/` for each seed, and what each printed in `seed_<s>.log`.
 """
 
 import dataclasses
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.facts import read_written, request_from, request_written
-from pyrl_sb3.training.folders import SEEDS, check_writable, new_run_folder, write_whole
+from pyrl_sb3.training.folders import SEEDS, check_writable, copy, new_run_folder, write_text
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
 
 _MOST_SEEDS = 1000
@@ -173,7 +171,7 @@ def write_group(group: SeedGroup) -> None:
     given = group.request.config
     # Python is read where it is: it may look for other files beside it.
     if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
-        write_whole(group.config, partial(shutil.copyfile, given))
+        copy(given, group.config)
     trust = group.request.trust or group.trusted
     facts = {
         "seeds": list(group.seeds),
@@ -186,8 +184,7 @@ def write_group(group: SeedGroup) -> None:
         **group.extra,
         "request": request_written(dataclasses.replace(group.request, trust=trust)),
     }
-    text = write_yaml(facts)
-    write_whole(group.folder / SEEDS, lambda part: part.write_text(text, "utf-8"))
+    write_text(group.folder / SEEDS, write_yaml(facts))
 
 
 def _components(group: SeedGroup) -> list[Record]:

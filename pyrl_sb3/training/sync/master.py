@@ -1,12 +1,9 @@
 """The one agent that stands for all copies, as a model in the group's folder."""
 
-import shutil
-from functools import partial
-
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from pyrl_sb3.training.folders import MODEL, write_whole
+from pyrl_sb3.training.folders import MODEL, copy
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.seeds import SeedGroup
@@ -61,4 +58,4 @@ class SaveMaster(BaseCallback):
         save_model(self.model, self.seeds.folder / MODEL)
         write_state(self.model, own)
         config = self.seeds.run(self.seeds.seeds[self.copies.rank]) / CONFIG
-        write_whole(self.seeds.folder / CONFIG, partial(shutil.copyfile, config))
+        copy(config, self.seeds.folder / CONFIG)
