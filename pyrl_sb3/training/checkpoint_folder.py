@@ -28,14 +28,9 @@ class CheckpointFolder:
         found = {entry: _NAME.fullmatch(entry.name) for entry in entries}
         return dict(sorted((int(match[1]), entry) for entry, match in found.items() if match))
 
-    def all(self) -> list[Path]:
-        """Return the checkpoints, oldest first."""
-        return list(self.by_steps().values())
-
     def latest(self) -> Path | None:
         """Return the last checkpoint."""
-        found = self.all()
-        return found[-1] if found else None
+        return next(reversed(self.by_steps().values()), None)
 
     def add(self, timesteps: int, write: Callable[[Path, Path | None], None], keep: int) -> Path:
         """
@@ -65,7 +60,7 @@ class CheckpointFolder:
             name_file(error, final, part)
             raise
         sync_folder(self.path)
-        for old in self.all()[:-keep]:
+        for old in list(self.by_steps().values())[:-keep]:
             doomed = old.with_name(f".{old.name}.old")
             old.rename(doomed)
             shutil.rmtree(doomed)

@@ -132,7 +132,6 @@ class Checkpoints(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.begin_with is not None:
             self._begin(self.begin_with)
-            self.begin_with = None
         elif self._wanted:
             self.take(reset=self.exact)
         elif self._due is not None:
@@ -144,7 +143,6 @@ class Checkpoints(BaseCallback):
     def _on_training_end(self) -> None:
         if self.begin_with is not None:  # there was no step left to make
             self._begin(self.begin_with)
-            self.begin_with = None
 
     def take(self, *, reset: bool = False) -> Path:
         """
@@ -176,6 +174,7 @@ class Checkpoints(BaseCallback):
         if not checkpoint.moment.reset:
             self._restart(checkpoint.moment)
         self._redraw_exploration()
+        self.begin_with = None
         log.info("going on after %s", counted(checkpoint.moment.timesteps, "step"))
 
     def _restart(self, moment: Moment) -> None:

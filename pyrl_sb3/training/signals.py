@@ -50,7 +50,7 @@ class StopSignals:
         self._since: dict[int, float] = {}
         self._previous = {
             number: signal.signal(number, self._note)
-            for number in _here(STOPPING)
+            for number in _heard_here()
             if number != _HANGUP or not hangup_is_ignored()
         }
         return self
@@ -97,7 +97,7 @@ def ending_in_order() -> Iterator[None]:
     While entered, SIGTERM and SIGHUP end the process as `sys.exit` does, so that what is half made
     is removed, as on Ctrl-C; where something else was to become of them, that stays.
     """
-    changed = [number for number in _here(STOPPING) if signal.getsignal(number) is signal.SIG_DFL]
+    changed = [number for number in _heard_here() if signal.getsignal(number) is signal.SIG_DFL]
     for number in changed:
         signal.signal(number, _end)
     try:
@@ -121,9 +121,9 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise EndAskedError(number)
 
 
-def _here(numbers: Sequence[signal.Signals]) -> Sequence[signal.Signals]:
-    """The signals; none outside the main thread, where Python has none."""
-    return numbers if threading.current_thread() is threading.main_thread() else ()
+def _heard_here() -> Sequence[signal.Signals]:
+    """The signals that stop; none outside the main thread, where Python has none."""
+    return STOPPING if threading.current_thread() is threading.main_thread() else ()
 
 
 class StopCallback(BaseCallback):
