@@ -34,20 +34,12 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
     """
     written = []
     for env_id in environments(groups):
-        for name, draw in (("curves", _draw_curve), ("profile", _draw_profile)):
+        there = [group for group in groups if env_id in group.curves]
+        for name, draw in (("curves", _draw_curves), ("profile", _draw_profiles)):
             figure = Figure(figsize=(7, 4.2), layout="constrained")
             axis = figure.subplots()
             axis.set_title(env_id, parse_math=False)
-            there = [group for group in groups if env_id in group.curves]
-            if draw is _draw_profile:
-                axis.set_xlim(_range(there, env_id))  # all groups are drawn over the whole of it
-            for number, group in enumerate(there):
-                draw(axis, group, env_id, look(number), np.random.default_rng(seed))
-            if draw is _draw_curve:
-                axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
-                axis.set_xlabel("environment steps")
-                interval = ", 95% interval" if axis.collections else ""
-                axis.set_ylabel(f"IQM of the evaluations{interval}")
+            draw(axis, there, env_id, seed)
             axis.ticklabel_format(useOffset=False)
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
@@ -64,6 +56,15 @@ def curve_values(group: Group, env_id: str) -> tuple[Array, Array]:
     shared = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
     rows = [curve.scores[np.isin(curve.steps, shared)] for curve in curves]
     return np.array(shared), np.array(rows).reshape(len(curves), len(shared))
+
+
+def _draw_curves(axis: Axes, groups: Sequence[Group], env_id: str, seed: int) -> None:
+    for number, group in enumerate(groups):
+        _draw_curve(axis, group, env_id, look(number), np.random.default_rng(seed))
+    axis.set_xlim(left=0)  # once all are drawn: the right end stays where it is then
+    axis.set_xlabel("environment steps")
+    interval = ", 95% interval" if axis.collections else ""
+    axis.set_ylabel(f"IQM of the evaluations{interval}")
 
 
 def _draw_curve(
@@ -102,16 +103,18 @@ def _range(groups: Sequence[Group], env_id: str) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw_profile(
-    axis: Axes, group: Group, env_id: str, style: dict[str, Any], rng: np.random.Generator
-) -> None:
-    scores = scores_of(group, env_id)
-    thresholds = np.linspace(*axis.get_xlim(), 401)
+def _draw_profiles(axis: Axes, groups: Sequence[Group], env_id: str, seed: int) -> None:
+    low, high = _range(groups, env_id)
+    axis.set_xlim(low, high)
+    thresholds = np.linspace(low, high, 401)
     profile = partial(statistics.performance_profile, thresholds=thresholds)
-    axis.plot(thresholds, profile(scores), **style, label=group.label)
-    if len(scores) > 1 and not group.couples_seeds:
-        low, high = statistics.interval(statistics.bootstrap(scores, profile, rng, _REPS))
-        axis.fill_between(thresholds, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    for number, group in enumerate(groups):
+        scores, style = scores_of(group, env_id), look(number)
+        axis.plot(thresholds, profile(scores), **style, label=group.label)
+        if len(scores) > 1 and not group.couples_seeds:
+            rng = np.random.default_rng(seed)
+            ends = statistics.interval(statistics.bootstrap(scores, profile, rng, _REPS))
+            axis.fill_between(thresholds, *ends, color=style["color"], alpha=0.2, linewidth=0)
     axis.set_xlabel("score")
     axis.set_ylabel("share of runs above it")
     axis.set_ylim(-0.02, 1.02)
