@@ -41,7 +41,6 @@ class UnfitFilmError(NoPictureError):
     """The environment is drawn, and by its own fault not as a film."""
 
     def about(self, env_id: str) -> str:
-        """Return what the message is the reason for."""
         return f"{env_id} cannot be filmed"
 
 

@@ -94,11 +94,9 @@ class LocalProcess:
             )
 
     def poll(self) -> int | None:
-        """Return its exit code, or None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Ask it to save and end, as Ctrl-C does."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGINT)
 
@@ -119,7 +117,6 @@ class LocalProcesses:
         return "127.0.0.1"
 
     def start(self, job: Job) -> Process:
-        """Start a job without waiting for it."""
         if self._forks is None:
             return LocalProcess(job)
         return self._forks.start(job.arguments, job.log, job.environment())

@@ -82,20 +82,18 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """What a `ForkServer` started."""
+    """What a `ForkServer` started, as `Process` has it."""
 
     def __init__(self, server: ForkServer, pid: int) -> None:
         self._server, self.pid = server, pid
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """Return its exit code, or None while it runs; -N if signal N ended it."""
         if self._code is None:
             self._code = self._server.ask("poll", pid=self.pid)
         return self._code
 
     def stop(self) -> None:
-        """Ask it to save and end, as Ctrl-C does."""
         if self._code is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
