@@ -11,6 +11,7 @@ import pyrl_sb3
 from pyrl_sb3.config import Experiment, read_experiment
 from pyrl_sb3.config.documents import parse_yaml
 from pyrl_sb3.config.overrides import Override
+from pyrl_sb3.config.zoo import normalization
 from pyrl_sb3.training.agents import AGENTS, find_agent
 from pyrl_sb3.training.request import TrainingRequest
 
@@ -73,9 +74,7 @@ def for_goals(experiment: Experiment) -> Experiment:
     if "normalize" in experiment.given:
         return experiment
     given = {**experiment.given, "normalize": dict(_GOAL_NORMALIZATION)}
-    normalize = dict(_GOAL_NORMALIZATION)
-    if "gamma" in experiment.arguments:
-        normalize["gamma"] = experiment.arguments["gamma"]
+    normalize = normalization(_GOAL_NORMALIZATION, experiment.arguments.get("gamma"))
     return dataclasses.replace(experiment, given=given, normalize=normalize)
 
 
