@@ -39,7 +39,7 @@ _EXTRAS = {
     "gymnasium_robotics": "robotics",
     "highway_env": "highway",
 }
-_OWN = "; -p MODULE, or a .py file, loads what registers one of your own"
+_OWN = "-p MODULE, or a .py file, loads what registers one of your own"
 
 
 def register_installed(env_id: str = "") -> None:
@@ -87,7 +87,8 @@ def _what_instead(env_id: str) -> str:
         if env_id.startswith(names) and find_spec(package) is None:
             name, extra = package.replace("_", "-"), _EXTRAS[package]
             return f": install {name} with pip install 'pyrl-sb3[{extra}]'"
-    return did_you_mean(env_id, [*newest_ids(), *plugin_ids()]) or _OWN
+    # Both: the nearest name may be that of something else altogether.
+    return f"{did_you_mean(env_id, [*newest_ids(), *plugin_ids()]) or ';'} {_OWN}"
 
 
 def newest_ids() -> list[str]:

@@ -39,6 +39,15 @@ def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool
         _check_observations(agent, env.observation_space, env_id)
 
 
+def check_new_goals(agent: NamedAgent, env: Env, env_id: str) -> None:
+    """Raise InputError when the agent learns from other goals, whose rewards nobody computes."""
+    if agent.needs_goal and not env.has_wrapper_attr("compute_reward"):
+        raise InputError(
+            f"{env_id} has no compute_reward, which {agent.title} asks for the rewards of new "
+            f"goals; without hindsight use {agent.name.removeprefix('her-')}"
+        )
+
+
 def _check_observations(agent: NamedAgent, space: spaces.Space[Any], env_id: str) -> None:
     """Look for what SB3 itself fails on, some of it only when learning starts."""
     parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
@@ -47,10 +56,17 @@ def _check_observations(agent: NamedAgent, space: spaces.Space[Any], env_id: str
         if problem is None:
             continue
         advice = ""
-        if space.is_np_flattenable and not agent.needs_goal:
+        if _flattenable(space) and not agent.needs_goal:
             advice = "; env_wrapper: gymnasium.wrappers.FlattenObservation makes one vector of them"
         where = "" if key is None else f" ({key!r})"
         raise InputError(f"{env_id} has {problem}{where}, which SB3 does not take{advice}")
+
+
+def _flattenable(space: spaces.Space[Any]) -> bool:
+    try:
+        return space.is_np_flattenable
+    except NotImplementedError:  # a space of somebody's own that does not say
+        return False
 
 
 def _observation_problem(space: spaces.Space[Any]) -> str | None:
@@ -84,10 +100,10 @@ def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
             )
     elif not isinstance(space, spaces.Box):
         needs = "Discrete" if agent.discrete else "continuous (Box)"
-        raise InputError(
-            f"{env_id} has {type(space).__name__} actions: {agent.title} needs {needs} ones; "
-            "PPO and A2C of stable-baselines3 fit"
-        )
+        others = isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary))
+        advice = "; PPO and A2C of stable-baselines3 fit" if others else ""
+        kind = type(space).__name__
+        raise InputError(f"{env_id} has {kind} actions: {agent.title} needs {needs} ones{advice}")
     elif agent.discrete:
         raise InputError(
             f"{env_id} has continuous (Box) actions: {agent.title} needs Discrete ones; "

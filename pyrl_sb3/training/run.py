@@ -25,7 +25,7 @@ from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
-from pyrl_sb3.training.fit import check_fit, has_goal
+from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import (
     CONFIG,
@@ -141,6 +141,7 @@ def checked_experiment(
     with closing(open_env(request.env_id, experiment)) as probe:
         wrapped = bool(experiment.vec_env_wrapper)
         check_fit(agent, probe, request.env_id, vec_env_wrapper=wrapped)
+        check_new_goals(agent, probe, request.env_id)
         observations, actions = probe.observation_space, probe.action_space
     check_components(agent, experiment, observations, actions)
     if isinstance(actions, Box):

@@ -10,6 +10,10 @@ MISTAKES = {
         "sac-train Pendulm-v1",
         "no environment 'Pendulm-v1'; did you mean Pendulum-v1?",
     ),
+    "another's environment": (
+        "sac-train PandaReach-v3",
+        "'PandaReach-v3'; did you mean HandReach-v3. -p MODULE, or a .py file, loads what",
+    ),
     "other case": ("sac-train pendulum-v1", "did you mean Pendulum-v1?"),
     "version that never was": ("ddpg-train BipedalWalker-v9", "did you mean BipedalWalker-v3?"),
     "version no longer supported": ("her-sac-train FetchReach-v1", "did you mean FetchReach-v4?"),

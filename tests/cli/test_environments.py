@@ -226,3 +226,21 @@ def test_observations_that_sb3_does_not_take_are_refused(space, what):
     assert str(caught.value).startswith("Odd-v0 has ")
     assert what in str(caught.value)
     assert "env_wrapper: gymnasium.wrappers.FlattenObservation" in str(caught.value)
+
+
+class Missions(spaces.Space[str]):
+    """As MiniGrid's: it does not say whether it can be flattened."""
+
+
+@pytest.mark.parametrize(
+    ("space", "what"),
+    [
+        (Missions(), "Missions observations"),
+        (spaces.Dict({"a": BOX, "m": Missions()}), "Missions observations ('m')"),
+    ],
+    ids=["alone", "in a dict"],
+)
+def test_what_cannot_be_flattened_is_refused_without_that_advice(space, what):
+    with pytest.raises(InputError) as caught:
+        check_fit(find_agent("sac"), observing(space), "Odd-v0")
+    assert str(caught.value) == f"Odd-v0 has {what}, which SB3 does not take"

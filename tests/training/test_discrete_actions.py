@@ -42,6 +42,8 @@ MISFITS = [
     ("her-sac-discrete", BOX, True, "HER \\+ discrete SAC .*; her-sac, .* and her-crossq fit"),
     ("qrdqn", spaces.MultiDiscrete([2, 3]), False, "MultiDiscrete .*QR-DQN needs Discrete .*PPO"),
     ("sac", spaces.MultiBinary(3), False, "MultiBinary .*PPO and A2C of stable-baselines3 fit"),
+    ("sac", spaces.Dict({"a": BOX}), False, "has Dict actions: SAC needs .*ones$"),
+    ("dqn", spaces.Tuple((TWO, BOX)), False, "has Tuple actions: DQN needs Discrete ones$"),
     ("dqn", spaces.Discrete(2, start=1), False, "counts its actions from 1"),
     ("her-dqn", TWO, False, "has no goal: .*use dqn"),
 ]
