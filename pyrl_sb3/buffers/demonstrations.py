@@ -138,7 +138,7 @@ class Demonstrations:
         assert isinstance(space, spaces.Box)
         for episode in self.episodes:
             assert episode.rewards is not None
-            scaled = 2 * (episode.actions - space.low) / (space.high - space.low) - 1
+            scaled = 2 * ((episode.actions - space.low) / (space.high - space.low)) - 1
             last = len(episode) - 1
             for step, action in enumerate(scaled.astype(np.float32)):
                 now, then = (

@@ -69,6 +69,12 @@ def step_bytes(
     return n_bytes
 
 
+def bulk_dtype(fields: Mapping[str, Field]) -> np.dtype:
+    """The dtype of the key that takes the most bytes."""
+    largest = max(fields.values(), key=lambda f: np.prod(f.shape) * f.dtype.itemsize, default=None)
+    return np.dtype(np.float32) if largest is None else largest.dtype
+
+
 def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> dict[str, int]:
     """Number of stacked frames by key, for those that are stacked.
 

@@ -16,7 +16,6 @@ from pyrl_sb3.buffers.table import Array
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 Storage = Literal["ram", "memmap"]
-_ADVICE = "choose a smaller buffer_size, dtype='float16' or storage='memmap'"
 
 
 def memory_limit() -> tuple[float, str]:
@@ -37,13 +36,22 @@ def memory_limit() -> tuple[float, str]:
     return min(limits)
 
 
-def warn_if_too_large(n_bytes: int) -> None:
-    """Warn if a buffer of this size will not fit, long before it is full."""
+def _advice(dtype: np.dtype) -> str:
+    """What to do where arrays of this dtype are too large."""
+    half = ", dtype='float16'" if dtype.kind == "f" and dtype.itemsize > 2 else ""
+    return f"choose a smaller buffer_size{half} or storage='memmap'"
+
+
+def warn_if_too_large(n_bytes: int, dtype: np.dtype) -> None:
+    """Warn if a buffer of this size will not fit, long before it is full.
+
+    :param dtype: of most of it
+    """
     limit, which = memory_limit()
     if n_bytes > limit:
         warnings.warn(
             f"the full replay buffer will take {n_bytes / 1e9:.2f} GB, more than {which} of "
-            f"{limit / 1e9:.2f} GB: {_ADVICE}",
+            f"{limit / 1e9:.2f} GB: {_advice(dtype)}",
             stacklevel=4,
         )
 
@@ -79,8 +87,8 @@ class Allocator:
             try:
                 return np.empty(shape, dtype)
             except (MemoryError, ValueError, OverflowError) as error:  # beyond all addresses
-                message = f"the replay buffer: no memory for {size / 1e9:.2f} GB: {_ADVICE}"
-                raise MemoryError(message) from error
+                message = f"the replay buffer: no memory for {size / 1e9:.2f} GB"
+                raise MemoryError(f"{message}: {_advice(dtype)}") from error
         Path(self.path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.path) as file:
             try:

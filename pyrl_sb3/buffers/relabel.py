@@ -81,7 +81,7 @@ class GoalOracle:
             self._terminates = self.env.has_attr(name) and (
                 self._takes_batches(name, achieved, achieved, infos, env)
                 or any(infos)
-                or bool(self.env.env_method(name, achieved[0], achieved[0], {}, indices=[env])[0])
+                or bool(self._one(name, achieved[0], achieved[0], {}, env))
             )
         return bool(self._terminates)
 
@@ -100,11 +100,28 @@ class GoalOracle:
 
     def _call(self, method: str, achieved: Array, desired: Array, infos: Infos, env: int) -> Array:
         if self._takes_batches(method, achieved, desired, infos, env):
-            batch = self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
+            batch = self._one(method, achieved, desired, infos, env)
             return np.asarray(batch).reshape(len(achieved))
         rows = zip(achieved, desired, infos, strict=True)
-        each = [self.env.env_method(method, *row, indices=[env])[0] for row in rows]
-        return np.array(each).reshape(len(achieved))
+        each = np.array([self._one(method, *row, env) for row in rows])
+        if each.size != len(achieved):  # it does take batches: what was wrong with one shows here
+            self._one(method, achieved, desired, infos, env)
+        return each.reshape(len(achieved))
+
+    def _one(self, method: str, achieved: Array, desired: Array, infos: Any, env: int) -> Any:
+        """One call: of a batch, or of one transition.
+
+        :raises KeyError: it looks for what infos have, and none are stored
+        """
+        try:
+            return self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
+        except KeyError as error:
+            if any(infos):
+                raise
+            raise KeyError(
+                f"{error} in the infos of {method}, which are not stored: set "
+                "replay_buffer_kwargs.copy_info_dict=true"
+            ) from error
 
     def _takes_batches(
         self, method: str, achieved: Array, desired: Array, infos: Infos, env: int

@@ -16,7 +16,7 @@ from pyrl_sb3.buffers.batches import put_goals, samples
 from pyrl_sb3.buffers.columns import Field, Where
 from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, UNMARKED, all_marked, end_codes
 from pyrl_sb3.buffers.episodes import EpisodeStore
-from pyrl_sb3.buffers.fields import WHOLE, DTypes, stacks, step_bytes, stored_fields
+from pyrl_sb3.buffers.fields import WHOLE, DTypes, bulk_dtype, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.infos import Infos, check_n_envs, kept, put
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
@@ -31,7 +31,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     Deviations from SB3:
 
-    - Float observations are stored and sampled in float32, whatever the space says.
+    - Float observations, and actions of any Box, are stored and sampled in float32.
     - Nothing is allocated before the first `add`.
     - An episode ends wherever the next observation is not the one the step before led to, and is
       then bootstrapped like one that ran out of time.
@@ -105,12 +105,13 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
         if storage == "ram":
             step = step_bytes(self._fields, self._action, self.once, self._stacks)
-            warn_if_too_large(step * self.buffer_size * self.n_envs)
+            warn_if_too_large(step * self.buffer_size * self.n_envs, bulk_dtype(self._fields))
 
     @property
     def _action(self) -> Field:
-        dtype = np.dtype(self.action_space.dtype)
-        return Field((self.action_dim,), np.dtype(np.float32) if dtype.kind == "f" else dtype)
+        # Scaled to [-1, 1] nothing is left of whole numbers but their signs.
+        dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
+        return Field((self.action_dim,), np.dtype(dtype))
 
     @property
     def store(self) -> EpisodeStore:

@@ -461,3 +461,28 @@ def test_b21_a_virtual_end_ends_the_segment():
     assert (batch.dones == (ahead <= 3).float()).all()
     assert (batch.rewards == batch.dones * 0.5 ** (length - 1)).all()
     assert (batch.discounts == 0.5**length).all()
+
+
+class WholeActions(gym.Env):
+    """Takes whole numbers from 0 to 10, and notes them."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    action_space = spaces.Box(0, 10, (2,), np.int64)
+
+    def __init__(self):
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.taken.append(np.array(action))
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+@both(ReplayBuffer, sb3.ReplayBuffer)
+def test_b22_actions_of_whole_numbers_are_scaled_as_they_were_taken(cls):
+    env = WholeActions()
+    model = sac(env, cls)
+    model.learn(20)
+    assert np.allclose(model.replay_buffer.actions[:20, 0], np.array(env.taken) / 5 - 1)

@@ -23,6 +23,7 @@ from pyrl_sb3.buffers import (
     HerReplayBuffer,
     ReplayBuffer,
     keep_raw_terminals,
+    memory,
     stacks,
 )
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
@@ -87,6 +88,33 @@ def test_compute_terminated_is_given_the_infos(kind):
         step(buffer, (9 * i, -1), (9 * i + 9, -1), truncated=i == 3, ok=True)
     dones = buffer.sample_at(np.arange(8), np.zeros(8, int)).dones
     assert dones.flatten().tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
+
+
+class OneInformed(Reach):
+    def compute_reward(self, achieved, desired, info):
+        return -info["cost"] * np.linalg.norm(achieved - desired)
+
+
+class BatchInformed(Reach):
+    def compute_reward(self, achieved, desired, info):
+        return -np.array([each["cost"] for each in info])
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("kind", [OneInformed, BatchInformed])
+def test_rewards_that_go_by_infos_ask_for_them_to_be_stored(kind, n_envs):
+    both = [her(DummyVecEnv([kind] * n_envs), copy_info_dict=known) for known in (False, True)]
+    zeros, infos = {key: np.zeros((n_envs, 2), np.float32) for key in KEYS}, [{"cost": 1}] * n_envs
+    for buffer in both:
+        buffer.add(zeros, zeros, np.zeros((n_envs, 1)), *np.zeros((2, n_envs)), infos)
+    with pytest.raises(KeyError, match=r"'cost'.*: set replay_buffer_kwargs\.copy_info_dict=true"):
+        both[0].sample(8)
+    both[1].sample(8)
+    del both[1]._infos[0][0]["cost"]
+    both[1]._infos[0][0]["other"] = 1
+    with pytest.raises(KeyError) as caught:
+        both[1].sample(99)
+    assert caught.value.args == ("cost",)
 
 
 def test_a_buffer_without_infos_leaves_those_of_a_folder(tmp_path):
@@ -558,6 +586,19 @@ def test_memory_that_there_is_not_is_asked_back_from_buffer_size(size):
     buffer = ReplayBuffer(size, BOX, ACTION)
     with pytest.raises(MemoryError, match=r"replay buffer: no memory for .* GB: .* buffer_size"):
         buffer.add(*np.zeros((2, 1, 2)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_half_precision_is_advised_where_there_is_something_to_halve(dtype, monkeypatch):
+    monkeypatch.setattr(memory, "memory_limit", lambda: (2**30, "the machine's memory"))
+    images = spaces.Box(0, 255, (1000, 1000), dtype)
+    with pytest.warns(UserWarning, match="the full replay buffer will take .* buffer_size") as told:
+        buffer = ReplayBuffer(10**7, images, ACTION)
+    with pytest.raises(MemoryError, match="buffer_size") as caught:
+        # More than processes may address.
+        buffer._allocate((2**50,), np.dtype(dtype))
+    for said in (str(told[0].message), str(caught.value)):
+        assert ("dtype='float16'" in said) == (dtype == np.float32)
 
 
 @pytest.mark.parametrize("size", [10**15, 10**30])

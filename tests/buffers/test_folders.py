@@ -257,6 +257,11 @@ def test_other_shapes_are_refused_by_key(tmp_path, kwargs, message):
     half = make(dtype="float16")
     with pytest.raises(ValueError, match=r"float32 of shape .* and float16"):
         half.load(tmp_path)
+    whole = make()
+    whole.store.actions = np.zeros((100_000, 4), np.int64)  # as older versions had them
+    fill(whole, 20).save(tmp_path / "whole")
+    with pytest.raises(ValueError, match=r"'action' is int64 of .* and float32 of "):
+        make().load(tmp_path / "whole")
     actions = HerReplayBuffer(100, goal_space(), spaces.Box(-1, 1, (3,)), env=None)
     with pytest.raises(ValueError, match=r"'action' is float32 of shape .4,."):
         actions.load(tmp_path)

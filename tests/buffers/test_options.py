@@ -98,6 +98,25 @@ def test_stored_dtype(dtype):
     assert batch.observations["n"].tolist() == [[7]] * 4
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float64])
+def test_scaled_actions_are_floats_whatever_the_space_counts_in(dtype, tmp_path):
+    space = spaces.Box(0, 10, (2,), dtype)
+    first, action = ReplayBuffer(9, BOX, space), np.array([[-0.4, 0.75]])
+    first.add(np.zeros((1, 3)), np.ones((1, 3)), action, np.zeros(1), np.zeros(1, bool), [{}])
+    first.save(tmp_path / "folder")
+    again = ReplayBuffer(9, BOX, space)
+    again.load(tmp_path / "folder")
+    for buffer in (first, again, pickle.loads(pickle.dumps(first))):
+        actions = buffer.sample(1).actions.numpy()
+        assert (actions.tolist(), actions.dtype) == (action.astype("f").tolist(), np.float32)
+
+
+def test_numbers_of_choices_stay_whole():
+    many = spaces.Discrete(2**40), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)
+    for space in many:
+        assert ReplayBuffer(9, BOX, space).store.actions.dtype == space.dtype
+
+
 def test_bad_options_are_named():
     space = spaces.Dict({"x": BOX})
     with pytest.raises(ValueError, match=r"dtype names 'y', which is none of \['x'\]"):

@@ -8,8 +8,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
-from pyrl_sb3.buffers import demofiles
+from pyrl_sb3.buffers import ReplayBuffer, demofiles
 from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
 
@@ -257,6 +258,18 @@ def test_baselines_files_are_complained_about_in_their_words(tmp_path, line, dem
     path = baselines_file(tmp_path / "demo.npz", demos, obs=ragged[:3])
     with pytest.raises(DemonstrationError, match="3 obs for 4 acs"):
         load_demonstrations(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_whole_numbers_as_actions_are_scaled_as_they_are(demonstrations, dtype):
+    demos = demonstrations("box", 1)
+    actions = np.array([[0], [255], [51], [204], [102]], dtype)
+    demos.episodes[0] = dataclasses.replace(demos.episodes[0], actions=actions)
+    one, whole = spaces.Box(-9, 9, (1,), np.float32), spaces.Box(0, 255, (1,), dtype)
+    demos.check(one, whole)
+    buffer = ReplayBuffer(9, one, whole)
+    demos.fill(buffer)
+    assert np.allclose(buffer.actions[:5, 0, 0], [-1, 1, -0.6, 0.6, -0.2])
 
 
 def test_files_that_would_fill_the_memory(tmp_path, demonstrations, monkeypatch):
