@@ -1,6 +1,7 @@
 """What stands around an environment and all its wrappers."""
 
 import logging
+from copy import deepcopy
 from functools import cache
 from typing import Any, SupportsFloat
 
@@ -22,6 +23,8 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     An environment as training and evaluations want it.
 
     Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
+    The last observation of an episode is a copy: SB3 hands it on as it is after the next reset,
+    which some environments write into the same array.
     One that cannot be closed is warned of, once: what it was opened for is done by then. So are
     episodes without a time limit that may never end, for which evaluations would wait in silence.
     """
@@ -37,7 +40,7 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(**options)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step, and copy `success` where there is one."""
+        """Step, and copy `success` where there is one, and what is seen last."""
         self._steps += 1
         if self._endless and self._steps == _VERY_MANY_STEPS:
             _warn_once(
@@ -48,6 +51,8 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         if "success" in info:
             info.setdefault("is_success", info["success"])
+        if terminated or truncated:
+            observation = deepcopy(observation)
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:
