@@ -413,17 +413,18 @@ def test_b19_ends_that_may_be_timeouts_are_told_once(cls):
     add()  # a second warning would be an error
 
 
+@pytest.mark.parametrize("n_envs", [1, 4])
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
-def test_b20_memory_is_told_before_it_is_spent(monkeypatch, tmp_path, file):
+def test_b20_memory_is_told_before_it_is_spent(monkeypatch, tmp_path, file, n_envs):
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text("100000000\n")
     space, action = spaces.Box(-1, 1, (25,)), spaces.Box(-1, 1, (4,))
-    ReplayBuffer(800_000, space, action)  # 120 bytes each
+    ReplayBuffer(800_000, space, action, n_envs=n_envs)  # 120 bytes each
     with pytest.warns(UserWarning, match=r"0\.11 GB, more than the container's limit of 0\.10 GB"):
-        ReplayBuffer(900_000, space, action)
+        ReplayBuffer(900_000, space, action, n_envs=n_envs)
     (tmp_path / file).write_text("max\n")
-    ReplayBuffer(900_000, space, action)
+    ReplayBuffer(900_000, space, action, n_envs=n_envs)
 
 
 @pytest.mark.parametrize("strategy", ["future", "final", "episode"])

@@ -26,6 +26,7 @@ from pyrl_sb3.buffers import (
     memory,
     stacks,
 )
+from pyrl_sb3.buffers.columns import EpisodeColumn
 from pyrl_sb3.buffers.tap import RAW_TERMINAL
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -141,6 +142,21 @@ def test_a_goal_may_change_back_in_the_first_step():
     assert batch.next_observations["desired_goal"][:, 0].tolist() == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("n_steps", [1, 2])
+def test_what_is_achieved_once_per_episode_becomes_goals(n_steps):
+    class Still(HerReplayBuffer):
+        once = ("achieved_goal", "desired_goal")
+
+    env, given = DummyVecEnv([Reach]), {"goal_mix": {"final": 1}, "n_steps": n_steps}
+    buffer = Still(10, env.observation_space, ACTION, env=env, **given)
+    for number in range(4):
+        achieved = {"achieved_goal": np.full((1, 2), number // 2, np.float32)}
+        both = ({**seen(n, 9), **achieved} for n in (number, number + 1))
+        infos = [{"TimeLimit.truncated": True}]
+        buffer.add(*both, np.zeros((1, 1)), np.zeros(1), np.array([number % 2 == 1]), infos)
+    assert everything(buffer).observations["desired_goal"][:, 0].tolist() == [0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("n_envs", [(1, 2), (2, 1)])
 def test_an_environment_met_in_sample_is_met_before_rows_are_drawn(n_envs):
     envs = [VecNormalize(DummyVecEnv([Reach] * n), norm_obs=False) for n in n_envs]
@@ -168,6 +184,14 @@ def test_sample_at_takes_the_rewards_of_the_environment_it_is_given():
     two = VecNormalize(DummyVecEnv([Seven] * 2), norm_obs=False)
     with pytest.raises(ValueError, match="positions of 1 environments, not of 2"):
         buffer.sample_at(np.zeros(1, int), np.zeros(1, int), two)
+
+
+def test_an_environment_of_as_many_copies_deals_nothing_out():
+    buffer = her(DummyVecEnv([Reach]))
+    step(buffer, (0, 1), (1, 1))
+    store = buffer.store
+    buffer.set_env(DummyVecEnv([Reach]))
+    assert buffer.store is store, "so a save goes on where the last one was"
 
 
 def test_files_go_with_what_they_stored(tmp_path, mapped_files):
@@ -306,6 +330,50 @@ def test_an_addition_that_is_refused_leaves_what_is_there(size):
     assert found.observations.ravel().tolist() == expected
     assert found.next_observations.ravel().tolist() == [x + 1 for x in expected]
     assert found.dones.ravel().tolist() == [x in (2, 12) for x in expected]
+
+
+def ends(buffer):
+    """What SB3's arrays say of the steps of the first environment."""
+    n = buffer.size()
+    assert buffer.dones[n:].sum() == 0
+    return buffer.dones[:n, 0].tolist(), buffer.timeouts[:n, 0].tolist()
+
+
+def test_an_unannounced_reset_is_a_timeout_in_sb3s_arrays():
+    buffer = plain()
+    for number in (0, 1, 7, 8):
+        walk(buffer, number)
+    assert ends(buffer) == ([0, 1, 0, 0],) * 2
+
+
+def test_a_cut_is_a_timeout_whatever_is_observed_after_it():
+    buffer = her(DummyVecEnv([Reach]))
+    step(buffer, (0, 5), (1, 5))
+    buffer.truncate_last_trajectory()
+    step(buffer, (1, 5), (2, 5))  # as if the episode went on
+    assert ends(buffer) == ([1, 0],) * 2
+
+
+def test_an_addition_that_is_refused_after_a_reset_ends_no_episode():
+    buffer = plain()
+    for number in (0, 1):
+        walk(buffer, number)
+    with pytest.raises(ValueError, match="broadcast"):
+        walk(buffer, 7, reward=np.ones(3))
+    assert ends(buffer) == ([0, 0],) * 2
+    walk(buffer, 2)  # the episode goes on
+    assert ends(buffer) == ([0, 0, 0],) * 2
+
+
+def test_an_addition_that_is_refused_leaves_the_goals():
+    buffer = her(DummyVecEnv([Reach]), goal_mix={"real": 1})
+    step(buffer, (0, 5), (1, 5))
+    rest = np.zeros((1, 1)), np.ones(3), np.zeros(1, bool), [{}]
+    with pytest.raises(ValueError, match="broadcast"):
+        buffer.add(seen(7, 6), seen(8, 6), *rest)
+    step(buffer, (7, 6), (8, 6))
+    assert everything(buffer).observations["desired_goal"][:, 0].tolist() == [5, 6]
+    assert isinstance(buffer.store.column("desired_goal"), EpisodeColumn), "still once per episode"
 
 
 def test_an_addition_that_is_refused_leaves_the_infos():
@@ -518,10 +586,14 @@ def test_changes_of_the_number_of_environments_that_fail_lose_nothing(monkeypatc
     assert everything(buffer).rewards.ravel().tolist() == [0, 1, 2, 3, 4]
 
 
-def test_capacity_does_not_shrink_with_the_number_of_environments():
+@pytest.mark.parametrize("steps", [0, 5])
+def test_capacity_does_not_shrink_with_the_number_of_environments(steps):
     buffer = plain(10)
+    for number in range(steps):
+        walk(buffer, number)
     for n_envs in (3, 1, 4, 1, 7, 1):
         buffer.change_n_envs(n_envs)
+        assert buffer.buffer_size == 10 // n_envs
     assert buffer.buffer_size == 10
 
 
@@ -543,6 +615,17 @@ def test_returns_ignore_infinite_rewards_of_other_episodes():
     found = everything(buffer).rewards.ravel()
     assert found[:3].tolist() == [np.inf] * 3
     assert found[3] == pytest.approx(1.99)
+
+
+@pytest.mark.parametrize(("n_steps", "expected"), [(1, 4), (2, 4 + 0.5 * 5)])
+def test_rewards_are_normalised_once(n_steps, expected):
+    buffer = plain(50, n_steps=n_steps, gamma=0.5)
+    for number in range(10):
+        walk(buffer, number)
+    env = VecNormalize(DummyVecEnv([Reach]), norm_obs=False)
+    env.ret_rms.var = np.array(16.0)
+    batch = buffer.sample_at(np.array([4]), np.array([0]), env)
+    assert batch.rewards.item() == pytest.approx(expected / 4, rel=1e-4)
 
 
 def test_observations_may_be_empty():
@@ -658,6 +741,15 @@ def test_rows_stay_within_a_turn_of_the_ring():
     store = unequal.store
     rows = store.locate(np.full(2, store.now - 1), np.arange(2)).rows
     assert (np.abs(rows) < 2 * len(store.table.fields["start"])).all()
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_rows_of_forgotten_episodes_are_used_again(n_envs):
+    buffer, rows = plain(20 * n_envs, n_envs), []
+    for number in range(200):
+        walk(buffer, number, done=True)
+        rows.append(buffer.store.table.rows)
+    assert rows[-1] == rows[50] < 2 * 20 + 16
 
 
 def test_infos_stay_with_their_steps_when_fewer_fit():

@@ -196,6 +196,15 @@ def test_another_capacity_keeps_the_newest(tmp_path, size, steps, n_envs):
     assert same(third, again)
 
 
+@pytest.mark.parametrize("more", [0, 1, 2, 9, 10, 11])
+def test_a_full_buffer_comes_back_in_a_larger_one(tmp_path, more):
+    buffer, again, player = make(size=10), make(size=25), Player()
+    player.play(buffer, 10 + more)
+    buffer.save(tmp_path)
+    again.load(tmp_path)
+    player.check(again, 10)
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (4, 2), (3, 2)])
 @pytest.mark.parametrize("copy_info_dict", [True, False])
 @pytest.mark.parametrize("size", [24, 3000])

@@ -81,6 +81,14 @@ def test_a_further_save_writes_what_is_new(tmp_path):
         assert contents(loaded(tmp_path)) == contents(buffer)
 
 
+def test_a_further_save_of_nothing_new_leaves_no_more_files(tmp_path):
+    buffer, counts = fill(make(), 20, length=5), set()
+    for _ in range(4):
+        buffer.save(tmp_path)
+        counts.add(len(listing(tmp_path)))
+    assert len(counts) == 1
+
+
 def test_many_small_saves_leave_few_files(tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "MANY_SMALL", 8)
     buffer, written = make(), 0
@@ -230,6 +238,18 @@ def test_an_episode_goes_on_in_another_capacity(tmp_path, size, frame_stack):
     assert (batch.rewards.item(), batch.next_observations[0, 1].item()) == (2, 16)
 
 
+@pytest.mark.parametrize("length", [300, 1000])
+def test_an_episode_much_longer_than_the_buffer_comes_back(tmp_path, length):
+    buffer = fill(fill(make(10), 5, length=5), length, length=length + 1)
+    buffer.save(tmp_path)
+    again = loaded(tmp_path, 10)
+    assert contents(again) == contents(buffer)
+    positions, envs = np.arange(length - 5, length + 5), np.zeros(10, int)
+    stores = buffer.store, again.store
+    here, there = (store.bits.numbers(positions, envs).tolist() for store in stores)
+    assert here == there == [1] * 10
+
+
 def test_plain_and_hindsight_buffers_read_each_others_files(tmp_path):
     plain = DictReplayBuffer(500, goal_space(), ACTIONS)
     hindsight = fill(make(), 120)
@@ -344,6 +364,31 @@ def test_a_load_goes_on_where_somebody_saves_meanwhile(tmp_path, monkeypatch):
     assert contents(again) == contents(buffer)
 
 
+def test_a_folder_that_is_saved_to_all_the_time_is_given_up(tmp_path, monkeypatch):
+    buffer, folder, check = make(), tmp_path / "saved", files.check_files
+    fill(buffer, 20).save(folder)
+
+    def saved_meanwhile(*arguments):
+        fill(buffer, 5).save(folder)
+        check(*arguments)
+
+    monkeypatch.setattr(files, "check_files", saved_meanwhile)
+    monkeypatch.setattr(files, "_TRIES", 2)
+    refused(folder, "cannot be loaded: it is saved to all the time")
+    assert buffer.size() == 20 + 2 * 5
+
+
+def test_a_file_that_goes_away_after_the_check_is_named(saved, monkeypatch):
+    (folder, _), check = saved, files.check_files
+
+    def removed(folder, header):
+        check(folder, header)
+        (folder / header.shards[0].name).unlink()
+
+    monkeypatch.setattr(files, "check_files", removed)
+    refused(folder, r"0-20-\w+\.bin is missing")
+
+
 def test_a_folder_with_the_name_of_a_file_is_left_alone(tmp_path):
     buffer, other = make(), tmp_path / "saved" / "0-1-0123456789abcdef.bin"
     fill(buffer, 20).save(tmp_path / "saved")
@@ -409,6 +454,34 @@ def test_a_header_that_contradicts_itself_is_refused(saved, change):
     folder, _ = saved
     rewrite(folder, change)
     refused(folder, r"header\.json|cannot be loaded|is damaged|is missing in|no state for a PCG64")
+
+
+def test_episodes_that_end_before_they_begin_are_refused(saved):
+    folder, _ = saved
+    rewrite(folder, put("shards", 0, "low", [5]))
+    refused(folder, r"header\.json does not describe a replay buffer: 0-20-\w+\.bin contradicts")
+
+
+@pytest.mark.parametrize(
+    ("fact", "change", "message"),
+    [
+        ("start", lambda starts: starts + 1, "episodes are missing"),
+        ("start", lambda starts: starts * 0, "the episodes contradict each other"),
+        ("end", lambda ends: ends | 4, "the episodes contradict each other"),
+    ],
+)
+def test_episodes_that_do_not_follow_each_other_are_refused(
+    tmp_path, monkeypatch, fact, change, message
+):
+    honest, name = saving.episodes_of, f"episode/{fact}"
+
+    def dishonest(*arguments):
+        facts = honest(*arguments)
+        return {**facts, name: change(facts[name])}
+
+    monkeypatch.setattr(saving, "episodes_of", dishonest)
+    fill(make(), 20, length=5).save(tmp_path)
+    refused(tmp_path, f"cannot be loaded: {message}")
 
 
 def test_a_header_of_no_steps_is_an_empty_buffer(saved):

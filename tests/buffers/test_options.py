@@ -1,5 +1,6 @@
 """Options of the buffers; oracles: SB3's buffers, and what was put in."""
 
+import inspect
 import itertools
 import pickle
 import tracemalloc
@@ -13,6 +14,7 @@ from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, stacks
+from pyrl_sb3.buffers.goal_mix import shares
 
 BOX, ACTION = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
 
@@ -49,6 +51,11 @@ def test_how_much_is_stored_is_not_set_from_outside():
     walk([buffer], 7)
     buffer.pos, buffer.full = 0, False
     assert (buffer.pos, buffer.full, buffer.size()) == (2, True, 5)
+
+
+@pytest.mark.parametrize("name", ["pos", "full", "observations", "dones"])
+def test_what_is_stored_may_be_looked_up_in_the_class(name):
+    assert getattr(ReplayBuffer, name) is inspect.getattr_static(ReplayBuffer, name)
 
 
 @pytest.mark.parametrize("steps", [1, 30, 77])
@@ -117,6 +124,15 @@ def test_numbers_of_choices_stay_whole():
         assert ReplayBuffer(9, BOX, space).store.actions.dtype == space.dtype
 
 
+def test_all_of_a_batch_goes_to_another_device():
+    buffer = DictReplayBuffer(10, spaces.Dict(a=BOX, b=BOX), ACTION, device="meta")
+    obs = dict.fromkeys("ab", np.zeros((1, 3)))
+    buffer.add(obs, obs, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+    before, actions, after, *rest = buffer.sample(4)[:5]
+    tensors = [*before.values(), *after.values(), actions, *rest]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
 def test_bad_options_are_named():
     space = spaces.Dict({"x": BOX})
     with pytest.raises(ValueError, match=r"dtype names 'y', which is none of \['x'\]"):
@@ -176,6 +192,12 @@ def test_goal_mix(counting_env):
     assert (goal[300:400] == 999).all()
     assert (goal[400:] >= 1).all()
     assert 100 < (goal[400:] < here[400:]).sum() < 300  # half of them
+
+
+def test_weights_of_goals_may_be_below_one():
+    ratio, mix = shares({"real": 0.2, "future": 0.5, "final": 0.3})
+    assert ratio == pytest.approx(0.8)
+    assert mix == pytest.approx({"future": 0.625, "final": 0.375})
 
 
 class Frames(gym.Env):
@@ -408,6 +430,16 @@ def test_what_is_no_stack_is_refused():
         buffer.add(x, x, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
     with pytest.raises(ValueError, match="does not divide"):
         ReplayBuffer(20, BOX, ACTION, frame_stack=4).store  # noqa: B018
+
+
+def test_a_stack_of_another_shape_is_refused_by_name():
+    buffer = ReplayBuffer(20, spaces.Box(0, 1, (8,)), ACTION, frame_stack=4)
+    x = np.zeros((1, 2, 4))  # as many numbers: nothing else would notice
+    with pytest.raises(
+        ValueError, match=r"'observation' has shape \(1, 2, 4\) instead of \(1, 8\)"
+    ):
+        buffer.add(x, x, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+    assert buffer.size() == 0
 
 
 def test_memory_mapped_storage(tmp_path, mapped_files):

@@ -102,14 +102,17 @@ def test_share_of_relabelled_rows_is_sb3s(counting_env):
     assert (goals >= 0).sum() == int(0.8 * 256)
 
 
-def test_uniform_over_the_window(counting_env):
-    env = counting_env(4, 7)
-    buffer = make(env, 2 * 30, n_sampled_goal=0, seed=0)
+@pytest.mark.parametrize("lengths", [(4, 7), (4,)])
+def test_uniform_over_the_window(counting_env, lengths):
+    env, n = counting_env(*lengths), 30 * len(lengths)
+    buffer = make(env, n, n_sampled_goal=0, seed=0)
     fill(buffer, env, 100)
-    drawn = buffer.sample(60_000).actions.numpy().ravel()
-    _, counts = np.unique(drawn, return_counts=True)
-    assert len(counts) == 60
+    batch = buffer.sample(1000 * n)
+    _, counts = np.unique(batch.actions.numpy().ravel(), return_counts=True)
+    assert len(counts) == n
     assert (abs(counts - 1000) < 5 * np.sqrt(1000)).all()
+    step = batch.next_observations["observation"] - batch.observations["observation"]
+    assert (step == 1).all(), "at the ends of episodes too"
 
 
 def test_terminations_are_dones_and_timeouts_are_not(counting_env):

@@ -49,6 +49,18 @@ def test_images_are_recorded_as_the_environment_shows_them(line, demonstrations,
     assert all((view == recorded).all(axis=(1, 2, 3)).any() for view in views)
 
 
+@pytest.mark.parametrize("terminated", [True, False])
+def test_an_episode_that_ran_out_of_time_ends_in_a_timeout(line, demonstrations, terminated):
+    demos, env = demonstrations("box", 1), line("box")
+    episodes = [dataclasses.replace(each, terminated=terminated) for each in demos.episodes]
+    buffer = pyrl_sb3.ReplayBuffer(10, env.observation_space, env.action_space)
+    dataclasses.replace(demos, episodes=episodes).fill(buffer)
+    assert buffer.dones[:5, 0].tolist() == [0, 0, 0, 0, 1]
+    assert buffer.timeouts[:5, 0].tolist() == [0, 0, 0, 0, not terminated]
+    batch = buffer.sample_at(np.arange(5), np.zeros(5, int))
+    assert batch.dones.ravel().tolist() == [0, 0, 0, 0, terminated]
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_statistics_of_images_begin_with_demonstrations(line, demonstrations, inside):
     env = DummyVecEnv([lambda: line("channels-last")])

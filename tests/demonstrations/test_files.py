@@ -68,6 +68,14 @@ def test_files_of_baselines_are_read(tmp_path, line, demonstrations):
         back.with_rewards(None)
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_success_is_that_of_the_last_step(tmp_path, demonstrations, last):
+    info = [{"is_success": not last}] * 4 + [{"is_success": last}]
+    info = np.array([info] * 4, dtype=object)
+    path = baselines_file(tmp_path / "demo.npz", demonstrations("goal"), info=info)
+    assert {episode.success for episode in load_demonstrations(path).episodes} == {last}
+
+
 class Canary:
     def __reduce__(self):
         return print, ("the canary sings",)
@@ -175,6 +183,7 @@ def nan_at(values, step):
             "1: actions: must be an array, not list",
         ),
         (lambda e: {"actions": None}, "episode 1: actions: must be an array, not NoneType"),
+        (lambda e: {"actions": np.array(1.0)}, "1: actions: must be one for each step"),
         (
             lambda e: {"rewards": e.rewards.tolist()},
             "1: rewards: must be an array, not list",
@@ -182,6 +191,10 @@ def nan_at(values, step):
         (
             lambda e: {"observations": {**e.observations, "observation": [[0.0]] * 6}},
             "episode 1: observations: 'observation' must be an array, not list",
+        ),
+        (
+            lambda e: {"observations": {**e.observations, "observation": np.array(1.0)}},
+            "episode 1: observations: 1 of 'observation' for 5 actions, there must be 6",
         ),
         (
             lambda e: {"observations": e.observations["observation"]},

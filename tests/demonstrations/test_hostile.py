@@ -78,6 +78,7 @@ def of_many(levels):
         (b"\x80\x02R.", "acs: "),
         (b"\x80\x02h\x05.", "acs: "),
         (b"\x80\x02]}U\x01aK\x01sb.", "acs: "),
+        (b"\x80\x02\xff.", "acs: its pickle is damaged, or has an operation, 255, refused"),
         (b"", "acs: "),
         (pickle.dumps(5), "acs: is truncated"),
         (b"\x80\x02" + b"]" * 10_000 + b"a" * 9_999 + b".", "acs: is truncated"),
@@ -153,6 +154,7 @@ def test_damaged_files(tmp_path, demonstrations):
         ({"observations/observation": np.array([["x"]] * 24)}, "observation: must be numbers"),
         ({"pyrl_demonstrations": np.array([1, 1])}, "pyrl_demonstrations: must be the number"),
         ({"pyrl_demonstrations": np.array("x")}, "pyrl_demonstrations: must be the number"),
+        ({"pyrl_demonstrations": np.array(2)}, "is of a newer version, 2$"),
         ({"env_id": np.array(["a", "b"])}, "env_id: must be text"),
     ],
 )
@@ -213,6 +215,16 @@ def test_fields_of_baselines_of_a_wrong_kind(tmp_path, changed, message):
     np.savez(tmp_path / "demo.npz", **{**fields, **changed})
     with pytest.raises(DemonstrationError, match=message):
         load_demonstrations(tmp_path / "demo.npz")
+
+
+def test_numbers_in_arrays_of_objects_are_read(tmp_path):
+    action, state = np.array([0.5], object), np.array([0.25, 0.5], object)
+    np.savez(tmp_path / "demo.npz", acs=objects([action] * 2), obs=objects([state] * 3))
+    (episode,) = load_demonstrations(tmp_path / "demo.npz").episodes
+    states = episode.observations["observation"]
+    assert states.dtype == np.float64
+    assert states.tolist() == [[0.25, 0.5]] * 3
+    assert episode.actions.tolist() == [[0.5]] * 2
 
 
 @pytest.mark.parametrize("values", [np.full((6, 1), "x"), np.zeros((6, 1), complex)])

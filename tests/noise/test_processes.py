@@ -91,6 +91,14 @@ def test_whole_actions_are_replaced_whatever_their_shape(n_envs):
     assert replaced.mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_replaced_actions_are_stacked_and_put_together_by_nothing_else():
+    noise = EpsilonGreedy((DIM,), 1.0, None, np.random.default_rng(0))
+    ones = np.ones((2, DIM))
+    assert not np.isin(1, ones + np.stack([noise(), noise()]))
+    joined = np.concatenate([noise(), noise()])
+    assert joined.tolist() == [0] * 2 * DIM, "the noise of the other actions"
+
+
 @pytest.mark.parametrize("n_envs", [1, 8])
 def test_a_schedule_ends_with_the_training_on_any_number_of_environments(n_envs):
     noise = make("normal_1.0..0.2", n_envs, total_timesteps=8000)
@@ -99,6 +107,22 @@ def test_a_schedule_ends_with_the_training_on_any_number_of_environments(n_envs)
     assert draws[:rows].std() == pytest.approx(0.96, rel=0.08)
     assert draws[-rows:].std() == pytest.approx(0.24, rel=0.08)
     assert drawn(noise, 500).std() == pytest.approx(0.2, rel=0.08)
+
+
+def scheduled_over(share):
+    params = {"noise": {"name": "normal"}, "over": share}
+    return make({"name": "scheduled", "params": params}, total_timesteps=100)
+
+
+@pytest.mark.parametrize("share", [1, 0.25])
+def test_a_schedule_ends_with_a_share_of_the_training(share):
+    assert scheduled_over(share).steps == 100 * share
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, float("nan")])
+def test_a_share_of_the_training_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=f"over must be above 0 and at most 1, not {share}"):
+        scheduled_over(share)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +193,15 @@ def test_bad_parameters():
     for theta in (0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=f"theta must be positive and finite, not {theta}"):
             OrnsteinUhlenbeckNoise((1,), 0.1, theta, rng)
+    for sigma, message in (
+        ([0.1, 0.2], r"sigma has shape \(2,\), the actions have \(3,\)"),
+        ([0.1, -0.2, 0.1], "sigma must be finite and not negative"),
+        (float("inf"), "sigma must be finite and not negative, not inf"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GaussianNoise((DIM,), sigma, rng)
+        with pytest.raises(ValueError, match=message):
+            OrnsteinUhlenbeckNoise((DIM,), sigma, 0.1, rng)
     inner = GaussianNoise((1,), 0.1, rng)
     for steps, end, shape, message in (
         (0, 0.1, "linear", "steps must be at least 1"),

@@ -109,6 +109,13 @@ def test_vectorized_noise_of_one_environment_draws_as_any_other(pyrl_plugins):
     noise.reset()
 
 
+@pytest.mark.parametrize(("n_envs", "name"), [(1, "JointNoiseOfOne"), (2, "JointNoise")])
+def test_vectorized_noise_says_which_process_it_is(pyrl_plugins, monkeypatch, n_envs, name):
+    monkeypatch.setattr(Joint, "__repr__", lambda noise: "white")
+    noise, _ = joint(pyrl_plugins, Joint, context(n_envs))
+    assert repr(noise) == f"{name}(white)"
+
+
 def test_vectorized_noise_is_told_whose_episode_begins(pyrl_plugins):
     noise, _ = joint(pyrl_plugins, Joint, context(n_envs=2))
     noise.reset(indices=[1])

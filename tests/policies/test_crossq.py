@@ -130,5 +130,6 @@ def test_observations_are_joined_key_by_key_and_by_nothing_else() -> None:
     joined = th.cat([a, b], dim=0)
     assert joined["x"].flatten().tolist() == [1.0, 1.0, 2.0, 2.0]
     assert joined["y"].shape == (4, 3)
+    assert th.cat([a, b], dim=1)["y"].shape == (2, 6)
     with pytest.raises(TypeError):
         th.stack([a, b])
