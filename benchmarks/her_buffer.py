@@ -113,9 +113,14 @@ def build(make: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def held(buffer: Any) -> int:
     """Bytes that a buffer holds: its arrays, and what SB3's HER keeps in dicts."""
-    if hasattr(buffer, "store"):
-        return int(buffer.store.nbytes)
     arrays: list[Any] = []
+    if hasattr(buffer, "store"):
+        store = buffer.store
+        arrays = [store.actions, store.rewards, store.bits.words, store.bits.before]
+        arrays += store.table.fields.values()
+        for column in store.columns:
+            arrays += [column.ring, column.pending]
+        return sum(x.nbytes for x in arrays)
     for value in vars(buffer).values():
         arrays += value.values() if isinstance(value, dict) else [value]
     n_bytes = sum(x.nbytes for x in arrays if isinstance(x, np.ndarray))

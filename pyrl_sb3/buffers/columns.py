@@ -186,11 +186,6 @@ class StepColumn:
         part = rows[:, self.spans[key]].astype(self._read_dtype, copy=False)
         return part.reshape(len(rows), *self.fields[key].shape)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held outside the table."""
-        return self.ring.nbytes + self.pending.nbytes
-
 
 class EpisodeColumn(StepColumn):
     """A key that keeps its value from reset to reset (a goal): one row per episode."""

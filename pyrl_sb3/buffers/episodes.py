@@ -94,12 +94,6 @@ class EpisodeStore:
         """The oldest position still stored."""
         return max(self.now - self.slots, self._floor)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        held: list[Any] = [self.table, self.actions, self.rewards, *self.columns]
-        return sum(x.nbytes for x in held) + self.bits.nbytes
-
     def add(
         self, obs: Obs, next_obs: Obs, actions: Array, rewards: Array, ends: Array | None = None
     ) -> None:

@@ -241,11 +241,6 @@ class StackColumn(StepColumn):
         parts = rows.reshape(len(rows), self.n_stack, *frame)
         return np.moveaxis(parts, 1, axis + 1).reshape(len(rows), *self.shape)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held outside the table."""
-        return super().nbytes + self.current.nbytes
-
 
 def _moved(before: Array, after: Array) -> bool:
     """Whether these stacks are those before, moved by one frame."""

@@ -74,11 +74,6 @@ class StartBits:
         before += np.bitwise_count(bits & _UP_TO.take(positions & 63))
         return before.view(np.int64)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self._pairs.nbytes
-
 
 class EpisodeTable:
     """Rows of facts about episodes, first in, first out; every environment has as many rows.
@@ -142,8 +137,3 @@ class EpisodeTable:
             grown[name] = np.zeros((rows * self.n_envs, *field.shape[1:]), field.dtype)
             grown[name][target] = field[source]
         self.rows, self.fields = rows, grown  # at once, since an interrupted step is undone
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(field.nbytes for field in self.fields.values())
