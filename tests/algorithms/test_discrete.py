@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +17,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from pyrl_sb3 import DQN, DiscreteSAC, DQNPolicy, HerReplayBuffer, ReplayBuffer
+from pyrl_sb3.discrete_policies import DiscreteSACPolicy
 from pyrl_sb3.envs.bit_flipping import BitFlipping
 
 
@@ -280,6 +282,48 @@ def test_a_model_that_was_saved_with_noise_is_loaded(tmp_path: Any) -> None:
     assert DiscreteSAC.load(tmp_path / "model").learning_rate == model.learning_rate
 
 
+def test_a_fixed_temperature_is_saved(tmp_path: Any) -> None:
+    model = trained(DiscreteSAC, ent_coef=0.25, steps=0)
+    model.ent_coef_tensor.fill_(0.125)  # a variable of the model, as in SB3
+    model.save(tmp_path / "model")
+    assert DiscreteSAC.load(tmp_path / "model").ent_coef_tensor.item() == 0.125
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_policy_that_was_saved_alone_shares_its_encoder_or_not(
+    shared: bool, tmp_path: Any
+) -> None:
+    policy = trained(
+        DiscreteSAC, policy_kwargs={"share_features_extractor": shared}, steps=0
+    ).policy
+    policy.save(tmp_path / "policy")
+    again = DiscreteSACPolicy.load(tmp_path / "policy")
+    assert (again.critic.features_extractor is again.actor.features_extractor) is shared
+    th.testing.assert_close(again.state_dict(), policy.state_dict())
+
+
+class NotesModes(th.nn.Module):
+    """Whether it is in training mode and gradients are wanted, when it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: set[tuple[bool, bool]] = set()
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        self.modes.add((self.training, th.is_grad_enabled()))
+        return x
+
+
+@pytest.mark.parametrize("cls", [DQN, DiscreteSAC])
+def test_layers_such_as_dropout_train_in_training_mode(cls: Any) -> None:
+    model = trained(cls, steps=0)
+    network = model.q_net.q_net if cls is DQN else model.actor.logits
+    network.append(layer := NotesModes())
+    model.policy.set_training_mode(False)  # as it is after a rollout
+    model.train(1, batch_size=16)
+    assert {training for training, with_gradients in layer.modes if with_gradients} == {True}
+
+
 @pytest.mark.parametrize("at_a_time", [1, 3])
 def test_targets_are_updated_after_so_many_gradient_steps(at_a_time: int) -> None:
     model = trained(DiscreteSAC, target_update_interval=4, steps=0)
@@ -323,12 +367,11 @@ def test_bad_temperatures_are_refused() -> None:
 class Weighted(ReplayBuffer):
     """All weight on the first row of a batch."""
 
+    given: Any = None
     told: Any = None
 
     def sample(self, batch_size: int, env: Any = None) -> Any:
-        from types import SimpleNamespace
-
-        samples = super().sample(batch_size, env)
+        self.given = samples = super().sample(batch_size, env)
         weights = th.zeros(batch_size, 1)
         weights[0] = 1
         return SimpleNamespace(**samples._asdict(), weights=weights, indices=np.arange(batch_size))
@@ -346,3 +389,20 @@ def test_prioritised_replay_gets_errors_and_its_weights_count(cls: Any) -> None:
     plain = trained(cls, replay_buffer_class=ReplayBuffer, steps=1)
     name = "train/loss" if cls is DQN else "train/critic_loss"
     assert model.logger.name_to_value[name] < plain.logger.name_to_value[name]
+
+
+@pytest.mark.parametrize("cls", [DQN, DiscreteSAC])
+def test_priorities_are_the_errors_of_the_rows(cls: Any) -> None:
+    # The target is the reward without discounting, and the networks stay what they are.
+    still = {"gamma": 0.0, "learning_rate": 0.0}
+    model = trained(cls, replay_buffer_class=Weighted, steps=1, **still)
+    batch, (_, errors) = model.replay_buffer.given, model.replay_buffer.told
+    with th.no_grad():
+        q = (
+            model.q_net(batch.observations)[None]
+            if cls is DQN
+            else model.critic(batch.observations)
+        )
+    taken = q[:, range(16), batch.actions.flatten().long()]
+    expected = (taken - batch.rewards.flatten()).abs().mean(dim=0)
+    np.testing.assert_allclose(errors, expected, rtol=0, atol=1e-5)

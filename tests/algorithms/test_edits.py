@@ -42,6 +42,13 @@ def test_an_optimizers_hook_is_called(make_env: Any) -> None:
     assert len(calls) == 10
 
 
+def test_half_precision_is_left_to_autograd(make_env: Any) -> None:
+    model = make(algorithms, "TD3", make_env())
+    model.policy.to(th.bfloat16)
+    model._ensure_bound()
+    assert "not in float32 or float64 throughout, but in torch.bfloat16" in model.gradients
+
+
 @pytest.mark.parametrize("name", ["TD3", "DDPG"])
 def test_a_frozen_actor_leaves_the_critic_to_train(name: str, make_env: Any) -> None:
     model = make(algorithms, name, make_env())

@@ -161,6 +161,7 @@ CRITICS, ACTIONS = th.zeros(2, 3, 1), th.zeros(3, 3)
         ("policy_entropy", (CRITICS,), "log_pi is"),
         ("clipped_critic_loss", (CRITICS, ROWS, ROWS, 0.5), "target_q is"),
         ("clipped_critic_loss", (ROWS, ROWS, ROWS, 0.5), "q is"),
+        ("clipped_critic_loss", (CRITICS, CRITICS, ROWS, 0.5, FLAT), "weights is"),
     ],
 )
 def test_each_equation_refuses_shapes_that_broadcasting_would_hide(equation, arguments, message):
@@ -236,3 +237,13 @@ class TestDiscreteActions:
         # Within the distance it is the usual loss, and away from y it is too.
         assert discrete_losses.clipped_critic_loss(q, target, y, 2.0).item() == 1.0
         assert discrete_losses.clipped_critic_loss(q, target, th.zeros(1, 1), 0.5).item() == 4.0
+
+    def test_the_clipped_loss_sums_over_critics_and_averages_over_rows(self) -> None:
+        q, target = column(1, 3), column(1, 0)
+        q, target = th.stack([q, column(2, 0)]), th.stack([target, column(2, 0)])
+        y = column(0, 4)
+        # squared errors 1, (0.5 - 4)^2 in the place of (3 - 4)^2, and 4, 16
+        loss = discrete_losses.clipped_critic_loss(q, target, y, 0.5, scale=0.5)
+        assert loss.item() == (1 + 3.5**2 + 4 + 16) / 4
+        loss = discrete_losses.clipped_critic_loss(q, target, y, 0.5, column(2, 0.25))
+        assert loss.item() == (2 * (1 + 4) + 0.25 * (3.5**2 + 16)) / 2

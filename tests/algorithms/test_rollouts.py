@@ -73,9 +73,10 @@ def test_what_is_stored_is_what_happened() -> None:
     assert stored(model) == [*episode, (200, 201, False), (201, 202, False)]
 
 
+@pytest.mark.parametrize("train_freq", [1, 2])  # with 2 both stops are within a rollout
 @pytest.mark.parametrize("stop", [3, 5])
-def test_a_callback_that_stops_loses_nothing(stop: int) -> None:
-    model = make(Counting())
+def test_a_callback_that_stops_loses_nothing(stop: int, train_freq: int) -> None:
+    model = make(Counting(), train_freq=train_freq)
     model.learn(100, callback=StopAt(stop))
     assert model.num_timesteps == model.replay_buffer.pos == stop
     model.learn(7 - stop, reset_num_timesteps=False)
@@ -120,15 +121,30 @@ def test_sb3s_dict_buffer_does_not_change_the_observations() -> None:
     assert model.replay_buffer.next_observations["b"][:3].flatten().tolist() == [2, 3, 4]
 
 
-@pytest.mark.parametrize("algorithm", ["SAC", "TD3", "DDPG"])
+GSDE = MappingProxyType({"use_sde": True, "train_freq": 5})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "arguments"),
+    [
+        pytest.param("SAC", {}, id="SAC"),
+        pytest.param("TD3", {}, id="TD3"),
+        pytest.param("DDPG", {}, id="DDPG"),
+        pytest.param("SAC", GSDE, id="gsde"),
+        pytest.param("SAC", GSDE | {"sde_sample_freq": 2}, id="gsde_drawn_anew"),
+        pytest.param("SAC", GSDE | {"use_sde_at_warmup": True}, id="gsde_at_warmup"),
+        pytest.param("SAC", {"use_sde_at_warmup": True, "train_freq": 5}, id="no_gsde_at_warmup"),
+    ],
+)
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_actions_and_records_are_sb3s(algorithm: str, n_envs: int, make_env: Any) -> None:
+def test_actions_and_records_are_sb3s(
+    algorithm: str, arguments: dict[str, Any], n_envs: int, make_env: Any
+) -> None:
+    settings = {"policy_kwargs": dict(NET), "seed": 3, "buffer_size": 60, "learning_starts": 6}
     models = []
     for module in (algorithms, sb3):
         env = DummyVecEnv([make_env] * n_envs)
-        model = getattr(module, algorithm)(
-            "MlpPolicy", env, policy_kwargs=dict(NET), seed=3, buffer_size=60, learning_starts=6
-        )
+        model = getattr(module, algorithm)("MlpPolicy", env, **settings, **arguments)
         np.random.seed(0)
         model.learn(30, log_interval=1)
         models.append(model)
@@ -142,6 +158,26 @@ def test_actions_and_records_are_sb3s(algorithm: str, n_envs: int, make_env: Any
     assert ours.num_timesteps == theirs.num_timesteps
     assert ours._episode_num == theirs._episode_num > 0
     assert [e["r"] for e in ours.ep_info_buffer] == [e["r"] for e in theirs.ep_info_buffer]
+
+
+@pytest.mark.parametrize(("interval", "logged"), [(None, []), (1, [1, 2, 3, 4]), (2, [2, 4])])
+def test_records_are_written_every_so_many_episodes(
+    interval: int | None, logged: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, written = make(Counting()), []
+    monkeypatch.setattr(model, "dump_logs", lambda: written.append(model._episode_num))
+    model.learn(20, log_interval=interval)
+    assert written == logged
+
+
+def test_a_models_own_hook_is_called_after_each_step(make_env: Any) -> None:
+    class Own(algorithms.TD3):
+        def _on_step(self) -> None:
+            steps.append(self.num_timesteps)
+
+    steps: list[int] = []
+    Own("MlpPolicy", DummyVecEnv([make_env] * 2), policy_kwargs=dict(NET)).learn(8)
+    assert steps == [2, 4, 6, 8]
 
 
 def test_every_key_is_logged(make_env: Any, tmp_path: Any) -> None:

@@ -454,15 +454,24 @@ class Encoder(BaseFeaturesExtractor):
         return self.layer(observations).tanh()
 
 
+class Frozen(Encoder):
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.requires_grad_(False)
+
+
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("encoder", [Encoder, Frozen])
 @pytest.mark.parametrize("name", ["SAC", "TD3"])
-def test_an_encoder_learns_from_both_losses_where_both_reach_it(name: str, make_env: Any) -> None:
+def test_an_encoder_learns_from_both_losses_where_both_reach_it(
+    name: str, encoder: Any, make_env: Any
+) -> None:
     class OneEncoder(getattr(pyrl_sb3.policies, POLICY[name])):  # type: ignore[misc]
         def make_critic(self, features_extractor: Any = None) -> Any:
             has_one = hasattr(self, "critic")  # the target's is its own
             return super().make_critic(None if has_one else self.actor.features_extractor)
 
-    kwargs = {"features_extractor_class": Encoder}
+    kwargs = {"features_extractor_class": encoder}
     assert_equal_training(name, make_env(), policy=OneEncoder, policy_kwargs=kwargs)
 
 

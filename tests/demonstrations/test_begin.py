@@ -117,7 +117,8 @@ def test_a_model_that_has_learned_is_not_started_again(line, demonstrations, war
     assert model._demo_buffer is not None
 
 
-def test_the_first_observation_is_normalised_with_the_demonstrations(line, demonstrations):
+@pytest.mark.parametrize("kind", ["box", "goal"])
+def test_the_first_observation_is_normalised_with_the_demonstrations(line, demonstrations, kind):
     class First(BaseCallback):
         def _on_training_start(self):
             self.seen = self.model._last_obs.copy()
@@ -126,10 +127,14 @@ def test_the_first_observation_is_normalised_with_the_demonstrations(line, demon
         def _on_step(self):
             return True
 
-    env, first = VecNormalize(DummyVecEnv([lambda: line("box")]), norm_reward=False), First()
-    build(env, demonstrations("box")).learn(3, callback=first)
-    assert first.seen == pytest.approx(first.expected)
-    assert abs(first.expected).max() > 0.05
+    env, first = VecNormalize(DummyVecEnv([lambda: line(kind)]), norm_reward=False), First()
+    outer = env if kind == "box" else VecTransposeImage(env)  # which finds no image
+    model = build(outer, demonstrations(kind), replay_buffer_class=None)
+    model.learn(3, callback=first)
+    seen, expected = ({"box": o} if kind == "box" else o for o in (first.seen, first.expected))
+    for key in expected:
+        assert seen[key] == pytest.approx(expected[key])
+    assert max(abs(values).max() for values in expected.values()) > 0.05
 
 
 def test_episodes_that_were_not_saved_are_missed_aloud(tmp_path, line, demonstrations):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,31 @@ def test_any_algorithm_and_observations(kind, setting, line, demonstrations, mon
     assert {"train/bc_loss", "train/bc_cloned"} <= model.logger.name_to_value.keys()
 
 
+class Prioritised(pyrl_sb3.ReplayBuffer):
+    """Rows of the agent's own experience weigh 2."""
+
+    told = None
+
+    def sample(self, batch_size, env=None):
+        indices, weights = np.arange(batch_size), th.full((batch_size, 1), 2.0)
+        samples = super().sample(batch_size, env)._asdict()
+        return SimpleNamespace(**samples, weights=weights, indices=indices)
+
+    def update_priorities(self, indices, errors):
+        self.told = indices, errors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_and_priorities_are_those_of_the_agents_own_rows(kind, line, demonstrations):
+    keywords = {"demonstrations": demonstrations("box"), "demonstration_kwargs": {"share": 0.25}}
+    model = build(kind, lambda: line("box"), Prioritised, **keywords)
+    model.learn(8)
+    assert model._sample(16).weights.flatten().tolist() == [2.0] * 12 + [1.0] * 4
+    indices, errors = model.replay_buffer.told
+    assert indices.shape == errors.shape == (12,)
+    assert (errors >= 0).all()
+
+
 def test_demonstrations_are_relabelled_with_goals(line, demonstrations):
     demos = demonstrations("goal")
     nowhere = {"desired_goal": np.full((6, 1), 8.5, np.float32)}  # where none of them gets
@@ -254,6 +280,7 @@ def test_clipped_targets_keep_to_what_returns_can_be(line):
     ("settings", "message"),
     [
         ({"share": 0}, "share=0: must be above 0 and below 1"),
+        ({"share": 1}, "share=1: must be above 0 and below 1"),
         ({"share": "abc"}, "share='abc': must be a number"),
         ({"share": None}, "share=None: must be a number"),
         ({"warm_start": 2.5}, r"warm_start=2\.5: must be a whole number"),

@@ -77,6 +77,12 @@ def test_other_spaces_are_refused():
         NormalizedGoals(spaces.Box(-1, 1, (2,)))
 
 
+@pytest.mark.parametrize("clip", [0, -1.0, float("nan")])
+def test_a_clip_that_leaves_nothing_is_refused(clip, line):
+    with pytest.raises(ValueError, match=f"clip must be positive, not {clip}"):
+        NormalizedGoals(line().observation_space, clip=clip)
+
+
 def walked(env):
     """A model whose buffer has 200 steps to the right, at random lengths."""
     model = her(SAC, lambda: env, learning_starts=300, replay_buffer_kwargs={"n_sampled_goal": 4})

@@ -86,6 +86,16 @@ def test_so_has_the_first_critics_judgement(kind: str) -> None:
     assert all(each is not None for each in gradients(model.actor))
 
 
+@pytest.mark.parametrize("kind", ["td3", "ddpg"])
+def test_the_first_critics_judgement_is_the_first_of_all(kind: str) -> None:
+    model = make(kind)
+    model.policy.set_training_mode(True)
+    observations, _ = batch()
+    actions = model.actor(observations)
+    q1 = model.critic.q1_forward(observations, actions)
+    assert th.equal(q1, model.critic(observations, actions)[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_a_step_critics_hold_the_gradients_of_their_own_loss(kind: str) -> None:
     """With a learning rate of 0 these can be computed again afterwards."""

@@ -106,6 +106,16 @@ def test_same_weights_give_the_same_actions(algorithm: str, space: str) -> None:
         np.testing.assert_array_equal(*actions)
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "tqc"])
+def test_deviations_that_are_too_large_are_clipped_as_in_sb3(algorithm: str) -> None:
+    actions = []
+    for model in pair(algorithm, BOX):
+        nn.init.constant_(model.actor.log_std.bias, 5.0)
+        th.manual_seed(0)
+        actions.append(model.predict(np.full((9, 5), 0.2, np.float32))[0])
+    np.testing.assert_array_equal(*actions)
+
+
 @pytest.mark.parametrize("space", SPACES)
 def test_a_single_observation_gives_a_single_action(space: str) -> None:
     theirs, ours = pair("sac", SPACES[space])

@@ -16,7 +16,7 @@ from pyrl_sb3.training.sync.trainer import AgentTrainer
 
 OUT_OF_RANGE = [
     ("weighted", "temperature", (0, -1.0, math.nan, math.inf), "greater than 0"),
-    ("best", "patience", (0, -1, 1.5, math.nan), "at least 1"),
+    ("best", "patience", (0, -1, 1.5, math.nan, math.inf), "at least 1"),
     ("soft-best", "pull", (2, -1, math.nan), "from 0 to 1"),
     ("elastic", "beta", (1.1, -0.1, math.nan), "from 0 to 1"),
     ("outer", "learning_rate", (0, -0.7, math.nan), "greater than 0"),
