@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     class _Base(GradientSteps):
         def _buffer_keywords(self) -> dict[str, Any]: ...
-        def _give_env(self, buffer: ReplayBuffer | None) -> None: ...
 else:
     _Base = object
 
@@ -114,9 +113,10 @@ class Cloning(_Base):
 
     def _load_demonstrations(self, *, into_statistics: bool = False) -> None:
         """Fill the demonstrations' buffer, if there are any and that has not been done."""
-        found, env = self.demonstrations, self.env
-        if found is None or self._demo_buffer is not None:
-            self._give_env(self._demo_buffer)
+        found, env, filled = self.demonstrations, self.env, self._demo_buffer
+        # A hindsight buffer of a copy has no environment. With one given by `set_env` it would deal
+        # out what it holds to as many environments, each with less room.
+        if found is None or (filled is not None and getattr(filled, "env", env) is not None):
             return
         if not isinstance(found, Demonstrations):
             found = load_demonstrations(found)
@@ -127,8 +127,6 @@ class Cloning(_Base):
         self._demo_buffer = buffer = self._new_demo_buffer(found.n_steps)
         for shown in as_shown(env, found):
             shown.fill(buffer)
-        if isinstance(buffer, HerReplayBuffer):
-            buffer.set_env(env)
         if into_statistics:
             begin_statistics(env, found)
             self._last_obs = normalized_anew(env, self._last_obs, self._last_original_obs)

@@ -104,15 +104,13 @@ class ReplayFiles(_Base):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         _refuse_images_turned_late(self.env)
         prepared = super()._setup_learn(*args, **kwargs)
-        if isinstance(self.replay_buffer, ReplayBuffer):
+        buffer = self.replay_buffer
+        if isinstance(buffer, ReplayBuffer):
             keep_raw_terminals(self.env)
-            self._give_env(self.replay_buffer)
-        return prepared
-
-    def _give_env(self, buffer: ReplayBuffer | None) -> None:
-        """The model's, for a hindsight buffer without one: copies and pickles leave it out."""
+        # Copies and pickles of a hindsight buffer leave its environment out.
         if isinstance(buffer, HerReplayBuffer) and buffer.env is None and self.env is not None:
             buffer.set_env(self.env)
+        return prepared
 
     def save_replay_buffer(self, path: Any) -> None:
         if isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path)):

@@ -210,6 +210,21 @@ def test_a_copy_of_a_model_goes_on_with_goals_and_demonstrations(line, demonstra
         th.testing.assert_close(other.policy.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_several_environments_learn_from_all_demonstrations(copied, line, demonstrations):
+    demos = demonstrations("goal")
+    model = build(SAC, line, HerReplayBuffer, n_envs=3, demonstrations=demos)
+    model.learn(9)
+    if copied:
+        model = copy.deepcopy(model)
+        model.learn(9, reset_num_timesteps=False)
+    batch = model._demo_buffer.sample(1000)
+    drawn = th.cat([batch.observations["observation"], batch.actions], dim=1)
+    shown = [(e.observations["observation"][:-1], e.actions / 2) for e in demos.episodes]
+    wanted = np.concatenate([np.concatenate(rows, axis=1) for rows in shown])
+    assert {*map(tuple, drawn.numpy().round(4))} == {*map(tuple, wanted.round(4))}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_warm_start_clones(kind, line, demonstrations):
     model = build(
