@@ -65,12 +65,9 @@ def _changed(rewards: Array, wrappers: Sequence[gym.RewardWrapper[Any, Any]]) ->
 
 def _of_reward_alone(kind: type) -> bool:
     """Whether that is known: a class that overrides a method of one has to say it anew."""
-    for each in kind.__mro__:
-        if "of_reward_alone" in vars(each):
-            return bool(vars(each)["of_reward_alone"])
-        if each in _OF_REWARD_ALONE or {"reward", "step"} & vars(each).keys():
-            return each in _OF_REWARD_ALONE
-    return False
+    ways = {"of_reward_alone", "reward", "step"}
+    last = next(each for each in kind.__mro__ if ways & vars(each).keys())
+    return bool(vars(last).get("of_reward_alone", last in _OF_REWARD_ALONE))
 
 
 def _warn_of_unchanged(source: str, wrappers: Sequence[gym.RewardWrapper[Any, Any]]) -> None:

@@ -1,6 +1,7 @@
 """What the gradient steps for discrete actions share."""
 
 import torch as th
+from gymnasium import spaces
 from torch import nn
 
 from pyrl_sb3.algorithms import autograd
@@ -18,8 +19,8 @@ class DiscreteSteps(NamedPolicies, ReplayFiles, GradientSteps):
     """
 
     def _setup_model(self) -> None:
-        first = getattr(self.action_space, "start", 0)
-        if first != 0:
+        assert isinstance(self.action_space, spaces.Discrete)
+        if (first := self.action_space.start) != 0:
             raise ValueError(
                 f"{self.action_space} counts its actions from {first}: SB3 counts from 0"
             )

@@ -29,7 +29,7 @@ def combined(states: Sequence[AgentState], weights: Sequence[float]) -> AgentSta
     first = states[0]
     averaged = {
         part: {
-            name: _average([getattr(state, part)[name] for state in states], weights)
+            name: _average([getattr(state, part)[name] for state in states], weights[1:])
             for name in getattr(first, part)
         }
         for part in ("weights", "running", "moments")
@@ -43,10 +43,11 @@ def combined(states: Sequence[AgentState], weights: Sequence[float]) -> AgentSta
 
 def towards(these: Arrays, those: Arrays, part: float) -> dict[str, NDArray[Any]]:
     """Return arrays that are a part of the way from these to those: 0 is none of it, 1 all."""
-    return {name: _average([here, those[name]], [1 - part, part]) for name, here in these.items()}
+    return {name: _average([here, those[name]], [part]) for name, here in these.items()}
 
 
 def _average(arrays: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[Any]:
+    """The weights are of all but the first, which has what is left of 1."""
     base = arrays[0].astype(np.float64)
-    change = sum(w * (array - base) for w, array in zip(weights[1:], arrays[1:], strict=True))
+    change = sum(w * (array - base) for w, array in zip(weights, arrays[1:], strict=True))
     return np.asarray(base + change).astype(arrays[0].dtype)
