@@ -184,6 +184,8 @@ def test_files_and_entries_that_are_not_there(tmp_path: Path) -> None:
         read_experiment(tmp_path / "mx.yml", "sac", "Pendulum-v1")
     with pytest.raises(ConfigError, match=r"x\.yml: Not a directory"):
         read_experiment(tmp_path / "my.yml" / "x.yml", "sac", "Pendulum-v1")
+    with pytest.raises(ConfigError, match=r"x\.yml: File name too long"):
+        read_experiment(tmp_path / f"{300 * 'x'}.yml", "sac", "Pendulum-v1")
     with pytest.raises(ConfigError, match=r"did you mean sac\?"):
         read_experiment(tmp_path / "my.yml", "saac", "Pendulum-v1")
     lines = problems(tmp_path, "Pendulum-v0: {}")
