@@ -201,7 +201,7 @@ def restore_attributes(attributes: Mapping[str, Tree], owner: Any) -> None:
         try:
             there = vars(owner).get(name)
             value = restore(tree, there)
-            if wrong := misfit(value, there, type(owner)):
+            if wrong := misfit(value, there, type(owner), name):
                 raise StateError(wrong)
             vars(owner)[name] = value
         except _NoPlaceError:
