@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
-import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
-from pyrl_sb3.training.tensors import tensors_of
+from pyrl_sb3.training.tensors import may_be_finite, tensors_of
 
 
 class WholeSteps(CallbackList):
@@ -99,11 +97,4 @@ def is_finite(model: OffPolicyAlgorithm) -> bool:
     found = getattr(model.get_vec_normalize_env(), "obs_rms", {})
     statistics = found.values() if isinstance(found, dict) else [found]
     numbers = [number for each in statistics for number in (each.mean, each.var)]
-    return all(_may_be_finite(each) for each in (*weights, *numbers))
-
-
-def _may_be_finite(values: Any) -> bool:
-    try:
-        return bool(th.isfinite(th.as_tensor(values)).all())
-    except (TypeError, ValueError, RuntimeError):  # torch does not say it of every kind of tensor
-        return True
+    return all(may_be_finite(each) for each in (*weights, *numbers))

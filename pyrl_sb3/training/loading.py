@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -23,7 +22,7 @@ from pyrl_sb3.plugins.moved import moved_networks, network_class
 from pyrl_sb3.plugins.records import stored_records
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError, first_line
-from pyrl_sb3.training.tensors import tensors_of
+from pyrl_sb3.training.tensors import may_be_finite, tensors_of
 from pyrl_sb3.training.untrusted import (
     AllocationLimit,
     check_archive,
@@ -139,20 +138,26 @@ def _built(
     )
     _check_spaces(path, observations, actions)
     check_for_correct_spaces(env, observations, actions)
-    content = read_member(path, _POLICY, _MOST_WEIGHTS)
-    tensors = check_stored(path, _POLICY, content)
+    tensors, size = _size(path)
     arguments: dict[str, Any] = {"policy_kwargs": _for_policies(keywords), "buffer_size": 1}
     if data.get("use_sde") is True:
         arguments["use_sde"] = True
     with AllocationLimit(
-        tensors=_TIMES * tensors + _SPARE_TENSORS, size=_TIMES * len(content) + _SPARE_BYTES
+        tensors=_TIMES * tensors + _SPARE_TENSORS, size=_TIMES * size + _SPARE_BYTES
     ):
         model = agent.algorithm(policy, env, device=device, **arguments)
-    weights = read_tensors(path, _POLICY, content, model.device)
+    # Read again, since they are large, and not needed while networks are built.
+    weights = read_tensors(path, _POLICY, read_member(path, _POLICY, _MOST_WEIGHTS), model.device)
     model.policy.load_state_dict(weights)
     steps = data.get("num_timesteps")
     model.num_timesteps = steps if isinstance(steps, int) else 0
     return model
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return how many members the file of the weights has, and how many bytes."""
+    content = read_member(path, _POLICY, _MOST_WEIGHTS)
+    return check_stored(path, _POLICY, content), len(content)
 
 
 def _for_policies(keywords: dict[str, Any]) -> dict[str, Any]:
@@ -193,5 +198,5 @@ def _complaint(error: Exception) -> str:
 
 def _check_weights(path: Path, policy: BasePolicy) -> None:
     for name, tensor in tensors_of(policy):
-        if not bool(th.isfinite(tensor).all()):
+        if not may_be_finite(tensor):
             raise InputError(f"{path}: its weights {name} are not all finite numbers")

@@ -588,6 +588,31 @@ def test_whose_model_it_is_is_seen(folder, model):
             assert f"try {agent}-test" in refusal(folder, other)
 
 
+class Odd(stable_baselines3.common.torch_layers.FlattenExtractor):
+    """With buffers of the kinds that PyTorch has fewer functions for."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.register_buffer("graph", th.eye(3).to_sparse())
+        self.register_buffer("seen", th.zeros(3, dtype=th.uint32))
+        self.register_buffer("phases", th.ones(3, dtype=th.complex64).conj())
+
+    def forward(self, observations):
+        return th.sparse.mm(self.graph, super().forward(observations).T).T
+
+
+def test_buffers_of_any_kind_are_tested_when_trusted(folder):
+    policy_kwargs = {"net_arch": [4], "features_extractor_class": Odd}
+    model = SAC("MlpPolicy", pendulum(), policy_kwargs=policy_kwargs, buffer_size=1)
+    model.save("model.zip")
+    loaded = load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu", trust=True)
+    assert loaded.predict(np.zeros((1, 3), np.float32))[0].shape == (1, 1)
+    model.actor.features_extractor.graph._values().fill_(th.nan)
+    model.save("model.zip")
+    with pytest.raises(InputError, match=r"its weights actor.*\.graph are not all finite"):
+        load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu", trust=True)
+
+
 # Statistics -----------------------------------------------------------------------------------
 
 
