@@ -41,9 +41,11 @@ class Reader(pickle._Unpickler):
 
     Attributes:
         functions: what may be called, by module and name, and is called in its place.
+        why: all else is refused, for messages.
     """
 
     functions: ClassVar[Functions] = {**NUMBERS, ("collections", "OrderedDict"): _ordered}
+    why = "which may run code"
     stack: list[Any]
     read: Callable[[int], bytes]
     readline: Callable[[], bytes]
@@ -54,7 +56,7 @@ class Reader(pickle._Unpickler):
         try:
             return self.functions[module, name]
         except KeyError:
-            raise RefusedError(f"it names {module}.{name}, which may run code") from None
+            raise RefusedError(f"it names {module}.{name}, {self.why}") from None
 
     def build(self, built: Any, state: Any) -> None:
         """Give an object its state; raise RefusedError for one that may not be changed."""
@@ -63,16 +65,16 @@ class Reader(pickle._Unpickler):
         elif isinstance(built, np.dtype):
             check_native(state)
         else:
-            raise RefusedError(f"it changes {name_of(built)}, which may run code")
+            raise RefusedError(f"it changes {name_of(built)}, {self.why}")
 
     def load_inst(self) -> None:
         module, name = (self.readline().decode("ascii").strip() for _ in range(2))
-        raise RefusedError(f"it makes {module}.{name}, which may run code")
+        raise RefusedError(f"it makes {module}.{name}, {self.why}")
 
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not (callable(function) and function in self.functions.values()):
-            raise RefusedError(f"it calls {name_of(function)}, which may run code")
+            raise RefusedError(f"it calls {name_of(function)}, {self.why}")
         self.stack.append(function(*arguments))
 
     def load_build(self) -> None:
@@ -101,9 +103,13 @@ class Reader(pickle._Unpickler):
         if type(self.stack[-1]) not in (dict, OrderedDict):
             raise RefusedError(f"it sets items of {name_of(self.stack[-1])}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in _KEYS:  # hashing nested tuples can take for ever
+            if not self.is_key(key):
                 raise RefusedError(f"it has a key that is a {type(key).__name__}")
             self.stack[-1][key] = value
+
+    def is_key(self, value: object) -> bool:
+        """Whether it may be one: hashing nested tuples can take for ever."""
+        return type(value) in _KEYS
 
     def load_bytearray8(self) -> None:
         length = int.from_bytes(self.read(8), "little")

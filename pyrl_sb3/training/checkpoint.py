@@ -15,6 +15,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from pyrl_sb3.plaindata import RefusedError
 from pyrl_sb3.training.errors import damage, first_line
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
@@ -176,13 +177,15 @@ class Checkpoint:
 
     Args:
         folder: where it is.
+        trust: leave it to PyTorch alone which tensors are read.
 
     Raises:
         StateError: it is damaged, or of a newer version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trust: bool = False) -> None:
         self.folder = folder
+        self.trust = trust
         with _naming_damage(folder):
             self._tree: Mapping[str, Tree] = read_tree(folder, _STATE)
             version = self._tree["format"]
@@ -226,7 +229,9 @@ class Checkpoint:
             self._restore_parts(model, callbacks)
         except Exception as error:  # whatever damaged files come to
             what = f"{self.folder} cannot be resumed from: {first_line(error)}"
-            raise StateError(f"{what}; {MAKES_WAY}") from error
+            # What is refused is in earlier ones too.
+            advice = "" if isinstance(error, RefusedError) else f"; {MAKES_WAY}"
+            raise StateError(f"{what}{advice}") from error
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL
@@ -234,7 +239,7 @@ class Checkpoint:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".pth")]
         states = {
-            name: read_tensors(path, name, read_member(path, name), model.device)
+            name: read_tensors(path, name, read_member(path, name), model.device, trust=self.trust)
             for name in members
         }
         variables = states.pop("pytorch_variables.pth", None) or {}

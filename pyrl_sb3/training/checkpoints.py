@@ -71,6 +71,7 @@ class Checkpoints(BaseCallback):
             the same steps.
         save: writes the model; `save_model` unless said.
         logs_of: the folder of a run whose logs are kept with each checkpoint.
+        trust: leave it to PyTorch alone which tensors are read, see `Checkpoint`.
     """
 
     model: OffPolicyAlgorithm
@@ -85,6 +86,7 @@ class Checkpoints(BaseCallback):
         by_steps: bool = False,
         save: Save = save_model,
         logs_of: Path | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()
         self.folder = CheckpointFolder(folder)
@@ -94,6 +96,7 @@ class Checkpoints(BaseCallback):
         self.by_steps = by_steps
         self.save = save
         self.logs_of = logs_of
+        self.trust = trust
         self.begin_with: Checkpoint | None = None
         self._due: int | None = None
         self._wanted = False
@@ -116,7 +119,7 @@ class Checkpoints(BaseCallback):
             latest = self.folder.latest()
             if latest is None:
                 return False
-            checkpoint = Checkpoint(latest)
+            checkpoint = Checkpoint(latest, trust=self.trust)
         self.begin_with = checkpoint
         model.num_timesteps = checkpoint.moment.timesteps
         return True

@@ -75,7 +75,7 @@ def resume(
         device: as in `TrainingRequest`; by default that which the run began with.
         threads: likewise.
         keep_last: likewise.
-        trust: run code that the run's config names.
+        trust: run code that the run's config names, and have its weights read by PyTorch alone.
         callbacks: those that were there before go on where they were.
         signals: that stop it.
 
@@ -94,7 +94,7 @@ def resume(
         facts = read_facts(folder)
         _refuse_one_copy(folder, facts, signals)
         refuse_edited(folder, facts)
-        checkpoint = _latest(folder)
+        checkpoint = _latest(folder, trust)
         saved = saved_timesteps(folder / MODEL)
         done = checkpoint.moment.timesteps if checkpoint else saved or 0
         request = completed(
@@ -268,9 +268,9 @@ def _shown(value: Any) -> str:
     return (" ".join(value) or "none") if isinstance(value, tuple) else str(value)
 
 
-def _latest(folder: Path) -> Checkpoint | None:
+def _latest(folder: Path, trust: bool) -> Checkpoint | None:
     path = CheckpointFolder(folder / CHECKPOINTS).latest()
-    return Checkpoint(path) if path else None
+    return Checkpoint(path, trust=trust) if path else None
 
 
 def _refuse_one_copy(folder: Path, facts: Facts, signals: StopSignals) -> None:

@@ -638,6 +638,22 @@ def test_a_state_that_does_not_fit_is_refused_where_it_is_put_in(pyrl, run, chan
     assert re.search(rf"step_45 cannot be resumed from: {message}.*deleting that", outcome.err)
 
 
+def test_weights_with_more_than_is_read_go_on_when_trusted(pyrl, run):
+    checkpoint = run / "checkpoints" / "step_45"
+    model = TD3.load(checkpoint / "model.zip")
+    model.critic.optimizer.param_groups[0]["noted"] = {((1, 2), 3): 4}
+    saved.save(model, checkpoint / "model.zip")
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert re.search(
+        r"step_45 cannot be resumed from: 'critic.optimizer.pth' in it is refused: it has a key "
+        r"that is a tuple.*; pass --trust if you trust the file$",
+        outcome.err,
+    )
+    outcome = pyrl("td3-train", "--resume", run, "--trust")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
 def test_a_full_disk_leaves_a_run_that_can_be_resumed(pyrl, run, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

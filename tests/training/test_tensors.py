@@ -3,7 +3,8 @@
 import io
 import shutil
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from fractions import Fraction
 
 import gymnasium as gym
 import pytest
@@ -43,7 +44,8 @@ def read(tmp_path, content):
 
 def same(one, other):
     if isinstance(one, th.Tensor):
-        return one.dtype == other.dtype and th.equal(one, other)
+        kinds = [(each.dtype, each.layout, each.is_conj(), each.is_neg()) for each in (one, other)]
+        return kinds[0] == kinds[1] and th.equal(one.to_dense(), other.to_dense())
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -135,8 +137,19 @@ KEPT = {
         for kind in (
             *(th.float16, th.bfloat16, th.float32, th.float64, th.complex64, th.complex128),
             *(th.int8, th.uint8, th.int16, th.int32, th.int64, th.bool),
+            *(th.uint16, th.uint32, th.uint64),
         )
     },
+    "sparse": {"a": th.eye(4).to_sparse(), "b": th.zeros(3, 2).to_sparse()},
+    "conjugated": {"a": th.complex(weight, weight).conj(), "b": th.ones(2) * 1j},
+    "negated": {"a": th.complex(weight, weight).conj().imag},
+    "complex number": {"a._extra_state": {"z": 2 + 1j}},
+    "counter": {"a._extra_state": Counter("abca"), "b": Counter()},
+    "keys": {("a", 1): 2, (): 3, b"a": 4, th.float32: 5, weight.shape: 6},
+    "set of tuples": {"a._extra_state": {(1, 2), None, b"a", True}},
+    "empty bytes": {"a._extra_state": bytearray()},
+    "layout": {"a._extra_state": th.strided},
+    "shared list": {"a._extra_state": [list(range(200))] * 300},
     "ordered": OrderedDict(a=weight),
     "nothing": None,
 }
@@ -144,6 +157,13 @@ KEPT = {
 
 @pytest.mark.parametrize("value", KEPT.values(), ids=KEPT)
 def test_what_is_kept_besides_weights(tmp_path, value):
+    assert same(read(tmp_path, saved(value)), value)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")  # they are in beta, says PyTorch
+@pytest.mark.parametrize("layout", ["csr", "csc"])
+def test_sparse_tensors_by_rows_or_columns(tmp_path, layout):
+    value = {"a": th.eye(4).to_sparse(layout=getattr(th, f"sparse_{layout}"))}
     assert same(read(tmp_path, saved(value)), value)
 
 
@@ -215,6 +235,55 @@ REFUSED = {
         "a set in it is not of text or numbers",
     ),
     "attributes": (first(b"ccollections\nOrderedDict\n)R}X\x01\x00\x00\x00aNsb"), "it changes"),
+    "long key": (
+        instead(b"}(" + 1000 * b"K\x01" + b"tK\x01s"),
+        "a key that is a tuple",
+    ),
+    "tuples to count": (
+        first(b"ccollections\nCounter\n]" + doubled(25) + b"a\x85R"),
+        "a Counter in it is of no dictionary",
+    ),
+    "many dimensions": (
+        lambda content: content.replace(b"K\x02K\x03\x86", b"(" + 65 * b"K\x01" + b"t"),
+        "a tensor in it has no shape",
+    ),
+    "text as a number": (
+        first(b"c__builtin__\ncomplex\nX\x02\x00\x00\x001j\x85R"),
+        "a complex number in it is not of numbers",
+    ),
+    "bytes again and again": (
+        first(
+            b"c_codecs\nencode\nq\xfdX\x00\x00\x10\x00"
+            + 2**20 * b"a"
+            + b"q\xfe0X\x06\x00\x00\x00latin1q\xff0]("
+            + 100 * b"h\xfdh\xfeh\xff\x86R"
+            + b"e0"
+        ),
+        "the same values too often",
+    ),
+    "sets again and again": (
+        first(
+            b"c__builtin__\nset\nq\xfd]("
+            + 2**20 * b"K\x01"
+            + b"eq\xfe0]("
+            + 100 * b"h\xfdh\xfe\x85R"
+            + b"e0"
+        ),
+        "the same values too often",
+    ),
+    "sparse lists": (
+        first(
+            b"ctorch._utils\n_rebuild_sparse_tensor\nctorch.serialization\n_get_layout\n"
+            b"X\x10\x00\x00\x00torch.sparse_coo\x85R("
+            + listed()
+            + b"NNtR".replace(b"tR", b"t\x86R")
+        ),
+        "a sparse tensor in it is not of tensors",
+    ),
+    "functions as numbers": (
+        lambda content: content.replace(b"K\x00K\x02K\x03", b"cos\nsystem\nK\x02K\x03"),
+        "names os.system",
+    ),
     "operation": (instead(b"N\x81"), "an operation or a reference that is not read"),
     "cut off": (lambda content: content[:8], "cannot be read"),
     "empty": (lambda content: b"", "cannot be read: it is cut off"),
@@ -229,6 +298,91 @@ def test_files_that_are_no_weights(tmp_path, change, message):
     with pytest.raises(ValueError, match=f"^'policy.pth' in it .*{message}") as caught:
         read(tmp_path, evil)
     assert "\n" not in str(caught.value)
+    assert "may run code" not in str(caught.value)
+    advice = str(caught.value).endswith("; pass --trust if you trust the file")
+    assert advice == ("in it is refused" in str(caught.value))
+
+
+def test_numbers_of_storages_without_a_type(tmp_path):
+    """Their type stands with the tensor: there may be no more of them than there are bytes for."""
+    sound = saved({"a": th.ones(6, dtype=th.uint16)})
+    for was, now in ((b"uint16", b"uint64"), (b"K\x06\x85", b"K\x07\x85")):
+        evil = with_pickle(sound, lambda content, was=was, now=now: content.replace(was, now))
+        with pytest.raises(ValueError, match="a tensor in it is larger than its numbers"):
+            read(tmp_path, evil)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_sparse_tensors_with_places_that_are_none(tmp_path, layout):
+    """PyTorch takes them unseen unless asked, and writes where they lead."""
+    eye = th.eye(4).to_sparse(layout=getattr(th, f"sparse_{layout}"))
+    places = eye._indices() if layout == "coo" else eye.col_indices()
+    places[..., -1] = 10**9
+    with pytest.raises(RuntimeError, match=r"size is inconsistent with indices|col_indices"):
+        read(tmp_path, saved({"a": eye}))
+
+
+class Stats:
+    """What a module may keep, known to its own code."""
+
+    def __init__(self):
+        self.n, self.seen = 1, {(1, 2)}
+
+    def __eq__(self, other):
+        return vars(self) == vars(other)
+
+
+def test_classes_that_other_code_says_are_safe(tmp_path):
+    value = {"a._extra_state": Stats(), "b": Fraction(1, 3), "c": frozenset({1})}
+    content = saved(value)
+    with pytest.raises(ValueError, match=r"names .*Stats, which is not read; pass --trust"):
+        read(tmp_path, content)
+    with th.serialization.safe_globals([Stats, (Fraction, "fractions.Fraction"), frozenset]):
+        assert same(read(tmp_path, content), value)
+        with pytest.raises(ValueError, match="the same values too often"):
+            read(
+                tmp_path,
+                with_pickle(
+                    content, instead(b"c__builtin__\nfrozenset\n" + doubled(40) + b"\x85R")
+                ),
+            )
+
+
+def tagged():
+    parameter = th.nn.Parameter(weight)
+    parameter.tag = "text"
+    return parameter
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": tagged()},
+        {"a": th.zeros(3, device="meta")},
+        {((1, 2), 3): 4},
+    ],
+    ids=["attributes", "no numbers", "nested key"],
+)
+def test_what_pytorch_alone_reads(tmp_path, value):
+    content = saved(value)
+    with pytest.raises(ValueError, match=r"; pass --trust if you trust the file$") as caught:
+        read(tmp_path, content)
+    assert "may run code" not in str(caught.value)
+    found = read_tensors(tmp_path / "model.zip", "policy.pth", content, "cpu", trust=True)
+    assert list(found) == list(value)
+
+
+def test_what_runs_code_is_not_read_when_trusted_either(tmp_path):
+    content = with_pickle(saved({}), instead(b"cposix\nsystem\nX\x01\x00\x00\x00a\x85R"))
+    with pytest.raises(
+        ValueError, match=r"^'policy.pth' in it is refused: .*posix\.system"
+    ) as caught:
+        read_tensors(tmp_path / "model.zip", "policy.pth", content, "cpu", trust=True)
+    assert "\n" not in str(caught.value)
+    content = saved({"a._extra_state": Stats()})
+    with pytest.raises(ValueError, match=r"Please use .torch.serialization.add_safe_globals"):
+        read_tensors(tmp_path / "model.zip", "policy.pth", content, "cpu", trust=True)
 
 
 def test_only_what_was_looked_at_reaches_pytorch(tmp_path):
@@ -266,6 +420,9 @@ def test_checkpoints(checkpoint, tmp_path, name):
         Checkpoint(folder).restore(model, [])
     line = f"{folder} cannot be resumed from: '{name}' in it is refused: it has a key"
     assert str(caught.value).startswith(line)
+    assert str(caught.value).endswith("; pass --trust if you trust the file")
+    # Every checkpoint would have the same.
+    assert "deleting" not in str(caught.value)
 
 
 def test_files_of_another_kind(tmp_path):

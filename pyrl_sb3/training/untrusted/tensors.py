@@ -6,10 +6,11 @@ and makes buffers of any length.
 """
 
 import io
-import math
+import pickle
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,150 +21,118 @@ from pyrl_sb3.plaindata.arrays import Functions
 from pyrl_sb3.plaindata.reader import python_s
 from pyrl_sb3.training.errors import damage
 from pyrl_sb3.training.untrusted.archives import check_stored
+from pyrl_sb3.training.untrusted.stand_ins import (
+    DTYPES,
+    FUNCTIONS,
+    STORAGES,
+    Bytes,
+    Dtype,
+    Kind,
+    Object,
+    Storage,
+    is_key,
+    natural,
+)
 
 _PICKLE = "data.pkl"
 _MOST_PICKLE = 64 * 2**20
 # What is referred to often is short, such as `betas`; what unfolds to more than this is a bomb.
-_UNFOLDS = 10
-_SPARE_NUMBERS = 2**16  # of tensors that are expanded
-_KINDS = {
-    1: ("Char", "Byte", "Bool"),
-    2: ("Half", "BFloat16", "Short"),
-    4: ("Float", "Int"),
-    8: ("Double", "Long", "ComplexFloat"),
-    16: ("ComplexDouble",),
-}
-_STORAGES = {("torch", f"{kind}Storage"): size for size, kinds in _KINDS.items() for kind in kinds}
-_DTYPES = {str(each).partition(".")[2] for each in vars(th).values() if isinstance(each, th.dtype)}
+_UNFOLDS, _SPARE = 10, 2**20
+_ORDERED = ("collections", "OrderedDict")
 
 
-class _Made:
-    """
-    Stands for what PyTorch will make.
-
-    Attributes:
-        size: the bytes of a number of a kind of storages; the numbers in a storage.
-    """
-
-    def __init__(self, size: int = 0) -> None:
-        self.size = size
+def _object(*_: object) -> Any:
+    return Object()
 
 
-class _Kind(_Made):
-    pass
-
-
-class _Storage(_Made):
-    pass
-
-
-class _Tensor(_Made):
-    pass
-
-
-class _Bytes(_Made):
-    pass
-
-
-def _natural(*numbers: object) -> bool:
-    return all(type(number) is int and number >= 0 for number in numbers)
-
-
-def _tensor(storage: _Storage, offset: int, size: Any, stride: Any, grad: bool, hooks: Any) -> Any:
-    fits = isinstance(storage, _Storage) and type(size) is type(stride) is tuple
-    if not (fits and len(size) == len(stride) and _natural(offset, *size, *stride)):
-        raise RefusedError("a tensor in it has no shape")
-    last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    numbers = math.prod(size)
-    if (numbers and offset + last >= storage.size) or numbers > storage.size + _SPARE_NUMBERS:
-        raise RefusedError("a tensor in it is larger than its numbers")
-    if type(grad) is not bool or type(hooks) is not OrderedDict or hooks:
-        raise RefusedError("a tensor in it has hooks")
-    return _Tensor()
-
-
-def _parameter(data: _Tensor, grad: bool, hooks: Any) -> Any:
-    if type(data) is not _Tensor or type(grad) is not bool or hooks:
-        raise RefusedError("a parameter in it is no tensor")
-    return _Tensor()
-
-
-def _bytes(text: str, encoding: str) -> Any:
-    if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise RefusedError("bytes in it are of no text")
-    return _Bytes()
-
-
-def _bytearray(content: object) -> Any:
-    if type(content) is not _Bytes:  # a number would be a length
-        raise RefusedError("a bytearray in it has no content")
-    return _Made()
-
-
-def _set(items: list[Any]) -> Any:
-    if type(items) is not list or any(type(item) not in (str, int, float) for item in items):
-        raise RefusedError("a set in it is not of text or numbers")
-    return _Made()
-
-
-def _shape(numbers: tuple[int, ...]) -> Any:
-    if type(numbers) is not tuple or not _natural(*numbers):
-        raise RefusedError("a shape in it is not of numbers")
-    return numbers
-
-
-def _device(kind: str, number: int = 0) -> Any:
-    if type(kind) is not str or not _natural(number):
-        raise RefusedError("a device in it has no name")
-    return _Made()
+def _safe_names() -> set[str]:
+    """Names of classes and functions that other code here has told PyTorch are safe."""
+    return {
+        each[1] if isinstance(each, tuple) else f"{each.__module__}.{each.__qualname__}"
+        for each in th.serialization.get_safe_globals()
+    }
 
 
 class _Reader(Reader):
     """Reads what `torch.save` writes of `state_dict()`s, and makes no tensors."""
 
-    # In pickles of PyTorch's protocol, Python's module is called as it was in Python 2.
-    functions: ClassVar[Functions] = {
-        ("collections", "OrderedDict"): Reader.functions["collections", "OrderedDict"],
-        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-        ("torch._utils", "_rebuild_parameter"): _parameter,
-        ("torch", "Size"): _shape,
-        ("torch", "device"): _device,
-        ("_codecs", "encode"): _bytes,
-        ("__builtin__", "bytearray"): _bytearray,
-        ("__builtin__", "set"): _set,
-    }
+    functions: ClassVar[Functions] = {**FUNCTIONS, _ORDERED: Reader.functions[_ORDERED]}
+    why = "which is not read"  # PyTorch reads more, none of which runs code
 
     def __init__(self, content: bytes, sizes: Mapping[str, int]) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False)
         self.sizes = sizes
         self.states: list[Any] = []
+        self.left = _UNFOLDS * len(content) + _SPARE
+        self.safe = _safe_names()
+
+    def spend(self, number: int) -> None:
+        """Note that so many values are copied, or looked through, that may stand there once."""
+        self.left -= number
+        if self.left < 0:
+            raise RefusedError("it refers to the same values too often")
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _STORAGES:
-            return _Kind(_STORAGES[module, name])
-        if module == "torch" and name in _DTYPES:
-            return _Made()
+        if (module, name) in STORAGES:
+            return Kind(STORAGES[module, name])
+        if (module, name) in DTYPES:
+            return Dtype(DTYPES[module, name])
+        now = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        if (module, name) not in self.functions and ".".join(now) in self.safe:
+            return _object
         return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         what, kind, key, place, numbers = pid
-        if (what, type(kind), type(key), type(place)) != ("storage", _Kind, str, str):
+        if (what, type(kind), type(key), type(place)) != ("storage", Kind, str, str):
             raise RefusedError("it refers to something that is no storage")
         # Some versions of PyTorch read past the end.
-        if not _natural(numbers) or numbers * kind.size > self.sizes.get(f"data/{key}", -1):
+        if not natural(numbers) or numbers * kind.size > self.sizes.get(f"data/{key}", -1):
             raise RefusedError("a storage in it is larger than its bytes")
-        return _Storage(numbers)
+        return Storage(numbers * kind.size, kind.size)
+
+    def load_reduce(self) -> None:
+        self.spend(sum(map(_length, self.stack[-1])))
+        if self.stack[-2] is _object:
+            self.load_newobj()
+        else:
+            super().load_reduce()
+
+    def load_newobj(self) -> None:
+        if self.stack[-2:-1] != [_object]:
+            raise RefusedError("it has an operation or a reference that is not read: it makes more")
+        self.states.append(self.stack.pop())
+        self.stack[-1] = Object()
 
     def build(self, built: Any, state: Any) -> None:
-        if type(built) is not OrderedDict or type(state) is not dict or {*state} != {"_metadata"}:
+        ordered = type(built) is OrderedDict and type(state) is dict and {*state} == {"_metadata"}
+        if not ordered and type(built) is not Object:
             super().build(built, state)
         self.states.append(state)
 
+    def is_key(self, value: object) -> bool:
+        return is_key(value)
 
-_Reader.dispatch = {**Reader.dispatch, **python_s("BINPERSID")}
+
+def _length(value: Any) -> int:
+    if isinstance(value, Bytes):
+        return value.size
+    return len(value) if isinstance(value, (str, list, tuple, dict)) else 0
 
 
-def read_tensors(path: Path, name: str, content: bytes, device: th.device | str) -> Any:
+_newobj: Callable[[Any], None] = _Reader.load_newobj
+_reduce: Callable[[Any], None] = _Reader.load_reduce
+_Reader.dispatch = {
+    **Reader.dispatch,
+    **python_s("BINPERSID"),
+    pickle.NEWOBJ[0]: _newobj,
+    pickle.REDUCE[0]: _reduce,
+}
+
+
+def read_tensors(
+    path: Path, name: str, content: bytes, device: th.device | str, *, trust: bool = False
+) -> Any:
     """
     Read a tensor file.
 
@@ -172,19 +141,31 @@ def read_tensors(path: Path, name: str, content: bytes, device: th.device | str)
         name: its name in there.
         content: its bytes.
         device: to put the tensors on.
+        trust: leave all of it to PyTorch, which runs no code either, but may take for ever.
 
     Raises:
         InputError: it is no tensor file of PyTorch.
-        ValueError: it holds something else than tensors and plain data; the message says what.
+        RefusedError: it holds something else than tensors and plain data; the message says what.
+        ValueError: it is damaged.
     """
-    check_stored(path, name, content)
+    if not trust:
+        check_stored(path, name, content)
     try:
-        checked = _checked(content)
+        checked = io.BytesIO(content) if trust else _checked(content)
     except RefusedError as error:
-        raise ValueError(f"{name!r} in it is refused: {error}") from error
+        advice = "pass --trust if you trust the file"
+        raise RefusedError(f"{name!r} in it is refused: {error}; {advice}") from error
     except Exception as error:  # whatever broken data comes to
         raise ValueError(f"{name!r} in it cannot be read: {damage(error)}") from error
-    return th.load(checked, map_location=device, weights_only=True)
+    del content  # large, and not needed beside its copy
+    try:
+        with th.sparse.check_sparse_tensor_invariants():  # type: ignore[no-untyped-call]
+            return th.load(checked, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        # The last line is about the file; before and after it stands advice on all files.
+        said = str(error).partition("Check the documentation")[0].strip().splitlines()[-1]
+        said = said.strip().removeprefix("WeightsUnpickler error: ")
+        raise RefusedError(f"{name!r} in it is refused: {said}") from error
 
 
 def _checked(content: bytes) -> io.BytesIO:
@@ -214,12 +195,9 @@ def _check_pickle(content: bytes, sizes: Mapping[str, int]) -> None:
             f"it has an operation or a reference that is not read: {error}"
         ) from None
     waiting += reader.states
-    left = _UNFOLDS * len(content)
     while waiting:
         value = waiting.pop()
         children = list(value.values()) if isinstance(value, dict) else value
         if isinstance(children, (list, tuple)):
+            reader.spend(len(children))
             waiting += children
-            left -= len(children)
-        if left < 0:
-            raise RefusedError("it refers to the same values too often")
