@@ -84,6 +84,11 @@ class EpisodeStore:
         for column, length in zip(self.columns, lengths, strict=True):
             column.ring = self._regrown(column.ring, length)
 
+    def convert_actions(self, dtype: np.dtype) -> None:
+        """Hold actions in this dtype from now on."""
+        filled = min(self.now, self.slots) * self.n_envs
+        self.actions = self._regrown(self.actions[:filled].astype(dtype), len(self.actions))
+
     def _regrown(self, filled: Array, length: int) -> Array:
         ring = self._allocate((length, *filled.shape[1:]), filled.dtype)
         ring[: len(filled)] = filled

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyrl_sb3.buffers.actions import warn_of_whole, were_whole
 from pyrl_sb3.buffers.columns import Field
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.header import Header, Shard, little_endian, read_header
@@ -123,12 +124,14 @@ def _once(saved: Header) -> list[str]:
 
 
 def _check_fits(buffer: "ReplayBuffer", saved: Header, wanted: Layout, folder: Path) -> None:
+    stored, field = saved.layout.steps.get("action"), wanted.steps["action"]
+    whole = were_whole(stored, field, buffer.action_space)
     for there, here in (
         (saved.layout.steps, wanted.steps),
         (saved.layout.episodes, wanted.episodes),
     ):
         for name in sorted({*there, *here}):
-            if there.get(name) != here.get(name):
+            if there.get(name) != here.get(name) and not (name == "action" and whole):
                 raise ValueError(
                     f"{name!r} is {_describe(there.get(name))} in {folder} "
                     f"and {_describe(here.get(name))} in the buffer"
@@ -137,6 +140,8 @@ def _check_fits(buffer: "ReplayBuffer", saved: Header, wanted: Layout, folder: P
         raise ValueError(f"{folder} cannot be loaded: its frame stacks are not the buffer's")
     if buffer.copy_info_dict and not saved.has_infos:
         raise ValueError(f"{folder} holds no infos, which copy_info_dict=True needs")
+    if whole and stored != field:
+        warn_of_whole(str(folder), stacklevel=5)
 
 
 def _describe(field: Field | None) -> str:

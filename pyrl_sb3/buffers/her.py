@@ -94,9 +94,6 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         """Everything but the environment."""
         return {**self.__dict__, "env": None, "_oracle": None, "_normalize": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def set_env(self, env: VecEnv) -> None:
         """Take rewards and terminations for new goals from this environment from now on.
 

@@ -12,6 +12,7 @@ from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.buffers import files
+from pyrl_sb3.buffers.actions import action_field, put_back
 from pyrl_sb3.buffers.batches import put_goals, samples
 from pyrl_sb3.buffers.columns import Field, Where
 from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, UNMARKED, all_marked, end_codes
@@ -65,6 +66,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
     full = Count()
     once: tuple[str, ...] = ()  # keys that keep their value over an episode
     copy_info_dict: bool = False
+    __setstate__ = put_back
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -109,9 +111,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
     @property
     def _action(self) -> Field:
-        # Scaled to [-1, 1] nothing is left of whole numbers but their signs.
-        dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
-        return Field((self.action_dim,), np.dtype(dtype))
+        return action_field(self.action_space, self.action_dim)
 
     @property
     def store(self) -> EpisodeStore:

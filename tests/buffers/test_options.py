@@ -4,7 +4,10 @@ import inspect
 import itertools
 import pickle
 import tracemalloc
+import warnings
+from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +17,7 @@ from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, stacks
+from pyrl_sb3.buffers.columns import Field
 from pyrl_sb3.buffers.goal_mix import shares
 
 BOX, ACTION = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
@@ -116,6 +120,56 @@ def test_scaled_actions_are_floats_whatever_the_space_counts_in(dtype, tmp_path)
     for buffer in (first, again, pickle.loads(pickle.dumps(first))):
         actions = buffer.sample(1).actions.numpy()
         assert (actions.tolist(), actions.dtype) == (action.astype("f").tolist(), np.float32)
+
+
+@contextmanager
+def in_whole_numbers(monkeypatch, dtype, steps=5):
+    """A buffer as older versions had it: its actions cast to what the space counts in."""
+    with monkeypatch.context() as older:
+        older.setattr(ReplayBuffer, "_action", Field((2,), np.dtype(dtype)))
+        buffer = ReplayBuffer(9, BOX, spaces.Box(0, 10, (2,), dtype))
+        for i in range(steps):
+            seen, after = np.full((1, 3), i), np.full((1, 3), i + 1)
+            action = np.array([[1.0, 0.75]])
+            buffer.add(seen, after, action, np.zeros(1), np.zeros(1, bool), [{}])
+        assert buffer.actions.dtype == dtype
+        yield buffer
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
+@pytest.mark.parametrize("by", ["folder", "fewer", "pickle"])
+def test_actions_that_were_stored_as_whole_numbers_go_on_as_floats(
+    dtype, by, tmp_path, monkeypatch
+):
+    with in_whole_numbers(monkeypatch, dtype) as old:
+        old.save(tmp_path)
+        pickled = pickle.dumps(old)
+    again = ReplayBuffer(2 if by == "fewer" else 9, BOX, old.action_space)
+    read = partial(pickle.loads, pickled) if by == "pickle" else partial(again.load, tmp_path)
+    with pytest.warns(UserWarning, match="were stored as whole numbers") as told:
+        again = read() or again
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert again.buffer_size == len(again.actions)
+    again.add(*np.zeros((2, 1, 3)), np.array([[-0.4, 0.75]]), np.zeros(1), np.zeros(1), [{}])
+    again.save(tmp_path)
+    third = ReplayBuffer(9, BOX, old.action_space)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        third.load(tmp_path)
+        fourth = pickle.loads(pickle.dumps(again))
+        fourth.change_n_envs(1)
+    stored = {"fewer": 1}.get(by, 5) * [[1, 0]] + [[np.float32(-0.4), 0.75]]
+    for buffer in (again, third, fourth):
+        assert buffer.sample_at(*everything(buffer)).actions.tolist() == stored
+
+
+def test_actions_of_another_kind_are_still_refused(tmp_path, monkeypatch):
+    with in_whole_numbers(monkeypatch, np.int64) as old:
+        old.save(tmp_path)
+    for space in (ACTION, spaces.Box(0, 10, (2,), np.int8), spaces.Box(0, 10, (3,), np.int64)):
+        with pytest.raises(ValueError, match=r"'action' is int64 of shape .* and float32 of shape"):
+            ReplayBuffer(9, BOX, space).load(tmp_path)
 
 
 def test_numbers_of_choices_stay_whole():
