@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from pyrl_sb3.buffers.fields import WHOLE, by_key
+from pyrl_sb3.buffers.relabel import NoInfo
 from pyrl_sb3.buffers.replay import ReplayBuffer
 from pyrl_sb3.buffers.table import Array
 
@@ -157,9 +158,13 @@ class Demonstrations:
                 )
 
 
+class _NoInfo(NoInfo):
+    why = "these demonstrations have no infos, nor rewards"
+
+
 def _rewarded(episode: Episode, reward: Reward) -> Episode:
     achieved, desired = (episode.observations[k] for k in ("achieved_goal", "desired_goal"))
-    infos = episode.infos or [{} for _ in episode.actions]
+    infos = episode.infos or [_NoInfo() for _ in episode.actions]
     return replace(episode, rewards=reward(achieved[1:], desired[1:], infos))
 
 

@@ -1,7 +1,7 @@
 """Hindsight experience replay."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -24,7 +24,7 @@ from pyrl_sb3.buffers.batches import put_goals
 from pyrl_sb3.buffers.columns import Where
 from pyrl_sb3.buffers.fields import check_same_spaces
 from pyrl_sb3.buffers.goal_mix import choose, shares
-from pyrl_sb3.buffers.relabel import GoalOracle
+from pyrl_sb3.buffers.relabel import GoalOracle, NoInfos, no_infos
 from pyrl_sb3.buffers.replay import ReplayBuffer
 from pyrl_sb3.buffers.returns import Segment, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
@@ -82,7 +82,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
         if goal_mix is not None:
             self.her_ratio, self._mix = shares(goal_mix)
-        self._blank: list[dict[str, Any]] = []  # made once: garbage collection notices dicts
+        self._blank = NoInfos()  # made once: garbage collection notices dicts
         self._oracle: GoalOracle | None = None
         self._sub_goals = self._features = False
         self._normalize: VecNormalize | None = None
@@ -232,11 +232,11 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         )
         dones |= self._asked.terminated(*asked)
 
-    def _infos_at(self, positions: Ints, where: Where) -> list[dict[str, Any]]:
+    def _infos_at(self, positions: Ints, where: Where) -> Sequence[dict[str, Any]]:
         if not self._infos:
             if len(self._blank) < len(positions) or any(self._blank):
-                self._blank = [{} for _ in positions]
-            return self._blank[: len(positions)]
+                self._blank = no_infos(len(positions))
+            return NoInfos(self._blank[: len(positions)])
         slots = (positions % self.buffer_size).tolist()
         infos = [self._infos[slot][e] for slot, e in zip(slots, where.envs.tolist(), strict=True)]
         return deepcopy(infos)  # the reward function may write into what it is given

@@ -15,6 +15,35 @@ from pyrl_sb3.buffers.table import Array, Ints
 Infos = Sequence[dict[str, Any]]
 
 
+class NoInfoError(KeyError):
+    """Something was looked for in the info of a step, of which none is kept."""
+
+
+class NoInfo(dict[str, Any]):
+    """The info of a step of which none is kept: empty, and says so where something is looked for.
+
+    :raises NoInfoError: from `info[key]`
+    """
+
+    __slots__ = ()
+    why = "infos are not stored: set replay_buffer_kwargs.copy_info_dict=true"
+
+    def __missing__(self, key: str) -> Any:
+        raise NoInfoError(f"{key!r}: {self.why}")
+
+
+class NoInfos(list[NoInfo]):
+    """Those of several steps. To another process only their number is sent, which is quicker."""
+
+    def __reduce__(self) -> Any:
+        return no_infos, (len(self),)
+
+
+def no_infos(n: int) -> NoInfos:
+    """So many of them."""
+    return NoInfos(NoInfo() for _ in range(n))
+
+
 class GoalOracle:
     """Rewards and terminations for any goal, from the environment that owns the transition.
 
@@ -31,6 +60,8 @@ class GoalOracle:
         """`compute_reward` of each row, shape `(n,)`.
 
         :raises AttributeError: the environment has no `compute_reward`
+        :raises NoInfoError: it looks for what infos have, and none are kept
+        :raises ValueError: it does not give one number for each row
         """
         asked = self._ask("compute_reward", achieved, desired, infos, envs)
         return asked.astype(np.float32, copy=False)
@@ -81,7 +112,7 @@ class GoalOracle:
             self._terminates = self.env.has_attr(name) and (
                 self._takes_batches(name, achieved, achieved, infos, env)
                 or any(infos)
-                or bool(self._one(name, achieved[0], achieved[0], {}, env))
+                or bool(self._one(name, achieved[0], achieved[0], infos[0], env))
             )
         return bool(self._terminates)
 
@@ -92,9 +123,9 @@ class GoalOracle:
     def _ask(self, method: str, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
         if self.env.num_envs == 1 and len(envs):
             return self._call(method, achieved, desired, infos, 0)
-        out = np.empty(len(envs))
+        out, kind = np.empty(len(envs)), NoInfos if isinstance(infos, NoInfos) else list
         for index, rows in _by_owner(envs):
-            some = [infos[row] for row in rows.tolist()]
+            some = kind(infos[row] for row in rows.tolist())
             out[rows] = self._call(method, achieved[rows], desired[rows], some, index)
         return out
 
@@ -103,25 +134,17 @@ class GoalOracle:
             batch = self._one(method, achieved, desired, infos, env)
             return np.asarray(batch).reshape(len(achieved))
         rows = zip(achieved, desired, infos, strict=True)
-        each = np.array([self._one(method, *row, env) for row in rows])
-        if each.size != len(achieved):  # it does take batches: what was wrong with one shows here
-            self._one(method, achieved, desired, infos, env)
-        return each.reshape(len(achieved))
+        each = [self._one(method, *row, env) for row in rows]
+        if wrong := {np.shape(one) for one in each if np.size(one) != 1}:
+            raise ValueError(
+                f"{method} gives neither one number for each transition of a batch, nor one for a "
+                f"single transition, but arrays of shape {' and '.join(map(str, sorted(wrong)))}"
+            )
+        return np.array(each).reshape(len(achieved))
 
     def _one(self, method: str, achieved: Array, desired: Array, infos: Any, env: int) -> Any:
-        """One call: of a batch, or of one transition.
-
-        :raises KeyError: it looks for what infos have, and none are stored
-        """
-        try:
-            return self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
-        except KeyError as error:
-            if any(infos):
-                raise
-            raise KeyError(
-                f"{error} in the infos of {method}, which are not stored: set "
-                "replay_buffer_kwargs.copy_info_dict=true"
-            ) from error
+        """One call: of a batch, or of one transition."""
+        return self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
 
     def _takes_batches(
         self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
@@ -137,8 +160,7 @@ class GoalOracle:
             if isinstance(self.env.unwrapped, SubprocVecEnv):
                 self._batched[method] = self._other_process_takes(method, rows, env)
             else:
-                here = partial(self.env.env_method, method, indices=[env])
-                self._batched[method] = _answers(lambda *rows: here(*rows)[0], *rows)
+                self._batched[method] = _answers(partial(self._one, method, env=env), *rows)
         return self._batched[method]
 
     def _other_process_takes(self, method: str, rows: Any, env: int) -> bool:
@@ -165,6 +187,8 @@ def _answers(method: Callable[..., Any], achieved: Array, *others: Any) -> bool:
     n = len(achieved)
     try:
         return np.shape(method(achieved, *others)) in ((n,), (n, 1))
+    except NoInfoError:
+        raise
     except Exception:  # whatever is really wrong shows when it is called row by row
         return False
 

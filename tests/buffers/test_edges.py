@@ -11,6 +11,7 @@ import threading
 import weakref
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -116,6 +117,69 @@ def test_rewards_that_go_by_infos_ask_for_them_to_be_stored(kind, n_envs):
     with pytest.raises(KeyError) as caught:
         both[1].sample(99)
     assert caught.value.args == ("cost",)
+
+
+class OwnTable(Reach):
+    def compute_reward(self, achieved, desired, info):
+        return {}["table"]
+
+
+class Careful(Reach):
+    def compute_reward(self, achieved, desired, info):
+        infos = [info] if isinstance(info, dict) else info
+        assert not any(infos)
+        for each in infos:
+            assert "cost" not in each
+            assert each.get("cost") is None
+            assert dict(each) == each == each.copy() == {}
+        return super().compute_reward(achieved, desired, info)
+
+
+def one_step(kind, **kwargs):
+    buffer = her(DummyVecEnv([kind]), goal_mix={"final": 1}, **kwargs)
+    step(buffer, (0, 1), (1, 1), cost=1)
+    return buffer
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_not_looked_for_in_infos_is_no_matter_of_infos(known):
+    with pytest.raises(KeyError) as caught:
+        one_step(OwnTable, copy_info_dict=known).sample(8)
+    assert caught.value.args == ("table",)
+    assert len(one_step(Careful).sample(8).rewards) == 8
+
+
+def test_infos_that_are_not_stored_are_empty_in_other_processes_too():
+    infos = one_step(Reach)._infos_at(np.arange(3), SimpleNamespace())
+    there = pickle.loads(pickle.dumps(infos))
+    assert len(there) == len({id(each) for each in there}) == 3
+    for each in (*there, pickle.loads(pickle.dumps(infos[0]))):
+        assert each == {}
+        with pytest.raises(KeyError, match=r"'cost'.*copy_info_dict=true"):
+            each["cost"]
+
+
+class TwoValues(Reach):
+    def compute_reward(self, achieved, desired, info):
+        assert achieved.ndim == 1
+        return achieved - desired
+
+
+class Ragged(Reach):
+    n = 0
+
+    def compute_reward(self, achieved, desired, info):
+        self.n += 1
+        return np.zeros(self.n % 3)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(TwoValues, "(2,)"), (Ragged, "(0,) and (2,)")])
+@pytest.mark.parametrize("known", [False, True])
+def test_rewards_of_another_number_are_named(kind, shape, known):
+    with pytest.raises(ValueError, match=r"^compute_reward gives") as caught:
+        one_step(kind, copy_info_dict=known).sample(8)
+    said = "neither one number for each transition of a batch, nor one for a single transition"
+    assert str(caught.value) == f"compute_reward gives {said}, but arrays of shape {shape}"
 
 
 def test_a_buffer_without_infos_leaves_those_of_a_folder(tmp_path):

@@ -68,6 +68,17 @@ def test_files_of_baselines_are_read(tmp_path, line, demonstrations):
         back.with_rewards(None)
 
 
+def test_rewards_that_go_by_infos_say_that_there_are_none(demonstrations):
+    demos = demonstrations("goal", 1, rewards=False)
+    with pytest.raises(KeyError) as caught:
+        demos.with_rewards(lambda achieved, desired, infos: np.array([i["cost"] for i in infos]))
+    assert caught.value.args == ("'cost': these demonstrations have no infos, nor rewards",)
+    infos = [{"cost": 3.0}] * 5
+    demos.episodes[0] = dataclasses.replace(demos.episodes[0], infos=infos)
+    rewarded = demos.with_rewards(lambda achieved, desired, infos: [i["cost"] for i in infos])
+    assert rewarded.episodes[0].rewards == 5 * [3.0]
+
+
 @pytest.mark.parametrize("last", [True, False])
 def test_success_is_that_of_the_last_step(tmp_path, demonstrations, last):
     info = [{"is_success": not last}] * 4 + [{"is_success": last}]
