@@ -189,7 +189,7 @@ def _episode(
         actions=np.array(actions),
         rewards=np.array(rewards, dtype=np.float32),
         terminated=not info.get("TimeLimit.truncated", False),
-        success=None if success is None else bool(np.all(success)),
+        success=None if success is None else bool(success),
     )
 
 

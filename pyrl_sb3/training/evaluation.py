@@ -64,9 +64,8 @@ def evaluate(
     successes: list[bool] = []
 
     def note(local: dict[str, Any], everything: dict[str, Any]) -> None:
-        success = local["info"].get("is_success")
-        if local["done"] and success is not None:
-            successes.append(bool(np.all(success)))
+        if local["done"] and "is_success" in local["info"]:
+            successes.append(bool(local["info"]["is_success"]))
         if each_step:
             each_step(local, everything)
 

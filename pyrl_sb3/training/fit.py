@@ -1,5 +1,7 @@
 """Whether an agent can learn and act in an environment."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -39,9 +41,21 @@ def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool
         _check_observations(agent, env.observation_space, env_id)
 
 
-def check_new_goals(agent: NamedAgent, env: Env, env_id: str) -> None:
-    """Raise InputError when the agent learns from other goals, whose rewards nobody computes."""
-    if agent.needs_goal and not env.has_wrapper_attr("compute_reward"):
+def check_new_goals(
+    agent: NamedAgent, env: Env, env_id: str, options: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """
+    Raise InputError when the agent learns from other goals, whose rewards nobody computes.
+
+    Args:
+        agent: that is to learn.
+        env: a single environment, all that it learns in.
+        env_id: its name, for errors.
+        options: of its replay buffer, which may be to make no new goals.
+    """
+    mix = options.get("goal_mix") or {"future": options.get("n_sampled_goal", 1)}
+    made = any(weight for kind, weight in mix.items() if kind != "real")
+    if agent.needs_goal and made and not env.has_wrapper_attr("compute_reward"):
         raise InputError(
             f"{env_id} has no compute_reward, which {agent.title} asks for the rewards of new "
             f"goals; without hindsight use {agent.name.removeprefix('her-')}"
@@ -111,6 +125,12 @@ def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
         )
     elif not np.isfinite([space.low, space.high]).all():
         raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
+    elif space.dtype.kind == "i" and (space.high - space.low < 0).any():
+        raise InputError(
+            f"{env_id} has {space.dtype} actions from {space.low.min()} to {space.high.max()}: SB3 "
+            f"scales by their difference, which is too large for {space.dtype}; declare them as "
+            "float32, or in another wider dtype"
+        )
 
 
 def _fitting(env: Env, *, discrete: bool) -> str:

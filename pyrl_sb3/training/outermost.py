@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.env_util import is_wrapped
 
@@ -23,6 +24,7 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     An environment as training and evaluations want it.
 
     Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
+    Where it has parts all must hold at the end.
     The last observation of an episode is a copy: SB3 hands it on as it is after the next reset,
     which some environments write into the same array.
     One that cannot be closed is warned of, once: what it was opened for is done by then. So are
@@ -53,6 +55,8 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
             info.setdefault("is_success", info["success"])
         if terminated or truncated:
             observation = deepcopy(observation)
+            if np.ndim(info.get("is_success", False)):
+                info = {**info, "is_success": bool(np.all(info["is_success"]))}
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:

@@ -141,7 +141,9 @@ def checked_experiment(
     with closing(open_env(request.env_id, experiment)) as probe:
         wrapped = bool(experiment.vec_env_wrapper)
         check_fit(agent, probe, request.env_id, vec_env_wrapper=wrapped)
-        check_new_goals(agent, probe, request.env_id)
+        if not wrapped:  # which may compute rewards
+            options = experiment.arguments.get("replay_buffer_kwargs") or {}
+            check_new_goals(agent, probe, request.env_id, options)
         observations, actions = probe.observation_space, probe.action_space
     check_components(agent, experiment, observations, actions)
     if isinstance(actions, Box):

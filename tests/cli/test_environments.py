@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium import spaces
 
@@ -17,6 +19,7 @@ SMALL = ("--eval-freq", 0, "--eval-episodes", 1, "--seed", 1, "--threads", 1)
 SMALL = (*SMALL, "--set", "policy_kwargs.net_arch=[4]", "--set", "learning_starts=25")
 PLUGIN = """
 import os
+import gymnasium as gym
 import gymnasium as gym
 import numpy as np
 from pyrl_sb3.plugins import EnvironmentSpec, hookimpl
@@ -244,3 +247,34 @@ def test_what_cannot_be_flattened_is_refused_without_that_advice(space, what):
     with pytest.raises(InputError) as caught:
         check_fit(find_agent("sac"), observing(space), "Odd-v0")
     assert str(caught.value) == f"Odd-v0 has {what}, which SB3 does not take"
+
+
+class Counted(gym.Env):
+    """Takes whole numbers, and notes them."""
+
+    observation_space = BOX
+
+    def __init__(self, low, high, dtype):
+        self.action_space = spaces.Box(low, high, (2,), dtype)
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(BOX.shape, np.float32), {}
+
+    def step(self, action):
+        self.taken.append(action)
+        return np.zeros(BOX.shape, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(-100, 100, np.int8), (-(2**15), 2**15 - 1, np.int16), (-(2**62), 2**62, np.int64)],
+)
+def test_actions_that_are_too_far_apart_for_their_dtype_are_refused(low, high, dtype):
+    env = Counted(low, high, dtype)
+    with pytest.raises(InputError) as caught:
+        check_fit(find_agent("sac"), env, "Odd-v0")
+    name = np.dtype(dtype).name
+    assert str(caught.value).startswith(f"Odd-v0 has {name} actions from {low} to {high}: ")
+    check_fit(find_agent("sac"), Counted(low // 2, high // 2, dtype), "Odd-v0")
+    check_fit(find_agent("sac"), Counted(0, 255, np.uint8), "Odd-v0")

@@ -8,12 +8,14 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.demos import _episodes
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import evaluate
 from pyrl_sb3.training.fit import GOAL_KEYS, check_new_goals
+from pyrl_sb3.training.outermost import Outermost
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.run import checked_experiment, train
 
@@ -46,6 +48,21 @@ class Odd(gym.Env):
 class Rewarded(gym.Wrapper):
     def compute_reward(self, achieved, desired, info):
         return np.zeros(len(achieved))
+
+
+class RewardedTogether(VecEnvWrapper):
+    """Answers what the environments in it do not."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+    def env_method(self, name, *given, indices=None, **more):
+        if name == "compute_reward":
+            return [np.zeros(len(given[0]))]
+        return self.venv.env_method(name, *given, indices=indices, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -94,18 +111,63 @@ def test_hindsight_without_rewards_for_new_goals_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "setting",
+    [
+        "replay_buffer_kwargs.n_sampled_goal=0",
+        "replay_buffer_kwargs.goal_mix={real: 1}",
+        f"vec_env_wrapper={__name__}.RewardedTogether",
+    ],
+    ids=lambda setting: setting.partition("=")[0].rpartition(".")[2],
+)
+def test_hindsight_that_asks_no_environment_for_rewards_trains(tmp_path, setting):
+    settings = "env_kwargs.goal=true", "learning_starts=4", "batch_size=8", setting
+    request = asked(tmp_path / "run", "her-sac", *settings, steps=20, trust=True)
+    learned = Learned()
+    train(request, [learned])
+    assert learned.model._n_updates
+
+
+@pytest.mark.parametrize(
     ("success", "rate"),
     [
         (np.array([True, True]), 1.0),
         (np.array([1.0, 0.0]), 0.0),
         (np.array([[True]]), 1.0),
-        (None, None),
+        (None, 0.0),
     ],
     ids=["all", "one of two", "nested", "none"],
 )
-def test_success_may_be_said_in_parts_or_not_at_all(success, rate):
-    env = make_vec_env(lambda: Odd(success=[success]))
+def test_success_may_be_said_in_parts_or_not_at_all(tmp_path, success, rate):
+    env = make_vec_env(lambda: Outermost(Odd(success=[success])))
     model = SimpleNamespace(predict=lambda *seen, **options: (np.zeros((1, 1)), None))
     assert evaluate(model, env, 2).success_rate == rate
     (episode,) = _episodes(env, lambda seen: np.zeros((1, 1), np.float32), 1)
-    assert episode.success == rate
+    assert episode.success == (None if success is None else rate)
+
+
+class Sometimes:
+    """Success, step by step: of the fourth episode it is not known."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def __getitem__(self, index):
+        self.steps += 1
+        return None if self.steps > 3 * LENGTH else True
+
+
+def test_success_that_is_not_always_known_is_none_there():
+    env = make_vec_env(lambda: Outermost(Odd(success=Sometimes())))
+    model = SimpleNamespace(predict=lambda *seen, **options: (np.zeros((1, 1)), None))
+    evaluations = [evaluate(model, env, 2) for _ in range(2)]
+    assert [each.successes.tolist() for each in evaluations] == [[True, True], [True, False]]
+
+
+def test_success_in_parts_is_one_in_training_too(tmp_path):
+    learned = Learned()
+    train(asked(tmp_path / "run", "sac", "env_kwargs.success=[[true, false]]"), [learned])
+    assert [*learned.model.ep_success_buffer] == [False, False]
+    env = Outermost(Odd(success=[np.array([True, True])]))
+    env.reset()
+    infos = [env.step(env.action_space.sample())[-1] for _ in range(LENGTH)]
+    assert infos[-1] == {"is_success": True}
