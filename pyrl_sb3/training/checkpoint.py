@@ -15,7 +15,6 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from pyrl_sb3.plaindata import RefusedError
 from pyrl_sb3.training.errors import damage, first_line
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
@@ -228,10 +227,10 @@ class Checkpoint:
                 raise StateError(wrong)
             self._restore_parts(model, callbacks)
         except Exception as error:  # whatever damaged files come to
+            self.check()
+            # What is not damaged may not fit in any earlier one either.
             what = f"{self.folder} cannot be resumed from: {first_line(error)}"
-            # What is refused is in earlier ones too.
-            advice = "" if isinstance(error, RefusedError) else f"; {MAKES_WAY}"
-            raise StateError(f"{what}{advice}") from error
+            raise StateError(what) from error
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL

@@ -1,7 +1,7 @@
 """When the checkpoints of a run are taken, and how a training goes on from one."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,7 @@ class Checkpoints(BaseCallback):
         save: writes the model; `save_model` unless said.
         logs_of: the folder of a run whose logs are kept with each checkpoint.
         trust: leave it to PyTorch alone which tensors are read, see `Checkpoint`.
+        resumed: called with the steps that there were, when all of `resume` has been put back.
     """
 
     model: OffPolicyAlgorithm
@@ -87,6 +88,7 @@ class Checkpoints(BaseCallback):
         save: Save = save_model,
         logs_of: Path | None = None,
         trust: bool = False,
+        resumed: Callable[[int], None] = lambda after: None,
     ) -> None:
         super().__init__()
         self.folder = CheckpointFolder(folder)
@@ -97,6 +99,7 @@ class Checkpoints(BaseCallback):
         self.save = save
         self.logs_of = logs_of
         self.trust = trust
+        self.resumed = resumed
         self.begin_with: Checkpoint | None = None
         self._due: int | None = None
         self._wanted = False
@@ -177,6 +180,7 @@ class Checkpoints(BaseCallback):
         if not checkpoint.moment.reset:
             self._restart(checkpoint.moment)
         self._redraw_exploration()
+        self.resumed(checkpoint.moment.timesteps)
         self.begin_with = None
         log.info("going on after %s", counted(checkpoint.moment.timesteps, "step"))
 

@@ -25,7 +25,7 @@ from pyrl_sb3.training.evaluation import (
     evaluate,
     sync_statistics,
 )
-from pyrl_sb3.training.facts import add_end
+from pyrl_sb3.training.facts import add_end, add_resumption
 from pyrl_sb3.training.failures import WholeSteps, is_finite, what_failed
 from pyrl_sb3.training.folders import BEST_MODEL, CHECKPOINTS, MODEL
 from pyrl_sb3.training.logs import (
@@ -217,6 +217,8 @@ def _checkpoints(run: Run, save: Save) -> Checkpoints:
         by_steps=run.signals.together,
         save=save,
         logs_of=run.folder,
+        # Only then: a run that cannot go on stays as it was, finished where it was.
+        resumed=lambda after: add_resumption(run.folder, after, run.request.timesteps),
     )
 
 

@@ -19,7 +19,6 @@ from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.facts import (
     Facts,
-    add_resumption,
     check_run,
     completed,
     read_facts,
@@ -186,7 +185,6 @@ def _go_on(
     with stops_in_one_line(run), ExitStack() as opened:
         put_back_logs(folder, checkpoint.folder, checkpoint.logs)
         model, eval_env, ours = set_up(run, opened)
-        add_resumption(folder, checkpoint.moment.timesteps, request.timesteps)
         say_what(run, model)
         return learn(run, model, eval_env, [*callbacks, *ours])
 

@@ -22,6 +22,7 @@ import yaml
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.plugins import saved
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
@@ -633,9 +634,54 @@ def of_another_parameter(checkpoint):
 )
 def test_a_state_that_does_not_fit_is_refused_where_it_is_put_in(pyrl, run, change, message):
     change(run / "checkpoints" / "step_45")
-    outcome = pyrl("td3-train", "--resume", run)
+    facts = (run / "run.yml").read_bytes()
+    outcome = pyrl("td3-train", "--resume", run, "--timesteps", 200)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert re.search(rf"step_45 cannot be resumed from: {message}.*deleting that", outcome.err)
+    # Of earlier ones it may be the same: none is to be deleted for it.
+    line = rf".*step_45 cannot be resumed from: {message}[^;]*\n"
+    assert re.fullmatch(line, outcome.err)
+    assert (run / "run.yml").read_bytes() == facts
+
+
+def test_a_run_is_noted_as_resumed_before_its_first_step(run, monkeypatch):
+    noted = []
+
+    class Noting(BaseCallback):
+        def _on_step(self):
+            noted.append(yaml.safe_load((run / "run.yml").read_text())["resumed"])
+            return False
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    before = (run / "run.yml").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("pyrl_sb3.training.checkpoint.restore_random_states", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resume(run, timesteps=120, callbacks=[Noting()])
+    assert (run / "run.yml").read_bytes() == before
+    resume(run, timesteps=120, callbacks=[Noting()])
+    assert [[(each["after"], each["timesteps"]) for each in some] for some in noted] == [
+        [(45, 120)]
+    ]
+
+
+def test_a_buffer_that_does_not_fit_is_not_said_to_be_damaged(run):
+    checkpoint = Checkpoint(run / "checkpoints" / "step_45")
+    model = TD3.load(checkpoint.folder / "model.zip", buffer_size=500)
+    space = model.action_space
+    model.replay_buffer = ReplayBuffer(500, model.observation_space, space)
+    model.replay_buffer.action_dim = 3
+    with pytest.raises(StateError, match=r"cannot be resumed from: 'action' is .* buffer$"):
+        checkpoint.restore(model, [])
+    header = checkpoint.folder / "replay_buffer" / "header.json"
+    content = header.read_text()
+    header.unlink()  # it may be linked with another checkpoint's
+    header.write_text(content[:-9])
+    with pytest.raises(
+        StateError, match=r"step_45 is damaged: .*; where there is an earlier one, d"
+    ):
+        checkpoint.restore(model, [])
 
 
 def test_weights_with_more_than_is_read_go_on_when_trusted(pyrl, run):
