@@ -13,7 +13,9 @@ from torch import nn, optim
 
 import pyrl_sb3
 from pyrl_sb3.config import ConfigError, Experiment, checks, read_experiment, wrapping
+from pyrl_sb3.config.documents import parse_yaml, read_document
 from pyrl_sb3.config.expressions import NAMES, ExpressionError, read_expression
+from pyrl_sb3.config.overrides import Override, apply, parse_override
 
 PACKAGED = Path(pyrl_sb3.__file__).parent / "hyperparams"
 
@@ -115,6 +117,8 @@ Pendulum-v1:
         ("sac", "{normalize: {clip_osb: 3}}", "normalize.clip_osb: VecNormalize has no such argum"),
         ("sac", "{policy_kwargs: {net_arch: [64], activation_fn: nn.Rleu}}", "mean nn.ReLU?"),
         ("sac", "{policy_kwargs: {optimizer_class: nn.ReLU}}", "must be a subclass of Optimizer"),
+        ("sac", "{policy_kwargs: {optimizer_class: Adma}}", "no optimizer 'Adma'"),
+        ("sac", "{policy_kwargs: {activation_fn: RELU}}", "no activation 'RELU'"),
         ("sac", "{env_kwargs: [1]}", "env_kwargs: must be a mapping"),
         ("sac", "{monitor_kwargs: {filename: a.csv}}", "filename: what is monitored is written to"),
         ("sac", "{monitor_kwargs: {info_keywords: a}}", "info_keywords must be a list of names"),
@@ -190,6 +194,20 @@ def test_files_and_entries_that_are_not_there(tmp_path: Path) -> None:
         read_experiment(tmp_path / "my.yml", "saac", "Pendulum-v1")
     lines = problems(tmp_path, "Pendulum-v0: {}")
     assert lines == ["my.yml: no entry 'Pendulum-v1' and no `default`; did you mean Pendulum-v0?"]
+
+
+def test_a_python_file_must_define_its_hyperparameters(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text("hyperparam = {}")
+    with pytest.raises(ConfigError, match=r"defines no `hyperparams`; did you mean hyperparam\?"):
+        read_document(tmp_path / "my.py", trust=True)
+
+
+def test_anchors_stand_for_what_is_read_there() -> None:
+    text = "a: &a !!python/name:torch.nn.ReLU ''\nb: *a\n"
+    text += "c: &c !!python/object/apply:collections.OrderedDict [[[x, 1], [y, 2]]]\nd: *c\n"
+    found = parse_yaml(text, "my.yml").data
+    assert found["a"] == found["b"] == "torch.nn.ReLU"
+    assert found["c"] == found["d"] == {"x": 1, "y": 2}
 
 
 def test_demonstrations_have_an_entry_of_their_own(tmp_path: Path) -> None:
@@ -289,6 +307,10 @@ def test_overrides(tmp_path: Path) -> None:
     [
         ("gamma", "--set 'gamma': must read key=value, such as gamma=0.98"),
         (".a=1", "--set '.a=1': must read key=value, such as gamma=0.98"),
+        (" =3", "--set ' =3': must read key=value, such as gamma=0.98"),
+        ("a..b=3", "--set 'a..b=3': must read key=value, such as gamma=0.98"),
+        ("a.=3", "--set 'a.=3': must read key=value, such as gamma=0.98"),
+        ("noise=ou_x", "--set noise: noise 'ou_x': 'x' is no number"),
         ("gama=0.9", "--set gama: SAC has no such setting; did you mean gamma?"),
         ("gamma=x", "--set gamma: must be a number, not 'x'"),
         ("gamma.x=1", "--set gamma.x: gamma is 0.9, no mapping"),
@@ -303,6 +325,58 @@ def test_overrides(tmp_path: Path) -> None:
 def test_wrong_overrides(override: str, expected: str, tmp_path: Path) -> None:
     (line,) = problems(tmp_path, "default: {gamma: 0.9}", override)
     assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "content", "expected"),
+    [
+        ("sync.every=3", {"sync": "mean"}, {"sync": {"name": "mean", "every": 3}}),
+        ("sync.params.a=1", {"sync": {"name": "x"}}, {"sync": {"name": "x", "params": {"a": 1}}}),
+        (
+            "noise.params.theta=0.5",
+            {"noise": "ou_0.2", "noise_type": "normal", "noise_std": 0.1},
+            {"noise": {"name": "ou", "params": {"sigma": 0.2, "theta": 0.5}}},
+        ),
+        ("noise.name=ou", {"noise_type": "normal", "noise_std": 1}, {"noise": {"name": "ou"}}),
+        (
+            "policy_kwargs.net_arch.pi=[8]",
+            {"policy_kwargs": "dict(net_arch=dict(pi=[4], qf=[4]))"},
+            {"policy_kwargs": {"net_arch": {"pi": [8], "qf": [4]}}},
+        ),
+        ("env_kwargs.a=1", {"env_kwargs": None}, {"env_kwargs": {"a": 1}}),
+    ],
+)
+def test_overrides_lead_into_what_is_written_in_short(
+    override: str, content: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    before = repr(content)
+    assert apply(content, [parse_override(override)]) == expected
+    assert repr(content) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "content", "expected"),
+    [
+        ("noise.params=1", {"noise": "ou_x"}, "--set noise.params: noise 'ou_x': 'x' is no"),
+        ("policy_kwargs.a=1", {"policy_kwargs": "dict("}, "--set policy_kwargs.a: 'dict('"),
+        (
+            "policy_kwargs.sync.a=1",
+            {"policy_kwargs": {"sync": "mean"}},
+            "--set policy_kwargs.sync.a: policy_kwargs.sync is 'mean', no mapping",
+        ),
+    ],
+)
+def test_overrides_that_lead_nowhere_are_named(
+    override: str, content: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply(content, [parse_override(override)])
+    assert str(caught.value).startswith(expected)
+
+
+def test_an_override_ends_its_key_at_the_first_sign_and_has_no_spaces_there() -> None:
+    assert parse_override(" a . b = 1e-3").path == ("a", "b")
+    assert parse_override("a.b=1e-3=") == Override(("a", "b"), "1e-3=")
 
 
 def test_demonstrations_are_called_as_their_option(tmp_path: Path) -> None:
@@ -330,6 +404,25 @@ default:
     assert repr(arguments["policy_kwargs"]["net_arch"]) == "{'pi': [64, 64], 'qf': [100]}"
     arguments = read(tmp_path, "default: {policy_kwargs: 'dict(net_arch=(4, 2))'}").arguments
     assert arguments["policy_kwargs"] == {"net_arch": [4, 2]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "low", "high"),
+    [
+        ("exploration_final_eps exploration_fraction exploration_initial_eps gamma tau", 0, 1),
+        ("batch_size buffer_size frame_stack n_critics n_envs n_steps n_timesteps", 1, None),
+        ("policy_delay target_update_interval", 1, None),
+        ("learning_starts max_grad_norm noise_std target_noise_clip", 0, None),
+        ("target_policy_noise top_quantiles_to_drop_per_net", 0, None),
+        ("gradient_steps sde_sample_freq", -1, None),
+    ],
+)
+def test_numbers_may_be_their_bounds_and_no_more(keys: str, low: int, high: int | None) -> None:
+    for key in keys.split():
+        for good in (low, 10**9 if high is None else high):
+            assert checks.problem(key, good, float | int) is None
+        for bad in (low - 0.001, *([] if high is None else [high + 0.001])):
+            assert "must be" in (checks.problem(key, bad, float | int) or "")
 
 
 @pytest.mark.parametrize("algorithm", ["tqc", "her-tqc", "sac", "td3"])
@@ -540,6 +633,17 @@ def test_the_packaged_configs_are_right(path: Path) -> None:
 )
 def test_expressions_mean_what_they_mean_in_python(text: str, value: Any) -> None:
     assert read_expression(text) == (eval(text) if value is None else value)
+
+
+def test_expressions_may_be_as_deep_long_and_large_as_their_bounds() -> None:
+    for deep, wide, long in ((19, 499, 2000), (20, 500, 2001)):
+        texts = ("[" * deep + "1" + "]" * deep, f"[{'1,' * wide}]", "1".ljust(long))
+        for text in texts:
+            if deep == 19:
+                assert read_expression(text) == eval(text)
+            else:
+                with pytest.raises(ExpressionError):
+                    read_expression(text)
 
 
 def test_every_name_exists() -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from pyrl_sb3.cli.plugin_options import configure
 from pyrl_sb3.config import ConfigError, read_experiment
@@ -117,6 +118,15 @@ def test_what_is_trusted_is_imported(folder: Path) -> None:
     experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
     with pytest.raises(ConfigError, match="takes no argument 'sise'; did you mean size"):
         experiment.check_components()
+
+
+def test_a_class_that_is_named_by_its_path_takes_trust(folder: Path) -> None:
+    (folder / "trusted_networks.py").write_text("from torch.nn import ReLU as Activation")
+    config = folder / "config.yml"
+    config.write_text("default: {policy_kwargs: {activation_fn: 'trusted_networks:Activation'}}")
+    assert "pass --trust" in refusal(config)
+    experiment = read_experiment(config, "sac", "Pendulum-v1", trust=True)
+    assert experiment.arguments["policy_kwargs"]["activation_fn"] is nn.ReLU
 
 
 @pytest.mark.parametrize("path", ["plugs/kick.py", "./plugs/kick.py", "{}/plugs/kick.py"])

@@ -12,11 +12,14 @@ from typing import Any
 import gymnasium
 import pytest
 import yaml
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.preprocessing import get_action_dim
 
 from pyrl_sb3.config import ConfigError, Experiment, read_experiment, wrapping
 from pyrl_sb3.config.algorithms import algorithm_class
-from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.config.documents import Document, read_document
+from pyrl_sb3.config.entries import choose_entry
+from pyrl_sb3.config.zoo import layers
 
 ZOO = Path(__file__).parent / "zoo"
 PROCESSED = json.loads((ZOO / "processed.json").read_text())
@@ -160,6 +163,33 @@ def test_atari_games_share_an_entry() -> None:
     assert (games.policy, games.frame_stack) == ("CnnPolicy", 4)
     assert games.source.endswith("dqn.yml: atari")
     assert read_experiment(ZOO / "dqn.yml", "dqn", "Other-v0").source.endswith("default")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "entries", "found"),
+    [
+        ("OldPong-v4", ["atari", "default"], "atari"),
+        ("ALE/Pong-v5", ["default"], "default"),
+        ("ALE/Pong-v5", ["atari", "ALE/Pong-v5"], "ALE/Pong-v5"),
+        ("Pendulum-v1", ["atari", "default"], "default"),
+    ],
+)
+def test_games_with_names_of_their_own_are_of_atari_too(
+    env_id: str, entries: list[str], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game = EnvSpec("OldPong-v4", entry_point="ale_py.env:AtariEnv")
+    monkeypatch.setitem(gymnasium.registry, game.id, game)
+    assert choose_entry(Document("my.yml", {key: {} for key in entries}), env_id)[0] == found
+
+
+def test_layers_that_are_no_numbers_of_units_are_left_alone() -> None:
+    own = object()
+    assert layers([own, 4.0]) == [own, 4]
+    assert layers({"pi": (8,), "own": own}) == {"pi": (8,), "own": own}
+    assert layers(None) is None
+    for wrong in (0, True, None):
+        with pytest.raises(ValueError, match="layers have a whole number of units from 1 on"):
+            layers([wrong])
 
 
 @pytest.mark.parametrize(
