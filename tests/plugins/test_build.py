@@ -1,5 +1,6 @@
 """Components built from names: noise for all environments, environments for worker processes."""
 
+from dataclasses import replace
 from functools import partial
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import pyrl_sb3
 from pyrl_sb3.config import ConfigError, read_experiment, wrapping
+from pyrl_sb3.noise.action import GaussianNoise
 from pyrl_sb3.plugins import (
     ComponentParameterError,
     NoiseContext,
@@ -50,6 +52,32 @@ def test_environments_draw_independently(pyrl_plugins, ref):
 def test_one_environment_needs_no_stacking(pyrl_plugins):
     noise = make_noise(pyrl_plugins, "normal", {}, context())
     assert noise().shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "timesteps", "starts", "told"),
+    [(1, 100, 10, (100, 10)), (3, 100, 10, (33, 4)), (4, 2, 0, (1, 0)), (4, None, 8, (None, 2))],
+)
+def test_the_noise_of_each_environment_is_told_of_its_own_steps(
+    pyrl_plugins, n_envs, timesteps, starts, told
+):
+    contexts = []
+
+    def make(context):
+        contexts.append(context)
+        return GaussianNoise((3,), 1.0, context.rng)
+
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="mine", target=make)
+
+    pyrl_plugins.register(Plugin(), "acme")
+    whole = replace(context(n_envs), total_timesteps=timesteps, learning_starts=starts)
+    make_noise(pyrl_plugins, "mine", {}, whole)
+    assert len({id(each.rng) for each in contexts}) == n_envs
+    for each in contexts:
+        assert (each.n_envs, each.total_timesteps, each.learning_starts) == (1, *told)
 
 
 class Joint(ActionNoise):

@@ -127,11 +127,17 @@ def test_wrappers_and_empty_plugins_are_refused(pyrl_plugins):
         def pyrl_noise_processes(self):
             return (yield)
 
+    class OldWrapper:
+        @hookimpl(hookwrapper=True)
+        def pyrl_noise_processes(self):
+            yield
+
     class Empty:
         pass
 
-    with pytest.raises(PluginError, match="these hooks take none"):
-        pyrl_plugins.register(Wrapper(), "wrapper")
+    for wrapper in (Wrapper(), OldWrapper()):
+        with pytest.raises(PluginError, match="these hooks take none"):
+            pyrl_plugins.register(wrapper, "wrapper")
     with pytest.raises(PluginError, match="implements no hook"):
         pyrl_plugins.register(Empty(), "empty")
     assert set(pyrl_plugins.plugins) == {"pyrl"}

@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from pyrl_sb3 import __version__
 from pyrl_sb3.plugins import (
     AlgorithmSpec,
     AmbiguousComponentError,
@@ -117,6 +118,25 @@ def test_two_plugins_clash_only_over_the_shared_name(pyrl_plugins):
 def test_unknown_names(pyrl_plugins, kind, ref, message):
     with pytest.raises(UnknownComponentError, match=message):
         pyrl_plugins.find(kind, ref)
+
+
+def test_what_another_plugin_lacks_is_no_part_of_ours(pyrl_plugins):
+    with pytest.raises(UnknownComponentError) as caught:
+        pyrl_plugins.find("noise", "acme/pink")
+    assert "pip install" not in str(caught.value)
+
+
+def test_builtins_are_found_without_looking_for_plugins(monkeypatch):
+    def scan(self):
+        raise AssertionError("scanned")
+
+    manager, path = PluginManager(), "pyrl_sb3.noise.action:gaussian"
+    monkeypatch.setattr(PluginManager, "scan", scan)
+    assert manager.find("noise", "pyrl/normal").name == "pyrl/normal"
+    assert manager.find("noise", path).name == path
+    for ref in ("normal", "acme/normal"):
+        with pytest.raises(AssertionError, match="scanned"):
+            manager.find("noise", ref)
 
 
 def test_missing_dependency_of_a_target(pyrl_plugins):
@@ -310,6 +330,14 @@ def test_targets_may_be_partials_and_objects(pyrl_plugins):
     part, whole = (pyrl_plugins.find("noise", name).record() for name in ("part", "whole"))
     assert part["target"] == "pyrl_sb3.plugins.signature:parameters"
     assert whole["target"].endswith("<locals>.Factory")
+
+
+def test_what_is_kept_of_a_component_says_where_it_is_from(pyrl_plugins):
+    record = pyrl_plugins.find("noise", "normal").record({"sigma": 1})
+    assert (record["name"], record["params"]) == ("pyrl/normal", {"sigma": 1})
+    assert (record["distribution"], record["version"]) == ("pyrl-sb3", __version__)
+    record = pyrl_plugins.find("noise", "pyrl_sb3.noise.action:gaussian").record()
+    assert (record["distribution"], record["version"]) == (None, None)
 
 
 @pytest.mark.parametrize("ref", ["a:b/c", "a:b:c", ":", "no module:A"])

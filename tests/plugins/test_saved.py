@@ -24,6 +24,7 @@ from pyrl_sb3.plugins import (
 from pyrl_sb3.plugins.saved import check_for_acting, load, read_components, save
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.untrusted.known import find_known_class
 
 PLUGIN = """
 from pyrl_sb3.plugins import NoiseSpec, ReplayBufferSpec, hookimpl
@@ -267,3 +268,41 @@ def test_models_without_names_are_refused(tmp_path):
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(PluginError, match=r"is damaged: pyrl_components\.json"):
         load(tmp_path / "text.zip")
+
+
+PACKAGE = """
+from pyrl_sb3.plugins import FeaturesExtractorSpec, hookimpl
+
+@hookimpl
+def pyrl_features_extractors():
+    yield FeaturesExtractorSpec(name="gone", target="acme_nets.gone:Net")
+    yield FeaturesExtractorSpec(name="deep", target="acme_nets.nets:Net")
+"""
+MODULE = """
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch.nn import Linear
+
+class Net(FlattenExtractor):
+    pass
+
+class Plain:
+    pass
+"""
+
+
+def test_of_a_plugin_only_what_its_components_bring_may_be_named(fake_dist, monkeypatch):
+    package = fake_dist("acme-nets", "") / "acme_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text(PACKAGE)
+    names = ("acme_nets.nets", "acme_nets.more")
+    for name in names:
+        (package / f"{name.partition('.')[2]}.py").write_text(MODULE)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    found = find_known_class("acme_nets.nets", "Net")
+    assert (found.__module__, found.__qualname__) == ("acme_nets.nets", "Net")
+    assert find_known_class("acme_nets.nets", "Plain") is None
+    assert find_known_class("acme_nets.nets", "Linear") is None
+    assert find_known_class("acme_nets.more", "Net") is None
+    assert "acme_nets.more" not in sys.modules
+    for name in names:
+        sys.modules.pop(name, None)
