@@ -15,7 +15,7 @@ from pyrl_sb3.cli.app import app
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.config.documents import write_yaml
 from pyrl_sb3.report.groups import read_groups
-from pyrl_sb3.report.summary import summarise
+from pyrl_sb3.report.summary import improvements, summarise
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import (
     add_resumption,
@@ -158,6 +158,26 @@ def test_copies_that_learn_from_each_other_have_no_interval(tmp_path):
     assert summary.couples_seeds
     for estimate in (summary.iqm, summary.median, summary.mean):
         assert (estimate.value, estimate.low, estimate.high) == (5.0, None, None)
+
+
+@pytest.mark.parametrize("coupled", [(True, False), (False, True), (False, False)])
+def test_copies_that_learn_from_each_other_are_compared_without_an_interval(tmp_path, coupled):
+    folders = [
+        make_group(tmp_path / name, couples_seeds=each)
+        for name, each in zip("ab", coupled, strict=True)
+    ]
+    ((found),) = improvements(read_groups(folders), seed=0)
+    assert found["value"] == 0.5
+    assert (found["low"] is None, found["high"] is None) == (any(coupled), any(coupled))
+
+
+def test_all_pairs_of_groups_are_compared(tmp_path):
+    groups = read_groups([make_group(tmp_path / name, couples_seeds=False) for name in "abc"])
+    found = improvements(groups, seed=0)
+    names = [(each["x"][-1], each["y"][-1]) for each in found]
+    assert names == [("a", "b"), ("a", "c"), ("b", "c")]
+    # The resamples of each pair are those of the seed.
+    assert len({(each["low"], each["high"]) for each in found}) == 1
 
 
 def test_runs_without_evaluations_are_named(tmp_path):
@@ -392,3 +412,44 @@ def test_no_digit_and_no_letter_of_a_table_is_left_out(tmp_path, monkeypatch, co
     else:
         assert table.split()[1:4] == labels
         assert table.count("5.00 [3.00, 7.00]") == 9
+
+
+def succeed(run: Path, rates: list[float]) -> None:
+    """Rates of success at 10 and 20 steps, with returns that are the better the fewer these are."""
+    values = np.array(rates)[:, None]
+    np.savez(run / "evaluations.npz", timesteps=[10, 20], results=-values, successes=values)
+
+
+def test_a_rate_of_success_that_is_no_number_is_the_worst_there_is(tmp_path):
+    runs = [make_run(tmp_path / name, [10, 20]) for name in "ab"]
+    succeed(runs[0], [0.25, 0.5])
+    succeed(runs[1], [1.0, np.nan])
+    (group,) = read_groups(runs)
+    assert group.diverged == [runs[1]]
+    (summary,) = summarise([group], threshold=None, seed=0, reps=10)
+    assert (summary.score, summary.scores) == ("success", [0.5, 0.25])
+
+
+def test_rates_of_success_are_scored_and_alone_have_a_target_of_their_own(tmp_path):
+    runs = [make_run(tmp_path / name, [10, 20]) for name in "ab"]
+    (summary,) = summarise(read_groups(runs), threshold=None, seed=0, reps=10)
+    assert (summary.score, summary.optimality_gap, summary.reached) == ("return", None, None)
+    assert (summary.steps, summary.seconds, summary.last_steps) == (None, None, [20, 20])
+    for run in runs:
+        succeed(run, [0.5, 1.0])
+    (summary,) = summarise(read_groups(runs), threshold=None, seed=0, reps=10)
+    assert (summary.score, summary.reached, summary.steps) == ("success", 2, 20)
+    assert summary.optimality_gap.value == 0
+    (summary,) = summarise(read_groups(runs), threshold=0.5, seed=0, reps=10)
+    assert (summary.reached, summary.steps) == (2, 10)
+
+
+def test_runs_without_any_evaluation_are_nothing_to_report(tmp_path):
+    run = make_run(tmp_path / "a", [10])
+    path = run / "evaluations.npz"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"evaluations\.npz"):
+        read_groups([run])
+    path.unlink()
+    with pytest.raises(InputError, match=r"^no run there has an evaluations\.npz yet"):
+        read_groups([run])

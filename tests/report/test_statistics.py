@@ -64,3 +64,41 @@ def test_the_same_seed_gives_the_same_interval_and_coupled_runs_have_none():
 )
 def test_a_run_that_never_got_there_counts_as_later_than_all(times, median):
     assert statistics.censored_median(times) == median
+
+
+@pytest.mark.parametrize(("x", "y"), [(1, 3), (3, 1)])
+def test_a_single_run_has_no_interval(x, y):
+    rng = np.random.default_rng(0)
+    scores = np.arange(3.0)[:, None]
+    found = statistics.improvement(scores[:x], scores[:y], rng)
+    assert (found.low, found.high) == (None, None)
+    found = statistics.estimate(scores[:1], statistics.mean, rng)
+    assert (found.value, found.low, found.high) == (0.0, None, None)
+
+
+@pytest.mark.parametrize(("at_once", "parts"), [(25, [4, 4, 2]), (5, [1] * 10)])
+def test_resamples_are_drawn_in_parts_and_each_has_a_profile_of_its_own(
+    monkeypatch, at_once, parts
+):
+    monkeypatch.setattr(statistics, "_AT_ONCE", at_once)
+    seen = []
+
+    def profile(resamples):
+        seen.append(len(resamples))
+        return statistics.performance_profile(resamples, np.array([-1.0, 1.5, 9.0]))
+
+    scores = np.arange(6.0).reshape(3, 2)
+    found = statistics.bootstrap(scores, profile, np.random.default_rng(0), 10)
+    assert seen == parts
+    assert found.shape == (10, 3)
+    assert (found[:, 0] == 1).all()
+    assert (found[:, 2] == 0).all()
+    assert len(set(found[:, 1])) > 1
+
+
+def test_the_runs_of_each_task_are_drawn_by_themselves():
+    scores = np.array([[0.0, 10.0], [1.0, 20.0]])
+    drawn = statistics.bootstrap(scores, lambda resamples: resamples, np.random.default_rng(0), 50)
+    assert set(drawn[..., 0].flat) == {0.0, 1.0}
+    assert set(drawn[..., 1].flat) == {10.0, 20.0}
+    assert any((each[:, 1] != 10 + 10 * each[:, 0]).any() for each in drawn)
