@@ -48,6 +48,31 @@ def test_what_its_class_works_with_keeps_its_kind(owner, name):
 
 
 @pytest.mark.parametrize(
+    ("owner", "name", "value", "said"),
+    [
+        *[("own", "gamma", value, None) for value in (1, np.float32(0.5), np.array(0.5))],
+        ("own", "gamma", "a", "a str is no number"),
+        ("own", "gamma", np.array("a"), r"an array of <U1 of shape \(\) is no number"),
+        ("wrapper", "clip_obs", None, "a NoneType is no number"),
+        ("wrapper", "returns", np.ones(1, int), None),
+        ("wrapper", "returns", np.ones(2), r"of shape \(2,\) is no array of .* of shape \(1,\)"),
+        ("wrapper", "returns", np.full(1, "a"), r"an array of <U1 of shape \(1,\) is no array of"),
+        ("buffer", "rewards", np.ones((0, 1)), None),  # rows that are filled, of all
+        ("buffer", "rewards", np.ones((1, 2)), r"of shape \(1, 2\) is no array of numbers"),
+        ("buffer", "rewards", np.ones(1), r"of shape \(1,\) is no array of numbers of"),
+    ],
+)
+def test_numbers_and_arrays_of_numbers_remain_such(owner, name, value, said):
+    made = OWNERS[owner]()
+    if said is None:
+        restore_attributes({name: value}, made)
+        assert getattr(made, name) is value
+    else:
+        with pytest.raises(StateError, match=rf"\.{name}: .*{said}"):
+            restore_attributes({name: value}, made)
+
+
+@pytest.mark.parametrize(
     ("kept", "built"),
     [
         ((np.zeros(1), np.ones(1)), (0.0, 1.0)),
@@ -110,3 +135,27 @@ def test_a_step_is_no_complex_number():
     (state,) = model.optimizer.state.values()
     state["step"] = state["step"].to(th.complex64)
     assert optimizer_misfit(model) == "optimizer: step does not fit its parameter"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fits"),
+    [
+        ("step", 3, True),
+        ("step", None, True),
+        ("step", "3", False),
+        ("step", th.ones(2), False),
+        ("exp_avg", None, True),
+        ("exp_avg", 3, False),
+        ("exp_avg", th.ones(4), False),
+        ("exp_avg", th.ones(3).to_sparse(), False),
+        ("exp_avg", th.ones(3, requires_grad=True), False),
+        ("exp_avg", th.ones(3, device="meta"), False),
+        ("mine", "whatever", True),
+    ],
+)
+def test_what_an_optimiser_keeps_is_of_its_parameters(key, value, fits):
+    model = stepped(th.optim.Adam, th.float32)
+    (state,) = model.optimizer.state.values()
+    state[key] = value
+    said = optimizer_misfit(model)
+    assert said == (None if fits else f"optimizer: {key} does not fit its parameter")

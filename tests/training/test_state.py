@@ -148,6 +148,13 @@ def test_named_tuples_are_what_the_new_object_has():
     assert restore(older, None) == (3, 0.5)
 
 
+def test_a_named_tuple_with_other_names_is_not_taken_for_what_is_there():
+    found = restore({"$tuple": [1, 2], "fields": ["low", "high"]}, Best(0, 0))
+    assert (found, found._fields) == ((1, 2), ("low", "high"))
+    assert type(restore(capture(Best(1, 2)), Best(0, 0))) is Best
+    assert restore({"$tuple": [1, 2, 3]}, Best(0, 0)) == (1, 2, 3)
+
+
 def test_a_container_is_kept_whole_or_stays_as_it_was_built():
     for holds in ([1, print], {"n": 1, "f": print}, {1, print}, (1, {print: 2}), {(1, print)}):
         assert capture_attributes(Owner(holds=holds)) == {}

@@ -209,7 +209,13 @@ def listed():
     return b"]" + b"".join(b"q\xfe]h\xfeah\xfea" for _ in range(40))
 
 
+def calls(module, name, arguments):
+    return first(f"c{module}\n{name}\n".encode() + arguments + b"R")
+
+
 HUGE = 10**12
+EMPTY = b"ccollections\nOrderedDict\n)R"
+LETTER = b"X\x01\x00\x00\x00a"
 REFUSED = {
     "tuples as key": (instead(b"}" + doubled(25) + b"K\x01s"), "a key that is a tuple"),
     "tuples as value": (instead(b"}K\x01" + doubled(40) + b"s"), "the same values too often"),
@@ -284,6 +290,64 @@ REFUSED = {
         lambda content: content.replace(b"K\x00K\x02K\x03", b"cos\nsystem\nK\x02K\x03"),
         "names os.system",
     ),
+    "parameter of a number": (
+        calls("torch._utils", "_rebuild_parameter", b"K\x01\x89" + EMPTY + b"\x87"),
+        "a parameter in it is no tensor",
+    ),
+    "tensor of a number": (
+        calls(
+            *("torch._utils", "_rebuild_tensor_v3"),
+            b"(K\x01K\x00K\x02\x85K\x01\x85\x89" + EMPTY + b"ctorch\nfloat32\nt",
+        ),
+        "a tensor in it has no shape",
+    ),
+    "tensor of another number of strides": (
+        lambda content: content.replace(b"K\x03K\x01\x86", b"K\x03\x85"),
+        "a tensor in it has no shape",
+    ),
+    "tensor with a stride below 0": (
+        lambda content: content.replace(b"K\x03K\x01\x86", b"K\x03J\xff\xff\xff\xff\x86"),
+        "a tensor in it has no shape",
+    ),
+    "tensor from below 0": (
+        lambda content: content.replace(b"QK\x00", b"QJ\xff\xff\xff\xff"),
+        "a tensor in it has no shape",
+    ),
+    "tensor from beyond its end": (
+        lambda content: content.replace(b"QK\x00", b"QK\x01"),
+        "a tensor in it is larger than its numbers",
+    ),
+    "storage below 0": (
+        lambda content: content.replace(b"K\x06tq", b"J\xff\xff\xff\xfftq"),
+        "a storage in it is larger than its bytes",
+    ),
+    "reference to something else": (
+        first(b"(" + LETTER + b"ctorch\nFloatStorage\n" + LETTER + LETTER + b"K\x01tQ"),
+        "refers to something that is no storage",
+    ),
+    "bytes of another encoding": (
+        calls("_codecs", "encode", LETTER + b"X\x03\x00\x00\x00hex\x86"),
+        "bytes in it are of no text",
+    ),
+    "bytes of a number": (
+        calls("_codecs", "encode", b"K\x01X\x06\x00\x00\x00latin1\x86"),
+        "bytes in it are of no text",
+    ),
+    "set of a number": (
+        calls("__builtin__", "set", length(HUGE) + b"\x85"),
+        "a set in it is not of text or numbers",
+    ),
+    "shape of text": (calls("torch", "Size", LETTER + b"\x85"), "a shape in it is not of numbers"),
+    "shape below 0": (
+        calls("torch", "Size", b"J\xff\xff\xff\xff\x85\x85"),
+        "a shape in it is not of numbers",
+    ),
+    "device of a number": (calls("torch", "device", b"K\x01\x85"), "a device in it has no name"),
+    "device of text and text": (
+        calls("torch", "device", LETTER + LETTER + b"\x86"),
+        "a device in it has no name",
+    ),
+    "a kind of another module": (instead(b"cposix\nfloat32\n"), "names posix.float32"),
     "operation": (instead(b"N\x81"), "an operation or a reference that is not read"),
     "cut off": (lambda content: content[:8], "cannot be read"),
     "empty": (lambda content: b"", "cannot be read: it is cut off"),
@@ -423,6 +487,15 @@ def test_checkpoints(checkpoint, tmp_path, name):
     assert str(caught.value).endswith("; pass --trust if you trust the file")
     # Every checkpoint would have the same.
     assert "deleting" not in str(caught.value)
+
+
+def test_a_checkpoint_puts_the_entropy_coefficient_back_in_place(checkpoint):
+    folder, model = checkpoint
+    there, value = model.log_ent_coef, model.log_ent_coef.detach().clone()
+    there.data.add_(1)
+    Checkpoint(folder).restore(model, [])
+    assert model.log_ent_coef is there
+    assert th.equal(there.detach(), value)
 
 
 def test_files_of_another_kind(tmp_path):
