@@ -100,6 +100,15 @@ def test_success_ends_episodes_for_good_in_hindsight_too(line):
     assert 0 < batch.dones.mean() < 1
 
 
+@pytest.mark.parametrize("shape", [(1,), (5, 1), (3, 5, 1)])
+def test_ends_have_the_shape_of_their_goals(line, shape):
+    goals, reached = np.zeros(shape), TerminateOnSuccess(line())
+    found = reached.compute_terminated(goals, goals, {})
+    assert (found.shape, found.all()) == (shape[:-1], True)
+    found = NeverDone(reached).compute_terminated(goals, goals, {})
+    assert (found.shape, found.any()) == (shape[:-1], False)
+
+
 def test_no_end_is_for_good(line):
     env = NeverDone(TerminateOnSuccess(line()))
     env.reset(seed=0)

@@ -1,5 +1,7 @@
 """The steps at the ends of training episodes, where checkpoints cut others."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from pyrl_sb3.report.curves import read_episodes, read_training
 from pyrl_sb3.report.groups import read_groups
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.monitors import new_monitor
+from pyrl_sb3.training.monitors import continued_monitor, new_monitor
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
@@ -79,6 +81,46 @@ def test_what_infos_lack_is_named_as_the_setting(tmp_path, log):
     with pytest.raises(InputError, match=r"monitor_kwargs\.info_keywords: .* without 'depth'"):
         monitor.step(None)
     monitor.close()
+
+
+def episode(monitor, steps):
+    monitor.reset(seed=0)
+    monitor.env.left = steps
+    for _ in range(steps):
+        monitor.step(None)
+    monitor.close()
+
+
+def column(path, name):
+    names, *rows = (line.split(",") for line in path.read_text().splitlines()[1:])
+    return [row[names.index(name)] for row in rows]
+
+
+def test_a_log_that_goes_on_keeps_its_clock_its_steps_and_its_rows(tmp_path):
+    path = tmp_path / "0.monitor.csv"
+    episode(new_monitor(Uneven(), str(tmp_path / "0")), 4)
+    start = json.loads(path.read_text().splitlines()[0].lstrip("#"))["t_start"]
+    before = path.read_bytes()
+    again = continued_monitor(Uneven(), str(tmp_path / "0"), 10)
+    assert (again.t_start, again.total_steps) == (start, 10)
+    episode(again, 3)
+    assert path.read_bytes().startswith(before)
+    assert column(path, "env_steps") == ["4", "13"]
+    assert column(path, "l") == ["4", "3"]
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_where_there_is_no_log_to_go_on_with_one_is_begun_if_it_is_wanted(
+    tmp_path, monkeypatch, log
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "None.monitor.csv").write_text("somebody's")
+    monitor = continued_monitor(Uneven(), str(tmp_path / "0") if log else None, 10)
+    assert monitor.total_steps == 10
+    episode(monitor, 3)
+    assert (tmp_path / "0.monitor.csv").exists() == log
+    if log:
+        assert column(tmp_path / "0.monitor.csv", "env_steps") == ["13"]
 
 
 def steps(run, number):

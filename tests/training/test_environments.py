@@ -1,0 +1,165 @@
+"""Environments side by side, as trainings and evaluations have them."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
+
+from pyrl_sb3.config import read_experiment
+from pyrl_sb3.training import environments
+from pyrl_sb3.training.environments import env_spec, newest_ids, vector_env
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.hyperparams import packaged_config
+
+ENV_ID = "Noted-v3"
+made = []
+
+
+class Noted(gym.Env):
+    """Notes how it is used."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    training = True
+    fails = False
+
+    def __init__(self, render_mode=None):
+        self.render_mode, self.seeds, self.closed = render_mode, [], 0
+        self.action_space = gym.spaces.Box(-1, 1, (1,))
+        made.append(self)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.fails:
+            raise RuntimeError("stuck")
+        self.seeds.append(seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        if self.fails:
+            raise RuntimeError("stuck")
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+    def close(self):
+        self.closed += 1
+
+
+class Told(gym.Wrapper):
+    """Has a `training` of its own."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.training = True
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    made.clear()
+    before = {*gym.registry}
+    gym.register(ENV_ID, Noted, max_episode_steps=9)
+    yield
+    for env_id in {*gym.registry} - before:
+        del gym.registry[env_id]
+
+
+def experiment(*overrides):
+    return read_experiment(packaged_config("sac"), "sac", ENV_ID, overrides=overrides, trust=True)
+
+
+def test_each_has_a_seed_of_its_own_for_its_actions_too():
+    env = vector_env(ENV_ID, 3, 7, experiment())
+    env.reset()
+    assert [each.seeds for each in made] == [[7], [8], [9]]
+    for number, each in enumerate(made):
+        space = gym.spaces.Box(-1, 1, (1,), seed=7 + number)
+        assert each.action_space.sample() == space.sample()
+    env.reset()
+    assert [each.seeds[1] for each in made] == [None] * 3
+    env.close()
+    assert [each.closed for each in made] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_all_that_asks_is_told_of_evaluations(training):
+    gym.register("Told-v0", lambda **options: Told(Noted(**options)))
+    env = vector_env("Told-v0", 1, 0, experiment(), training=training)
+    found, inner = [], env.envs[0]
+    while isinstance(inner, gym.Wrapper):
+        found += [vars(inner)["training"]] if "training" in vars(inner) else []
+        inner = inner.env
+    assert found == [training]
+    assert inner.training is training
+
+
+def test_they_are_opened_anew_below_their_monitors():
+    env = vector_env(ENV_ID, 2, 7, experiment())
+    env.reset()
+    monitors = list(env.envs)
+    env.renew()
+    assert env.envs == monitors
+    assert [each.closed for each in made] == [1, 1, 0, 0]
+    env.seed(5)
+    env.reset()
+    assert [each.seeds for each in made] == [[7], [8], [5], [6]]
+    space = gym.spaces.Box(-1, 1, (1,), seed=8)
+    assert made[3].action_space.sample() == space.sample()
+
+
+def test_what_they_raise_is_noted():
+    env = vector_env(ENV_ID, 1, 0, experiment())
+    env.reset()
+    assert env.failure is None
+    made[0].fails = True
+    with pytest.raises(RuntimeError) as caught:
+        env.step([np.zeros(1)])
+    assert env.failure is caught.value
+    again = vector_env(ENV_ID, 1, 0, experiment())
+    assert again.failure is None
+    made[1].fails = True
+    with pytest.raises(RuntimeError) as caught:
+        again.reset()
+    assert again.failure is caught.value
+
+
+def test_they_are_wrapped_in_order_and_closed_where_that_fails(tmp_path):
+    env = vector_env(ENV_ID, 1, 0, experiment("frame_stack=2"), normalize=VecNormalize)
+    assert isinstance(env, VecNormalize)
+    assert isinstance(env.venv, VecFrameStack)
+    assert env.observation_space.shape == (4,)
+
+    def fail(env):
+        raise ValueError("not these")
+
+    with pytest.raises(ValueError, match="not these"):
+        vector_env(ENV_ID, 2, 0, experiment(), normalize=fail)
+    assert [each.closed for each in made] == [0, 1, 1]
+
+
+def test_each_is_drawn_and_has_a_log_of_its_own(tmp_path):
+    env = vector_env(ENV_ID, 2, 0, experiment(), monitor=tmp_path, render_mode="rgb_array")
+    assert [each.render_mode for each in made] == ["rgb_array"] * 2
+    env.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.monitor.csv", "1.monitor.csv"]
+    env = vector_env(ENV_ID, 2, 0, experiment(), monitor=tmp_path, continued=20)
+    assert [each.total_steps for each in env.envs] == [10, 10]
+    env.close()
+
+
+def test_of_each_environment_the_newest_is_listed():
+    for version in (1, 10, 2):
+        gym.register(f"Noted-v{version}", Noted)
+    gym.register("mine/Noted-v1", Noted)
+    found = [name for name in newest_ids() if "Noted" in name]
+    assert found == ["Noted-v10", "mine/Noted-v1"]
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    there = environments.find_spec
+    monkeypatch.setattr(
+        environments, "find_spec", lambda name: None if name == "highway_env" else there(name)
+    )
+    with pytest.raises(InputError) as caught:
+        env_spec("parking-v99")
+    assert str(caught.value) == (
+        "no environment 'parking-v99': install highway-env with pip install 'pyrl-sb3[highway]'"
+    )
