@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pyrl_sb3.training.command_line import arguments
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
+from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import parse_seeds
 from pyrl_sb3.training.threads import share_cores
 from pyrl_sb3.training.unfinished import is_finished
@@ -28,6 +30,26 @@ def test_what_seeds_mean():
     for text, first in (("0", None), ("a", None), ("3,3", None), ("1,2", 4), ("-1", None)):
         with pytest.raises(InputError, match="--seed"):
             parse_seeds(text, first)
+
+
+def test_a_seeds_process_is_told_by_the_options_that_differ():
+    request = TrainingRequest(
+        agent="td3",
+        env_id="A-v0",
+        seed=0,
+        folder=Path("a b"),
+        overrides=("gamma=0.5", "tau=1"),
+        exact=False,
+        trust=True,
+        save_freq=0,
+        keep_last=2,
+    )
+    command, env_id, *words = arguments(request)
+    assert (command, env_id) == ("td3-train", "A-v0")
+    assert words[:4] == ["--set", "gamma=0.5", "--set", "tau=1"]
+    said = {"--no-exact", "--trust", "--seed", "--run-folder", "--save-freq"}
+    assert {word for word in words[4:] if word.startswith("--")} == said
+    assert words[words.index("--run-folder") + 1] == "a b"
 
 
 def test_seeds_are_those_that_numpy_takes(pyrl, folder):

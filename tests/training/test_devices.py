@@ -15,6 +15,7 @@ from pyrl_sb3.training.facts import read_facts
 from pyrl_sb3.training.kept import check_buffer, save_buffer
 from pyrl_sb3.training.state_files import read_tree, write_tree
 from pyrl_sb3.training.untrusted import read_arrays
+from pyrl_sb3.training.untrusted.archives import check_archive, check_contents
 
 
 def read_run(folder):
@@ -27,6 +28,14 @@ def read_config(folder):
 
 def read_evaluations(folder):
     return read_arrays(folder / "evaluations.npz")
+
+
+def read_model(folder):
+    check_archive(folder / "model.zip")
+
+
+def read_members(folder):
+    check_contents(folder / "model.zip")
 
 
 def read_state(folder):
@@ -42,6 +51,8 @@ def read_state(folder):
         ("config.yml", read_config),
         ("evaluations.npz", read_evaluations),
         ("state.json", read_state),
+        ("model.zip", read_model),
+        ("model.zip", read_members),
         ("0.monitor.csv", read_training),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

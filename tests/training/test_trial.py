@@ -73,3 +73,9 @@ def test_the_latest_run_that_has_a_model_is_meant_also_where_it_is_of_several_se
 def test_a_group_that_is_named_and_has_no_model_is_not_passed_over(runs):
     with pytest.raises(InputError, match=r"no seed of .*A-v0_3 has a model\.zip yet"):
         run_meant(runs[2], "A-v0")
+
+
+def test_runs_of_which_none_has_a_model_are_their_folder(tmp_path):
+    (tmp_path / "A-v0_1").mkdir()
+    assert run_meant(tmp_path, "A-v0") == tmp_path
+    assert run_meant(tmp_path / "A-v0_1", "A-v0") == tmp_path / "A-v0_1"

@@ -28,7 +28,9 @@ from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.loading import load_model, saved_timesteps
 from pyrl_sb3.training.normalization import load_statistics
-from pyrl_sb3.training.untrusted import read_arrays, read_pickle
+from pyrl_sb3.training.untrusted import archives, read_arrays, read_member, read_pickle
+from pyrl_sb3.training.untrusted.archives import check_contents
+from pyrl_sb3.training.untrusted.known import find_known_class
 
 CANARY = "canary"
 CREATE = "open('canary', 'w').close()"
@@ -285,6 +287,24 @@ def test_spaces_are_read(space):
     found = read_pickle(cloudpickle.dumps(space), "here")
     assert found == space
     assert found.contains(found.sample())
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("stable_baselines3.nowhere", "Net"),
+        ("stable_baselines3.sac", "policies"),
+        ("stable_baselines3.sac.policies", "th"),
+        ("stable_baselines3.sac.policies", "nn.Module"),
+        ("stable_baselines3_mine.policies", "SACPolicy"),
+        ("torch.nn", "Linear"),
+        ("pyrl_sb3._private", "Net"),
+        ("math", "sqrt"),
+    ],
+)
+def test_only_classes_of_known_packages_may_be_named_where_they_are_made(module, name):
+    assert find_known_class(module, name) is None
+    assert find_known_class("torch.nn.modules.linear", "Linear") is th.nn.Linear
 
 
 def test_spaces_of_gym_are_read_as_gymnasiums():
@@ -785,3 +805,27 @@ def test_files_that_hold_no_arrays(folder):
     write({"../results.npy": npy("()", b"\0" * 8)}, "a.npz")
     with pytest.raises(InputError, match="no plain file name"):
         read_arrays(folder / "a.npz")
+
+
+def test_members_have_a_largest_size_and_all_together_too(folder, monkeypatch):
+    write({"a": 100 * b"a", "b": 100 * b"b"})
+    path = folder / "model.zip"
+    assert read_member(path, "a", 100) == 100 * b"a"
+    with pytest.raises(InputError, match=r"'a' in it is larger than 99 bytes$"):
+        read_member(path, "a", 99)
+    check_contents(path, members=2)
+    with pytest.raises(InputError, match=r"it has 2 members$"):
+        check_contents(path, members=1)
+    monkeypatch.setattr(archives, "_LARGEST", 200)
+    check_contents(path)
+    monkeypatch.setattr(archives, "_LARGEST", 199)
+    with pytest.raises(InputError, match=r"it would unpack to more than "):
+        check_contents(path)
+
+
+def test_what_is_small_may_have_shrunk_as_much_as_it_likes(folder):
+    write({"a": bytes(2**20)}, compression=zipfile.ZIP_DEFLATED)
+    check_contents(folder / "model.zip")
+    write({"a": bytes(2**20 + 1)}, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=f"'a' in it would unpack to {2**20 + 1} bytes$"):
+        check_contents(folder / "model.zip")

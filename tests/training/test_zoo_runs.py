@@ -16,10 +16,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from pyrl_sb3 import ReplayBuffer
 from pyrl_sb3.config import ConfigError, read_experiment
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import check_run
-from pyrl_sb3.training.folders import zoo_settings
+from pyrl_sb3.training.facts import FACTS, check_run
+from pyrl_sb3.training.folders import find_statistics, model_in, zoo_settings
 from pyrl_sb3.training.recorded import runs_within
 from pyrl_sb3.training.trial import TrialRequest, try_out
+from pyrl_sb3.training.zoo_runs import environment_asked_for
 
 ENV = "Pendulum-v1"
 STEPS = 20
@@ -77,6 +78,22 @@ def test_whose_run_a_folder_is(tmp_path, name, is_zoos):
     assert (zoo_settings(tmp_path / name) is not None) == is_zoos
 
 
+@pytest.mark.parametrize("name", [f"{ENV}_1", f"{ENV}_12_uuid", "renamed"])
+def test_models_and_statistics_are_where_the_zoo_or_we_write_them(tmp_path, name):
+    run = tmp_path / name
+    (run / ENV).mkdir(parents=True)
+    (run / ENV / "config.yml").touch()
+    model, theirs, ours = run / f"{ENV}.zip", run / ENV / "vecnormalize.pkl", run / f"{ENV}.pkl"
+    assert find_statistics(model) == (ours if name == "renamed" else theirs)
+    assert model_in(run) is None
+    model.touch()
+    assert (model_in(run), find_statistics(model)) == (model, theirs)
+    ours.touch()
+    assert find_statistics(model) == ours
+    (run / "model.zip").touch()
+    assert model_in(run) == run / "model.zip"
+
+
 def by_hand(model, env):
     if isinstance(env, VecNormalize):
         env.training = env.norm_reward = False
@@ -115,6 +132,23 @@ def test_the_command_line_of_the_zoo_comes_before_its_config(run):
     assert returns(run) == by_hand(model, environment(gravity=1.0))
     (run / ENV / "args.yml").write_text(yaml.dump(OrderedDict(env_kwargs={"g": 5.0})))
     assert returns(run) == by_hand(model, environment(gravity=5.0))
+
+
+def test_the_command_line_of_the_zoo_need_not_be_there_nor_name_arguments(tmp_path):
+    args = tmp_path / "args.yml"
+    assert environment_asked_for(tmp_path) == []
+    args.write_text("env_kwargs: null\n")
+    assert environment_asked_for(tmp_path) == []
+    args.write_text("env_kwargs: {g: 3}\n")
+    (found,) = environment_asked_for(tmp_path)
+    assert (found.path, found.value, found.where) == (
+        ("env_kwargs",),
+        {"g": 3},
+        f"{args}: env_kwargs",
+    )
+    args.write_text("[1]")
+    with pytest.raises(InputError, match=r"args\.yml: must map the options of a command to"):
+        environment_asked_for(tmp_path)
 
 
 def test_frames_are_stacked(run):
@@ -215,3 +249,12 @@ def test_commands_for_runs_say_what_can_be_done_with_one(run, path, read):
     assert said.startswith(f"{run} is a run of RL Zoo, without run.yml: ")
     assert f"`pyrl sac-test {ENV} {run}` tries" in said
     assert f"`pyrl sac-train {ENV} --config {config}` trains" in said
+
+
+def test_a_run_is_one_whatever_lies_in_it(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FACTS).touch()
+    assert runs_within(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    (tmp_path / FACTS).touch()
+    assert runs_within(tmp_path) == [tmp_path]
