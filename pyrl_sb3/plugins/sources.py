@@ -26,7 +26,7 @@ def name_and_version(distribution: Distribution | None) -> tuple[str | None, str
 
 def entry_module(entry: EntryPoint) -> str:
     """The module that an entry point names, whether or not there can be one of that name."""
-    return re.split(r"[:\[]", entry.value, maxsplit=1)[0].strip()
+    return re.split(r"[:\[]", entry.value)[0].strip()
 
 
 def load_entry(entry: EntryPoint) -> object:
