@@ -114,9 +114,11 @@ class Cloning(_Base):
     def _load_demonstrations(self, *, into_statistics: bool = False) -> None:
         """Fill the demonstrations' buffer, if there are any and that has not been done."""
         found, env, filled = self.demonstrations, self.env, self._demo_buffer
-        # A hindsight buffer of a copy has no environment. With one given by `set_env` it would deal
-        # out what it holds to as many environments, each with less room.
-        if found is None or (filled is not None and getattr(filled, "env", env) is not None):
+        # A hindsight buffer of a copy has no environment. `set_env` would deal out what it holds to
+        # as many environments, each with less room.
+        if isinstance(filled, HerReplayBuffer) and filled.env is None and env is not None:
+            filled.ask(env)
+        if found is None or filled is not None:
             return
         if not isinstance(found, Demonstrations):
             found = load_demonstrations(found)

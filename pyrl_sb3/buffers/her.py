@@ -104,6 +104,13 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         check_same_spaces(self.observation_space, env.observation_space)
         if env.num_envs != self.n_envs:
             self.change_n_envs(env.num_envs)
+        self.ask(env)
+
+    def ask(self, env: VecEnv) -> None:
+        """As `set_env`, and leave all episodes where they are, whatever the number of environments.
+
+        :param env: with observations like those stored
+        """
         self.env = env
         self._oracle = GoalOracle(env)
         self._sub_goals, self._features = self._oracle.translates, self._oracle.describes

@@ -210,6 +210,28 @@ def test_a_copy_of_a_model_goes_on_with_goals_and_demonstrations(line, demonstra
         th.testing.assert_close(other.policy.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_copy_needs_no_file_of_demonstrations(forgotten, tmp_path, line, demonstrations):
+    path = tmp_path / "demos.npz"
+    save_demonstrations(demonstrations("goal"), path)
+    model = build(SAC, line, HerReplayBuffer, demonstrations=path)
+    model.learn(10)
+    path.unlink()
+    if forgotten:
+        model.demonstrations = None
+    other = copy.deepcopy(model)
+    other.learn(10, reset_num_timesteps=False)
+    assert other._demo_buffer.size() == model._demo_buffer.size()
+
+
+def test_a_model_without_environment_takes_gradient_steps(line, demonstrations):
+    demos = demonstrations("goal")
+    model = build(SAC, line, pyrl_sb3.DictReplayBuffer, demonstrations=demos)
+    model.learn(10)
+    model.env = None
+    model.train(1, batch_size=16)
+
+
 @pytest.mark.parametrize("copied", [False, True])
 def test_several_environments_learn_from_all_demonstrations(copied, line, demonstrations):
     demos = demonstrations("goal")
