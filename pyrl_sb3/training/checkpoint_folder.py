@@ -47,7 +47,7 @@ class CheckpointFolder:
         final = self.path / f"step_{timesteps}"
         if final.exists():
             return final  # the run has not moved since
-        self.path.mkdir(exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         self._clean()
         part = self.path / f".{final.name}.part"
         try:

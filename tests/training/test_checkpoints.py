@@ -99,6 +99,11 @@ def test_a_checkpoint_that_is_there_is_not_written_again_nor_are_others_dropped(
     assert list(folder.by_steps()) == [1, 2]
 
 
+def test_checkpoints_go_into_a_folder_that_is_not_there_yet(tmp_path):
+    folder = CheckpointFolder(tmp_path / "run" / "checkpoints")
+    assert folder.add(1, write, keep=1).is_dir()
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_no_part(tmp_path):
     folder = CheckpointFolder(tmp_path)
     folder.add(1, write, keep=1)
