@@ -1,5 +1,6 @@
 """What does not fit into the place that it was kept for: code that goes on with it would fail."""
 
+import dis
 import inspect
 import numbers
 from functools import cache
@@ -46,14 +47,19 @@ def misfit(new: Any, old: Any, owner: type, name: str) -> str | None:
 
 @cache
 def _known_to(owner: type) -> frozenset[str]:
-    """Names of all attributes, its own and others', that the code of a class sets or uses."""
+    """Names of the attributes that the code of a class sets; its methods and globals are none."""
     functions = (
         inspect.unwrap(value)
         for each in owner.__mro__
-        for value in vars(each).values()
-        if inspect.isfunction(value)
+        for member in vars(each).values()
+        if inspect.isfunction(value := getattr(member, "fset", member))
     )
-    return frozenset(name for each in functions for name in each.__code__.co_names)
+    return frozenset(
+        operation.argval
+        for each in functions
+        for operation in dis.get_instructions(each)
+        if operation.opname == "STORE_ATTR"
+    )
 
 
 def _same_repeated(new: Any, old: Any) -> bool:

@@ -33,6 +33,16 @@ def test_what_others_put_on_an_object_may_change_its_kind(make):
     assert (owner.curriculum_level, owner.curriculum_seen) == ([1, 2], None)
 
 
+@pytest.mark.parametrize("name", ["rewards", "losses", "means", "epsilon"])
+@pytest.mark.parametrize("owner", ["stock", "own"])
+def test_names_that_its_class_uses_for_other_things_may_be_anything(owner, name):
+    model = OWNERS[owner]()
+    assert not hasattr(model, name)
+    setattr(model, name, 0.0)
+    restore_attributes({name: [1]}, model)
+    assert getattr(model, name) == [1]
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
