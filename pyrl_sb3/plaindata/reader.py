@@ -17,12 +17,13 @@ from pyrl_sb3.plaindata.arrays import NUMBERS, Functions, check_native, fill
 
 _PLAIN = (
     *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE"),
-    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT"),
     *("GLOBAL", "STACK_GLOBAL", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
 )
-_KEYS = (str, int, float, bool, type(None))
+_KEYS = (str, float, bool, type(None))
+_LARGEST_KEY = 2**60  # multiples of 2**61 - 1 all have one hash
 
 
 class RefusedError(ValueError):
@@ -104,16 +105,22 @@ class Reader(pickle._Unpickler):
             raise RefusedError(f"it sets items of {name_of(self.stack[-1])}")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not self.is_key(key):
-                raise RefusedError(f"it has a key that is a {type(key).__name__}")
+                kind = "large int" if type(key) is int else type(key).__name__
+                raise RefusedError(f"it has a key that is a {kind}")
             self.stack[-1][key] = value
 
     def is_key(self, value: object) -> bool:
         """Whether it may be one: hashing nested tuples can take for ever."""
-        return type(value) in _KEYS
+        return is_plain_key(value)
 
     def load_bytearray8(self) -> None:
         length = int.from_bytes(self.read(8), "little")
         self.stack.append(bytearray(self.read(length)))  # Python's allocates `length` first
+
+
+def is_plain_key(value: object) -> bool:
+    """Whether a value is hashed in no time, and a file cannot hold many of the same hash."""
+    return type(value) in _KEYS or (type(value) is int and abs(value) < _LARGEST_KEY)
 
 
 def name_of(thing: object) -> str:

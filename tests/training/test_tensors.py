@@ -349,6 +349,22 @@ REFUSED = {
     ),
     "a kind of another module": (instead(b"cposix\nfloat32\n"), "names posix.float32"),
     "operation": (instead(b"N\x81"), "an operation or a reference that is not read"),
+    "numbers that take long to multiply": (
+        instead(b"\x8b\x00\x02\x00\x00" + 512 * b"\x01"),
+        "an operation or a reference that is not read",
+    ),
+    "numbers of one hash": (
+        instead(b"}" + length(2**61 - 1) + b"K\x01s"),
+        "a key that is a large int",
+    ),
+    "numbers of one hash in tuples": (
+        instead(b"}" + length(2**60) + b"\x85K\x01s"),
+        "a key that is a tuple",
+    ),
+    "nothing but operations": (
+        lambda content: bytes(9 * 2**20),
+        "its data.pkl is larger than 8388608 bytes",
+    ),
     "cut off": (lambda content: content[:8], "cannot be read"),
     "empty": (lambda content: b"", "cannot be read: it is cut off"),
 }
@@ -387,6 +403,64 @@ def test_sparse_tensors_with_places_that_are_none(tmp_path, layout):
         read(tmp_path, saved({"a": eye}))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_sparse_tensors_of_the_same_numbers_again_and_again(tmp_path, layout):
+    """PyTorch walks through them each time."""
+    value = th.zeros(100_000).reshape(1, -1)
+    value[0, -1] = 1
+    if layout == "coo":
+        parts = [th.zeros(2, 100_000, dtype=th.int64), value[0]]
+        kind, size = th.sparse_coo, (1, 1)
+    else:
+        parts = [*(th.zeros(100_000, dtype=th.int64), th.zeros(0, dtype=th.int64)), th.zeros(0)]
+        kind, size = th.sparse_csr, (99_999, 1)
+    for times, message in ((5, None), (80, "the same numbers too often")):
+        content = saved([Sparse(kind, (*parts, size)) for _ in range(times)])
+        if message:
+            with pytest.raises(ValueError, match=message):
+                read(tmp_path, content)
+        else:
+            assert len(read(tmp_path, content)) == times
+
+
+class Sparse:
+    """Saved as PyTorch saves sparse tensors."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __reduce__(self):
+        return th._utils._rebuild_sparse_tensor, self.arguments
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda tensor: [tensor] * 80,
+        lambda tensor: [{tensor} for _ in range(80)],
+        lambda tensor: [th.nn.Parameter(tensor)] * 80,
+    ],
+    ids=["list", "sets", "parameter"],
+)
+@pytest.mark.parametrize("expanded", [True, False])
+def test_tensors_that_are_referred_to_too_often(tmp_path, kept, expanded):
+    """Each reference is a copy where an optimiser takes them."""
+    tensor = th.ones(1).double().expand(2**16) if expanded else th.ones(2**16).double()
+    with pytest.raises(ValueError, match="the same numbers too often; pass --trust"):
+        read(tmp_path, saved(kept(tensor)))
+    assert len(read(tmp_path, saved(kept(tensor[: 2**10])))) == 80
+
+
+def test_a_failed_read_leaves_nothing_to_the_next(tmp_path):
+    eye = th.eye(4).to_sparse()
+    eye._indices()[..., -1] = 10**9
+    content = saved({"a": eye, "b": Stats()})
+    with pytest.raises(ValueError, match="Stats"):
+        read_tensors(tmp_path / "model.zip", "policy.pth", content, "cpu", trust=True)
+    assert same(read(tmp_path, saved({"a": weight})), {"a": weight})
+
+
 class Stats:
     """What a module may keep, known to its own code."""
 
@@ -411,6 +485,16 @@ def test_classes_that_other_code_says_are_safe(tmp_path):
                     content, instead(b"c__builtin__\nfrozenset\n" + doubled(40) + b"\x85R")
                 ),
             )
+
+
+@pytest.mark.parametrize("name", ["torch.distributed.Layout", "torch.nested.inner._rebuild_njt"])
+def test_what_pytorch_itself_says_is_safe(tmp_path, name):
+    """It may take any time and memory; PyTorch registers it when other things are imported."""
+    module, _, last = name.rpartition(".")
+    with th.serialization.safe_globals([(Stats, name)]):
+        evil = with_pickle(saved({}), instead(f"c{module}\n{last}\nK\x01\x85R".encode("latin1")))
+        with pytest.raises(ValueError, match=f"names {name}, which is not read; pass --trust"):
+            read(tmp_path, evil)
 
 
 def tagged():
@@ -496,6 +580,36 @@ def test_a_checkpoint_puts_the_entropy_coefficient_back_in_place(checkpoint):
     Checkpoint(folder).restore(model, [])
     assert model.log_ent_coef is there
     assert th.equal(there.detach(), value)
+
+
+def entry(name):
+    """Of a table of contents, of a member without content."""
+    return b"PK\x01\x02" + bytes(24) + len(name).to_bytes(2, "little") + bytes(16) + name
+
+
+def table(*entries):
+    """A tensor file that lists more than it has."""
+    content = saved({"a": weight})
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start, here = archive.start_dir, len(archive.namelist())
+    old = content[start : content.rindex(b"PK\x05\x06")]
+    old = old[: old.index(b"PK\x06\x06")] if b"PK\x06\x06" in old else old
+    new = old + b"".join(entries)
+    number, size = here + len(entries), len(new)
+    counts = 2 * number.to_bytes(8, "little")
+    last = size.to_bytes(8, "little") + start.to_bytes(8, "little")
+    zip64 = b"PK\x06\x06" + (44).to_bytes(8, "little") + bytes(12) + counts + last
+    locator = b"PK\x06\x07" + bytes(4) + (start + size).to_bytes(8, "little") + bytes(4)
+    end = b"PK\x05\x06" + bytes(4) + 12 * b"\xff" + bytes(2)
+    return content[:start] + new + zip64 + locator + end
+
+
+def test_tables_of_contents(tmp_path):
+    assert same(read(tmp_path, table(entry(b"a/b"))), {"a": weight})
+    with pytest.raises(InputError, match=r"'policy\.pth' in it lists the same member twice"):
+        read(tmp_path, table(entry(b"a/b"), entry(b"a/b")))
+    with pytest.raises(InputError, match=r"'policy\.pth' in it has more than 65536 members"):
+        read(tmp_path, table(entry(b"a/b") * 70_000))
 
 
 def test_files_of_another_kind(tmp_path):

@@ -230,6 +230,8 @@ BROKEN = {
     "array of records": (pickle.dumps(np.zeros(1, "f4,i4")), "arrays of 'V8' are not read"),
     "array of text": (pickle.dumps(np.array(["a"])), "arrays of 'U1' are not read"),
     "array called": (calls("numpy", "ndarray"), "calls numpy.ndarray"),
+    "key of the same hash as others": (pickle.dumps({2**61 - 1: 1}), "a key that is a large int"),
+    "number that takes long": (pickle.dumps(1 << 3000), "it has the operation LONG4; pass --trust"),
     "key that is a tuple": (pickle.dumps({(1,): 1}), "a key that is a tuple"),
     "memory never written": (b"\x80\x04h\x07.", "cannot be read"),
     "nothing on the stack": (b"\x80\x04R.", "cannot be read: it has another form than it should$"),

@@ -17,13 +17,14 @@ from pyrl_sb3.plaindata import read_npy, unpack
 from pyrl_sb3.training.errors import InputError, damage, first_line
 
 # A model of SB3 has ten members, plainly named, its weights stored as they are.
-_MOST_MEMBERS, _MOST_ARRAYS = 100, 10_000
+_MOST_MEMBERS, _MOST_ARRAYS, _MOST_TENSORS = 100, 10_000, 2**16
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _LARGEST = 8 * 2**30
 # Text shrinks tenfold, weights hardly at all; what shrinks more than this is a bomb.
 _SHRINKS = 200
 _SMALL = 2**20
 _ENCRYPTED = 0x1
+_ENTRY = b"PK\x01\x02"  # begins each in a table of contents
 _END = 22  # bytes of an archive's last record, comments apart
 
 
@@ -133,13 +134,19 @@ def check_stored(path: Path, name: str, content: bytes) -> int:
         How many members it has, more than tensors.
 
     Raises:
-        InputError: it is none, or would unpack to more than its own size.
+        InputError: it is none, lists more members than a model has or one twice, or would unpack to
+            more than its own size.
     """
+    # Counted before Python makes an object of each.
+    if content.count(_ENTRY) > _MOST_TENSORS:
+        raise InputError(f"{path}: {name!r} in it has more than {_MOST_TENSORS} members")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path}: {name!r} in it is no tensor file of PyTorch") from error
+    if len({member.filename for member in members}) < len(members):
+        raise InputError(f"{path}: {name!r} in it lists the same member twice")
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if packed or sum(member.file_size for member in members) > len(content):
         raise InputError(f"{path}: {name!r} in it would unpack to more than its size")

@@ -13,8 +13,8 @@ import torch as th
 
 from pyrl_sb3.plaindata import RefusedError
 from pyrl_sb3.plaindata.arrays import Functions
+from pyrl_sb3.plaindata.reader import is_plain_key
 
-_SPARE_NUMBERS = 2**16  # of tensors that are expanded
 _KINDS = {
     1: ("Char", "Byte", "Bool"),
     2: ("Half", "BFloat16", "Short"),
@@ -29,7 +29,6 @@ DTYPES = {
     for each in vars(th).values()
     if isinstance(each, th.dtype)
 }
-_KEYS = (str, int, float, bool, type(None))
 _LONGEST_KEY = 20  # a tuple is hashed anew each time
 _MOST_DIMENSIONS = 64
 
@@ -40,7 +39,7 @@ class Made:
 
     Attributes:
         size: the bytes of a number, of dtypes and kinds of storages; those in a storage, or in
-            `bytes`.
+            `bytes`; those that a copy of a tensor would have.
     """
 
     def __init__(self, size: int = 0) -> None:
@@ -101,14 +100,14 @@ def _typed(
     if not (fits and _is_shape(size) and _is_shape(stride) and len(size) == len(stride)):
         raise RefusedError("a tensor in it has no shape")
     last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    there, numbers = storage.size // dtype.size, math.prod(size)
-    if (numbers and offset + last >= there) or numbers > there + _SPARE_NUMBERS:
+    numbers = math.prod(size)
+    if numbers and offset + last >= storage.size // dtype.size:
         raise RefusedError("a tensor in it is larger than its numbers")
     if type(grad) is not bool or type(hooks) is not OrderedDict or hooks:
         raise RefusedError("a tensor in it has hooks")
     if metadata is not None and type(metadata) is not dict:
         raise RefusedError("a tensor in it has metadata of another kind")
-    return Tensor()
+    return Tensor(numbers * dtype.size)
 
 
 def _sparse(_layout: Any, parts: Any) -> Any:
@@ -116,13 +115,13 @@ def _sparse(_layout: Any, parts: Any) -> Any:
     kinds = (Tensor, bool, type(None))
     if type(parts) is not tuple or not all(type(p) in kinds or _is_shape(p) for p in parts):
         raise RefusedError("a sparse tensor in it is not of tensors")
-    return Tensor()
+    return Tensor(sum(part.size for part in parts if type(part) is Tensor))
 
 
 def _parameter(data: Tensor, grad: bool, hooks: Any) -> Any:
     if type(data) is not Tensor or type(grad) is not bool or hooks:
         raise RefusedError("a parameter in it is no tensor")
-    return Tensor()
+    return Tensor(data.size)
 
 
 def _bytes(text: str, encoding: str) -> Any:
@@ -142,7 +141,7 @@ def is_key(value: object) -> bool:
     if isinstance(value, tuple):
         short = len(value) <= _LONGEST_KEY
         return short and all(type(each) is not tuple and is_key(each) for each in value)
-    return type(value) in _KEYS or isinstance(value, Made)
+    return is_plain_key(value) or isinstance(value, Made)
 
 
 def _set(items: list[Any]) -> Any:

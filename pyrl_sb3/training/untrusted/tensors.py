@@ -30,14 +30,15 @@ from pyrl_sb3.training.untrusted.stand_ins import (
     Kind,
     Object,
     Storage,
+    Tensor,
     is_key,
     natural,
 )
 
 _PICKLE = "data.pkl"
-_MOST_PICKLE = 64 * 2**20
+_MOST_PICKLE = 8 * 2**20  # a tensor takes some 150
 # What is referred to often is short, such as `betas`; what unfolds to more than this is a bomb.
-_UNFOLDS, _SPARE = 10, 2**20
+_UNFOLDS, _SPARE, _SPARE_BYTES = 10, 2**20, 2**24
 _ORDERED = ("collections", "OrderedDict")
 
 
@@ -47,10 +48,12 @@ def _object(*_: object) -> Any:
 
 def _safe_names() -> set[str]:
     """Names of classes and functions that other code here has told PyTorch are safe."""
-    return {
+    names = {
         each[1] if isinstance(each, tuple) else f"{each.__module__}.{each.__qualname__}"
         for each in th.serialization.get_safe_globals()
     }
+    # Its own are registered by imports; those run no code, but take any time and memory.
+    return {name for name in names if not name.startswith("torch.")}
 
 
 class _Reader(Reader):
@@ -64,6 +67,8 @@ class _Reader(Reader):
         self.sizes = sizes
         self.states: list[Any] = []
         self.left = _UNFOLDS * len(content) + _SPARE
+        # Those who get the tensors copy or walk through each that is referred to.
+        self.bytes_left = _UNFOLDS * sum(sizes.values()) + _SPARE_BYTES
         self.safe = _safe_names()
 
     def spend(self, number: int) -> None:
@@ -71,6 +76,12 @@ class _Reader(Reader):
         self.left -= number
         if self.left < 0:
             raise RefusedError("it refers to the same values too often")
+
+    def refer(self, tensor: Tensor) -> None:
+        """Note that a tensor is referred to."""
+        self.bytes_left -= tensor.size
+        if self.bytes_left < 0:
+            raise RefusedError("it refers to the same numbers too often")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in STORAGES:
@@ -93,6 +104,7 @@ class _Reader(Reader):
 
     def load_reduce(self) -> None:
         self.spend(sum(map(_length, self.stack[-1])))
+        self.states.append(self.stack[-1])
         if self.stack[-2] is _object:
             self.load_newobj()
         else:
@@ -166,6 +178,9 @@ def read_tensors(
         said = str(error).partition("Check the documentation")[0].strip().splitlines()[-1]
         said = said.strip().removeprefix("WeightsUnpickler error: ")
         raise RefusedError(f"{name!r} in it is refused: {said}") from error
+    finally:
+        # Else the next read fails by these. It is PyTorch's own, and may have gone one day.
+        getattr(th._utils, "_sparse_tensors_to_validate", []).clear()
 
 
 def _checked(content: bytes) -> io.BytesIO:
@@ -197,6 +212,8 @@ def _check_pickle(content: bytes, sizes: Mapping[str, int]) -> None:
     waiting += reader.states
     while waiting:
         value = waiting.pop()
+        if type(value) is Tensor:
+            reader.refer(value)
         children = list(value.values()) if isinstance(value, dict) else value
         if isinstance(children, (list, tuple)):
             reader.spend(len(children))
