@@ -296,6 +296,7 @@ def test_curves_are_drawn_whatever_a_group_says(pyrl, folder):
     assert outcome.startswith("pyrl: group/seed_0")  # which has none yet
 
 
+@pytest.mark.learning
 def test_the_end_of_what_starts_the_seeds_is_one_line(folder):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
     command += ["--timesteps", "1000000", "--save", "runs", *SHORT]

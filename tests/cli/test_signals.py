@@ -187,6 +187,7 @@ def test_training_goes_on_when_nobody_reads_its_output_any_more(folder):
     assert (folder / "runs" / "Pendulum-v1_1" / "model.zip").is_file()
 
 
+@pytest.mark.learning
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_training_goes_on_when_its_output_has_no_space(folder):
     command = [sys.executable, "-m", "pyrl_sb3"]

@@ -70,6 +70,7 @@ def module_of(run, entry):
         return json.loads(model.read("data"))[entry]["__module__"]
 
 
+@pytest.mark.learning
 def test_the_agent_of_the_page_is_trained_resumed_and_tested(pyrl, tmp_path):
     """Also with hindsight; what trains is another interpreter than what goes on with it."""
     run, hindsight = "small-dpg/Pendulum-v1_1", "her-small-dpg/FetchReach-v4_1"

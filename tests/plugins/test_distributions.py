@@ -26,7 +26,7 @@ def install(source, site):
 
 
 # Those that take long; `make test-plugins` runs them too.
-LONG = {"pyrl-population-sync": pytest.mark.learning}
+LONG = dict.fromkeys(("pyrl-population-sync", "pyrl-prioritized-replay"), pytest.mark.learning)
 
 
 @pytest.mark.parametrize(

@@ -367,7 +367,7 @@ np.save(folder + "/actions.npy", model.predict(observations, deterministic=True)
 """
 
 
-@pytest.mark.parametrize("algorithm", ["sac", "td3"])
+@pytest.mark.parametrize("algorithm", ["sac", pytest.param("td3", marks=pytest.mark.learning)])
 def test_a_stock_model_with_our_policy_loads_in_a_fresh_interpreter(
     algorithm: str, tmp_path: Any
 ) -> None:

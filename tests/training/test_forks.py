@@ -139,6 +139,7 @@ def test_what_goes_wrong_at_first_is_said(tmp_path, monkeypatch):
     forks.close()
 
 
+@pytest.mark.learning
 def test_a_stop_is_heard_at_once_where_a_shell_has_interrupts_ignored(tmp_path):
     earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forks = ForkServer()

@@ -270,7 +270,7 @@ REFUSED = {
     "sets again and again": (
         first(
             b"c__builtin__\nset\nq\xfd]("
-            + 2**20 * b"K\x01"
+            + 2**17 * b"K\x01"
             + b"eq\xfe0]("
             + 100 * b"h\xfdh\xfe\x85R"
             + b"e0"

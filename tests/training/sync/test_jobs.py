@@ -332,7 +332,9 @@ def launched(tmp_path, monkeypatch):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("end", "starts"), [("exit 1", 2), ("kill -KILL $$", 4)])
+@pytest.mark.parametrize(
+    ("end", "starts"), [("exit 1", 2), pytest.param("kill -KILL $$", 4, marks=pytest.mark.learning)]
+)
 def test_a_copy_that_comes_to_the_same_error_again_is_not_started_a_third_time(
     end, starts, launched, tmp_path
 ):
