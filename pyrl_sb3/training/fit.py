@@ -1,7 +1,6 @@
 """Whether an agent can learn and act in an environment."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -41,9 +40,7 @@ def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool
         _check_observations(agent, env.observation_space, env_id)
 
 
-def check_new_goals(
-    agent: NamedAgent, env: Env, env_id: str, options: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+def check_new_goals(agent: NamedAgent, env: Env, env_id: str, options: Mapping[str, Any]) -> None:
     """
     Raise InputError when the agent learns from other goals, whose rewards nobody computes.
 

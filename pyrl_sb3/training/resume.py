@@ -110,7 +110,7 @@ def resume(
         # It may have been killed before its last model was saved.
         if why and saved == done and not owes and (checkpoint or lacks_evaluation):
             log.info("%s is finished: %s", folder, why)
-            return _finished(folder, request, done, checkpoint, signals)
+            return _finished(folder, request, done, lacks_evaluation, checkpoint, signals)
         if checkpoint is None:
             raise _no_checkpoint(folder, request.agent, saved)
         check_writable(folder)
@@ -193,12 +193,13 @@ def _finished(
     folder: Path,
     request: CompleteRequest,
     done: int,
+    lacks_evaluation: bool,
     checkpoint: Checkpoint | None,
     signals: StopSignals,
 ) -> TrainingResult:
     """What there is of a run that is finished; its last evaluation is made where it lacks that."""
     evaluation = None
-    if last_evaluated(folder) < done:
+    if lacks_evaluation:
         log.info("it is evaluated, since that was interrupted")
         with signals:
             evaluation = _evaluated(folder, request, signals)

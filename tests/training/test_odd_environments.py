@@ -106,8 +106,8 @@ def test_hindsight_without_rewards_for_new_goals_is_refused(tmp_path):
         checked_experiment(agent, request)
     said = "Odd-v0 has no compute_reward, which HER + SAC asks for the rewards of new goals; "
     assert str(caught.value) == f"{said}without hindsight use sac"
-    check_new_goals(find_agent("sac"), Odd(goal=True), ENV)
-    check_new_goals(agent, gym.wrappers.TimeLimit(Rewarded(Odd(goal=True)), 9), ENV)
+    check_new_goals(find_agent("sac"), Odd(goal=True), ENV, {})
+    check_new_goals(agent, gym.wrappers.TimeLimit(Rewarded(Odd(goal=True)), 9), ENV, {})
 
 
 @pytest.mark.parametrize(
