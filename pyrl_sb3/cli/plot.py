@@ -57,7 +57,7 @@ def _plot(
     if not as_json:
         out = out or _PICTURE
     if out:
-        require_package("matplotlib", "report")
+        require_package("matplotlib")
         require_writable(out, "--out", _PICTURE.name, (".png", ".svg", ".pdf"))
     read = read_training if training else read_evaluations
     curves, left_out = read_each(runs, lambda run: read(run).smoothed(window))

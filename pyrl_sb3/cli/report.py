@@ -68,7 +68,7 @@ def _report(
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold}: must be a finite number, such as -200")
     if out:
-        require_package("matplotlib", "report")
+        require_package("matplotlib")
         make_folder(out, "--out")
     groups = read_groups(runs, label or ())
     for line in _left_out(groups):

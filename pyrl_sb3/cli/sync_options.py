@@ -85,7 +85,7 @@ def without_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**given, "overrides": tuple(rest)} if "overrides" in given else given
 
 
-def refuse_differences(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
+def refuse_other_plan(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
     """
     Check what is said again of how a group is synchronised.
 

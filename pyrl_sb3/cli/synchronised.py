@@ -182,7 +182,7 @@ def _refuse_changes(asked: Asked, resume: Path, copies: int = 0) -> None:
     if "save_freq" in given and group.sync:
         given["save_freq"] = save_freq(given["save_freq"], group.extra.get("sync_every", 0))
     refuse_differences(resume, group.request, given)
-    sync_options.refuse_differences(group, asked.plan)
+    sync_options.refuse_other_plan(group, asked.plan)
 
 
 def _copy(asked: Asked, group: DistributedGroup) -> int:

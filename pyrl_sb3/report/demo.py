@@ -63,7 +63,7 @@ def run_demo(
     """
     prepare_offscreen()
     for package in ("matplotlib", "imageio"):
-        require_package(package, "report")
+        require_package(package)
     make_folder(folder)
     check_film(folder / "agent.gif")
     request = TrainingRequest(

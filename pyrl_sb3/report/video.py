@@ -64,10 +64,10 @@ def prepare_offscreen() -> None:
 
 def check_film(path: Path, option: str = "--gif", kinds: Sequence[str] = (".gif",)) -> None:
     """Raise InputError, naming the option, if no film of these kinds could be written to `path`."""
-    require_package("imageio", "report")
+    require_package("imageio")
     require_writable(path, option, f"film{kinds[0]}", kinds)
     if path.suffix == ".mp4":
-        require_package("imageio_ffmpeg", "report")
+        require_package("imageio_ffmpeg")
 
 
 def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:

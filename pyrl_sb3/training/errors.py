@@ -37,10 +37,10 @@ def begun_otherwise(said: str, folder: Path, there: object) -> InputError:
     )
 
 
-def require_package(name: str, extra: str) -> None:
-    """Raise InputError, naming the extra that brings it, when a package is not installed."""
+def require_package(name: str) -> None:
+    """Raise InputError, naming the extra `report`, where one of its packages is not installed."""
     if find_spec(name) is None:
-        raise InputError(f"{name} is not installed: pip install 'pyrl-sb3[{extra}]' brings it")
+        raise InputError(f"{name} is not installed: pip install 'pyrl-sb3[report]' brings it")
 
 
 def first_line(error: BaseException) -> str:

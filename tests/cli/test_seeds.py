@@ -227,8 +227,8 @@ def _is_held(run):
 
 def test_a_stopped_group_goes_on_to_its_end_and_further(pyrl, folder):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
-    command += ["--jobs", "1", "--timesteps", "20000", "--save", "runs", "--eval-episodes", "1"]
-    command += ["--eval-freq", "10000", "--save-freq", "10000", "--set", "learning_starts=100000"]
+    command += ["--jobs", "1", "--timesteps", "8000", "--save", "runs", "--eval-episodes", "1"]
+    command += ["--eval-freq", "4000", "--save-freq", "4000", "--set", "learning_starts=100000"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     group = folder / "runs/Pendulum-v1_1"
     while not (group / "seed_0/0.monitor.csv").is_file():
@@ -239,7 +239,7 @@ def test_a_stopped_group_goes_on_to_its_end_and_further(pyrl, folder):
     runs = [group / "seed_0", group / "seed_1"]
     assert not any(is_finished(run) for run in runs)
 
-    for more, timesteps in ([], 20_000), (["--timesteps", 20_400], 20_400):
+    for more, timesteps in ([], 8_000), (["--timesteps", 8_400], 8_400):
         outcome = pyrl("td3-train", "--resume", group, "--jobs", 2, *more)
         assert outcome.code == 0, outcome.out
         assert "2 seeds, 2 to run" in outcome.out
