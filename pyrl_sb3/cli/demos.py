@@ -51,10 +51,19 @@ def record(
 ) -> None:
     """Record episodes in ENV and print how many of them succeed."""
     from pyrl_sb3.training.demos import record as run
+    from pyrl_sb3.training.progress import episodes_bar
 
     console = output.console_for_log()
     out = out or Path(f"{env.replace('/', '-')}-demos.npz")
-    recording = run(env, policy, out, episodes=episodes, seed=seed, failures=failures, trust=trust)
+    with episodes_bar(console, episodes) as shown:
+        recording = run(
+            *(env, policy, out),
+            episodes=episodes,
+            seed=seed,
+            failures=failures,
+            trust=trust,
+            each_step=shown,
+        )
     if recording.success_rate is not None:
         console.print(
             f"success rate {recording.success_rate:.2f} over {counted(episodes, 'episode')}"

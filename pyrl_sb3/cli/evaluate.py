@@ -41,6 +41,7 @@ def _evaluate(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
+    from pyrl_sb3.training.progress import episodes_bar
     from pyrl_sb3.training.recorded import read_each, trial_of_run
     from pyrl_sb3.training.trial import try_out
 
@@ -52,7 +53,8 @@ def _evaluate(
 
     def evaluated(run: Path) -> dict[str, Any]:
         request = read(run)
-        evaluation = try_out(request)
+        with episodes_bar(console, episodes) as shown:
+            evaluation = try_out(request, shown)
         if not as_json:
             console.print(f"{request.path}: {many}: {evaluation}", markup=False)
         return _as_dict(request, evaluation)

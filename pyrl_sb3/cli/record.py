@@ -36,6 +36,7 @@ def _record(
 ) -> None:
     from pyrl_sb3.report.video import NoPictureError, check_film, film_trial, prepare_offscreen
     from pyrl_sb3.training.errors import InputError
+    from pyrl_sb3.training.progress import episodes_bar
     from pyrl_sb3.training.recorded import trial_of_run
 
     console = output.console_for_log()
@@ -45,7 +46,8 @@ def _record(
     check_film(out, "--out", kinds=(".gif", ".mp4"))
     prepare_offscreen()
     try:
-        film_trial(request, out, episodes)
+        with episodes_bar(console, episodes) as shown:
+            film_trial(request, out, episodes, shown)
     except NoPictureError as error:
         raise InputError(f"{error.about(request.env_id)}: {error}") from error
     console.print(f"film of {request.path}: {out}", markup=False)

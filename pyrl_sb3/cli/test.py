@@ -12,6 +12,8 @@ from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pyrl_sb3.training.trial import TrialRequest
 
 _FILMED_EPISODES = 5
@@ -43,6 +45,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         verbose: options.Verbose = False,
     ) -> None:
         from pyrl_sb3.report.video import check_film, has_display, prepare_offscreen
+        from pyrl_sb3.training.progress import episodes_bar
         from pyrl_sb3.training.trial import TrialRequest, try_out
 
         console = output.console_for_log()
@@ -64,9 +67,11 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
             render_mode="human" if render else None,
             trust=trust,
         )
-        console.print(f"{counted(episodes, 'episode')}: {try_out(request)}")
+        with episodes_bar(console, episodes) as shown:
+            evaluation = try_out(request, shown)
+        console.print(f"{counted(episodes, 'episode')}: {evaluation}")
         if gif:
-            console.print(_film(request, gif), markup=False)
+            console.print(_film(console, request, gif), markup=False)
 
     return test
 
@@ -80,11 +85,14 @@ def _pretrained(agent: str, env_id: str, path: Path | None) -> Path:
     return pretrained(agent, env_id)
 
 
-def _film(request: "TrialRequest", gif: Path) -> str:
+def _film(console: "Console", request: "TrialRequest", gif: Path) -> str:
     from pyrl_sb3.report.video import NoPictureError, film_trial
+    from pyrl_sb3.training.progress import episodes_bar
 
+    episodes = min(request.episodes, _FILMED_EPISODES)
     try:
-        film_trial(request, gif, min(request.episodes, _FILMED_EPISODES))
+        with episodes_bar(console, episodes) as shown:
+            film_trial(request, gif, episodes, shown)
     except NoPictureError as error:
         return f"no film: {error.about(request.env_id)} ({error})"
     return f"film: {gif}"

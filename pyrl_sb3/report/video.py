@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import first_line, require_package
+from pyrl_sb3.training.evaluation import EachStep
 from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.trial import TrialRequest, open_trial
 
@@ -70,7 +71,13 @@ def check_film(path: Path, option: str = "--gif", kinds: Sequence[str] = (".gif"
         require_package("imageio_ffmpeg")
 
 
-def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
+def film(
+    model: BaseAlgorithm,
+    env: VecEnv,
+    path: Path,
+    episodes: int,
+    each_step: EachStep | None = None,
+) -> None:
     """
     Film whole episodes of one environment, to play in real time.
 
@@ -79,6 +86,7 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
         env: one environment, opened with `render_mode="rgb_array"`.
         path: a GIF or MP4.
         episodes: how many.
+        each_step: called after every step.
 
     Raises:
         NoPictureError: no working GL.
@@ -88,11 +96,13 @@ def film(model: BaseAlgorithm, env: VecEnv, path: Path, episodes: int) -> None:
     mp4 = path.suffix == ".mp4"
     every = 1 if mp4 else _every(fps)
     write = write_mp4 if mp4 else write_gif
-    with closing(_frames(model, env, episodes, every)) as frames:
+    with closing(_frames(model, env, episodes, every, each_step)) as frames:
         write(frames, path, fps / every)
 
 
-def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
+def film_trial(
+    request: TrialRequest, path: Path, episodes: int, each_step: EachStep | None = None
+) -> None:
     """
     Film a saved model in the environment it was trained in.
 
@@ -100,6 +110,7 @@ def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
         request: which model, and where.
         path: a GIF or MP4.
         episodes: how many.
+        each_step: called after every step.
 
     Raises:
         NoPictureError, UnfitFilmError: as `film`.
@@ -107,7 +118,7 @@ def film_trial(request: TrialRequest, path: Path, episodes: int) -> None:
     """
     model, env = open_trial(replace(request, render_mode="rgb_array"))
     try:
-        film(model, env, path, episodes)
+        film(model, env, path, episodes, each_step)
     finally:
         env.close()
 
@@ -132,7 +143,7 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _frames(
-    model: BaseAlgorithm, env: VecEnv, episodes: int, every: int
+    model: BaseAlgorithm, env: VecEnv, episodes: int, every: int, each_step: EachStep | None
 ) -> Generator[Frame, None, None]:
     """Yield how each episode begins, one frame of `every` after that, and how it ends."""
     observation: Any = env.reset()
@@ -145,16 +156,18 @@ def _frames(
     opened = vector.envs[0]
     vector.envs[0] = filmed = _Filmed(opened, env)
     try:
-        steps = 0
-        while episodes:
+        steps = ended = 0
+        while ended < episodes:
             actions, _ = model.predict(observation, deterministic=True)
             observation, _, dones, _ = env.step(actions)
+            if each_step:
+                each_step(ended)
             steps = 0 if dones[0] else steps + 1
-            episodes -= int(dones[0])
+            ended += int(dones[0])
             ending = filmed.take_ending()
             if ending is not None:
                 yield _alike(ending, first)
-            if episodes and steps % every == 0:
+            if ended < episodes and steps % every == 0:
                 yield _alike(_frame(env), first)
     finally:
         vector.envs[0] = opened

@@ -25,6 +25,7 @@ from pyrl_sb3.errors import counted, did_you_mean
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.environments import env_spec, vector_env
 from pyrl_sb3.training.errors import InputError, made_by
+from pyrl_sb3.training.evaluation import EachStep
 from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.hyperparams import packaged_config
 from pyrl_sb3.training.recorded import trial_of_run
@@ -65,6 +66,7 @@ def record(
     seed: int = 0,
     failures: bool = False,
     trust: bool = False,
+    each_step: EachStep | None = None,
 ) -> Recording:
     """
     Record episodes into an ``.npz``, for `load_demonstrations`.
@@ -77,6 +79,7 @@ def record(
         seed: of the environment.
         failures: also keep episodes that did not end in success.
         trust: run code that the run's config names.
+        each_step: called after every step with the number of episodes that had ended before it.
 
     Raises:
         InputError: no script for the environment, no such run, its actions are discrete, nothing
@@ -94,7 +97,7 @@ def record(
             raise InputError(
                 f"demonstrations are of continuous actions, {env_id} has {env.action_space}"
             )
-        found = _episodes(env, act, episodes)
+        found = _episodes(env, act, episodes, each_step)
         space = recorded_space(env), env.action_space
     finally:
         env.close()
@@ -136,7 +139,7 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
     return lambda observations: model.predict(observations, deterministic=True)[0], env
 
 
-def _episodes(env: VecEnv, act: Act, count: int) -> list[Episode]:
+def _episodes(env: VecEnv, act: Act, count: int, each_step: EachStep | None) -> list[Episode]:
     keep_raw_terminals(env)
     found: list[Episode] = []
     observations = env.reset()
@@ -146,6 +149,8 @@ def _episodes(env: VecEnv, act: Act, count: int) -> list[Episode]:
         while not done:
             actions = act(observations)
             observations, rewards, dones, infos = env.step(actions)
+            if each_step:
+                each_step(len(found))
             if isinstance(env, VecNormalize):
                 rewards = env.get_original_reward()
             done, info = bool(dones[0]), infos[0]

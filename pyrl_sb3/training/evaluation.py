@@ -17,7 +17,7 @@ from pyrl_sb3.training.signals import StopAskedError, StopSignals
 
 log = logging.getLogger("pyrl_sb3")
 
-StepCallback = Callable[[dict[str, Any], dict[str, Any]], None]
+EachStep = Callable[[int], None]  # gets how many episodes had ended before the step
 Record = Callable[[int, "Evaluation"], None]
 
 
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: BaseAlgorithm, env: VecEnv, episodes: int, each_step: StepCallback | None = None
+    model: BaseAlgorithm, env: VecEnv, episodes: int, each_step: EachStep | None = None
 ) -> Evaluation:
     """
     Run whole episodes with the deterministic policy.
@@ -59,15 +59,15 @@ def evaluate(
         model: whose policy acts.
         env: where it acts; if it normalises, it must not update its statistics.
         episodes: how many, spread evenly over the environments.
-        each_step: called after every step with `evaluate_policy`'s local and global variables.
+        each_step: called after every step.
     """
     successes: list[bool] = []
 
-    def note(local: dict[str, Any], everything: dict[str, Any]) -> None:
+    def note(local: dict[str, Any], _: dict[str, Any]) -> None:
         if local["done"] and "is_success" in local["info"]:
             successes.append(bool(local["info"]["is_success"]))
         if each_step:
-            each_step(local, everything)
+            each_step(len(local["episode_rewards"]))
 
     returns, lengths = evaluate_policy(
         model, env, episodes, callback=note, return_episode_rewards=True

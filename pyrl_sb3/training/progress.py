@@ -2,7 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
+
+from pyrl_sb3.training.evaluation import EachStep
 
 PROGRESS_FILE = "status.json"
 
@@ -91,6 +95,24 @@ class ProgressReport(BaseCallback):
             return "no episode finished yet"
         text = f"return {latest:.2f}"
         return text if success is None else f"{text}  success {success:.2f}"
+
+
+@contextmanager
+def episodes_bar(console: Console, episodes: int) -> Iterator[EachStep]:
+    """Show in a terminal how many of the episodes have ended, while entered; elsewhere nothing."""
+    with Progress(
+        TextColumn("{task.completed}/{task.total} episodes, {task.fields[steps]} steps"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task, steps = bar.add_task("", total=episodes, steps=0), count(1)
+        yield lambda ended: bar.update(task, completed=ended, steps=next(steps))
 
 
 class ProgressFile(BaseCallback):

@@ -17,7 +17,7 @@ from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.evaluation import Evaluation, StepCallback, evaluate
+from pyrl_sb3.training.evaluation import EachStep, Evaluation, evaluate
 from pyrl_sb3.training.fit import check_fit
 from pyrl_sb3.training.folders import (
     MODEL,
@@ -212,7 +212,7 @@ def _last_return(run: Path) -> float:
     return last if math.isfinite(last) else -math.inf
 
 
-def try_out(request: TrialRequest, each_step: StepCallback | None = None) -> Evaluation:
+def try_out(request: TrialRequest, each_step: EachStep | None = None) -> Evaluation:
     """Run the episodes that were asked for; raises what `open_trial` raises, and `each_step`."""
     model, env = open_trial(request)
     steps = counted(model.num_timesteps, "step")

@@ -91,13 +91,34 @@ def test_plot_in_json(pyrl, runs):
     assert curve["returns"] == pytest.approx([first, (first + second) / 2])
 
 
-def test_record(pyrl, runs):
+def test_record(pyrl, runs, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for Rich
     outcome = pyrl("record", "td3/Pendulum-v1_1", "--episodes", 1)
     assert outcome.code == 0
+    assert "0/1 episodes, 200 steps" in outcome.out
     assert "td3/Pendulum-v1_1/agent.gif" in outcome.out
     film = iio.imread(runs / "td3/Pendulum-v1_1/agent.gif")
     assert len(film) > 100  # of 201: what does not move is shown longer
     assert film.std(axis=0).max() > 0
+
+
+WAITED_FOR = {
+    "td3-test Pendulum-v1 --gif a.gif": 2,
+    "demos record Pendulum-v1 --policy td3/Pendulum-v1_1": 1,
+    "evaluate td3 --json": 1,
+}
+
+
+@pytest.mark.parametrize("command", WAITED_FOR)
+def test_episodes_that_are_waited_for_are_counted_in_a_terminal(pyrl, runs, command, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for Rich
+    outcome = pyrl(*command.split(), "--episodes", 1)
+    assert outcome.code == 0
+    assert "--json" not in command or len(json.loads(outcome.out)[0]["returns"]) == 1
+    shown = outcome.err if "--json" in command else outcome.out
+    *bars, _ = shown.split("\x1b[?25h")  # the cursor comes back
+    assert len(bars) == WAITED_FOR[command]
+    assert all("0/1 episodes, 200 steps" in bar for bar in bars)
 
 
 MISTAKES = {

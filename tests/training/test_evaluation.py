@@ -67,9 +67,9 @@ def test_whole_episodes_are_scored_at_their_ends(env):
     assert str(found) == "return 3.00 ± 0.00, success rate 0.67, length 3.0 steps"
     seen = []
     inner(env).tells = False
-    found = evaluate(Agent(env), env, 2, lambda local, _: seen.append(bool(local["done"])))
+    found = evaluate(Agent(env), env, 2, seen.append)
     assert (found.successes, found.success_rate) == (None, None)
-    assert seen == [False, False, True] * 2
+    assert seen == [0, 0, 0, 1, 1, 1], "episodes that had ended"
     assert str(found) == "return 3.00 ± 0.00, length 3.0 steps"
 
 

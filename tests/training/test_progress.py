@@ -8,7 +8,7 @@ from rich.console import Console
 from stable_baselines3 import TD3
 from stable_baselines3.common.monitor import Monitor
 
-from pyrl_sb3.training.progress import ProgressReport
+from pyrl_sb3.training.progress import ProgressReport, episodes_bar
 
 
 def progress(terminal, steps=450):
@@ -84,3 +84,22 @@ def test_a_bar_of_a_training_that_fails_is_taken_away_once_and_the_cursor_comes_
     ended = text.getvalue()
     shown.close()
     assert text.getvalue() == ended
+
+
+def episodes_shown(terminal):
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=120)
+    with episodes_bar(console, 3) as shown:
+        for ended in (0, 0, 1, 2):
+            shown(ended)
+    return text.getvalue()
+
+
+def test_episodes_that_are_waited_for_are_counted_in_a_terminal_and_leave_nothing_behind():
+    text = episodes_shown(terminal=True)
+    assert "2/3 episodes, 4 steps" in text
+    assert text.endswith("\x1b[1A\x1b[2K"), "the bar is still there"
+
+
+def test_where_nobody_watches_episodes_are_counted_in_silence():
+    assert episodes_shown(terminal=False) == ""
