@@ -1,5 +1,6 @@
 """How actions are stored, and how older versions stored them: those of whole numbers, scaled to
-[-1, 1], were whole numbers again, mostly 0. They are read as the floats that they are.
+[-1, 1], were whole numbers again, mostly 0. They are read as the floats that they are; of dtypes
+without a sign, in which -1 is the largest number, after they have got it back.
 """
 
 import warnings
@@ -9,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from pyrl_sb3.buffers.columns import Field
+from pyrl_sb3.buffers.table import Array
 
 
 def action_field(space: spaces.Space[Any], size: int) -> Field:
@@ -20,6 +22,13 @@ def action_field(space: spaces.Space[Any], size: int) -> Field:
 def were_whole(stored: Field | None, field: Field, space: spaces.Space[Any]) -> bool:
     """Whether an older version has stored actions of `field` like this."""
     return stored == field._replace(dtype=np.dtype(space.dtype)) and stored.dtype.kind in "iu"
+
+
+def as_scaled(stored: Array, dtype: np.dtype) -> Array:
+    """Scaled actions, of what an older version may have stored of them; anything else as it is."""
+    if stored.dtype.kind == "u" and dtype.kind == "f":
+        stored = stored.view(stored.dtype.str.replace("u", "i"))
+    return stored.astype(dtype, copy=False)
 
 
 def warn_of_whole(where: str, stacklevel: int) -> None:

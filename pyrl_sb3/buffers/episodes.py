@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pyrl_sb3.buffers.actions import as_scaled
 from pyrl_sb3.buffers.columns import Allocate, EpisodeColumn, Field, Obs, StepColumn, Where
 from pyrl_sb3.buffers.ends import CUT, RUNNING
 from pyrl_sb3.buffers.stacks import StackColumn
@@ -87,7 +88,7 @@ class EpisodeStore:
     def convert_actions(self, dtype: np.dtype) -> None:
         """Hold actions in this dtype from now on."""
         filled = min(self.now, self.slots) * self.n_envs
-        self.actions = self._regrown(self.actions[:filled].astype(dtype), len(self.actions))
+        self.actions = self._regrown(as_scaled(self.actions[:filled], dtype), len(self.actions))
 
     def _regrown(self, filled: Array, length: int) -> Array:
         ring = self._allocate((length, *filled.shape[1:]), filled.dtype)

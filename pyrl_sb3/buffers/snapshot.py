@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pyrl_sb3.buffers.actions import as_scaled
 from pyrl_sb3.buffers.columns import EpisodeColumn, Field
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.table import Array, Ints, StartBits
@@ -149,7 +150,8 @@ class Restorer:
         oldest = max(first, self.now - len(ring) // n_envs)
         if oldest < past:
             rows = np.arange((oldest - self.shift) * n_envs, (past - self.shift) * n_envs)
-            ring[rows % len(ring)] = values[(oldest - first) * n_envs :]
+            values = values[(oldest - first) * n_envs :]
+            ring[rows % len(ring)] = as_scaled(values, ring.dtype)  # where they are actions
 
     def put_episodes(self, low: Ints, high: Ints, values: Mapping[str, Array]) -> None:
         """Store facts of the episodes `[low, high)`."""
