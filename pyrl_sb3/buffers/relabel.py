@@ -1,5 +1,6 @@
 """What environments say about goals they were not given."""
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -139,12 +140,26 @@ class GoalOracle:
             raise ValueError(
                 f"{method} gives neither one number for each transition of a batch, nor one for a "
                 f"single transition, but arrays of shape {' and '.join(map(str, sorted(wrong)))}"
-            )
+            ) from self._failure(method, achieved, desired, infos, env)
         return np.array(each).reshape(len(achieved))
 
     def _one(self, method: str, achieved: Array, desired: Array, infos: Any, env: int) -> Any:
         """One call: of a batch, or of one transition."""
         return self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
+
+    def _failure(
+        self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
+    ) -> Exception | None:
+        """What it raises for a batch; another process prints that itself."""
+        if isinstance(self.env.unwrapped, SubprocVecEnv):
+            ask: Any = _Ask(method, (achieved, desired, infos), aloud=True)
+            self.env.env_is_wrapped(ask, indices=[env])
+            return None
+        try:
+            self._one(method, achieved, desired, infos, env)
+        except Exception as error:
+            return error
+        return None
 
     def _takes_batches(
         self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
@@ -182,14 +197,21 @@ def _by_owner(envs: Ints) -> Iterator[tuple[int, Ints]]:
         yield index, np.flatnonzero(envs == index)
 
 
-def _answers(method: Callable[..., Any], achieved: Array, *others: Any) -> bool:
-    """Whether a method has an answer for each row of a batch."""
+def _answers(
+    method: Callable[..., Any], achieved: Array, *others: Any, aloud: bool = False
+) -> bool:
+    """Whether a method has an answer for each row of a batch.
+
+    :param aloud: print what it raises
+    """
     n = len(achieved)
     try:
         return np.shape(method(achieved, *others)) in ((n,), (n, 1))
     except NoInfoError:
         raise
     except Exception:  # whatever is really wrong shows when it is called row by row
+        if aloud:
+            traceback.print_exc()
         return False
 
 
@@ -203,6 +225,7 @@ class _Ask:
 
     method: str
     rows: Any
+    aloud: bool = False
 
     def __instancecheck__(self, env: Any) -> bool:
-        return _answers(env.get_wrapper_attr(self.method), *self.rows)
+        return _answers(env.get_wrapper_attr(self.method), *self.rows, aloud=self.aloud)

@@ -17,7 +17,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from pyrl_sb3.buffers import (
     DictReplayBuffer,
@@ -157,6 +158,32 @@ def test_infos_that_are_not_stored_are_empty_in_other_processes_too():
         assert each == {}
         with pytest.raises(KeyError, match=r"'cost'.*copy_info_dict=true"):
             each["cost"]
+
+
+class Loops(Reach):
+    """Of batches; of a single transition it takes the info, which is empty, for none at all."""
+
+    def compute_reward(self, achieved, desired, info):
+        return np.array([self.missing(*each) for each in zip(achieved, desired, info)])  # noqa: B905
+
+
+def test_what_a_batch_fails_with_is_told():
+    with pytest.raises(ValueError, match=r"^compute_reward gives") as caught:
+        one_step(Loops).sample(8)
+    assert "'Loops' object has no attribute 'missing'" in str(caught.value.__cause__)
+
+
+def test_what_a_batch_fails_with_in_another_process_is_told_there(capfd):
+    env = SubprocVecEnv([lambda: Monitor(Loops())], start_method="fork")
+    try:
+        buffer = her(env, goal_mix={"final": 1})
+        step(buffer, (0, 1), (1, 1))
+        with pytest.raises(ValueError, match=r"^compute_reward gives"):
+            buffer.sample(8)
+        assert env.get_attr("action_space") == [ACTION]
+    finally:
+        env.close()
+    assert "'Loops' object has no attribute 'missing'" in capfd.readouterr().err
 
 
 class TwoValues(Reach):
