@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.errors import InputError
@@ -20,7 +21,14 @@ def has_goal(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
 
 
-def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool = False) -> None:
+def check_fit(
+    agent: NamedAgent,
+    env: Env,
+    env_id: str,
+    *,
+    vec_env_wrapper: bool = False,
+    trained: bool = False,
+) -> None:
     """
     Raise InputError, naming what would fit, when the agent cannot act in the environment.
 
@@ -29,8 +37,11 @@ def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool
         env: a single environment.
         env_id: its name, for errors.
         vec_env_wrapper: whether one is to come around it, which may give other observations.
+        trained: whether it has begun to learn, in whatever range of actions it found.
     """
     _check_actions(agent, env, env_id)
+    if not trained:
+        _check_range(env.action_space, env_id)
     if agent.needs_goal and not has_goal(env.observation_space):
         raise InputError(
             f"{env_id} has no goal: {agent.title} needs observations with {', '.join(GOAL_KEYS)}; "
@@ -40,23 +51,36 @@ def check_fit(agent: NamedAgent, env: Env, env_id: str, *, vec_env_wrapper: bool
         _check_observations(agent, env.observation_space, env_id)
 
 
-def check_new_goals(agent: NamedAgent, env: Env, env_id: str, options: Mapping[str, Any]) -> None:
+def check_new_goals(
+    agent: NamedAgent, env: Env | VecEnv, env_id: str, options: Mapping[str, Any]
+) -> None:
     """
     Raise InputError when the agent learns from other goals, whose rewards nobody computes.
 
     Args:
         agent: that is to learn.
-        env: a single environment, all that it learns in.
+        env: all that it learns in.
         env_id: its name, for errors.
         options: of its replay buffer, which may be to make no new goals.
     """
     mix = options.get("goal_mix") or {"future": options.get("n_sampled_goal", 1)}
     made = any(weight for kind, weight in mix.items() if kind != "real")
-    if agent.needs_goal and made and not env.has_wrapper_attr("compute_reward"):
+    if agent.needs_goal and made and not _computes_rewards(env):
         raise InputError(
             f"{env_id} has no compute_reward, which {agent.title} asks for the rewards of new "
             f"goals; without hindsight use {agent.name.removeprefix('her-')}"
         )
+
+
+def _computes_rewards(env: Env | VecEnv) -> bool:
+    """Whether somebody may answer, of environments together by overriding what asks each."""
+    if isinstance(env, gym.Env):
+        return env.has_wrapper_attr("compute_reward")
+    while isinstance(env, VecEnvWrapper):
+        if type(env).env_method is not VecEnvWrapper.env_method:
+            return True
+        env = env.venv
+    return env.has_attr("compute_reward")
 
 
 def _check_observations(agent: NamedAgent, space: spaces.Space[Any], env_id: str) -> None:
@@ -122,7 +146,12 @@ def _check_actions(agent: NamedAgent, env: Env, env_id: str) -> None:
         )
     elif not np.isfinite([space.low, space.high]).all():
         raise InputError(f"{env_id} has unbounded actions: {agent.title} needs finite limits")
-    elif space.dtype.kind == "i" and (space.high - space.low < 0).any():
+
+
+def _check_range(space: spaces.Space[Any], env_id: str) -> None:
+    if not isinstance(space, spaces.Box) or space.dtype.kind != "i":
+        return
+    if (space.high - space.low < 0).any():
         raise InputError(
             f"{env_id} has {space.dtype} actions from {space.low.min()} to {space.high.max()}: SB3 "
             f"scales by their difference, which is too large for {space.dtype}; declare them as "

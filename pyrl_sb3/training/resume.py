@@ -147,7 +147,7 @@ def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
     for run in runs:
         if (run / CONFIG).is_file():
             try:
-                checked_experiment(agent, _as_it_was(run, request))
+                checked_experiment(agent, _as_it_was(run, request), begun=True)
                 refuse_edited(run, read_facts(run))
                 return
             except (InputError, ConfigError, PluginError) as error:

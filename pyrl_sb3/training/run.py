@@ -140,8 +140,8 @@ def checked_experiment(
     experiment = experiment_of(request)
     with closing(open_env(request.env_id, experiment)) as probe:
         wrapped = bool(experiment.vec_env_wrapper)
-        check_fit(agent, probe, request.env_id, vec_env_wrapper=wrapped)
-        if not wrapped:  # which may compute rewards
+        check_fit(agent, probe, request.env_id, vec_env_wrapper=wrapped, trained=begun)
+        if not wrapped:  # which may compute rewards: it is asked once it is there
             options = experiment.arguments.get("replay_buffer_kwargs") or {}
             check_new_goals(agent, probe, request.env_id, options)
         observations, actions = probe.observation_space, probe.action_space

@@ -19,6 +19,7 @@ from pyrl_sb3.training.agents import NamedAgent, find_agent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.environments import vector_env
 from pyrl_sb3.training.errors import InputError, first_line, made_by
+from pyrl_sb3.training.fit import check_new_goals
 from pyrl_sb3.training.logs import continued_logger, new_logger
 from pyrl_sb3.training.models import build_model
 from pyrl_sb3.training.normalization import normalized
@@ -63,12 +64,14 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
 
     Raises:
         InputError: an argument that nothing but the constructor of the model, of a wrapper or of
-            a callback objects to.
+            a callback objects to; or wrappers of all environments do not compute the rewards that
+            the agent asks for.
         ConfigError, PluginError: see `build_model`.
     """
     try:
         env, eval_env = _environments(run, opened)
-        request = run.request
+        request, options = run.request, run.experiment.arguments.get("replay_buffer_kwargs")
+        check_new_goals(run.agent, env, request.env_id, options or {})
         model = build_model(
             run.agent,
             env,

@@ -111,7 +111,8 @@ def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     if config.is_relative_to(path.parent):
         _say_what_lacks(experiment, path)
     with closing(open_env(env_id, experiment)) as probe:
-        check_fit(agent, probe, env_id, vec_env_wrapper=bool(experiment.vec_env_wrapper))
+        wrapped = bool(experiment.vec_env_wrapper)
+        check_fit(agent, probe, env_id, vec_env_wrapper=wrapped, trained=True)
     set_threads(1)  # one observation at a time is too little work to share
     env = vector_env(
         env_id,

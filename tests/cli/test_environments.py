@@ -278,3 +278,4 @@ def test_actions_that_are_too_far_apart_for_their_dtype_are_refused(low, high, d
     assert str(caught.value).startswith(f"Odd-v0 has {name} actions from {low} to {high}: ")
     check_fit(find_agent("sac"), Counted(low // 2, high // 2, dtype), "Odd-v0")
     check_fit(find_agent("sac"), Counted(0, 255, np.uint8), "Odd-v0")
+    check_fit(find_agent("sac"), env, "Odd-v0", trained=True)

@@ -1,5 +1,6 @@
 """Environments that do less, or say it otherwise, than most."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
+from pyrl_sb3.training import fit
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.demos import _episodes
 from pyrl_sb3.training.errors import InputError
@@ -17,7 +19,9 @@ from pyrl_sb3.training.evaluation import evaluate
 from pyrl_sb3.training.fit import GOAL_KEYS, check_new_goals
 from pyrl_sb3.training.outermost import Outermost
 from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import check_configs, resume
 from pyrl_sb3.training.run import checked_experiment, train
+from pyrl_sb3.training.trial import TrialRequest, try_out
 
 ENV, LENGTH = "Odd-v0", 4
 
@@ -125,6 +129,29 @@ def test_hindsight_that_asks_no_environment_for_rewards_trains(tmp_path, setting
     learned = Learned()
     train(request, [learned])
     assert learned.model._n_updates
+
+
+def test_what_is_around_all_environments_and_computes_no_rewards_is_found_at_once(tmp_path):
+    wrapped = "vec_env_wrapper=stable_baselines3.common.vec_env.VecCheckNan"
+    settings = "env_kwargs.goal=true", wrapped
+    with pytest.raises(InputError, match=r"^Odd-v0 has no compute_reward, which HER \+ SAC asks"):
+        train(asked(tmp_path / "run", "her-sac", *settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_before_with_actions_that_are_too_far_apart_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(Odd, "action_space", spaces.Box(-100, 100, (1,), np.int8))
+    run = tmp_path / "run"
+    request = replace(asked(run, "sac"), save_freq=5)
+    with pytest.raises(InputError, match="has int8 actions from -100 to 100"):
+        train(request)
+    with monkeypatch.context() as before:
+        before.setattr(fit, "_check_range", lambda *_: None)
+        train(request)
+    check_configs(request, [run])
+    assert resume(run, timesteps=20).timesteps == 20
+    trial = TrialRequest(agent="sac", env_id=ENV, path=run, episodes=2)
+    assert try_out(trial).lengths.tolist() == [LENGTH, LENGTH]
 
 
 @pytest.mark.parametrize(
