@@ -1,7 +1,9 @@
 """Learning curves as numbers, read from what a run has logged."""
 
 import csv
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +101,9 @@ def read_evaluations(run: Path) -> Curve:
     steps, returns, successes = saved["timesteps"], saved["results"], saved.get("successes")
     with np.errstate(invalid="ignore"):  # returns that are not finite
         means, spread = returns.mean(axis=1), returns.std(axis=1)
+        if successes is not None:  # NaN where an episode does not say
+            known = np.isfinite(successes)
+            successes = np.where(known, successes, 0).sum(axis=1) / known.sum(axis=1)
     # Of evaluations at the same step, the last is that of the agent as it went on.
     steps, last = np.unique(steps[::-1].astype(float), return_index=True)
     last = len(means) - 1 - last
@@ -107,7 +112,7 @@ def read_evaluations(run: Path) -> Curve:
         steps=steps,
         returns=means[last],
         spread=spread[last],
-        successes=None if successes is None else successes.mean(axis=1)[last],
+        successes=None if successes is None else successes[last],
         episodes=returns.shape[1],
     )
 
@@ -142,7 +147,7 @@ class TrainingEpisode(NamedTuple):
     Attributes:
         steps: environment steps until then, over all environments.
         value: its return.
-        success: 1 or 0; NaN where nothing says so.
+        success: in [0, 1]; NaN where nothing says so.
         seconds: wall-clock until then, from the run's start.
     """
 
@@ -184,6 +189,7 @@ def read_episodes(file: Path, n_envs: int) -> Iterator[TrainingEpisode]:
 
 
 def _truth(text: str | None) -> float:
-    return {"True": 1.0, "1.0": 1.0, "1": 1.0, "False": 0.0, "0.0": 0.0, "0": 0.0}.get(
-        text or "", float("nan")
-    )
+    with suppress(ValueError):
+        share = float({"True": 1, "False": 0}.get(text or "", text or "nan"))
+        return share if 0 <= share <= 1 else math.nan
+    return math.nan

@@ -29,17 +29,18 @@ class Evaluation:
     Attributes:
         returns: `(episodes,)`, undiscounted sums of rewards.
         lengths: `(episodes,)`, in steps.
-        successes: `(episodes,)`, whether the goal held at the end; None where nothing says so.
+        successes: `(episodes,)`, whether the goal held at the end, or to which share; NaN for
+            episodes that do not say so. None where none does.
     """
 
     returns: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
-    successes: npt.NDArray[np.bool_] | None
+    successes: npt.NDArray[np.bool_ | np.float64] | None
 
     @property
     def success_rate(self) -> float | None:
-        """The share of episodes that ended in success."""
-        return None if self.successes is None else float(self.successes.mean())
+        """The share of episodes that ended in success, of those that say so."""
+        return None if self.successes is None else float(np.nanmean(self.successes))
 
     def __str__(self) -> str:
         parts = [f"return {self.returns.mean():.2f} ± {self.returns.std():.2f}"]
@@ -61,21 +62,23 @@ def evaluate(
         episodes: how many, spread evenly over the environments.
         each_step: called after every step.
     """
-    successes: list[bool] = []
+    said: list[Any] = []
 
     def note(local: dict[str, Any], _: dict[str, Any]) -> None:
-        if local["done"] and "is_success" in local["info"]:
-            successes.append(bool(local["info"]["is_success"]))
+        if local["done"]:
+            said.append(local["info"].get("is_success"))
         if each_step:
             each_step(len(local["episode_rewards"]))
 
     returns, lengths = evaluate_policy(
         model, env, episodes, callback=note, return_episode_rewards=True
     )
+    known = any(success is not None for success in said)
+    successes = [np.nan if success is None else success for success in said]
     return Evaluation(
         returns=np.asarray(returns, dtype=np.float64),
         lengths=np.asarray(lengths, dtype=np.int64),
-        successes=np.asarray(successes, dtype=bool) if successes else None,
+        successes=np.array(successes) if known else None,
     )
 
 

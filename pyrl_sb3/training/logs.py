@@ -109,6 +109,8 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
         before = old["timesteps"] < timesteps
         # Of another number of episodes, only the last can be in one table.
         if old["results"].shape[1:] == new["results"].shape[1:]:
+            for some in (old, new) if "successes" in {*old, *new} else ():  # unknown in one
+                some.setdefault("successes", np.full(some["results"].shape, np.nan))
             new = {
                 name: np.concatenate((old[name][before], each))
                 for name, each in new.items()

@@ -24,7 +24,7 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     An environment as training and evaluations want it.
 
     Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
-    Where it has parts all must hold at the end.
+    Where it has parts all must hold at the end. What is written into infos is written into copies.
     The last observation of an episode is a copy: SB3 hands it on as it is after the next reset,
     which some environments write into the same array.
     One that cannot be closed is warned of, once: what it was opened for is done by then. So are
@@ -51,12 +51,13 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
                 "env_wrapper: [{gymnasium.wrappers.TimeLimit: {max_episode_steps: 1000}}]"
             )
         observation, reward, terminated, truncated, info = self.env.step(action)
+        info = {**info}  # the environment may keep it, and SB3 too writes into what it is given
         if "success" in info:
             info.setdefault("is_success", info["success"])
         if terminated or truncated:
             observation = deepcopy(observation)
             if np.ndim(info.get("is_success", False)):
-                info = {**info, "is_success": bool(np.all(info["is_success"]))}
+                info["is_success"] = bool(np.all(info["is_success"]))
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:

@@ -11,12 +11,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
+from pyrl_sb3.report.curves import read_evaluations, read_training
 from pyrl_sb3.training import fit
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.demos import _episodes
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import evaluate
 from pyrl_sb3.training.fit import GOAL_KEYS, check_new_goals
+from pyrl_sb3.training.logs import add_evaluation
 from pyrl_sb3.training.outermost import Outermost
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import check_configs, resume
@@ -47,6 +49,21 @@ class Odd(gym.Env):
         self.seen += 1
         info = {} if self.success is None else {"is_success": self.success[0]}
         return self._observe(), 0.0, False, self.seen[0] == LENGTH, info
+
+
+said_by_all = {}
+
+
+class OneInfo(gym.Wrapper):
+    """Says success, at the end of each episode, in one and the same dictionary."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.said = said_by_all
+
+    def step(self, action):
+        *rest, self.said["success"], _ = self.env.step(action)
+        return *rest, self.said["success"], self.said
 
 
 class Rewarded(gym.Wrapper):
@@ -160,20 +177,21 @@ def test_a_run_of_before_with_actions_that_are_too_far_apart_goes_on(tmp_path, m
         (np.array([True, True]), 1.0),
         (np.array([1.0, 0.0]), 0.0),
         (np.array([[True]]), 1.0),
-        (None, 0.0),
+        (0.5, 0.5),
+        (None, None),
     ],
-    ids=["all", "one of two", "nested", "none"],
+    ids=["all", "one of two", "nested", "half", "none"],
 )
 def test_success_may_be_said_in_parts_or_not_at_all(tmp_path, success, rate):
     env = make_vec_env(lambda: Outermost(Odd(success=[success])))
     model = SimpleNamespace(predict=lambda *seen, **options: (np.zeros((1, 1)), None))
     assert evaluate(model, env, 2).success_rate == rate
     (episode,) = _episodes(env, lambda seen: np.zeros((1, 1), np.float32), 1)
-    assert episode.success == (None if success is None else rate)
+    assert episode.success == (None if success is None else bool(rate))
 
 
 class Sometimes:
-    """Success, step by step: of the fourth episode it is not known."""
+    """Success, step by step: from the fourth episode on it is not known."""
 
     def __init__(self):
         self.steps = 0
@@ -183,11 +201,44 @@ class Sometimes:
         return None if self.steps > 3 * LENGTH else True
 
 
-def test_success_that_is_not_always_known_is_none_there():
+def test_success_that_is_not_always_known_is_that_of_the_other_episodes(tmp_path):
     env = make_vec_env(lambda: Outermost(Odd(success=Sometimes())))
     model = SimpleNamespace(predict=lambda *seen, **options: (np.zeros((1, 1)), None))
-    evaluations = [evaluate(model, env, 2) for _ in range(2)]
-    assert [each.successes.tolist() for each in evaluations] == [[True, True], [True, False]]
+    evaluations = [evaluate(model, env, 2) for _ in range(3)]
+    successes = [each.successes for each in evaluations]
+    assert (successes[0].tolist(), successes[0].dtype) == ([True, True], bool)
+    assert successes[1].tolist() == pytest.approx([1, np.nan], nan_ok=True)
+    assert successes[2] is None
+    assert [each.success_rate for each in evaluations] == [1, 1, None]
+    for order in (evaluations, evaluations[::-1]):
+        (tmp_path / "evaluations.npz").unlink(missing_ok=True)
+        for i, each in enumerate(order):
+            add_evaluation(tmp_path / "evaluations.npz", i, each)
+        rates = [np.nan if each.success_rate is None else each.success_rate for each in order]
+        found = read_evaluations(tmp_path).successes
+        assert found.tolist() == pytest.approx(rates, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("success", "known"), [("0.5", [0.5, 0.5]), ("null", [])], ids=["half", "none"]
+)
+def test_success_is_counted_in_training_as_in_evaluations(tmp_path, success, known):
+    learned, given = Learned(), f"env_kwargs.success=[{success}]"
+    keys = "monitor_kwargs.info_keywords=[is_success]"
+    train(replace(asked(tmp_path / "run", "sac", given, keys), eval_freq=5), [learned])
+    assert [*learned.model.ep_success_buffer] == known
+    for curve in (read_evaluations(tmp_path / "run"), read_training(tmp_path / "run")):
+        assert (curve.successes is None) == (not known)
+        assert not known or curve.successes.tolist() == known
+
+
+def test_what_an_environment_keeps_to_say_is_not_written_into(tmp_path):
+    learned, wrapped = Learned(), f"env_wrapper={__name__}.OneInfo"
+    train(replace(asked(tmp_path / "run", "sac", wrapped, trust=True), eval_freq=5), [learned])
+    assert [*learned.model.ep_success_buffer] == [True, True]
+    assert len(learned.model.ep_info_buffer) == 2
+    assert read_evaluations(tmp_path / "run").successes.tolist() == [1, 1]
+    assert said_by_all.keys() == {"success"}
 
 
 def test_success_in_parts_is_one_in_training_too(tmp_path):
