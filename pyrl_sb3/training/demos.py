@@ -139,7 +139,9 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
     return lambda observations: model.predict(observations, deterministic=True)[0], env
 
 
-def _episodes(env: VecEnv, act: Act, count: int, each_step: EachStep | None) -> list[Episode]:
+def _episodes(
+    env: VecEnv, act: Act, count: int, each_step: EachStep | None = None
+) -> list[Episode]:
     keep_raw_terminals(env)
     found: list[Episode] = []
     observations = env.reset()
