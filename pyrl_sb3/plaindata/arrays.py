@@ -12,6 +12,7 @@ import numpy.typing as npt
 # objects would be pointers, so those are only made of lists.
 _NUMBER = re.compile(r"[<|=]?[?biufc]\d{0,2}")
 _OBJECT = re.compile(r"\|?O8?")
+_MOST_DIMENSIONS, _LARGEST_LENGTH = 64, 2**63  # NumPy's
 
 
 def _number_dtype(code: Any, *_: object) -> np.dtype[Any]:
@@ -55,8 +56,11 @@ def _check(content: Any, dtype: Any, shape: Any) -> None:
 
 
 def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, tuple) and all(
-        isinstance(length, int) and length >= 0 for length in shape
+    """Whether it may be one: products of many long numbers take for ever."""
+    return (
+        isinstance(shape, tuple)
+        and len(shape) <= _MOST_DIMENSIONS
+        and all(isinstance(length, int) and 0 <= length < _LARGEST_LENGTH for length in shape)
     )
 
 

@@ -223,6 +223,8 @@ BROKEN = {
     "zeros": (bytes(100), "cannot be read: it is no pickle, or damaged$"),
     "protocol 9": (b"\x80\x09.", "unsupported pickle protocol: 9"),
     "array without its bytes": (filled((10**12,), b"1234"), "other bytes than its shape needs"),
+    "array with a long shape": (filled((2**63, 0), b""), "other bytes than its shape needs"),
+    "array of many dimensions": (filled(65 * (1,), b"1234"), "other bytes than its shape needs"),
     "array with negative shape": (filled((-4,), b"1234"), "other bytes than its shape needs"),
     "text announced": (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f", "cannot be read"),
     "bytes announced": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "cannot be read"),
