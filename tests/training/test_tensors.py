@@ -2,9 +2,12 @@
 
 import io
 import shutil
+import struct
 import zipfile
+import zlib
 from collections import Counter, OrderedDict
 from fractions import Fraction
+from itertools import product
 
 import gymnasium as gym
 import pytest
@@ -38,8 +41,10 @@ def with_pickle(content, change, **more):
     return file.getvalue()
 
 
-def read(tmp_path, content):
-    return read_tensors(tmp_path / "model.zip", "policy.pth", content, "cpu")
+def read(tmp_path, content, packed=None):
+    path = tmp_path / "model.zip"
+    path.write_bytes(content if packed is None else packed)
+    return read_tensors(path, "policy.pth", content, "cpu")
 
 
 def same(one, other):
@@ -213,6 +218,15 @@ def calls(module, name, arguments):
     return first(f"c{module}\n{name}\n".encode() + arguments + b"R")
 
 
+def multiples(number):
+    """Whole numbers of one hash, as many as are wanted."""
+    return [b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") for k in range(1, number + 1)]
+
+
+def ratio(number):
+    return b"G" + struct.pack(">d", number)
+
+
 HUGE = 10**12
 EMPTY = b"ccollections\nOrderedDict\n)R"
 LETTER = b"X\x01\x00\x00\x00a"
@@ -354,16 +368,52 @@ REFUSED = {
         "an operation or a reference that is not read",
     ),
     "numbers of one hash": (
-        instead(b"}" + length(2**61 - 1) + b"K\x01s"),
-        "a key that is a large int",
+        instead(b"}(" + b"".join(each + b"N" for each in multiples(5000)) + b"u"),
+        "too many keys of the same hash",
     ),
     "numbers of one hash in tuples": (
-        instead(b"}" + length(2**60) + b"\x85K\x01s"),
-        "a key that is a tuple",
+        instead(b"}(" + b"".join(each + b"\x85N" for each in multiples(5000)) + b"u"),
+        "too many keys of the same hash",
     ),
-    "nothing but operations": (
-        lambda content: bytes(9 * 2**20),
-        "its data.pkl is larger than 8388608 bytes",
+    "complex numbers of one hash": (
+        instead(
+            b"c__builtin__\ncomplex\nq\xfd0}("
+            + b"".join(b"h\xfd" + ratio(1000003 * k) + ratio(-k) + b"\x86RN" for k in range(5000))
+            + b"u"
+        ),
+        "too many keys of the same hash",
+    ),
+    "sets of numbers of one hash": (
+        instead(
+            b"c__builtin__\nset\nq\xfd]("
+            + b"".join(multiples(400))
+            + b"eq\xfe0]("
+            + 500 * b"h\xfdh\xfe\x85R"
+            + b"e"
+        ),
+        "too many keys of the same hash",
+    ),
+    "Counters of numbers of one hash": (
+        instead(
+            b"ccollections\nCounter\nq\xfd}("
+            + b"".join(each + b"N" for each in multiples(400))
+            + b"uq\xfe0]("
+            + 500 * b"h\xfdh\xfe\x85R"
+            + b"e"
+        ),
+        "too many keys of the same hash",
+    ),
+    "shape of long numbers": (
+        lambda content: content.replace(
+            b"K\x02K\x03\x86", b"K\x02\x8a\x09" + bytes(8) + b"\x01\x86"
+        ),
+        "a tensor in it has no shape",
+    ),
+    "calls without end": (
+        instead(
+            b"ccollections\nOrderedDict\nq\xfd)q\xfe0](" + 40_000 * b"h\xfdh\xfeR" + b"e",
+        ),
+        "the same values too often",
     ),
     "cut off": (lambda content: content[:8], "cannot be read"),
     "empty": (lambda content: b"", "cannot be read: it is cut off"),
@@ -415,7 +465,7 @@ def test_sparse_tensors_of_the_same_numbers_again_and_again(tmp_path, layout):
     else:
         parts = [*(th.zeros(100_000, dtype=th.int64), th.zeros(0, dtype=th.int64)), th.zeros(0)]
         kind, size = th.sparse_csr, (99_999, 1)
-    for times, message in ((5, None), (80, "the same numbers too often")):
+    for times, message in ((5, None), (400, "the same numbers too often")):
         content = saved([Sparse(kind, (*parts, size)) for _ in range(times)])
         if message:
             with pytest.raises(ValueError, match=message):
@@ -437,9 +487,9 @@ class Sparse:
 @pytest.mark.parametrize(
     "kept",
     [
-        lambda tensor: [tensor] * 80,
-        lambda tensor: [{tensor} for _ in range(80)],
-        lambda tensor: [th.nn.Parameter(tensor)] * 80,
+        lambda tensor: [tensor] * 800,
+        lambda tensor: [{tensor} for _ in range(800)],
+        lambda tensor: [th.nn.Parameter(tensor)] * 800,
     ],
     ids=["list", "sets", "parameter"],
 )
@@ -449,7 +499,66 @@ def test_tensors_that_are_referred_to_too_often(tmp_path, kept, expanded):
     tensor = th.ones(1).double().expand(2**16) if expanded else th.ones(2**16).double()
     with pytest.raises(ValueError, match="the same numbers too often; pass --trust"):
         read(tmp_path, saved(kept(tensor)))
-    assert len(read(tmp_path, saved(kept(tensor[: 2**10])))) == 80
+    assert len(read(tmp_path, saved(kept(tensor[: 2**10])))) == 800
+
+
+@pytest.mark.parametrize(("width", "layers"), [(256, 24), (256, 48), (512, 12), (768, 12)])
+def test_layers_that_share_their_weights(tmp_path, width, layers):
+    """As in ALBERT: their numbers are stored once, and nothing is copied."""
+    layer = th.nn.TransformerEncoderLayer(width, 4, 4 * width)
+    state = th.nn.ModuleList([layer] * layers).state_dict()
+    assert same(read(tmp_path, saved(state)), state)
+
+
+GRID = [(row, column) for row in range(-50, 50) for column in range(100)]
+MANY = {
+    "grid": Counter(GRID),
+    "set of a grid": set(GRID),
+    "grid below 0": Counter(product((-2.0, -1.0, 0.0), repeat=8)),  # -1 and -2 have one hash
+    "hashes": {hash((k, "text")) for k in range(10_000)},
+    "times": {2**60 + k: k for k in range(10_000)},
+    "powers": {2**k: k for k in range(2000)},
+    "complex numbers": {complex(k, -k): k for k in range(3000)},
+    "bytes as keys": {k.to_bytes(4, "little"): k for k in range(3000)},
+    "bytes in tuples": {(b"a", k): k for k in range(3000)},
+    "places": {(th.device("cpu"), th.float32, k): k for k in range(3000)},
+    "tensors as keys": [{th.zeros(1): 1 for _ in range(100)}],
+    "small sets": [{k, -k} for k in range(3000)],
+    "calls": [Counter() for _ in range(3000)],
+    "views": list(th.zeros(5000)),
+    "bytes": bytes(9 * 2**20),
+    "history": [k / 7 for k in range(300_000)],
+    "words": {f"word{k}": k for k in range(150_000)},
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_as_much_as_the_file_has_bytes_for(tmp_path, name):
+    value = {"a._extra_state": MANY[name]}
+    content = saved(value)
+    if name == "tensors as keys":
+        assert len(read(tmp_path, content)["a._extra_state"][0]) == 100
+    else:
+        assert same(read(tmp_path, content), value)
+
+
+def test_pickles_that_were_packed(tmp_path):
+    """They take time for each byte that they have unpacked."""
+    for size, message in ((2**20 - 100, None), (2**20, "is larger than the file that it is in")):
+        content = saved({"a": bytes(1), "b": size * "a"})
+        if message:
+            with pytest.raises(ValueError, match=message):
+                read(tmp_path, content, packed=zlib.compress(content))
+        else:
+            assert read(tmp_path, content, packed=zlib.compress(content))["a"] == bytes(1)
+
+
+def test_a_copy_of_half_precision_is_larger(tmp_path):
+    """Optimisers make them what their parameters are."""
+    half = th.ones(1).half().expand(2**20)
+    assert len(read(tmp_path, saved([half] * 30))) == 30
+    with pytest.raises(ValueError, match="the same numbers too often"):
+        read(tmp_path, saved([half] * 40))
 
 
 def test_a_failed_read_leaves_nothing_to_the_next(tmp_path):
@@ -491,7 +600,8 @@ def test_classes_that_other_code_says_are_safe(tmp_path):
 def test_what_pytorch_itself_says_is_safe(tmp_path, name):
     """It may take any time and memory; PyTorch registers it when other things are imported."""
     module, _, last = name.rpartition(".")
-    with th.serialization.safe_globals([(Stats, name)]):
+    with th.serialization.safe_globals([(Stats, name), th.nn.Identity]):
+        assert type(read(tmp_path, saved(th.nn.Identity()))) is th.nn.Identity
         evil = with_pickle(saved({}), instead(f"c{module}\n{last}\nK\x01\x85R".encode("latin1")))
         with pytest.raises(ValueError, match=f"names {name}, which is not read; pass --trust"):
             read(tmp_path, evil)

@@ -7,6 +7,7 @@ Whether arguments make sense otherwise, PyTorch says.
 
 import math
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 import torch as th
@@ -30,7 +31,8 @@ DTYPES = {
     if isinstance(each, th.dtype)
 }
 _LONGEST_KEY = 20  # a tuple is hashed anew each time
-_MOST_DIMENSIONS = 64
+_MOST_DIMENSIONS, _LARGEST_LENGTH = 64, 2**63  # PyTorch's
+_COPIED = 4  # optimisers copy numbers of half precision as `float32`
 
 
 class Made:
@@ -44,6 +46,9 @@ class Made:
 
     def __init__(self, size: int = 0) -> None:
         self.size = size
+
+    def __hash__(self) -> int:
+        return 0  # the file's author may choose it: at worst the same for all
 
 
 class Dtype(Made):
@@ -65,7 +70,15 @@ class Tensor(Made):
 
 
 class Bytes(Made):
-    pass
+    __hash__ = object.__hash__  # Python's has a secret
+
+
+class Keyed(Made):
+    """A set or a Counter, whose keys are hashed once more."""
+
+    def __init__(self, keys: Collection[object]) -> None:
+        super().__init__()
+        self.keys = keys
 
 
 class Object(Made):
@@ -77,7 +90,10 @@ def natural(*numbers: object) -> bool:
 
 
 def _is_shape(value: object) -> bool:
-    return type(value) is tuple and len(value) <= _MOST_DIMENSIONS and natural(*value)
+    """Whether it may be one: products of many long numbers take for ever."""
+    if type(value) is not tuple or len(value) > _MOST_DIMENSIONS:
+        return False
+    return natural(*value) and all(length < _LARGEST_LENGTH for length in value)
 
 
 def _tensor(
@@ -107,7 +123,7 @@ def _typed(
         raise RefusedError("a tensor in it has hooks")
     if metadata is not None and type(metadata) is not dict:
         raise RefusedError("a tensor in it has metadata of another kind")
-    return Tensor(numbers * dtype.size)
+    return Tensor(numbers * max(dtype.size, _COPIED))
 
 
 def _sparse(_layout: Any, parts: Any) -> Any:
@@ -141,25 +157,45 @@ def is_key(value: object) -> bool:
     if isinstance(value, tuple):
         short = len(value) <= _LONGEST_KEY
         return short and all(type(each) is not tuple and is_key(each) for each in value)
-    return is_plain_key(value) or isinstance(value, Made)
+    return is_plain_key(value) or type(value) in (int, complex) or isinstance(value, Made)
+
+
+class Keys:
+    """
+    The different keys of a file whose hashes its author can choose.
+
+    Those of one hash are compared one by one, wherever they are put in a dictionary.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[int, list[object]] = {}
+
+    def alike(self, key: object) -> int:
+        """Return how many of that key's hash there are, itself included."""
+        if is_plain_key(key):
+            return 0
+        found = self.known.setdefault(hash(key), [])
+        if key not in found:
+            found.append(key)
+        return len(found)
 
 
 def _set(items: list[Any]) -> Any:
     if type(items) is not list or not all(map(is_key, items)):
         raise RefusedError("a set in it is not of text or numbers, nor of short tuples of these")
-    return Made()
+    return Keyed(items)
 
 
 def _counter(counts: dict[Any, Any]) -> Any:
     if type(counts) is not dict:
         raise RefusedError("a Counter in it is of no dictionary")
-    return Made()
+    return Keyed(counts)
 
 
 def _complex(*parts: float) -> Any:
     if any(type(part) is not float for part in parts):
         raise RefusedError("a complex number in it is not of numbers")
-    return Made()
+    return complex(*parts)
 
 
 def _layout(name: str) -> Any:

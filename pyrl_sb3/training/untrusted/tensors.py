@@ -27,6 +27,8 @@ from pyrl_sb3.training.untrusted.stand_ins import (
     STORAGES,
     Bytes,
     Dtype,
+    Keyed,
+    Keys,
     Kind,
     Object,
     Storage,
@@ -36,10 +38,16 @@ from pyrl_sb3.training.untrusted.stand_ins import (
 )
 
 _PICKLE = "data.pkl"
-_MOST_PICKLE = 8 * 2**20  # a tensor takes some 150
+_SMALL_PICKLE = 2**20
 # What is referred to often is short, such as `betas`; what unfolds to more than this is a bomb.
-_UNFOLDS, _SPARE, _SPARE_BYTES = 10, 2**20, 2**24
+_UNFOLDS, _SPARE = 10, 2**20
+# Layers that share their weights refer to the same numbers again.
+_COPIES, _SPARE_BYTES = 64, 2**27
+# Cost of a call and of a key that it hashes, each of which is written with some bytes of its own.
+_CALL, _KEY = 100, 10
 _ORDERED = ("collections", "OrderedDict")
+# What PyTorch tells itself when these are imported runs no code, but takes any time and memory.
+_OF_PYTORCH = ("torch.distributed.", "torch.nested.", "torch._dynamo.")
 
 
 def _object(*_: object) -> Any:
@@ -52,8 +60,7 @@ def _safe_names() -> set[str]:
         each[1] if isinstance(each, tuple) else f"{each.__module__}.{each.__qualname__}"
         for each in th.serialization.get_safe_globals()
     }
-    # Its own are registered by imports; those run no code, but take any time and memory.
-    return {name for name in names if not name.startswith("torch.")}
+    return {name for name in names if not name.startswith(_OF_PYTORCH)}
 
 
 class _Reader(Reader):
@@ -68,14 +75,19 @@ class _Reader(Reader):
         self.states: list[Any] = []
         self.left = _UNFOLDS * len(content) + _SPARE
         # Those who get the tensors copy or walk through each that is referred to.
-        self.bytes_left = _UNFOLDS * sum(sizes.values()) + _SPARE_BYTES
+        self.bytes_left = _COPIES * sum(sizes.values()) + _SPARE_BYTES
+        self.keys = Keys()
         self.safe = _safe_names()
 
-    def spend(self, number: int) -> None:
+    def spend(self, number: int, why: str = "it refers to the same values too often") -> None:
         """Note that so many values are copied, or looked through, that may stand there once."""
         self.left -= number
         if self.left < 0:
-            raise RefusedError("it refers to the same values too often")
+            raise RefusedError(why)
+
+    def compare(self, key: object) -> None:
+        """Note that a key is put in a dictionary or a set."""
+        self.spend(self.keys.alike(key), "it has too many keys of the same hash")
 
     def refer(self, tensor: Tensor) -> None:
         """Note that a tensor is referred to."""
@@ -103,12 +115,17 @@ class _Reader(Reader):
         return Storage(numbers * kind.size, kind.size)
 
     def load_reduce(self) -> None:
-        self.spend(sum(map(_length, self.stack[-1])))
+        self.spend(_CALL + sum(map(_length, self.stack[-1])))
         self.states.append(self.stack[-1])
         if self.stack[-2] is _object:
             self.load_newobj()
-        else:
-            super().load_reduce()
+            return
+        super().load_reduce()
+        made = self.stack[-1]
+        if type(made) is Keyed:
+            self.spend(_KEY * len(made.keys))
+            for key in made.keys:
+                self.compare(key)
 
     def load_newobj(self) -> None:
         if self.stack[-2:-1] != [_object]:
@@ -123,7 +140,9 @@ class _Reader(Reader):
         self.states.append(state)
 
     def is_key(self, value: object) -> bool:
-        return is_key(value)
+        if found := is_key(value):
+            self.compare(value)
+        return found
 
 
 def _length(value: Any) -> int:
@@ -149,7 +168,7 @@ def read_tensors(
     Read a tensor file.
 
     Args:
-        path: the archive that holds it, for messages.
+        path: the archive that holds it, for messages; the pickle may be as large as that.
         name: its name in there.
         content: its bytes.
         device: to put the tensors on.
@@ -157,13 +176,14 @@ def read_tensors(
 
     Raises:
         InputError: it is no tensor file of PyTorch.
-        RefusedError: it holds something else than tensors and plain data; the message says what.
+        RefusedError: it holds something else than tensors and plain data, or more of these than
+            its bytes are for; the message says what.
         ValueError: it is damaged.
     """
     if not trust:
         check_stored(path, name, content)
     try:
-        checked = io.BytesIO(content) if trust else _checked(content)
+        checked = io.BytesIO(content) if trust else _checked(content, path.stat().st_size)
     except RefusedError as error:
         advice = "pass --trust if you trust the file"
         raise RefusedError(f"{name!r} in it is refused: {error}; {advice}") from error
@@ -183,14 +203,20 @@ def read_tensors(
         getattr(th._utils, "_sparse_tensors_to_validate", []).clear()
 
 
-def _checked(content: bytes) -> io.BytesIO:
-    """Return an archive of what has been looked at: PyTorch may find other members than Python."""
+def _checked(content: bytes, packed: int) -> io.BytesIO:
+    """
+    Return an archive of what has been looked at: PyTorch may find other members than Python.
+
+    Args:
+        content: the tensor file.
+        packed: the bytes of the archive that it was unpacked from. Pickles take time for each byte.
+    """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         # The folder that all is in has the name that the file once had.
         names = {each.partition("/")[2]: each for each in archive.namelist()}
         sizes = {name: archive.getinfo(each).file_size for name, each in names.items()}
-        if sizes.get(_PICKLE, 0) > _MOST_PICKLE:
-            raise RefusedError(f"its {_PICKLE} is larger than {_MOST_PICKLE} bytes")
+        if sizes.get(_PICKLE, 0) > max(packed, _SMALL_PICKLE):
+            raise RefusedError(f"its {_PICKLE} is larger than the file that it is in")
         _check_pickle(unpack(archive, names[_PICKLE]), sizes)
         checked = io.BytesIO()
         with zipfile.ZipFile(checked, "w") as new:
