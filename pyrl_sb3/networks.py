@@ -219,8 +219,7 @@ class FlatFeatures:
     ``CombinedExtractor`` makes of them, in one copy instead of one per key and check.
 
     Only for observations it can take exactly as SB3 would; for all else (images, discrete parts,
-    one's own extractor, a single observation without the batch axis) calling it gives ``None``
-    and SB3's own way is to be used.
+    one's own extractor) calling it gives ``None`` and SB3's own way is to be used.
 
     :param space: of the observations
     :param extractor: of the network that reads the features
@@ -236,6 +235,27 @@ class FlatFeatures:
             parts = {key: space[key] for key in extractor.extractors}
             if flattens(extractor) and all(_is_vector(part) for part in parts.values()):
                 self.shapes = {key: part.shape for key, part in parts.items() if part.shape}
+
+    def batch_of_one(self, observation: Observation) -> Observation | None:
+        """
+        Add the batch axis.
+
+        :param observation: as calling it takes them, or one, of the space's shape
+        :return: ``(1, *shape)``, or a dict of them; ``None`` where nothing is to be added
+        """
+        if not self.shapes:
+            return None
+        if isinstance(observation, Mapping):
+            parts: Mapping[Any, npt.NDArray[Any]] = observation
+            one: dict[Any, npt.NDArray[Any]] = {}
+            for key, shape in self.shapes.items():
+                part = parts.get(key)
+                if not isinstance(part, np.ndarray) or part.shape != shape:
+                    return None
+                one[key] = part[None]
+            return one
+        is_one = isinstance(observation, np.ndarray) and observation.shape == self.shapes.get(None)
+        return observation[None] if is_one else None
 
     def __call__(self, observation: Observation, device: th.device) -> th.Tensor | None:
         """

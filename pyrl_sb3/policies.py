@@ -138,9 +138,11 @@ class LeanActing(_Base):
         :return: actions, ``(n_envs, *action_shape)``, of one ``action_shape``; and ``state``
         :raises NotANumberError: an action is NaN
         """
-        features = None
+        one, features = None, None
         if self._acts_plainly():
-            features = self._flat_features(observation, self._anchors[1].device)
+            one = self._flat_features.batch_of_one(observation)
+            batch = observation if one is None else one
+            features = self._flat_features(batch, self._anchors[1].device)
         if features is None:
             acted, state = super().predict(observation, state, episode_start, deterministic)
             refuse_nan(acted)
@@ -148,7 +150,8 @@ class LeanActing(_Base):
         self.set_training_mode(False)
         with th.no_grad():
             acted = self._act(features, deterministic).cpu().numpy()
-        return self._as_actions(acted), state
+        actions = self._as_actions(acted)
+        return actions if one is None else actions.squeeze(axis=0), state
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
         """

@@ -12,10 +12,12 @@ import sb3_contrib
 import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
+from pyrl_sb3.discrete_policies import DQNPolicy, QRDQNPolicy
 from pyrl_sb3.policies import DDPGPolicy, SACPolicy, TD3Policy, TQCPolicy
 
 BOX = spaces.Box(-2.0, 2.0, (5,), np.float32)
@@ -117,12 +119,39 @@ def test_deviations_that_are_too_large_are_clipped_as_in_sb3(algorithm: str) -> 
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_a_single_observation_gives_a_single_action(space: str) -> None:
-    theirs, ours = pair("sac", SPACES[space])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_single_observation_gives_a_single_action(
+    algorithm: str, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = pair(algorithm, SPACES[space])
     observation = SPACES[space].sample()
-    actions = [m.predict(observation, deterministic=True)[0] for m in (theirs, ours)]
-    assert actions[1].shape == (2,)
-    np.testing.assert_allclose(*actions, rtol=1e-6)
+    expected = theirs.predict(observation, deterministic=True)[0]
+    if space in ("box", "dict"):  # by the short way too
+        monkeypatch.setattr(BasePolicy, "predict", None)
+    found = ours.predict(observation, deterministic=True)[0]
+    assert found.shape == (2,)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [DQNPolicy, QRDQNPolicy])
+def test_a_single_observation_gives_a_single_discrete_action(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = kind(BOX, spaces.Discrete(3), lambda _: 1e-3, net_arch=[8])
+    expected, _ = BasePolicy.predict(policy, BOX.low, deterministic=True)
+    monkeypatch.setattr(BasePolicy, "predict", None)
+    found, _ = policy.predict(BOX.low, deterministic=True)
+    assert (type(found), found.shape, found.dtype) == (np.ndarray, (), expected.dtype)
+    assert found == expected
+
+
+def test_a_dict_of_which_only_a_part_has_a_batch_axis_is_as_in_sb3() -> None:
+    theirs, ours = pair("sac", DICT)
+    observation = DICT.sample()
+    observation["observation"] = observation["observation"][None]
+    expected = theirs.predict(observation, deterministic=True)[0]
+    np.testing.assert_array_equal(ours.predict(observation, deterministic=True)[0], expected)
 
 
 UNIT_IMAGE = spaces.Box(0.0, 1.0, (3, 36, 36), np.float32)
