@@ -1,6 +1,5 @@
 """`pyrl demo`."""
 
-from contextlib import closing
 from pathlib import Path
 
 import typer
@@ -28,11 +27,9 @@ def _demo(
     verbose: options.Verbose = False,
 ) -> int:
     from pyrl_sb3.report.demo import SOLVED, run_demo
-    from pyrl_sb3.training.progress import ProgressReport
 
     console = output.console_for_log()
-    with closing(ProgressReport(console)) as shown:
-        result = run_demo(save, seed, threads, [shown])
+    result = run_demo(save, seed, threads, console)
     if result.evaluation is None:
         return output.say_stopped(console, result.training)
     solved = (result.evaluation.success_rate or 0.0) >= SOLVED

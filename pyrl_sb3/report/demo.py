@@ -2,17 +2,18 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from stable_baselines3.common.callbacks import BaseCallback
+from rich.console import Console
 
 from pyrl_sb3.report.curves import read_evaluations
 from pyrl_sb3.report.video import NoPictureError, check_film, film_trial, prepare_offscreen
 from pyrl_sb3.training.errors import require_package
 from pyrl_sb3.training.evaluation import Evaluation
 from pyrl_sb3.training.folders import make_folder
+from pyrl_sb3.training.progress import ProgressReport, episodes_bar
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.trial import TrialRequest, try_out
@@ -39,12 +40,7 @@ class DemoResult:
     evaluation: Evaluation | None
 
 
-def run_demo(
-    folder: Path,
-    seed: int,
-    threads: int | None = None,
-    callbacks: Sequence[BaseCallback] = (),
-) -> DemoResult:
+def run_demo(folder: Path, seed: int, threads: int | None, console: Console) -> DemoResult:
     """
     Train HER + SAC on FetchReach, test the saved model, draw its learning curve, film it.
 
@@ -56,7 +52,7 @@ def run_demo(
         folder: made where it is not there.
         seed: of everything random.
         threads: of PyTorch.
-        callbacks: of the training.
+        console: where it is shown how far all is.
 
     Raises:
         InputError: a package is not installed, or the folder cannot be written to.
@@ -77,15 +73,17 @@ def run_demo(
         stock=True,
     )
     start = time.perf_counter()
-    training = train(request, callbacks)
+    with closing(ProgressReport(console)) as shown:
+        training = train(request, [shown])
     if training.stopped_by:
         return DemoResult(training, None)
     log.info("trained in %.0f s, evaluations included", time.perf_counter() - start)
     trial = TrialRequest(agent=AGENT, env_id=ENV_ID, path=training.model, episodes=EPISODES)
-    evaluation = try_out(trial)
+    with episodes_bar(console, EPISODES) as watch:
+        evaluation = try_out(trial, watch)
     log.info("the saved model over %s episodes: %s", EPISODES, evaluation)
     _draw(training.folder, folder / "learning_curve.png", seed)
-    _film(training.model, folder / "agent.gif")
+    _film(training.model, folder / "agent.gif", console)
     return DemoResult(training, evaluation)
 
 
@@ -97,10 +95,11 @@ def _draw(run: Path, picture: Path, seed: int) -> None:
     log.info("learning curve: %s", picture)
 
 
-def _film(model_file: Path, gif: Path) -> None:
+def _film(model_file: Path, gif: Path, console: Console) -> None:
     trial = TrialRequest(agent=AGENT, env_id=ENV_ID, path=model_file, seed=1)
     try:
-        film_trial(trial, gif, FILMED_EPISODES)
+        with episodes_bar(console, FILMED_EPISODES) as watch:
+            film_trial(trial, gif, FILMED_EPISODES, watch)
         log.info("film of the agent: %s", gif)
     except NoPictureError as error:
         log.info("no film: this machine cannot draw without a display (%s)", error)

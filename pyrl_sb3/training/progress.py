@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
 from pyrl_sb3.training.evaluation import EachStep
+from pyrl_sb3.training.signals import ending_in_order
 
 PROGRESS_FILE = "status.json"
 
@@ -39,6 +40,11 @@ def _latest_episodes(
     )
 
 
+def redraws(console: Console) -> bool:
+    """Tell whether it is a terminal, of those that can draw over what they have shown."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class ProgressReport(BaseCallback):
     """
     Shows steps, speed, and the mean return and success rate of the latest training episodes.
@@ -61,7 +67,7 @@ class ProgressReport(BaseCallback):
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=4,
-            disable=not console.is_terminal,
+            disable=not redraws(console),
         )
 
     def _on_training_start(self) -> None:
@@ -100,7 +106,7 @@ class ProgressReport(BaseCallback):
 @contextmanager
 def episodes_bar(console: Console, episodes: int) -> Iterator[EachStep]:
     """Show in a terminal how many of the episodes have ended, while entered; elsewhere nothing."""
-    with Progress(
+    bar = Progress(
         TextColumn("{task.completed}/{task.total} episodes, {task.fields[steps]} steps"),
         BarColumn(),
         TimeElapsedColumn(),
@@ -109,8 +115,9 @@ def episodes_bar(console: Console, episodes: int) -> Iterator[EachStep]:
         console=console,
         refresh_per_second=4,
         transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+        disable=not redraws(console),
+    )
+    with ending_in_order(), bar:  # which gives the cursor back
         task, steps = bar.add_task("", total=episodes, steps=0), count(1)
         yield lambda ended: bar.update(task, completed=ended, steps=next(steps))
 

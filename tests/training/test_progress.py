@@ -1,9 +1,13 @@
 """Progress: a bar in a terminal, plain lines elsewhere."""
 
 import io
+import os
+import signal
+import time
 from contextlib import closing
 
 import gymnasium as gym
+import pytest
 from rich.console import Console
 from stable_baselines3 import TD3
 from stable_baselines3.common.monitor import Monitor
@@ -11,9 +15,9 @@ from stable_baselines3.common.monitor import Monitor
 from pyrl_sb3.training.progress import ProgressReport, episodes_bar
 
 
-def progress(terminal, steps=450):
+def progress(terminal, steps=450, kind="xterm"):
     text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=120)
+    console = Console(file=text, force_terminal=terminal, width=120, _environ={"TERM": kind})
     model = TD3("MlpPolicy", "Pendulum-v1", learning_starts=1000, buffer_size=1000)
     model.learn(steps, callback=ProgressReport(console))
     return text.getvalue(), model.ep_info_buffer
@@ -27,6 +31,12 @@ def test_lines_where_nobody_watches():
     mean = sum(episode["r"] for episode in episodes) / len(episodes)
     assert lines[-1] == f"450/450 steps  return {mean:.2f}"
     assert len(episodes) == 2
+
+
+def test_lines_where_nothing_can_be_redrawn():
+    text, _ = progress(terminal=True, kind="dumb")
+    assert len(text.splitlines()) == 20
+    assert "\x1b" not in text
 
 
 def test_an_episode_counts_at_its_last_step():
@@ -86,9 +96,9 @@ def test_a_bar_of_a_training_that_fails_is_taken_away_once_and_the_cursor_comes_
     assert text.getvalue() == ended
 
 
-def episodes_shown(terminal):
+def episodes_shown(terminal, kind="xterm"):
     text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=120)
+    console = Console(file=text, force_terminal=terminal, width=120, _environ={"TERM": kind})
     with episodes_bar(console, 3) as shown:
         for ended in (0, 0, 1, 2):
             shown(ended)
@@ -102,4 +112,21 @@ def test_episodes_that_are_waited_for_are_counted_in_a_terminal_and_leave_nothin
 
 
 def test_where_nobody_watches_episodes_are_counted_in_silence():
-    assert episodes_shown(terminal=False) == ""
+    assert episodes_shown(terminal=False) == episodes_shown(terminal=True, kind="dumb") == ""
+
+
+def test_the_cursor_comes_back_when_a_signal_ends_the_wait():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=120, _environ={"TERM": "xterm"})
+
+    def watch():
+        with episodes_bar(console, 3) as shown:
+            shown(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(SystemExit) as end:
+        watch()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert "\x1b[?25l" in text.getvalue()
+    assert text.getvalue().rindex("\x1b[?25h") > text.getvalue().rindex("\x1b[?25l")
