@@ -169,21 +169,24 @@ def check(
     # The kit needs torch and SB3, which listing must not load.
     from pyrl_sb3.testing.checks import SKIPPED, check_component
 
-    results = {
-        f"{found.kind} {found.name}": check_component(manager, found)
-        for found in offers(manager, info, None)
-    }
+    results: dict[str, str] = {}
+
+    def note(component: str, problem: str) -> None:
+        results[component] = problem
+        if as_json:
+            return
+        if problem.startswith(SKIPPED):
+            typer.echo(f"skipped {component}: {problem.removeprefix(SKIPPED)}")
+        else:
+            typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
+
+    for found in offers(manager, info, None):
+        note(f"{found.kind} {found.name}", check_component(manager, found))
     reasons = [failure.reason for failure in manager.failures if failure.name == info.name]
     if reasons:
-        results[f"plugin {info}"] = "; ".join(reasons)
+        note(f"plugin {info}", "; ".join(reasons))
     if as_json:
         print_json(results)
-    else:
-        for component, problem in results.items():
-            if problem.startswith(SKIPPED):
-                typer.echo(f"skipped {component}: {problem.removeprefix(SKIPPED)}")
-            else:
-                typer.echo(f"FAILED {component}: {problem}" if problem else f"ok     {component}")
     if any(problem and not problem.startswith(SKIPPED) for problem in results.values()):
         raise typer.Exit(1)
 

@@ -16,6 +16,7 @@ from pyrl_sb3.cli.plugin_options import configure, plain_warnings
 from pyrl_sb3.cli.plugins import app, list_components
 from pyrl_sb3.config.algorithms import algorithm_class, policy_meant
 from pyrl_sb3.plugins import PluginError, PluginWarning, UnknownComponentError, get_plugin_manager
+from pyrl_sb3.testing import checks
 
 CAUSES = [
     "import-error (pyrl-import-error 1.0) failed at import: ModuleNotFoundError",
@@ -302,6 +303,16 @@ def test_check_of_callbacks_and_engines_and_what_needs_parameters(fake_dist):
     ]
     results = json.loads(run("check", "acme", "--json", code=1))
     assert results["noise acme/needy"] == "skipped: needs sigma, mu"
+
+
+def test_each_check_is_told_of_before_the_next(fake_dist, monkeypatch):
+    fake_dist("acme", NEEDY)
+    events = []
+    monkeypatch.setattr(checks, "check_component", lambda *_: events.append("check") or "")
+    monkeypatch.setattr(typer, "echo", lambda line: events.append(line[:2]))
+    run("check", "acme")
+    assert len(events) > 4
+    assert events == ["check", "ok"] * (len(events) // 2)
 
 
 def test_what_is_only_skipped_has_not_failed(fake_dist):
