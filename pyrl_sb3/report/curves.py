@@ -54,6 +54,24 @@ class Curve:
             return replace(self, returns=scores)
         return replace(self, successes=scores)
 
+    def carried(self) -> "Curve":
+        """
+        Return the curve in which points without a success have that of the point before, from the
+        first that has one on. NaN stays where the return is none either.
+        """
+        if self.successes is None:
+            return self
+        said = np.isfinite(self.successes) | ~np.isfinite(self.returns)
+        latest = np.maximum.accumulate(np.where(said, np.arange(len(said)), -1))
+        begun = latest >= 0
+        return replace(
+            self,
+            steps=self.steps[begun],
+            returns=self.returns[begun],
+            spread=None if self.spread is None else self.spread[begun],
+            successes=self.successes[latest[begun]],
+        )
+
     def smoothed(self, window: int) -> "Curve":
         """Return the curve of means over the last `window` points, fewer at its beginning."""
         if window == 1:
@@ -104,6 +122,7 @@ def read_evaluations(run: Path) -> Curve:
         if successes is not None:  # NaN where an episode does not say
             known = np.isfinite(successes)
             successes = np.where(known, successes, 0).sum(axis=1) / known.sum(axis=1)
+            successes = successes if known.any() else None
     # Of evaluations at the same step, the last is that of the agent as it went on.
     steps, last = np.unique(steps[::-1].astype(float), return_index=True)
     last = len(means) - 1 - last

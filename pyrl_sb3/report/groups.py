@@ -1,8 +1,9 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,8 @@ class Group:
 
     Attributes:
         label: for tables.
-        curves: `{environment: one curve for each run}`.
+        curves: `{environment: one curve for each run}`. Those of one environment are all scored by
+            success, or all by returns: in all groups that are read together.
         seconds: as `curves`, the wall-clock of each point, from the run's start; a run's time at
             its last finished training episode before that; None for runs of `untimed`.
         failed: the runs that ended without having had all of their steps, or without evaluations.
@@ -83,9 +85,11 @@ def read_groups(folders: Sequence[Path], labels: Sequence[str] = ()) -> list[Gro
         there = ", ".join(name for name, _, _ in found.values())
         raise InputError(f"--label: {len(labels)} for {len(found)} groups: {there}")
     names = list(labels) or _distinct([name for name, _, _ in found.values()])
+    evaluations = [_read(runs) for _, runs, _ in found.values()]
+    by_return = _by_return(evaluations)
     groups = [
-        _group(name, runs, seeds)
-        for name, (_, runs, seeds) in zip(names, found.values(), strict=True)
+        _group(name, runs, seeds, read, by_return)
+        for name, (_, runs, seeds), read in zip(names, found.values(), evaluations, strict=True)
     ]
     if damaged:
         lines = {run: one_line(error) for run, error in damaged.items()}
@@ -127,28 +131,61 @@ def _distinct(names: list[str]) -> list[str]:
     return [f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
 
 
-def _group(label: str, runs: Sequence[Path], seeds: SeedGroup | None) -> Group:
-    evaluated: dict[str, dict[Path, Curve]] = {}
-    unevaluated: list[Path] = []
-    damaged: dict[Path, str] = {}
+class _Evaluations(NamedTuple):
+    """What was read of the runs of a group, see `Group`: curves by environment and run."""
+
+    curves: dict[str, dict[Path, Curve]]
+    unevaluated: list[Path]
+    damaged: dict[Path, str]
+
+
+def _read(runs: Sequence[Path]) -> _Evaluations:
+    read = _Evaluations({}, [], {})
     for run in runs:
         try:
             env_id = read_facts(run).request.env_id
             if not (run / EVALUATIONS).is_file():
-                unevaluated.append(run)
+                read.unevaluated.append(run)
                 continue
-            evaluated.setdefault(env_id, {})[run] = read_evaluations(run)
+            read.curves.setdefault(env_id, {})[run] = read_evaluations(run)
         except InputError as error:
-            damaged[run] = str(error)
+            read.damaged[run] = str(error)
+    return read
+
+
+def _by_return(groups: Sequence[_Evaluations]) -> set[str]:
+    """The environments in which some run never says success: returns are what all have there."""
+    return {
+        env_id
+        for group in groups
+        for env_id, there in group.curves.items()
+        if any(curve.successes is None for curve in there.values())
+    }
+
+
+def _group(
+    label: str,
+    runs: Sequence[Path],
+    seeds: SeedGroup | None,
+    read: _Evaluations,
+    by_return: Container[str],
+) -> Group:
+    scored = {
+        env_id: {
+            run: replace(curve, successes=None) if env_id in by_return else curve.carried()
+            for run, curve in there.items()
+        }
+        for env_id, there in read.curves.items()
+    }
     diverged = [
         run
-        for there in evaluated.values()
+        for there in scored.values()
         for run, curve in there.items()
         if not np.isfinite(curve.scores[-1])
     ]
-    finite = {env_id: _finite(there) for env_id, there in evaluated.items()}
+    finite = {env_id: _finite(there) for env_id, there in scored.items()}
     failed = _never_begun(seeds) if seeds else []
-    lost = {*diverged, *damaged}
+    lost = {*diverged, *read.damaged}
     failed += [run for run in runs if run in lost or not _has_all_steps(run, seeds)]
     curves = {env_id: list(there.values()) for env_id, there in finite.items() if there}
     times, untimed = _times(run_curve for there in finite.values() for run_curve in there.items())
@@ -158,8 +195,8 @@ def _group(label: str, runs: Sequence[Path], seeds: SeedGroup | None) -> Group:
         seconds={env_id: [times.get(run) for run in finite[env_id]] for env_id in curves},
         failed=failed,
         couples_seeds=seeds is not None and seeds.couples_seeds,
-        unevaluated=unevaluated,
-        damaged=damaged,
+        unevaluated=read.unevaluated,
+        damaged=read.damaged,
         diverged=diverged,
         untimed=untimed,
     )

@@ -453,3 +453,41 @@ def test_runs_without_any_evaluation_are_nothing_to_report(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"^no run there has an evaluations\.npz yet"):
         read_groups([run])
+
+
+def say(run: Path, successes: list[float] | None) -> Path:
+    """Returns of -1, -2 and so on, with these outcomes, if any; NaN says none."""
+    returns = -np.arange(1.0, 1 + len(successes or [0, 0, 0]))[:, None]
+    tables = {} if successes is None else {"successes": np.array(successes)[:, None]}
+    np.savez(run / "evaluations.npz", timesteps=-10 * returns[:, 0], results=returns, **tables)
+    return run
+
+
+@pytest.mark.parametrize("none", [None, [np.nan] * 3], ids=["no table", "all unknown"])
+@pytest.mark.parametrize("beside", [True, False], ids=["one group", "another group"])
+def test_where_a_run_never_says_success_all_are_scored_by_returns(tmp_path, none, beside):
+    asked = {} if beside else {"n_envs": 2}
+    runs = [make_run(tmp_path / "a", [10]), make_run(tmp_path / "b", [10], **asked)]
+    groups = read_groups([say(runs[0], [0.0, 0.5, 1.0]), say(runs[1], none)])
+    found = summarise(groups, threshold=None, seed=0, reps=10)
+    assert [each.scores for each in found] == ([[-3.0, -3.0]] if beside else [[-3.0], [-3.0]])
+    assert {(each.score, each.reached) for each in found} == {("return", None)}
+    assert not any(group.diverged for group in groups)
+    assert [each["value"] for each in improvements(groups, seed=0)] == ([] if beside else [0.5])
+
+
+def test_an_evaluation_that_says_no_success_counts_as_the_one_before(tmp_path):
+    runs = [make_run(tmp_path / name, [10]) for name in "abc"]
+    say(runs[0], [0.0, 0.5, np.nan])
+    say(runs[1], [np.nan, 1.0, np.nan])
+    say(runs[2], [0.0, 0.0, 0.25])
+    (group,) = read_groups(runs)
+    assert group.diverged == []
+    first, second, _ = group.curves["Pendulum-v1"]
+    assert (first.steps.tolist(), first.successes.tolist()) == ([10, 20, 30], [0, 0.5, 0.5])
+    # Before the first that says it there is nothing to be scored by.
+    assert (second.steps.tolist(), second.successes.tolist()) == ([20, 30], [1, 1])
+    assert (second.returns.tolist(), second.spread.tolist()) == ([-2, -3], [0, 0])
+    (summary,) = summarise([group], threshold=None, seed=0, reps=10)
+    assert (summary.score, summary.scores) == ("success", [0.5, 1.0, 0.25])
+    assert (summary.reached, summary.last_steps) == (1, [30, 30, 30])
