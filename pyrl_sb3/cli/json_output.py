@@ -1,6 +1,7 @@
 """`--json`: standard output has the JSON alone, whatever environments and plugins print."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,16 @@ def keep_stdout(context: typer.Context, wanted: bool) -> bool:
 
 
 def print_json(data: Any) -> None:
-    """Print on the standard output that was kept."""
-    print(json.dumps(data, indent=2), file=_kept[-1], flush=True)
+    """Print on the standard output that was kept; a number that is not finite becomes null."""
+    print(json.dumps(_finite(data), indent=2, allow_nan=False), file=_kept[-1], flush=True)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 
 from pyrl_sb3.cli.app import run as run_pyrl
+from pyrl_sb3.training import trial
+from pyrl_sb3.training.evaluation import Evaluation
 
 TRAIN = "--timesteps 400 --eval-freq 200 --eval-episodes 2 --seed 3 --threads 1 --set gamma=0.9"
 
@@ -66,6 +68,17 @@ def test_what_environments_print_is_not_among_the_json(pyrl, runs, monkeypatch):
     (found,) = json.loads(outcome.out)
     assert outcome.err.splitlines().count("a step") == found["lengths"][0]
     assert "a step\n" in pyrl("evaluate", "td3", "--episodes", 1).out
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy's, of the spread
+def test_what_is_no_finite_number_is_null_in_json(pyrl, runs, monkeypatch):
+    endless = Evaluation(np.array([-np.inf, 1.0]), np.array([3, 5]), None)
+    monkeypatch.setattr(trial, "try_out", lambda *_: endless)
+    outcome = pyrl("evaluate", "td3", "--json")
+    assert outcome.code == 0
+    (found,) = json.loads(outcome.out, parse_constant=pytest.fail)
+    assert (found["mean_return"], found["std_return"]) == (None, None)
+    assert (found["returns"], found["mean_length"]) == ([None, 1.0], 4)
 
 
 def test_plot(pyrl, runs):
