@@ -47,7 +47,7 @@ class Recording:
     What was recorded.
 
     Attributes:
-        success_rate: the share of episodes that ended in success; None where nothing says so.
+        success_rate: as of an `Evaluation`.
         kept: episodes in the file.
         steps: in these.
     """
@@ -101,8 +101,8 @@ def record(
         space = recorded_space(env), env.action_space
     finally:
         env.close()
-    known = [each.success for each in found if each.success is not None]
-    kept = [each for each in found if failures or each.success is not False]
+    known = [share for _, share in found if share is not None]
+    kept = [each for each, _ in found if failures or each.success is not False]
     if not kept:
         many = counted(episodes, "episode")
         raise InputError(f"none of {many} was a success: nothing to write to {out}")
@@ -141,9 +141,10 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
 
 def _episodes(
     env: VecEnv, act: Act, count: int, each_step: EachStep | None = None
-) -> list[Episode]:
+) -> list[tuple[Episode, float | None]]:
+    """Episodes, each with the share of success at its end, where that is known."""
     keep_raw_terminals(env)
-    found: list[Episode] = []
+    found: list[tuple[Episode, float | None]] = []
     observations = env.reset()
     while len(found) < count:
         steps, states = [], [_raw(env, observations)]
@@ -159,7 +160,9 @@ def _episodes(
             steps.append((np.array(actions[0]), float(rewards[0])))
             states.append(_terminal(info) if done else _raw(env, observations))
         states = [as_recorded(env, state) for state in states]
-        found.append(_episode(states, steps, info))
+        success = info.get("is_success")
+        share = None if success is None else float(success)
+        found.append((_episode(states, steps, info), share))
     return found
 
 

@@ -30,7 +30,7 @@ class Evaluation:
         returns: `(episodes,)`, undiscounted sums of rewards.
         lengths: `(episodes,)`, in steps.
         successes: `(episodes,)`, whether the goal held at the end, or to which share; NaN for
-            episodes that do not say so. None where none does.
+            episodes that do not say so, with None or NaN. None where none does.
     """
 
     returns: npt.NDArray[np.float64]
@@ -73,12 +73,11 @@ def evaluate(
     returns, lengths = evaluate_policy(
         model, env, episodes, callback=note, return_episode_rewards=True
     )
-    known = any(success is not None for success in said)
-    successes = [np.nan if success is None else success for success in said]
+    successes = np.array([np.nan if success is None else success for success in said])
     return Evaluation(
         returns=np.asarray(returns, dtype=np.float64),
         lengths=np.asarray(lengths, dtype=np.int64),
-        successes=np.array(successes) if known else None,
+        successes=None if np.isnan(successes).all() else successes,
     )
 
 

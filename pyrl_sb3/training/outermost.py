@@ -1,7 +1,8 @@
 """What stands around an environment and all its wrappers."""
 
 import logging
-from copy import deepcopy
+from contextlib import suppress
+from copy import copy, deepcopy
 from functools import cache
 from typing import Any, SupportsFloat
 
@@ -24,7 +25,8 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     An environment as training and evaluations want it.
 
     Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
-    Where it has parts all must hold at the end. What is written into infos is written into copies.
+    Where it has parts all must hold at the end; NaN is no outcome, as None is none. What is written
+    into infos is written into copies.
     The last observation of an episode is a copy: SB3 hands it on as it is after the next reset,
     which some environments write into the same array.
     One that cannot be closed is warned of, once: what it was opened for is done by then. So are
@@ -51,13 +53,16 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
                 "env_wrapper: [{gymnasium.wrappers.TimeLimit: {max_episode_steps: 1000}}]"
             )
         observation, reward, terminated, truncated, info = self.env.step(action)
-        info = {**info}  # the environment may keep it, and SB3 too writes into what it is given
+        info = _copied(info)  # the environment may keep it, and SB3 too writes into what it gets
         if "success" in info:
             info.setdefault("is_success", info["success"])
         if terminated or truncated:
             observation = deepcopy(observation)
-            if np.ndim(info.get("is_success", False)):
-                info["is_success"] = bool(np.all(info["is_success"]))
+            success = np.asarray(info.get("is_success"))
+            if np.any(success != success):
+                info["is_success"] = None
+            elif success.ndim:
+                info["is_success"] = bool(np.all(success))
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:
@@ -71,6 +76,15 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     def _name(self) -> str:
         spec = self.unwrapped.spec
         return spec.id if spec else type(self.unwrapped).__name__
+
+
+def _copied(info: dict[str, Any]) -> dict[str, Any]:
+    """A copy to write into, of the same class where that can be: callbacks may use what it has."""
+    with suppress(*RAISED):
+        found = copy(info)
+        if isinstance(found, dict) and found is not info:
+            return found
+    return {**info}
 
 
 @cache

@@ -1,5 +1,6 @@
 """Environments that do less, or say it otherwise, than most."""
 
+from collections import UserDict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from pyrl_sb3.report.curves import read_evaluations, read_training
 from pyrl_sb3.training import fit
 from pyrl_sb3.training.agents import find_agent
-from pyrl_sb3.training.demos import _episodes
+from pyrl_sb3.training.demos import _episodes, record
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import evaluate
 from pyrl_sb3.training.fit import GOAL_KEYS, check_new_goals
@@ -179,15 +180,18 @@ def test_a_run_of_before_with_actions_that_are_too_far_apart_goes_on(tmp_path, m
         (np.array([[True]]), 1.0),
         (0.5, 0.5),
         (None, None),
+        (np.nan, None),
+        (np.array([True, np.nan]), None),
     ],
-    ids=["all", "one of two", "nested", "half", "none"],
+    ids=["all", "one of two", "nested", "half", "none", "no number", "not all known"],
 )
 def test_success_may_be_said_in_parts_or_not_at_all(tmp_path, success, rate):
     env = make_vec_env(lambda: Outermost(Odd(success=[success])))
     model = SimpleNamespace(predict=lambda *seen, **options: (np.zeros((1, 1)), None))
     assert evaluate(model, env, 2).success_rate == rate
-    (episode,) = _episodes(env, lambda seen: np.zeros((1, 1), np.float32), 1)
-    assert episode.success == (None if success is None else bool(rate))
+    ((episode, share),) = _episodes(env, lambda seen: np.zeros((1, 1), np.float32), 1)
+    assert episode.success == (None if rate is None else bool(rate))
+    assert share == rate
 
 
 class Sometimes:
@@ -220,7 +224,9 @@ def test_success_that_is_not_always_known_is_that_of_the_other_episodes(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("success", "known"), [("0.5", [0.5, 0.5]), ("null", [])], ids=["half", "none"]
+    ("success", "known"),
+    [("0.5", [0.5, 0.5]), ("null", []), (".nan", [])],
+    ids=["half", "none", "no number"],
 )
 def test_success_is_counted_in_training_as_in_evaluations(tmp_path, success, known):
     learned, given = Learned(), f"env_kwargs.success=[{success}]"
@@ -239,6 +245,48 @@ def test_what_an_environment_keeps_to_say_is_not_written_into(tmp_path):
     assert len(learned.model.ep_info_buffer) == 2
     assert read_evaluations(tmp_path / "run").successes.tolist() == [1, 1]
     assert said_by_all.keys() == {"success"}
+
+
+class Attributes(dict):
+    """An info that can be read as attributes too."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Uncopied(dict):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("cannot be copied")
+
+
+class Frozen(dict):
+    def __copy__(self):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("kind", "copied"),
+    [(dict, dict), (Attributes, Attributes), (Uncopied, dict), (Frozen, dict), (UserDict, dict)],
+    ids=lambda kind: kind.__name__,
+)
+def test_infos_keep_their_class_where_that_can_be_copied(kind, copied):
+    env = Odd()
+    said = kind(success=True, distance=1.5)
+    env.step = lambda action: (env.seen, 0.0, False, False, said)
+    info = Outermost(env).step(None)[-1]
+    assert (type(info), dict(info)) == (copied, {**said, "is_success": True})
+    assert set(said) == {"success", "distance"}
+    assert copied is dict or info.distance == 1.5
+
+
+def test_recordings_count_success_as_evaluations_do(tmp_path):
+    path = tmp_path / "run"
+    train(asked(path, "sac", "env_kwargs.success=[0.5]"))
+    found = record(ENV, str(path), tmp_path / "demos.npz", episodes=2)
+    assert (found.success_rate, found.kept) == (0.5, 2)
 
 
 def test_success_in_parts_is_one_in_training_too(tmp_path):
