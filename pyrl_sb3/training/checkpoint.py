@@ -38,6 +38,7 @@ from pyrl_sb3.training.untrusted import check_archive, read_member, read_tensors
 FORMAT = 1
 BUFFER = "replay_buffer"
 _STATE = "state"
+_VARIABLES = "pytorch_variables"  # of SB3's archives
 
 Save = Callable[[OffPolicyAlgorithm, Path], None]
 
@@ -237,11 +238,16 @@ class Checkpoint:
         check_archive(path)
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".pth")]
+        # Before they are read: each may take seconds.
+        if strange := {*members} - {
+            f"{name}.pth" for name in (*model.get_parameters(), _VARIABLES)
+        }:
+            raise StateError(f"{path} has {min(strange)}, which is no part of the model")
         states = {
             name: read_tensors(path, name, read_member(path, name), model.device, trust=self.trust)
             for name in members
         }
-        variables = states.pop("pytorch_variables.pth", None) or {}
+        variables = states.pop(f"{_VARIABLES}.pth", None) or {}
         parameters = {name.removesuffix(".pth"): state for name, state in states.items()}
         model.set_parameters(parameters, device=model.device)
         for name, value in variables.items():

@@ -561,6 +561,14 @@ def test_a_copy_of_half_precision_is_larger(tmp_path):
         read(tmp_path, saved([half] * 40))
 
 
+def test_references_to_numbers_that_were_packed(tmp_path):
+    """A hundred megabytes of zeros pack to one, and each reference would be a copy of them all."""
+    content = saved([th.zeros(2**22)] * 20)
+    assert len(read(tmp_path, content)) == 20
+    with pytest.raises(ValueError, match="the same numbers too often"):
+        read(tmp_path, content, packed=zlib.compress(content))
+
+
 def test_a_failed_read_leaves_nothing_to_the_next(tmp_path):
     eye = th.eye(4).to_sparse()
     eye._indices()[..., -1] = 10**9
@@ -594,6 +602,12 @@ def test_classes_that_other_code_says_are_safe(tmp_path):
                     content, instead(b"c__builtin__\nfrozenset\n" + doubled(40) + b"\x85R")
                 ),
             )
+
+
+def test_keys_of_classes_that_other_code_says_are_safe(tmp_path):
+    value = {"a._extra_state": {Fraction(k, 7): k for k in range(5000)}}
+    with th.serialization.safe_globals([(Fraction, "fractions.Fraction")]):
+        assert same(read(tmp_path, saved(value)), value)
 
 
 @pytest.mark.parametrize("name", ["torch.distributed.Layout", "torch.nested.inner._rebuild_njt"])
@@ -681,6 +695,15 @@ def test_checkpoints(checkpoint, tmp_path, name):
     assert str(caught.value).endswith("; pass --trust if you trust the file")
     # Every checkpoint would have the same.
     assert "deleting" not in str(caught.value)
+
+
+def test_a_checkpoint_with_members_that_no_model_has(checkpoint, tmp_path):
+    sound, model = checkpoint
+    folder = shutil.copytree(sound, tmp_path / "step_8")
+    with zipfile.ZipFile(folder / "model.zip", "a") as archive:
+        archive.writestr("actor.more.pth", b"not read")
+    with pytest.raises(StateError, match=r"has actor\.more\.pth, which is no part of the model"):
+        Checkpoint(folder).restore(model, [])
 
 
 def test_a_checkpoint_puts_the_entropy_coefficient_back_in_place(checkpoint):

@@ -69,13 +69,13 @@ class _Reader(Reader):
     functions: ClassVar[Functions] = {**FUNCTIONS, _ORDERED: Reader.functions[_ORDERED]}
     why = "which is not read"  # PyTorch reads more, none of which runs code
 
-    def __init__(self, content: bytes, sizes: Mapping[str, int]) -> None:
+    def __init__(self, content: bytes, sizes: Mapping[str, int], packed: int) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False)
         self.sizes = sizes
         self.states: list[Any] = []
         self.left = _UNFOLDS * len(content) + _SPARE
         # Those who get the tensors copy or walk through each that is referred to.
-        self.bytes_left = _COPIES * sum(sizes.values()) + _SPARE_BYTES
+        self.bytes_left = _COPIES * min(sum(sizes.values()), packed) + _SPARE_BYTES
         self.keys = Keys()
         self.safe = _safe_names()
 
@@ -217,7 +217,7 @@ def _checked(content: bytes, packed: int) -> io.BytesIO:
         sizes = {name: archive.getinfo(each).file_size for name, each in names.items()}
         if sizes.get(_PICKLE, 0) > max(packed, _SMALL_PICKLE):
             raise RefusedError(f"its {_PICKLE} is larger than the file that it is in")
-        _check_pickle(unpack(archive, names[_PICKLE]), sizes)
+        _check_pickle(unpack(archive, names[_PICKLE]), sizes, packed)
         checked = io.BytesIO()
         with zipfile.ZipFile(checked, "w") as new:
             for name, each in names.items():
@@ -227,8 +227,8 @@ def _checked(content: bytes, packed: int) -> io.BytesIO:
     return checked
 
 
-def _check_pickle(content: bytes, sizes: Mapping[str, int]) -> None:
-    reader = _Reader(content, sizes)
+def _check_pickle(content: bytes, sizes: Mapping[str, int], packed: int) -> None:
+    reader = _Reader(content, sizes, packed)
     try:
         waiting = [reader.load()]
     except KeyError as error:
