@@ -151,7 +151,7 @@ def _written(value: Any) -> Any:
 
 
 def read_experiment(
-    path: Path,
+    path: Path | str,
     algorithm: str,
     env_id: str,
     *,
@@ -171,6 +171,7 @@ def read_experiment(
     :param trust: Run Python files, import classes from any package.
     :raises ConfigError: with one line for each mistake.
     """
+    path = Path(path)
     document = read_document(path, trust=trust)
     changes = [
         parse_override(each, trust=trust) if isinstance(each, str) else each for each in overrides

@@ -79,25 +79,25 @@ class Checkpoints(BaseCallback):
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         *,
         save_freq: int | None = None,
         keep_last: int = 2,
         exact: bool = True,
         by_steps: bool = False,
         save: Save = save_model,
-        logs_of: Path | None = None,
+        logs_of: Path | str | None = None,
         trust: bool = False,
         resumed: Callable[[int], None] = lambda after: None,
     ) -> None:
         super().__init__()
-        self.folder = CheckpointFolder(folder)
+        self.folder = CheckpointFolder(Path(folder))
         self.save_freq = save_freq
         self.keep_last = keep_last
         self.exact = exact
         self.by_steps = by_steps
         self.save = save
-        self.logs_of = logs_of
+        self.logs_of = None if logs_of is None else Path(logs_of)
         self.trust = trust
         self.resumed = resumed
         self.begin_with: Checkpoint | None = None

@@ -60,7 +60,7 @@ class Recording:
 def record(
     env_id: str,
     policy: str,
-    out: Path,
+    out: Path | str,
     *,
     episodes: int = 100,
     seed: int = 0,
@@ -87,6 +87,7 @@ def record(
     """
     require_at_least(1, "episodes", episodes)
     require_at_least(0, "seed", seed)
+    out = Path(out)
     require_writable(out, "--out", "demos.npz")
     env_id = env_spec(env_id).id
     act, env = (

@@ -44,7 +44,7 @@ _SPARE_TENSORS, _SPARE_BYTES = 100, 64 * 2**20
 
 
 def load_model(
-    path: Path, agent: NamedAgent, env: VecEnv, device: str, *, trust: bool = False
+    path: Path | str, agent: NamedAgent, env: VecEnv, device: str, *, trust: bool = False
 ) -> OffPolicyAlgorithm:
     """
     Read a model for acting, not for further training: it gets no replay buffer to speak of.
@@ -65,6 +65,7 @@ def load_model(
             environment, or would run code.
         MissingPluginError: its policy is of a plugin that is not installed.
     """
+    path = Path(path)
     check_archive(path)
     data = _data(path)
     _check_algorithm(path, agent, data)

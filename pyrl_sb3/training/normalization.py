@@ -69,7 +69,7 @@ def _turned(env: VecEnv, norm_obs: bool, keys: Iterable[str] | None) -> VecEnv:
     return VecTransposeImage(env) if last and not is_vecenv_wrapped(env, VecTransposeImage) else env
 
 
-def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
+def load_statistics(path: Path | str, env: VecEnv, *, trust: bool = False) -> VecEnv:
     """
     Return `env` normalised as the model at `path` saw it in training, and no longer updated.
 
@@ -79,7 +79,7 @@ def load_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> VecEnv:
     Raises:
         InputError: damaged, of other observations, or it would run code.
     """
-    statistics = find_statistics(path)
+    statistics = find_statistics(Path(path))
     if not statistics.is_file():
         return env
     try:

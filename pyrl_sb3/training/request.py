@@ -17,13 +17,21 @@ def require_at_least(least: int, name: str, value: int | None) -> None:
         raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
+def make_paths(request: object, *names: str) -> None:
+    """Let attributes of a frozen dataclass that are to be paths be given as text, as in SB3."""
+    for name in names:
+        if isinstance(given := getattr(request, name), str):
+            object.__setattr__(request, name, Path(given))
+
+
 MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """
-    What was asked for. None means: as the hyperparameters say, or the obvious default.
+    What was asked for. None means: as the hyperparameters say, or the obvious default. Paths may be
+    text.
 
     Attributes:
         agent: a name in `AGENTS`.
@@ -73,6 +81,7 @@ class TrainingRequest:
     exact: bool = True
 
     def __post_init__(self) -> None:
+        make_paths(self, "save", "folder", "config")
         for name in ("timesteps", "n_envs", "eval_episodes", "threads", "keep_last"):
             require_at_least(1, name, getattr(self, name))
         for name in ("seed", "eval_freq", "save_freq"):

@@ -55,7 +55,7 @@ CHANGEABLE = ("timesteps", "device", "threads", "keep_last", "trust")
 
 
 def resume(
-    folder: Path,
+    folder: Path | str,
     *,
     timesteps: int | None = None,
     device: str | None = None,
@@ -87,6 +87,7 @@ def resume(
     """
     for name, value in (("timesteps", timesteps), ("threads", threads), ("keep_last", keep_last)):
         require_at_least(1, name, value)
+    folder = Path(folder)
     check_run(folder)
     signals = signals or StopSignals()
     with held(folder), ending_in_order():  # before reading: who trained here has written by now

@@ -34,7 +34,7 @@ from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
 from pyrl_sb3.training.missing import naming_packages
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
-from pyrl_sb3.training.request import require_at_least
+from pyrl_sb3.training.request import make_paths, require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
 from pyrl_sb3.training.zoo_runs import environment_asked_for, say_what_is_used
 
@@ -78,6 +78,7 @@ class TrialRequest:
     trust: bool = False
 
     def __post_init__(self) -> None:
+        make_paths(self, "path")
         require_at_least(1, "episodes", self.episodes)
         require_at_least(0, "seed", self.seed)
 

@@ -1,0 +1,46 @@
+"""Paths may be text, as everywhere in SB3."""
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+import pyrl_sb3
+from pyrl_sb3.config import read_experiment
+from pyrl_sb3.training.agents import AGENTS
+from pyrl_sb3.training.checkpoints import Checkpoints
+from pyrl_sb3.training.demos import record
+from pyrl_sb3.training.loading import load_model
+from pyrl_sb3.training.normalization import load_statistics
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.run import train
+from pyrl_sb3.training.trial import TrialRequest, try_out
+
+CONFIG = """
+default: {policy: MlpPolicy, normalize: true, buffer_size: 300, policy_kwargs: {net_arch: [4]}}
+"""
+
+
+def test_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yml").write_text(CONFIG)
+    assert read_experiment("c.yml", "td3", "Pendulum-v1").arguments["buffer_size"] == 300
+    asked = {"agent": "td3", "env_id": "Pendulum-v1", "config": "c.yml", "eval_episodes": 1}
+    result = train(TrainingRequest(**asked, timesteps=200, seed=0, save="runs"))
+    assert train(TrainingRequest(**asked, timesteps=9, folder="mine")).folder.samefile("mine")
+    run = "runs/Pendulum-v1_1"
+    assert result.folder.samefile(run)
+    assert resume(run, timesteps=300).timesteps == 300
+    assert try_out(TrialRequest(agent="td3", env_id="Pendulum-v1", path=run, episodes=1))
+    assert record("Pendulum-v1", run, "demos.npz", episodes=1).kept == 1
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+    normalized = load_statistics(f"{run}/model.zip", env)
+    assert normalized.obs_rms.count > 200
+    assert load_model(f"{run}/model.zip", AGENTS["td3"], normalized, "cpu").num_timesteps == 300
+
+
+def test_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = gym.make("Pendulum-v1", max_episode_steps=10)
+    model = pyrl_sb3.TD3("MlpPolicy", env, learning_starts=100, buffer_size=100)
+    model.learn(20, callback=Checkpoints("checkpoints", save_freq=10, logs_of="."))
+    assert Checkpoints("checkpoints").resume(model)
