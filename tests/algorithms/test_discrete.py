@@ -406,3 +406,13 @@ def test_priorities_are_the_errors_of_the_rows(cls: Any) -> None:
     taken = q[:, range(16), batch.actions.flatten().long()]
     expected = (taken - batch.rewards.flatten()).abs().mean(dim=0)
     np.testing.assert_allclose(errors, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_shared_encoder_does_not_learn_from_the_critics(shared: bool) -> None:
+    kwargs = {"share_features_extractor": shared, "features_extractor_class": Encoder}
+    model = trained(DiscreteSAC, policy_kwargs=kwargs, steps=0)
+    model.policy.zero_grad()
+    model.critic(th.ones(2, 5)).sum().backward()
+    learned = [p.grad is not None for p in model.critic.features_extractor.parameters()]
+    assert learned == [not shared] * 2

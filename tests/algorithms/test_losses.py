@@ -155,6 +155,7 @@ CRITICS, ACTIONS = th.zeros(2, 3, 1), th.zeros(3, 3)
         ("q_learning_target", (ROWS, ROWS, FLAT, ACTIONS, ACTIONS), "gamma is"),
         ("q_learning_target", (ROWS, ROWS, 0.9, FLAT, FLAT), "next_q is"),
         ("huber_loss", (CRITICS, ROWS), "q is"),
+        ("q_learning_target", (ROWS, FLAT, 0.9, ACTIONS, ACTIONS), "dones is"),
         ("expected_soft_value", (ACTIONS, FLAT, ACTIONS), "alpha is"),
         ("expected_soft_value", (CRITICS, 0.1, CRITICS), r"q is \(2, 3, 1\), must have 2 axes"),
         ("policy_entropy", (FLAT,), r"log_pi is \(3,\), must have 2 axes"),

@@ -76,6 +76,7 @@ MISTAKES = {
     ),
     "no plugin": ("plugins show pyr", "no plugin or component 'pyr'; plugins: .*; did you mean py"),
     "no ENV": ("sac-train", "Missing argument 'ENV': the environment, or --resume RUN"),
+    "no ENV beside a config": ("sac-train --config file", "Missing argument 'ENV': the environ"),
     "no ENV of seeds": ("sac-train --seeds 2", "Missing argument 'ENV': the environment, or --r"),
     "no ENV of copies": (
         "sac-train --seeds 2 --sync mean",

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
@@ -384,3 +385,19 @@ def test_plugins_are_loaded_before_a_run_begins_not_when_its_model_is_saved(
     assert outcome.code == 2
     assert outcome.err.startswith("pyrl: plugin broken failed at import: ModuleNotFoundError")
     assert not (folder / "td3").exists()
+
+
+def test_what_is_said_of_demonstrations_is_passed_on(pyrl, folder, monkeypatch):
+    told = []
+
+    def record(*words, **options):
+        told.append((words, {name: options[name] for name in said}))
+        return SimpleNamespace(success_rate=None, kept=1, steps=2)
+
+    monkeypatch.setattr("pyrl_sb3.training.demos.record", record)
+    said = {"episodes": 2, "seed": 3, "failures": True, "trust": True}
+    options = ("--episodes", 2, "--seed", 3, "--failures", "--trust")
+    outcome = pyrl("demos", "record", "ns/Env-v0", *options)
+    out = Path("ns-Env-v0-demos.npz")
+    assert told == [(("ns/Env-v0", "scripted", out), said)]
+    assert outcome.out == f"written: {out}, 1 episode, 2 steps\n"

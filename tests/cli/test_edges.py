@@ -201,3 +201,8 @@ def test_wrappers_in_an_order_that_cannot_work_are_refused(pyrl, folder, wrapper
     outcome = pyrl("her-sac-train", "FetchPush-v4", "--timesteps", 50, "--set", wrapped)
     assert outcome.code == 2
     assert message in outcome.err
+
+
+def test_long_lines_are_not_broken(capsys):
+    output.console_for_log().print("word " * 100)
+    assert capsys.readouterr().out.count("\n") == 1

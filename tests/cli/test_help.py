@@ -8,6 +8,9 @@ import pytest
 
 import pyrl_sb3
 from pyrl_sb3.cli.app import app
+from pyrl_sb3.cli.train import example_env
+from pyrl_sb3.training import agents
+from pyrl_sb3.training.environments import env_spec
 
 COMMANDS = [command.name for command in app.registered_commands]
 AGENTS = ("sac", "td3", "ddpg", "tqc", "crossq", "dqn", "qrdqn", "sac-discrete")
@@ -62,3 +65,8 @@ def test_module_runs_the_same_commands():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("pyrl: No such command 'sac-tran'. Did you mean 'sac-train'")
+
+
+@pytest.mark.parametrize("agent", agents.AGENTS.values(), ids=agents.AGENTS)
+def test_examples_are_of_environments_that_there_are(agent):
+    assert env_spec(example_env(agent)).id == example_env(agent)

@@ -177,6 +177,16 @@ def test_a_status_of_another_form_is_as_none(status, folder):
     assert shown(folder).startswith("seed 1: finished  30/60 steps  return -1.00  9 steps/s\n")
 
 
+def test_a_seed_without_an_episode_has_no_return(folder):
+    (folder / "status.json").write_text(json.dumps({**STATUS, "return": None, "success": 0.5}))
+    line, *table = shown(folder).splitlines()
+    assert line == "seed 1: finished  30/60 steps  success 0.50  9 steps/s"
+    assert [row.split() for row in table] == [
+        ["seed", "state", "steps", "return", "success", "steps/s"],
+        ["1", "finished", "30/60", "0.50", "9"],
+    ]
+
+
 def test_checkpoints_of_a_seed_without_its_facts_are_kept(group, resumed):
     begin(group.run(0), 300)
     (group.run(0) / "run.yml").unlink()
@@ -252,6 +262,9 @@ def test_seeds_are_of_groups_only(pyrl, folder):
     assert (outcome.code, outcome.err) == (2, said)
     outcome = pyrl("td3-train", "--resume", "singel", "--seeds", 2)
     said = "pyrl: no run at singel; did you mean single?\n"
+    assert (outcome.code, outcome.err) == (2, said)
+    outcome = pyrl("td3-train", "--resume", "single", "--sync", "mean")
+    said = "pyrl: --sync: single is a single run, which learns alone; leave it out\n"
     assert (outcome.code, outcome.err) == (2, said)
 
 
@@ -675,3 +688,20 @@ def test_a_single_run_is_not_synchronised_when_it_is_resumed(pyrl, folder):
         outcome = pyrl("td3-train", "--resume", name, "--sync", "mean")
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
         assert said in outcome.err
+
+
+def test_seeds_that_ended_at_once_are_named(group, pyrl, monkeypatch):
+    def run_jobs(tasks, *_):
+        for task in tasks:
+            task.state, task.ended_at_once = State.STOPPED, task is tasks[1]
+        return signal.SIGINT
+
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.code == 128 + signal.SIGINT
+    assert outcome.out.splitlines()[1:] == [
+        "writing to G",
+        "ended at once, as they are in their checkpoints: seed 1",
+        "SIGINT: stopped; what each other seed has learned is saved",
+        "go on: pyrl td3-train --resume G",
+    ]

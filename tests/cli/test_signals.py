@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
@@ -235,3 +236,14 @@ def test_an_interrupt_as_the_commands_are_imported(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 130
+
+
+@pytest.mark.parametrize(("options", "more"), [((), ""), (("--trust",), " --trust")])
+def test_a_run_that_is_stopped_says_how_to_go_on(pyrl, folder, monkeypatch, options, more):
+    said = {"stopped_by": signal.SIGINT, "timesteps": 1, "folder": Path("r"), "model": Path("r/m")}
+    monkeypatch.setattr("pyrl_sb3.training.run.train", lambda *_: SimpleNamespace(**said))
+    outcome = pyrl("td3-train", "Pendulum-v1", *options)
+    assert outcome.code == 128 + signal.SIGINT
+    assert outcome.out == (
+        f"SIGINT: stopped after 1 step\nmodel saved: r/m\ngo on: pyrl td3-train --resume r{more}\n"
+    )

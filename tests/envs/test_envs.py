@@ -46,8 +46,9 @@ def test_an_episode_of_bits_is_as_long_as_the_row() -> None:
     assert ends == [(False, False)] * 4 + [(False, True)]
 
 
-def test_all_cells_of_a_maze_are_joined_by_one_path() -> None:
-    env = GridMaze(5, maze_seed=2)
+@pytest.mark.parametrize("seed", range(8))
+def test_all_cells_of_a_maze_are_joined_by_one_path(seed: int) -> None:
+    env = GridMaze(5, maze_seed=seed)
     assert env.doors.sum() == 2 * (25 - 1)  # a tree, each door seen from both sides
     reached, ways = {(0, 0)}, [(0, 0)]
     steps = [(-1, 0), (0, 1), (1, 0), (0, -1)]
@@ -84,6 +85,7 @@ def test_rewards_of_many_goals_at_once(cls: Any) -> None:
     desired[3:, 0] = 1 - desired[3:, 0]
     rewards = env.compute_reward(achieved, desired, [{}] * 6)
     np.testing.assert_array_equal(rewards, [0, 0, 0, -1, -1, -1])
+    assert rewards.dtype == np.float32
     ended = env.compute_terminated(achieved, desired, [{}] * 6)
     np.testing.assert_array_equal(ended, [True] * 3 + [False] * 3)
     assert env.compute_reward(achieved[0], desired[0], {}) == 0
@@ -141,3 +143,15 @@ def test_worker_processes_have_them() -> None:
         np.testing.assert_array_equal(rewards, [0, 0, 0])
     finally:
         env.close()
+
+
+def test_an_episode_begins_away_from_the_goal_and_ends_by_the_size_of_the_maze() -> None:
+    for cls in ENVS.values():
+        assert cls().reset(seed=0)[1] == {"is_success": False}
+    assert GridMaze(3).max_steps == 36
+    env = GridMaze(3, max_steps=2)
+    env.reset(seed=0)
+    env._cell, env._goal = np.array([0, 0]), np.array([9, 9])
+    assert [env.step(0)[2:4] for _ in range(2)] == [(False, False), (False, True)]
+    assert GridMaze(3).render() is None
+    assert BitFlipping(3).render() is None

@@ -228,3 +228,37 @@ def test_bad_parameters():
             make(config, total_timesteps=100)
     with pytest.raises(ValueError, match="length of the training is not known"):
         make("ou_0.3..0.1")
+
+
+def test_how_noise_is_shown_in_messages():
+    shown = {
+        "normal_0.3": "GaussianNoise(sigma=0.3)",
+        "ou_0.2": "OrnsteinUhlenbeckNoise(sigma=0.2, theta=0.15)",
+        "eps_0.5+normal_0.3": "EpsilonGreedy(probability=0.5, noise=GaussianNoise(sigma=0.3))",
+        "param_0.2": "ParameterNoise(target=0.2, sigma=0.2)",
+    }
+    assert {config: repr(make(config)) for config in shown} == shown
+    each = GaussianNoise((2,), [0.1, 0.2], np.random.default_rng(0))
+    assert repr(each) == "GaussianNoise(sigma=[0.1, 0.2])"
+    assert (
+        repr(ScheduledNoise(each, 10, 0.5)) == f"ScheduledNoise({each}, steps=10, end=0.5, linear)"
+    )
+
+
+def test_copies_of_sb3_that_share_a_stream_get_their_own():
+    from stable_baselines3.common.noise import VectorizedActionNoise
+
+    noise = VectorizedActionNoise(GaussianNoise((3,), 1.0, np.random.default_rng(0)), 2)
+    first, second = noise()
+    assert np.array_equal(first, second)
+    first, second = for_envs(noise, 2)()
+    assert not np.array_equal(first, second)
+
+
+def test_a_probability_may_rise_to_one():
+    rng = np.random.default_rng(0)
+    for probability in (0.1, 0.3, 0.7):  # times its inverse, 1 but for rounding
+        greedy = EpsilonGreedy((2,), probability, None, rng)
+        assert ScheduledNoise(greedy, 5, 1 / probability).end > 1
+        with pytest.raises(ValueError, match="the probability must be at most 1"):
+            ScheduledNoise(greedy, 5, 1.01 / probability)

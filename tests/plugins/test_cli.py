@@ -474,3 +474,26 @@ def test_commands_work_beside_broken_plugins(good, broken, arguments):
     assert "Traceback" not in process.stderr
     if arguments[0] != "--help":
         assert "good/brown" in process.stdout
+
+
+def test_what_is_disabled_is_listed_and_told_of(good, broken, monkeypatch):
+    monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "good")
+    get_plugin_manager.cache_clear()
+    header, *rows = [re.split("  +", line) for line in run("list", "--all").splitlines()[:-1]]
+    assert header == ["plugin", "distribution", "status", "components"]
+    assert ["good", "pyrl-good 1.0", "disabled"] in rows
+    assert not any("good/brown" in cell for row in rows for cell in row)
+    assert "disabled" not in run("list")
+    assert "off     good (pyrl-good 1.0), disabled\n" in run("doctor", code=1)
+
+
+def test_pins_as_json(good):
+    assert json.loads(run("list", "--requirements", "--json")) == ["pyrl-good==1.0"]
+
+
+def test_a_plugin_that_failed_is_named_with_its_cause_and_one_that_is_not_there(good, broken):
+    for command in ("show", "check"):
+        with pytest.raises(PluginError, match=r"import-error \(pyrl-import-error 1\.0\) failed at"):
+            run(command, "import_error")
+        with pytest.raises(UnknownComponentError, match=r"'goodd'; plugins: .*; did you mean good"):
+            run(command, "goodd")

@@ -426,3 +426,14 @@ def test_training_goes_on_after_loading_as_if_it_had_not_stopped(tmp_path: Any) 
         model.train(gradient_steps=3, batch_size=16)
     for name, weights in ours.policy.state_dict().items():
         assert th.equal(weights, loaded.policy.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_policies_act_by_their_layers_unless_something_was_put_in_their_place(
+    algorithm: str,
+) -> None:
+    policy = make_ours(algorithm, BOX).policy
+    assert policy._acts_plainly()
+    if getattr(policy.actor, "action_dist", None):
+        policy.actor.action_dist.mode = lambda: th.zeros(1, 2)
+        assert not policy._acts_plainly()

@@ -491,3 +491,37 @@ def test_an_evaluation_that_says_no_success_counts_as_the_one_before(tmp_path):
     (summary,) = summarise([group], threshold=None, seed=0, reps=10)
     assert (summary.score, summary.scores) == ("success", [0.5, 1.0, 0.25])
     assert (summary.reached, summary.last_steps) == (1, [30, 30, 30])
+
+
+def test_a_report_in_markdown_is_one_table_and_marks_copies(tmp_path):
+    folders = [make_group(tmp_path / name, couples_seeds=name == "b") for name in "ab"]
+    words = ("--markdown", "--reps", "100")
+    out = CliRunner().invoke(app, ["report", *map(str, folders), *words]).stdout
+    table = [row for row in out.splitlines() if row.startswith("|")]
+    header, line, *rows = [row.strip("|").split(" | ") for row in table]
+    assert (len(header), len(rows)) == (11, 2)
+    assert line == [" ---", *["---"] * 9, "--- "]
+    assert [row[0] for row in rows] == [f" {folders[0]}", f" {folders[1]} (coupled)"]
+    assert "one sample, no interval" in out
+    alone = CliRunner().invoke(app, ["report", str(folders[0]), *words])
+    assert "coupled" not in alone.stdout
+
+
+def test_reports_say_of_runs_that_are_not_equally_long_and_of_failed_ones(tmp_path):
+    group = make_group(tmp_path / "a", couples_seeds=False)  # of which the third never began
+
+    def said():
+        out = CliRunner().invoke(app, ["report", str(group), "--reps", "100"]).stdout
+        return "Not all runs of a group are equally long" in out, "Failed runs are scored" in out
+
+    assert said() == (False, True)
+    shutil.copytree(group / "seed_1", group / "seed_2")
+    assert said() == (False, False)
+    np.savez(group / "seed_2/evaluations.npz", timesteps=[10, 20], results=np.zeros((2, 2)))
+    assert said() == (True, False)
+
+
+def test_labels_are_printed_as_they_are(tmp_path):
+    folder = make_group(tmp_path / "a", couples_seeds=False)
+    words = ("--label", "[bold]A", "--reps", "100")
+    assert "[bold]A" in CliRunner().invoke(app, ["report", str(folder), *words]).stdout

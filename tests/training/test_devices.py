@@ -89,3 +89,4 @@ def test_what_a_shell_passes_for_a_file_is_read(tmp_path):
     os.close(taken)
     assert not is_device(tmp_path)
     assert not is_device(tmp_path / "nothing")
+    assert not is_device(tmp_path / ("a" * 5000))  # whoever opens it says what is wrong

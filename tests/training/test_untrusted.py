@@ -212,7 +212,32 @@ def filled(shape, content):
     return made + state + pickle.dumps(content, 3)[2:-1] + b"tb."
 
 
+def filled_twice():
+    once, head = filled((1,), b"1234"), filled((1,), b"").index(b"(K\x01")
+    return once[:-1] + once[head:]
+
+
+def in_order(order):
+    """A Fortran-ordered array of protocol 5 whose order is said to be another."""
+    content = pickle.dumps(np.zeros((2, 2)).T, 5)
+    assert content.count(b"\x8c\x01F") == 1
+    return content.replace(b"\x8c\x01F", b"\x8c\x01" + order)
+
+
+RECORDS = (
+    named("numpy", "dtype")
+    + b"X\x02\x00\x00\x00f4\x85R(K\x03X\x01\x00\x00\x00<N"
+    + (b"X\x01\x00\x00\x00aNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb.")
+)
+
 BROKEN = {
+    "array of another byte order": (
+        pickle.dumps(np.zeros(1, ">f4")),
+        "arrays of another byte order are not read",
+    ),
+    "dtype with the state of records": (RECORDS, "arrays of records are not read"),
+    "array filled twice": (filled_twice(), "it fills an array twice"),
+    "array in no order": (in_order(b"K"), "arrays in order 'K' are not read"),
     "truncated": (pickle.dumps([1, 2, 3])[:-4], "cannot be read"),
     "truncated, of an old protocol": (
         pickle.dumps([1, 2], 2)[:-1],
@@ -273,6 +298,16 @@ def test_arrays_are_read(dtype, protocol):
         found = read_pickle(pickle.dumps(each, protocol), "here")
         assert found.dtype == each.dtype
         assert np.array_equal(found, each)
+
+
+def test_arrays_of_python_2_are_read():
+    number = np.array([1.5], "f4")
+    text = number.tobytes().decode("latin1")
+    assert np.array_equal(read_pickle(filled((1,), text), "here"), number)
+    kind = named("numpy", "dtype")[2:] + b"X\x02\x00\x00\x00f4\x85R"
+    scalar = named("numpy._core.multiarray", "scalar") + kind
+    found = read_pickle(scalar + pickle.dumps(text, 2)[2:-1] + b"\x86R.", "here")
+    assert (found, found.dtype) == (1.5, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +382,35 @@ def test_policies_of_plugins(folder, members, monkeypatch):
     finally:
         manager.unregister("acme")
     assert type(model.policy) is plugin.Mine
+
+
+LAZY = """
+from pyrl_sb3.plugins import PolicySpec, hookimpl
+
+@hookimpl
+def pyrl_policies():
+    yield PolicySpec(name="gone", target="acme_lazy.nowhere:Mine")
+    yield PolicySpec(name="mine", target="acme_lazy.policies:Mine")
+"""
+
+
+def test_policies_that_a_plugin_keeps_in_a_module_of_its_own(folder, monkeypatch):
+    (folder / "acme_lazy").mkdir()
+    (folder / "acme_lazy/__init__.py").write_text(LAZY)
+    for name in ("policies", "others"):
+        content = "from pyrl_sb3 import SACPolicy\nclass Mine(SACPolicy): pass"
+        (folder / f"acme_lazy/{name}.py").write_text(content)
+    manager = get_plugin_manager()
+    manager.register(importlib.import_module("acme_lazy"), "acme-lazy")
+    try:
+        found = find_known_class("acme_lazy.policies", "Mine")
+        assert found is sys.modules["acme_lazy.policies"].Mine
+        assert find_known_class("acme_lazy.others", "Mine") is None
+        assert "acme_lazy.others" not in sys.modules
+    finally:
+        manager.unregister("acme-lazy")
+        for name in [each for each in sys.modules if each.startswith("acme_lazy")]:
+            monkeypatch.delitem(sys.modules, name)
 
 
 def tensors(**values):
@@ -833,3 +897,11 @@ def test_what_is_small_may_have_shrunk_as_much_as_it_likes(folder):
     write({"a": bytes(2**20 + 1)}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(InputError, match=f"'a' in it would unpack to {2**20 + 1} bytes$"):
         check_contents(folder / "model.zip")
+
+
+def test_arrays_in_the_order_of_fortran_are_read_as_they_were(folder):
+    array = np.arange(6.0).reshape(2, 3)
+    np.savez(folder / "a.npz", plain=array, turned=array.T)
+    found = read_arrays(folder / "a.npz")
+    assert np.array_equal(found["plain"], array)
+    assert np.array_equal(found["turned"], array.T)

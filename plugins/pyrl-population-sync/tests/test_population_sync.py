@@ -123,6 +123,19 @@ def test_nobody_leads_before_an_episode_has_ended():
     callback = make(others={1: numbers(score=math.nan)})
     callback._synchronise()
     assert callback.guide is None
+    assert callback.model.logger.name_to_value["population/guide"] == -1
+
+
+def test_parameters_that_do_not_learn_are_left_alone():
+    callback = make(others={1: numbers(score=1.0)})
+    callback._synchronise()
+    callback.guide = {name: 1.5 * array for name, array in callback.guide.items()}
+    frozen, *learning = callback.model.actor.parameters()
+    frozen.requires_grad_(False)
+    before = [p.detach().clone() for p in (frozen, *learning)]
+    callback._follow()
+    changed = [not th.equal(*pair) for pair in zip(before, (frozen, *learning), strict=True)]
+    assert changed == [False, *[True] * len(learning)]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +177,12 @@ def test_the_guide_measures_how_far_it_has_moved():
         distance = 0.5 * (moved - guide_of(callback)(observations)).square().sum(1).mean().item()
     assert distance > 0.01
     assert callback._distance() == pytest.approx(distance, rel=0.5)
+    told, gather = [], callback.group.all_gather
+    callback.group.all_gather = lambda value: told.append(float(value["change"])) or gather(value)
+    callback._synchronise()
+    callback.guide_rank = 1  # followers measure nothing
+    callback._synchronise()
+    assert (told[0] > 0.01, math.isnan(told[1])) == (True, True)
 
 
 @pytest.mark.parametrize("algorithm", [pyrl_sb3.algorithms.TD3, pyrl_sb3.algorithms.SAC])

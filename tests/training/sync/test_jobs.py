@@ -433,6 +433,29 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--engine", "processes"], "--engine processes: torchrun has started this copy already"),
+        (["--seeds", "3"], "--seeds 3: torchrun has started 1 processes"),
+    ],
+)
+def test_what_torchrun_has_decided_is_not_to_be_said_otherwise(
+    options, problem, tmp_path, monkeypatch, capsys
+):
+    from pyrl_sb3.cli.app import run
+
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    place = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    assert run(["td3-train", "Pendulum-v1", "--sync", "mean", *options]) == 2
+    assert capsys.readouterr().err == f"pyrl: {problem}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_copies_hear_what_changes_when_they_are_resumed(tmp_path, monkeypatch):
     from pyrl_sb3.cli.app import run
 
