@@ -1,10 +1,12 @@
 """Frame stacks, stored once per frame."""
 
 from collections.abc import Container, Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from pyrl_sb3.buffers import frames
 from pyrl_sb3.buffers.columns import Allocate, Field, Obs, StepColumn, Where, same_bits
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints
 
@@ -13,29 +15,13 @@ Write = tuple[Array, Any, Array]  # into what, in which rows, what
 _CHUNK_BYTES = 2**22  # of stacks that are whole in memory at a time
 
 
-def stacking_axes(key: str, shape: tuple[int, ...], n_stack: int) -> list[int]:
-    """The axes of an observation along which `n_stack` frames may lie, the likelier first.
-
-    SB3's VecFrameStack lengthens the first or the last axis; gymnasium's FrameStackObservation
-    adds a first one. Where both could be it, the shorter one is likelier, as in an image its
-    channels; of what it takes for no image, SB3 lengthens the last all the same.
-
-    :raises ValueError: neither axis has `n_stack` frames
-    """
-    axes = [axis for axis in {0, len(shape) - 1} if shape and shape[axis] % n_stack == 0]
-    if not axes:
-        raise ValueError(
-            f"frame_stack={n_stack} does not divide the first or last axis of {key!r}, {shape}"
-        )
-    return sorted(axes, key=lambda axis: (shape[axis], axis))
-
-
 class StackColumn(StepColumn):
     """One key whose observations are the last `n_stack` frames: a frame per step.
 
     The frames of an episode's first stack that are older than the episode are in the table, so
-    that any padding comes back as it was. Rows are `(batch, n_stack, frame)`. Along which axis the
-    frames lie is told by the first step that does not move the stack along the likelier one.
+    that any padding comes back as it was. Rows are whole stacks, `(batch, *shape)`. Along which
+    axis the frames lie is told by the first step that does not move the stack along the likelier
+    one.
     """
 
     other: int | None = None  # axis that it may be instead
@@ -50,45 +36,50 @@ class StackColumn(StepColumn):
         allocate: Allocate,
     ) -> None:
         self.key, self.n_stack, self.shape = key, n_stack, field.shape
-        self.axis, *others = stacking_axes(key, field.shape, n_stack)
+        self.axis, *others = frames.stacking_axes(key, field.shape, n_stack)
         self.other = others[0] if others else None
-        size = int(np.prod(field.shape)) // n_stack
+        size = prod(field.shape) // n_stack
         # The oldest step stored needs the frames of the steps before it.
         super().__init__({key: Field((size,), field.dtype)}, slots + n_stack - 1, table, allocate)
-        self.pending = np.empty((table.n_envs, n_stack, size), field.dtype)
-        self.current = np.empty_like(self.pending)
+        self.pending = np.empty((table.n_envs, *field.shape), field.dtype)
+        self.latest = np.empty_like(self.pending)  # what was put
         self.padding, self.padding_other = f"{key}/padding", f"{key}/padding along the other axis"
         table.add_field(self.padding, (n_stack - 1, size), field.dtype)
 
-    def _frames(self, obs: Obs, axis: int) -> Array:
-        value = np.asarray(obs[self.key])
-        if value.shape != (self.table.n_envs, *self.shape):
-            raise ValueError(
-                f"observation {self.key!r} has shape {value.shape} "
-                f"instead of {(self.table.n_envs, *self.shape)}"
-            )
-        return self._split(value, axis)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "current" in state:  # by an older version, frame after frame
+            before, after = vars(self).pop("current"), self.pending
+            self.latest = frames.stacked(before, self.shape, self.axis)
+            self.pending = frames.stacked(after, self.shape, self.axis)
 
-    def _split(self, whole: Array, axis: int) -> Array:
-        """Frames `(batch, n_stack, frame)` along an axis of stacks `(batch, *shape)`."""
-        n, shape = len(whole), self.shape
-        split = whole.reshape(n, *shape[:axis], self.n_stack, -1, *shape[axis + 1 :])
-        return np.moveaxis(split, axis + 1, 1).reshape(n, *self.current.shape[1:])
+    def _value(self, obs: Obs) -> Array:
+        """As it is stored; perhaps the very array that was given."""
+        value = np.asarray(obs[self.key])
+        if value.shape != self.pending.shape:
+            raise ValueError(
+                f"observation {self.key!r} has shape {value.shape} instead of {self.pending.shape}"
+            )
+        return np.asarray(value, self.dtype, order="C")
 
     def put(self, position: int, obs: Obs) -> bool:
         """As for every column; the newest frame is stored."""
-        self.current[:] = self._frames(obs, self.axis)
-        start = self.turn_to(position)
-        self.ring[start : start + self.table.n_envs] = self.current[:, -1]
-        return self.current.tobytes() == self.pending.tobytes()
+        value, start = self._value(obs), self.turn_to(position)
+        newest = frames.newest(value, self.n_stack, self.axis)
+        frames.put(newest, self.ring[start : start + len(newest)].reshape(newest.shape))
+        pending = self._given[0] if self._given else bytearray(self.pending)
+        same = bool(pending == value)
+        self.latest = self.pending if same else value.copy()
+        return same
 
     def put_next(self, obs: Obs) -> bool:
         """False if this is not the stack before, moved by one frame."""
-        # As stored, and a new one for `go_back`.
-        frames = np.array(self._frames(obs, self.axis), self.dtype)
-        if not _moved(self.current, frames):
+        value = self._value(obs)
+        after = frames.moved(self.latest, value, self.n_stack, self.axis)
+        given: Any = bytearray(value)  # which is compared with arrays by their memory
+        if given != after:
             return False
-        self.pending = frames
+        self.pending, self._given = after, [given]  # a new array, for `go_back`
         return True
 
     def turn_for(self, obs: Obs, where: Where) -> None:
@@ -98,20 +89,19 @@ class StackColumn(StepColumn):
         :param where: all steps, in order, that one last
         :raises ValueError: this step, or one before, has not moved the stack along that axis
         """
-        if self.other is None or not _moved(
-            self._turned(self.current), np.array(self._frames(obs, self.other), self.dtype)
+        if self.other is None or not frames.is_moved(
+            self.latest, self._value(obs), self.n_stack, self.other
         ):
             raise self._no_stack()
         size = max(_CHUNK_BYTES // self.pending.nbytes, 1) * self.table.n_envs
         chunks = [where.part(slice(at, at + size)) for at in range(0, len(where.rows), size)]
         for some in chunks:
-            before, after = self._both_turned(some)
+            before, after = self._both(some)
             stored = some.positions < where.positions[-1]
-            if not _moved(before[stored], after[stored]):
+            if not frames.is_moved(before[stored], after[stored], self.n_stack, self.other):
                 raise self._no_stack()
-        # In place: `go_back` is given what was pending.
-        writes = [(rows, slice(None), self._turned(rows)) for rows in (self.current, self.pending)]
-        left, axis = [(writes, chunks)], self.other
+        left: list[tuple[list[Write], list[Where]]] = [([], chunks)]
+        axis = self.other
         try:
             self._turn_all(left, axis)
         except BaseException:
@@ -134,7 +124,9 @@ class StackColumn(StepColumn):
 
     def _writes(self, some: Where, oldest: bool) -> list[Write]:
         """What is stored of these steps along the other axis."""
-        before, after = self._both_turned(some)
+        assert self.other is not None
+        whole = self._both(some)
+        before, after = (frames.split(stacks, self.n_stack, self.other) for stacks in whole)
         n_envs, n, fields = self.table.n_envs, self.n_stack - 1, self.table.fields
         late = some.positions - self.table.starts(some.rows)
         ends, rows = some.positions == some.lasts, some.rows % len(fields[self.name])
@@ -156,10 +148,9 @@ class StackColumn(StepColumn):
             writes.append((padding, rows[early], before[early, : n - steps]))
         return writes
 
-    def _both_turned(self, some: Where) -> tuple[Array, Array]:
-        """Stacks before and after these steps, as they are along the other axis."""
-        read = self.read(some.positions, some), self.read_next(some.positions, some)
-        return self._turned(read[0]), self._turned(read[1])
+    def _both(self, some: Where) -> tuple[Array, Array]:
+        """Stacks before and after these steps."""
+        return self.read(some.positions, some), self.read_next(some.positions, some)
 
     def _no_stack(self) -> ValueError:
         return ValueError(
@@ -178,73 +169,84 @@ class StackColumn(StepColumn):
         # By one statement without a call, which no signal interrupts.
         self.table.fields, self.axis, self.other, self.padding, self.padding_other = turned
 
-    def _turned(self, rows: Array) -> Array:
-        """Copies of rows as they are along the other axis."""
-        assert self.other is not None
-        return np.array(self._split(self._whole(rows), self.other))
-
     def continues(self, position: int) -> Array:
         """By environment, whether what was just put is what was pending."""
-        return same_bits(self.current, self.pending)
+        return same_bits(self.latest, self.pending)
 
     def sync(self, newest: Ints) -> None:
         """Write the newest frame to these rows of the episode table."""
-        self.table.fields[self.name][newest] = self.pending[:, -1]
+        rows = self.table.fields[self.name]
+        last = frames.newest(self.pending, self.n_stack, self.axis)
+        rows[newest] = last.reshape(len(newest), rows.shape[1])
 
     def begin(self, rows: Ints, envs: Ints, position: int) -> None:
         """Keep the frames that are older than the episodes beginning."""
-        self.table.fields[self.padding][rows] = self.current[envs, :-1]
+        whole = frames.split(self.latest[envs], self.n_stack, self.axis)
+        self.table.fields[self.padding][rows] = whole[:, :-1]
 
     def read(self, positions: Ints, where: Where) -> Array:
         """Stacks before the steps at `positions`."""
-        return self._stack(positions, where, super().read(positions, where))
+        return self._fill(self._new(len(positions)), positions, where)
 
     def read_next(self, positions: Ints, where: Where) -> Array:
         """Stacks after the steps at `positions`."""
-        newest = super().read(positions + 1, where)
-        ends = np.flatnonzero(positions == where.lasts)
-        newest[ends] = self._tails(where.rows[ends])
-        return self._stack(positions + 1, where, newest)
+        return self._fill_next(self._new(len(positions)), positions, where)
 
     def read_all(self, where: Where, finals: Ints, chosen: Ints) -> Array:
         """As for every column."""
-        some = where.part(slice(len(finals) - len(chosen), None))
-        every = (
-            self.read(where.positions, where),
-            self.read_next(finals, where),
-            self.read_next(chosen, some),
-        )
-        return np.concatenate(every)
+        n = len(finals)
+        out = self._new(2 * n + len(chosen))
+        before, after = self._fill(out[:n], where.positions, where), out[n : 2 * n]
+        if finals is where.positions:  # then only the newest frames have not been read
+            newest = frames.move(before, after, self.n_stack, self.axis)
+            frames.put(super().read(finals + 1, where), newest)
+            self._put_tails(after, finals, where)
+        else:
+            self._fill_next(after, finals, where)
+        if len(chosen):
+            some = where.part(slice(n - len(chosen), None))
+            self._fill_next(out[2 * n :], chosen, some)
+        return out
 
-    def _stack(self, positions: Ints, where: Where, newest: Array) -> Array:
-        out = np.empty((len(positions), self.n_stack, newest.shape[1]), self.dtype)
-        out[:, -1] = newest
-        starts = self.table.starts(where.rows)
-        for back in range(1, self.n_stack):
-            frames = super().read(np.maximum(positions - back, 0), where)
-            early = np.flatnonzero(positions - back < starts)
-            into = self.n_stack - 1 + positions[early] - back - starts[early]
+    def _new(self, n: int) -> Array:
+        return np.empty((n, *self.shape), self.dtype)
+
+    def _fill_next(self, out: Array, positions: Ints, where: Where) -> Array:
+        self._fill(out, positions + 1, where)
+        self._put_tails(out, positions, where)
+        return out
+
+    def _put_tails(self, out: Array, positions: Ints, where: Where) -> None:
+        """Write the newest frames after these steps, where they are the last of their episodes."""
+        ends = (positions == where.lasts).nonzero()[0]
+        if len(ends):
+            newest = frames.newest(out, self.n_stack, self.axis)
+            newest[ends] = self._tails(where.rows[ends]).reshape(len(ends), *newest.shape[1:])
+
+    def _fill(self, out: Array, positions: Ints, where: Where) -> Array:
+        """Write the stacks before the steps at `positions`."""
+        n_envs, n = self.table.n_envs, self.n_stack - 1
+        into = frames.by_frame(out, self.n_stack, self.axis)
+        at = positions if n_envs == 1 else positions * n_envs + where.envs
+        at = (at - self._turn)[:, None] + np.arange(-n, 1) * n_envs
+        if into.shape[1] == 1:  # whole frames, which go straight to where they belong
+            self.ring.take(at, axis=0, mode="wrap", out=into[:, 0])
+        else:
+            for i, rows in enumerate(at.T):
+                frames.put(self.ring.take(rows, axis=0, mode="wrap"), into[:, :, i])
+        late = positions - self.table.starts(where.rows)
+        early = (late < n).nonzero()[0]
+        if len(early):  # some frames are older than the episode
+            numbers = late[early, None] + np.arange(n)
+            some, which = (numbers < n).nonzero()
             padding = self.table.fields[self.padding]
-            frames[early] = padding[where.rows[early] % len(padding), into]
-            out[:, -1 - back] = frames
+            older = padding[where.rows[early[some]] % len(padding), numbers[some, which]]
+            into[early[some], :, which] = older.reshape(len(some), *into.shape[1::2])
         return out
 
     def pick(self, rows: Array, key: str) -> Array:
-        """Stacks `(batch, *shape)` from their frames."""
-        whole = self._whole(rows)
-        return whole.astype(np.float32) if whole.dtype.kind == "f" else np.ascontiguousarray(whole)
-
-    def _whole(self, rows: Array) -> Array:
-        axis = self.axis
-        frame = list(self.shape)
-        frame[axis] //= self.n_stack
-        parts = rows.reshape(len(rows), self.n_stack, *frame)
-        return np.moveaxis(parts, 1, axis + 1).reshape(len(rows), *self.shape)
-
-
-def _moved(before: Array, after: Array) -> bool:
-    """Whether these stacks are those before, moved by one frame."""
-    return after[:, :-1].tobytes() == before[:, 1:].tobytes()
+        """Stacks, as they are read."""
+        return rows.astype(self._read_dtype, copy=False)
 
 
 def turn_like(columns: Iterable[StepColumn], facts: Container[str]) -> None:

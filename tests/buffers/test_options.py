@@ -332,6 +332,88 @@ def test_frames_are_stored_once_and_stacks_come_back(kind, slots):
     assert buffer.store.columns[0].ring.nbytes == (slots + 3) * n * size // 4
 
 
+def random_stacks(shape, axis, n_stack, n_envs, seed):
+    """Steps of every environment, by the definition of a stack: before, after, ends; the frames
+    older than an episode are of any kind, and one reset in five is unannounced.
+    """
+    rng = np.random.default_rng(seed)
+
+    def frame():
+        frame_shape = [s // n_stack if i == axis else s for i, s in enumerate(shape)]
+        return rng.integers(0, 256, frame_shape)
+
+    last = [[frame() for _ in range(n_stack)] for _ in range(n_envs)]
+    while True:
+        new = [[*frames[1:], frame()] for frames in last]
+        ends, resets = rng.random(n_envs) < 0.15, rng.random(n_envs) < 0.2
+        yield (
+            *(np.array([np.concatenate(frames, axis) for frames in each]) for each in (last, new)),
+            ends & ~resets,
+        )
+        last = [
+            [frame() for _ in range(n_stack)] if ends[i] else frames for i, frames in enumerate(new)
+        ]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((4, 6, 5), 0), ((6, 5, 4), 2), ((6, 5, 12), 2), ((5, 8), 1), ((20,), 0)],
+    ids=str,
+)
+def test_stacks_are_what_was_added_bit_by_bit(shape, axis, n_envs, dtype):
+    space = spaces.Box(0, 255, shape, dtype)
+    buffer = ReplayBuffer(30 * n_envs, space, ACTION, n_envs=n_envs, frame_stack=4)
+    truncated, log = {"TimeLimit.truncated": True}, []
+    steps = random_stacks(shape, axis, 4, n_envs, seed=0)
+    for t, (before, after, ends) in enumerate(itertools.islice(steps, 100)):
+        before, after = before.astype(dtype), after.astype(dtype)
+        log.append((before, after))
+        infos = [{**truncated, "terminal_observation": each} for each in after]
+        buffer.add(before, after, np.zeros((n_envs, 2)), np.zeros(n_envs), ends, infos)
+        if t not in (0, 2, 20, 64, 99):
+            continue
+        store, (positions, envs) = buffer.store, everything(buffer)
+        wanted = [[log[p][i][e] for p, e in zip(positions, envs, strict=True)] for i in (0, 1)]
+        batch = buffer.sample_at(positions, envs)
+        for found, there in zip(batch[0:3:2], wanted, strict=True):
+            assert found.numpy().dtype == dtype
+            assert found.is_contiguous()
+            assert found.numpy().tobytes() == np.array(there).tobytes()
+        # The last of these steps' episodes: what `HerReplayBuffer` and `n_steps` ask for.
+        where, key = store.locate(positions, envs), store.columns[0].key
+        lasts = where.lasts
+        both, every = store.read_both_and(where, lasts, key, lasts[-5:])
+        ends_of = np.array([log[p][1][e] for p, e in zip(lasts, envs, strict=True)])
+        assert both[key].tobytes() == np.concatenate([wanted[0], ends_of]).tobytes()
+        assert every.tobytes() == both[key].tobytes() + ends_of[-5:].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["channels last", "transposed", "vector"])
+def test_stacks_pickled_frame_after_frame_go_on(kind):
+    env = STACKED[kind]()
+    n, space = env.num_envs, env.observation_space
+    buffer = ReplayBuffer(40 * n, space, env.action_space, n_envs=n, frame_stack=4)
+    (_, obs), log = played(env, buffer)[-1], []
+    old = deepcopy(buffer)
+    column = old.store.columns[0]
+    state = column.__getstate__()
+    for here, there in (("latest", "current"), ("pending", "pending")):  # as they once were
+        state[there] = np.stack(np.split(state.pop(here), 4, axis=column.axis + 1), 1)
+        state[there] = state[there].reshape(n, 4, -1)
+    del column.latest
+    column.__setstate__(state)
+    frame = np.split(obs, 4, axis=column.axis + 1)
+    after = np.concatenate([*frame[1:], frame[0]], axis=column.axis + 1)
+    for each in (buffer, old):
+        each.add(obs, after, np.zeros((n, 2)), np.zeros(n), np.zeros(n, bool), [{}] * n)
+        log.append(each.sample_at(*everything(each)))
+    assert buffer.store.table.counts.tolist() == old.store.table.counts.tolist()
+    assert np.array_equal(log[0].observations, log[1].observations)
+    assert np.array_equal(log[0].next_observations, log[1].next_observations)
+
+
 @pytest.mark.parametrize("kind", ["channels last", "matrix", "dark at first", "all dark"])
 def test_the_axis_of_frames_is_kept_with_them(kind, tmp_path):
     env = STACKED[kind]()
