@@ -181,20 +181,27 @@ class EpisodeStore:
         self._newest = newest = table.newest()
         rows = newest[envs]
         table.fields["start"][rows] = self.now
-        self._ends = np.where(starts, np.int8(RUNNING), self._ends)
-        self._over = False
+        self._ends, self._over = np.zeros(self.n_envs, np.int8), False  # RUNNING
         for column in self.columns:
             column.begin(rows, envs, self.now)
         self.bits.push(self.now, starts, table.counts)
 
     def _make_room(self) -> None:
-        if not self.table.full():
+        table = self.table
+        if not table.full():
             return
         first = max(self.now + 1 - self.slots, 0)  # once this step is in
-        oldest = self.table.counts.copy()
-        if first < self.now:
-            oldest = self.bits.numbers(np.full(self.n_envs, first), self.table.envs)
-        self.table.forget(oldest)
+        stored, oldest, expected = self.now - first, table.counts.copy(), 0
+        if stored:
+            half = first + stored // 2
+            oldest, middle = (
+                self.bits.numbers(np.full(self.n_envs, at), table.envs) for at in (first, half)
+            )
+            # A full ring at the pace of the newest half; when it is full, all at that pace.
+            pace = (table.counts - middle) / (self.now - half)
+            kept = np.maximum(table.counts - oldest, pace * stored)
+            expected = int(np.max(kept + pace * (self.slots - stored)))
+        table.forget(oldest, expected, self.slots + 2)
 
     def _otherwise(self, column: StepColumn, obs: Obs, next_obs: Obs) -> StepColumn:
         """Store otherwise what has now changed as its column cannot keep it."""

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pyrl_sb3.buffers.tap import RAW_TERMINAL
 Infos = list[list[dict[str, Any]]]  # by slot and environment
 # Of what JSON has no form for, in a dict of one key
 _ARRAY, _NUMBER, _TUPLE, _DICT = "__array__", "__number__", "__tuple__", "__dict__"
+_ATOMS = {bool, int, float, str, type(None)}
 
 
 def check_n_envs(n_infos: int, *values: Any) -> None:
@@ -28,6 +30,15 @@ def kept(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What is kept of the infos of a step: all but observations, which are stored."""
     skip = ("terminal_observation", RAW_TERMINAL)
     return [{k: v for k, v in info.items() if k not in skip} for info in infos]
+
+
+def copied(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copies of what is kept; most of it are numbers, for which `deepcopy` takes long."""
+    memo: dict[int, Any] = {}
+    return [
+        {k: v if type(v) in _ATOMS else deepcopy(v, memo) for k, v in info.items()}
+        for info in kept(infos)
+    ]
 
 
 def put(infos: Infos, slot: int, row: list[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Collection, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from pyrl_sb3.buffers.columns import Field, Where
 from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, UNMARKED, all_marked, end_codes
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, bulk_dtype, stacks, step_bytes, stored_fields
-from pyrl_sb3.buffers.infos import Infos, check_n_envs, kept, put
+from pyrl_sb3.buffers.infos import Infos, check_n_envs, copied, put
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
@@ -182,7 +181,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         :raises ValueError: an observation of another shape than the space's, which it names; other
             actions; infos of more or fewer environments than the rest
         """
-        row = deepcopy(kept(infos)) if self.copy_info_dict else None
+        row = copied(infos) if self.copy_info_dict else None
         before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
         if len(infos) != self.n_envs:
             check_n_envs(len(infos), reward, *before.values(), *after.values())

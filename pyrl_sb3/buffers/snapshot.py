@@ -8,7 +8,7 @@ import numpy as np
 from pyrl_sb3.buffers.actions import as_scaled
 from pyrl_sb3.buffers.columns import EpisodeColumn, Field
 from pyrl_sb3.buffers.episodes import EpisodeStore
-from pyrl_sb3.buffers.table import Array, Ints, StartBits
+from pyrl_sb3.buffers.table import SPARE, Array, Ints, StartBits
 
 
 class Layout(NamedTuple):
@@ -137,7 +137,7 @@ class Restorer:
         self.low, self.high = low, high
         table = store.table
         table.counts, table.oldest = high.copy(), low.copy()
-        table.rows = max(table.rows, int(np.max(high - low)) + 2)
+        table.rows = max(table.rows, int(np.max(high - low)) + 2 + SPARE)
         for name, field in table.fields.items():
             table.fields[name] = np.zeros(
                 (table.rows * store.n_envs, *field.shape[1:]), field.dtype

@@ -1,5 +1,7 @@
 """Which episode a transition belongs to, and what is known once per episode."""
 
+from itertools import pairwise
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 
 _UP_TO = np.uint64(2**64 - 1) >> np.arange(63, -1, -1, dtype=np.uint64)  # bits 0..i set
+
+SPARE = 16  # rows of an `EpisodeTable` that make it seldom that some must be freed
 
 
 class StartBits:
@@ -47,12 +51,11 @@ class StartBits:
         """
         word, bit = divmod(position, 64)
         self.turn_to(position)
-        words, before = self._pairs[word - self._turn].T
+        pairs = self._pairs[word - self._turn]
         if bit == 0:
-            words[:] = 0
-            before[:] = counts - starts
-        if np.count_nonzero(starts):
-            words |= starts * np.uint64(1 << bit)
+            pairs[:, 0] = 0
+            pairs[:, 1] = counts - starts
+        np.bitwise_or(pairs[:, 0], 1 << bit, out=pairs[:, 0], where=starts)
 
     def clear(self, position: int) -> None:
         """Forget what was recorded for the newest position."""
@@ -79,8 +82,9 @@ class EpisodeTable:
     """Rows of facts about episodes, first in, first out; every environment has as many rows.
 
     `fields[name]` has shape `(rows * n_envs, ...)`; episode `number` of environment `env` is in
-    row `number % rows * n_envs + env`. Rows of forgotten episodes are used again, and the table
-    grows by little at a time, because it counts in the bytes per transition.
+    row `number % rows * n_envs + env`. Rows of forgotten episodes are used again. The table grows
+    to what it is expected to need, because it counts in the bytes per transition, and by as much
+    again at a time, because growing copies it.
     """
 
     def __init__(self, n_envs: int) -> None:
@@ -92,6 +96,12 @@ class EpisodeTable:
         self.fields: dict[str, Array] = {}
         self.add_field("start", (), np.int64)
         self.add_field("end", (), np.int8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rows that no episode has been in yet."""
+        used = min(max(self.counts.tolist()) + 1, self.rows)
+        fields = {name: field[: used * self.n_envs] for name, field in self.fields.items()}
+        return {**self.__dict__, "rows": used, "fields": fields}
 
     def add_field(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         """Make room for one more fact of this shape per episode."""
@@ -123,17 +133,29 @@ class EpisodeTable:
         """Whether another episode may overwrite one; the row after the newest is kept free."""
         return max((self.counts - self.oldest).tolist()) + 2 > self.rows
 
-    def forget(self, oldest: Ints) -> None:
-        """Free the rows before these episode numbers, and grow if that is not enough."""
+    def forget(self, oldest: Ints, expected: int, most: int) -> None:
+        """Free the rows before these episode numbers, and grow if that is not enough.
+
+        :param expected: episodes that there will be; only guessed, so the rows at most treble
+        :param most: and as many as there can be, with two rows that are kept free
+        """
         self.oldest = oldest
         if not self.full():
             return
-        rows, grown = self.rows + self.rows // 64 + 16, {}
-        numbers = [np.arange(low, high + 1) for low, high in zip(oldest, self.counts, strict=True)]
-        envs = np.repeat(np.arange(self.n_envs), [len(some) for some in numbers])
-        every = np.concatenate(numbers)
-        source, target = (every % n * self.n_envs + envs for n in (self.rows, rows))
+        wanted = expected + 2 * isqrt(expected) + SPARE  # the lengths of episodes are random
+        while wanted > 3 * self.rows:  # halves: the last growth then starts from one, not from most
+            wanted = (wanted + 1) // 2
+        self._grow(min(max(wanted, self.rows + self.rows // 64 + SPARE), most + SPARE))
+
+    def _grow(self, rows: int) -> None:
+        grown = {}
         for name, field in self.fields.items():
             grown[name] = np.zeros((rows * self.n_envs, *field.shape[1:]), field.dtype)
-            grown[name][target] = field[source]
+            old, new = (x.reshape(-1, self.n_envs, *x.shape[1:]) for x in (field, grown[name]))
+            for env, (low, high) in enumerate(zip(self.oldest, self.counts + 1, strict=True)):
+                turns = high - high % self.rows, high - high % rows  # where either starts anew
+                edges = sorted({low, high, *(turn for turn in turns if turn > low)})
+                for start, stop in pairwise(edges):
+                    at, to, n = start % self.rows, start % rows, stop - start
+                    new[to : to + n, env] = old[at : at + n, env]
         self.rows, self.fields = rows, grown  # at once, since an interrupted step is undone
