@@ -55,7 +55,7 @@ class StartBits:
         if bit == 0:
             pairs[:, 0] = 0
             pairs[:, 1] = counts - starts
-        np.bitwise_or(pairs[:, 0], 1 << bit, out=pairs[:, 0], where=starts)
+        np.bitwise_or(pairs[:, 0], np.uint64(1 << bit), out=pairs[:, 0], where=starts)
 
     def clear(self, position: int) -> None:
         """Forget what was recorded for the newest position."""
