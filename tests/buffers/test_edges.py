@@ -560,11 +560,18 @@ def interrupted(call, moment):
     return False
 
 
-@pytest.mark.parametrize("kind", ["plain", "stack", "her", "her whose goals change", "her, infos"])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "stack", "her", "her whose goals change", "her, changed by the step", "her, infos"],
+)
 @pytest.mark.parametrize("full", [False, True])
 def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
     moment, goes_on, size = 0, True, 6 if full else 40
-    known, per = kind == "her, infos", 3 if kind == "her whose goals change" else 4
+    known, within = kind == "her, infos", kind == "her, changed by the step"
+    per = 3 if kind == "her whose goals change" else 4
+
+    def goal(number):
+        return 5 + (number > 10) if within else number // per
 
     def add(buffer, number):
         if kind == "plain":
@@ -576,8 +583,8 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
             done, infos = np.array([number % 4 == 3]), [{"TimeLimit.truncated": False}]
             buffer.add(before, after, np.zeros((1, 1)), np.array([number]), done, infos)
         else:
-            goal = number // per
-            step(buffer, (number, goal), (number + 1, goal), number % 4 == 3, number=number)
+            before, after = goal(number), goal(number + within)
+            step(buffer, (number, before), (number + 1, after), number % 4 == 3, number=number)
 
     while goes_on:
         moment += 1
@@ -602,7 +609,7 @@ def test_a_buffer_survives_an_interruption_at_any_line(kind, full, tmp_path):
         if kind.startswith("her"):
             seen = [each["observation"] for each in seen]
             goals = found.observations["desired_goal"][:, 0]
-            assert goals.tolist() == (expected // per).tolist(), moment
+            assert goals.tolist() == [goal(number) for number in expected], moment
         assert seen[0][:, 0].tolist() == expected.tolist(), moment
         assert seen[1][:, 0].tolist() == (expected + 1).tolist(), moment
         assert found.dones.ravel().tolist() == (expected % 4 == 3).tolist(), moment
