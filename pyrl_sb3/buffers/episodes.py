@@ -214,10 +214,7 @@ class EpisodeStore:
             column.turn_for(next_obs, self.locate(positions, envs))
             return column
         values = self.table.fields[column.name]
-        try:
-            step = StepColumn(column.fields, self.slots, self.table, self._allocate)
-        finally:  # until all is copied, and where it is not
-            self.table.fields[column.name] = values
+        step = StepColumn(column.fields, self.slots, self.table, self._allocate)
         rows = self.table.row(self.bits.numbers(positions, envs), envs)
         step.ring[(positions * self.n_envs + envs) % len(step.ring)] = values[rows]
         step.put(self.now, obs)
