@@ -85,8 +85,8 @@ def record(
         InputError: no script for the environment, no such run, its actions are discrete, nothing
             worth writing, or the file cannot be written.
     """
-    require_at_least(1, "episodes", episodes)
-    require_at_least(0, "seed", seed)
+    episodes = require_at_least(1, "episodes", episodes)
+    seed = require_at_least(0, "seed", seed)
     out = Path(out)
     require_writable(out, "--out", "demos.npz")
     env_id = env_spec(env_id).id

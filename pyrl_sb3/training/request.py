@@ -1,27 +1,74 @@
 """What a training run was asked for, and what became of it."""
 
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
     from pyrl_sb3.training.evaluation import Evaluation
 
-
-def require_at_least(least: int, name: str, value: int | None) -> None:
-    """Raise InputError when a value is given and too small."""
-    if value is not None and value < least:
-        raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+_Count = TypeVar("_Count", int, int | None)
 
 
-def make_paths(request: object, *names: str) -> None:
-    """Let attributes of a frozen dataclass that are to be paths be given as text, as in SB3."""
-    for name in names:
-        if isinstance(given := getattr(request, name), str):
-            object.__setattr__(request, name, Path(given))
+def require_at_least(least: int, name: str, value: _Count) -> _Count:
+    """Return a whole number as `int`; raise InputError when it is none, or too small."""
+    if value is None:
+        return value
+    whole = _whole(name, value)
+    if whole < least:
+        raise InputError(f"{_option(name)} {whole}: must be at least {least}")
+    return whole
+
+
+def make_plain(request: Any) -> None:
+    """
+    Let attributes of a frozen dataclass be given as SB3 takes them: paths as text, whole numbers as
+    floats such as 1e5, devices as PyTorch's, and NumPy's numbers. `run.yml` can hold none of these.
+
+    Raises:
+        InputError: a number is not whole, or a flag neither true nor false.
+    """
+    for each in fields(request):
+        name, value = each.name, getattr(request, each.name)
+        kinds = get_args(each.type) or (each.type,)
+        if value is None and type(None) in kinds:
+            continue
+        if int in kinds:
+            value = _whole(name, value)
+        elif bool in kinds:
+            value = _flag(name, value)
+        elif Path in kinds:
+            value = Path(value)
+        elif name == "device":
+            value = str(value)
+        object.__setattr__(request, name, value)
+
+
+def _whole(name: str, value: Any) -> int:
+    # Flags are numbers to Python, and one that is given for a number is a mistake.
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if number and (isinstance(value, Integral) or float(value).is_integer()):
+        return int(value)
+    raise InputError(f"{_option(name)} {_said(value)}: must be a whole number")
+
+
+def _flag(name: str, value: object) -> bool:
+    if value in (False, True):  # NumPy's too
+        return bool(value)
+    raise InputError(f"{_option(name)} {_said(value)}: must be true or false")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _said(value: object) -> str:
+    return str(value) if isinstance(value, Real) else short(value)  # without NumPy's `np.int64(`
 
 
 MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
@@ -31,7 +78,7 @@ MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
 class TrainingRequest:
     """
     What was asked for. None means: as the hyperparameters say, or the obvious default. Paths may be
-    text.
+    text, whole numbers floats such as 1e5 or NumPy's, and the device one of PyTorch's.
 
     Attributes:
         agent: a name in `AGENTS`.
@@ -56,7 +103,7 @@ class TrainingRequest:
         exact: reset the environments at checkpoints, so that a run that is resumed does the same.
 
     Raises:
-        InputError: a number is too small, or the seed too large.
+        InputError: a number is too small or not whole, or the seed too large.
     """
 
     agent: str
@@ -81,7 +128,7 @@ class TrainingRequest:
     exact: bool = True
 
     def __post_init__(self) -> None:
-        make_paths(self, "save", "folder", "config")
+        make_plain(self)
         for name in ("timesteps", "n_envs", "eval_episodes", "threads", "keep_last"):
             require_at_least(1, name, getattr(self, name))
         for name in ("seed", "eval_freq", "save_freq"):

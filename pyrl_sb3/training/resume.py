@@ -85,8 +85,9 @@ def resume(
         InputError: there is nothing to go on with, or it is damaged, or cannot be written to.
         ConfigError, RunStoppedError: as `train`.
     """
-    for name, value in (("timesteps", timesteps), ("threads", threads), ("keep_last", keep_last)):
-        require_at_least(1, name, value)
+    timesteps = require_at_least(1, "timesteps", timesteps)
+    threads = require_at_least(1, "threads", threads)
+    keep_last = require_at_least(1, "keep_last", keep_last)
     folder = Path(folder)
     check_run(folder)
     signals = signals or StopSignals()

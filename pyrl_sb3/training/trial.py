@@ -34,7 +34,7 @@ from pyrl_sb3.training.logs import EVALUATIONS, evaluation_tables
 from pyrl_sb3.training.missing import naming_packages
 from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
-from pyrl_sb3.training.request import make_paths, require_at_least
+from pyrl_sb3.training.request import make_plain, require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
 from pyrl_sb3.training.zoo_runs import environment_asked_for, say_what_is_used
 
@@ -54,7 +54,7 @@ _ONLY_THE_ENVIRONMENT = (
 @dataclass(frozen=True, kw_only=True)
 class TrialRequest:
     """
-    What was asked for.
+    What was asked for; numbers and the path are taken as by `TrainingRequest`.
 
     Attributes:
         agent: a name in `AGENTS`.
@@ -66,6 +66,9 @@ class TrialRequest:
         render_mode: as in `gymnasium.make`.
         trust: run what model and statistics hold, and take wrappers from any package, where the
             run's config names them.
+
+    Raises:
+        InputError: a number is too small or not whole.
     """
 
     agent: str
@@ -78,7 +81,7 @@ class TrialRequest:
     trust: bool = False
 
     def __post_init__(self) -> None:
-        make_paths(self, "path")
+        make_plain(self)
         require_at_least(1, "episodes", self.episodes)
         require_at_least(0, "seed", self.seed)
 

@@ -1,0 +1,116 @@
+"""Requests and functions take what scripts for SB3 have at hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch as th
+
+from pyrl_sb3.training.demos import record
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.facts import read_facts
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.run import train
+from pyrl_sb3.training.trial import TrialRequest, try_out
+
+CONFIG = """
+default: {policy: MlpPolicy, buffer_size: 300, learning_starts: 50, policy_kwargs: {net_arch: [4]}}
+"""
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yml").write_text(CONFIG)
+    return TrainingRequest(
+        agent="td3",
+        env_id="Pendulum-v1",
+        config="c.yml",
+        save="runs",
+        timesteps=60,
+        seed=0,
+        eval_episodes=1,
+        threads=1,
+    )
+
+
+def typed(request):
+    return [(type(value), value) for value in vars(request).values()]
+
+
+@pytest.mark.parametrize("number", [float, np.float32, np.int64, np.uint8])
+def test_numbers_and_flags_of_other_types(asked, number):
+    names = ("timesteps", "seed", "n_envs", "eval_freq", "eval_episodes", "threads", "save_freq")
+    plain = replace(asked, **dict.fromkeys([*names, "keep_last"], 3), exact=False, device="cpu")
+    same = replace(
+        asked,
+        **{name: number(3) for name in [*names, "keep_last"]},
+        exact=np.bool_(False),
+        device=th.device("cpu"),
+    )
+    assert typed(same) == typed(plain)
+
+
+def test_runs_go_on_that_were_asked_for_in_floats(asked):
+    request = replace(
+        asked,
+        timesteps=6e1,
+        seed=np.arange(5)[3],
+        eval_freq=3e1,
+        save_freq=2e1,
+        keep_last=2.0,
+        n_envs=np.int64(2),
+        threads=1.0,
+        exact=np.bool_(False),
+        device=th.device("cpu"),
+    )
+    run = train(request).folder
+    assert "timesteps: 60\n" in (run / "run.yml").read_text()
+    assert read_facts(run).request.seed == 3
+    again = {"threads": 1.0, "keep_last": np.float32(3), "device": th.device("cpu")}
+    assert resume(run, timesteps=np.int64(80), **again).timesteps == 80
+    assert resume(run, timesteps=1e2).timesteps == 100
+    trial = TrialRequest(
+        agent="td3", env_id="Pendulum-v1", path=run, episodes=1.0, seed=np.int64(2)
+    )
+    assert len(try_out(trial).returns) == 1
+    assert record("Pendulum-v1", run, "demos.npz", episodes=np.int64(1), seed=1.0).kept == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timesteps", 100.5),
+        ("seed", np.float64(0.1)),
+        ("n_envs", "2"),
+        ("eval_episodes", None),
+        ("save_freq", float("inf")),
+        ("keep_last", float("nan")),
+        ("threads", True),
+    ],
+    ids=str,
+)
+def test_what_is_not_whole_is_named(asked, name, value):
+    with pytest.raises(InputError, match=rf"^--{name.replace('_', '-')} .*whole number$"):
+        replace(asked, **{name: value})
+
+
+def test_flags_that_are_none_are_named(asked):
+    with pytest.raises(InputError, match=r"^--exact 'no': must be true or false$"):
+        replace(asked, exact="no")
+
+
+def test_what_is_not_whole_is_named_elsewhere(asked):
+    run = train(asked).folder
+    before = (run / "run.yml").read_text()
+    trial = {"agent": "td3", "env_id": "Pendulum-v1", "path": run}
+    with pytest.raises(InputError, match=r"^--timesteps 80\.5: must be a whole number$"):
+        resume(run, timesteps=80.5)
+    with pytest.raises(InputError, match=r"^--seed None: must be a whole number$"):
+        TrialRequest(**trial, seed=None)
+    with pytest.raises(InputError, match=r"^--episodes 1\.5: must be a whole number$"):
+        record("Pendulum-v1", run, "demos.npz", episodes=1.5)
+    assert (run / "run.yml").read_text() == before
+    assert not Path("demos.npz").exists()
