@@ -43,7 +43,7 @@ from pyrl_sb3.training.request import (
     require_at_least,
 )
 from pyrl_sb3.training.run import checked_experiment, say_what
-from pyrl_sb3.training.setup import Run, set_up
+from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
 from pyrl_sb3.training.signals import StopAskedError, StopSignals, ending_in_order
 from pyrl_sb3.training.trial import TrialRequest, try_out
 from pyrl_sb3.training.versions import other_versions
@@ -62,7 +62,7 @@ def resume(
     threads: int | None = None,
     keep_last: int | None = None,
     trust: bool = False,
-    callbacks: Sequence[BaseCallback] = (),
+    callbacks: Callbacks = (),
     signals: StopSignals | None = None,
 ) -> TrainingResult:
     """
@@ -75,7 +75,7 @@ def resume(
         threads: likewise.
         keep_last: likewise.
         trust: run code that the run's config names, and have its weights read by PyTorch alone.
-        callbacks: those that were there before go on where they were.
+        callbacks: as in `train`; those that were there before go on where they were.
         signals: that stop it.
 
     Returns:
@@ -88,6 +88,7 @@ def resume(
     timesteps = require_at_least(1, "timesteps", timesteps)
     threads = require_at_least(1, "threads", threads)
     keep_last = require_at_least(1, "keep_last", keep_last)
+    added = callback_list(callbacks)
     folder = Path(folder)
     check_run(folder)
     signals = signals or StopSignals()
@@ -118,7 +119,7 @@ def resume(
         check_writable(folder)
         threads = set_threads(threads or facts.request.threads)
         request = dataclasses.replace(request, threads=threads)
-        return _go_on(folder, facts, request, checkpoint, callbacks, signals)
+        return _go_on(folder, facts, request, checkpoint, added, signals)
 
 
 def _as_it_was(folder: Path, request: TrainingRequest) -> TrainingRequest:

@@ -11,7 +11,6 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.spaces import Box
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 
@@ -42,7 +41,7 @@ from pyrl_sb3.training.request import (
     TrainingResult,
     complete,
 )
-from pyrl_sb3.training.setup import Run, set_up
+from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 
 log = logging.getLogger("pyrl_sb3")
@@ -53,7 +52,7 @@ _CHECKPOINTS, _LEAST_SAVE_FREQ = 10, 10_000
 
 def train(
     request: TrainingRequest,
-    callbacks: Sequence[BaseCallback] = (),
+    callbacks: Callbacks = (),
     *,
     signals: StopSignals | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -68,7 +67,8 @@ def train(
 
     Args:
         request: what to do.
-        callbacks: besides those of the experiment.
+        callbacks: besides those of the experiment; None, one, several or a function, as SB3's
+            `learn` takes them.
         signals: that stop it.
         notes: what else `run.yml` is to say.
 
@@ -77,6 +77,7 @@ def train(
         ConfigError: the same of the hyperparameters.
         RunStoppedError: there is no space left on the disk, or what is learned is NaN.
     """
+    added = callback_list(callbacks)
     agent, completed, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]
@@ -100,7 +101,7 @@ def train(
         except BaseException:
             _remove(folder, made, there)
             raise
-        return learn(run, model, eval_env, [*callbacks, *ours])
+        return learn(run, model, eval_env, [*added, *ours])
 
 
 def checked(request: TrainingRequest) -> tuple[NamedAgent, CompleteRequest, Experiment]:

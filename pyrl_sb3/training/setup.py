@@ -1,13 +1,15 @@
 """A run's environments, model and logs, opened."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import ConfigError, Experiment, Reference
@@ -25,6 +27,8 @@ from pyrl_sb3.training.models import build_model
 from pyrl_sb3.training.normalization import normalized
 from pyrl_sb3.training.request import CompleteRequest
 from pyrl_sb3.training.signals import StopSignals
+
+Callbacks: TypeAlias = MaybeCallback | Iterable[BaseCallback]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,30 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
     opened.callback(logger.close)
     model.set_logger(logger)
     return model, eval_env, callbacks
+
+
+def callback_list(given: Callbacks) -> list[BaseCallback]:
+    """Return callbacks that are given as to SB3's `learn`; InputError, naming what is none."""
+    if given is None:
+        return []
+    if type(given) is CallbackList:  # taken apart, so that what fails is named
+        given = given.callbacks
+    if isinstance(given, (BaseCallback, str)) or not isinstance(given, Iterable):
+        return [_called(given)]
+    return [_called(each) for each in given]
+
+
+def _called(given: object) -> BaseCallback:
+    if isinstance(given, BaseCallback):
+        return given
+    if isinstance(given, type):
+        name = given.__name__
+        raise InputError(f"callbacks: {name} is a class: give what it makes, {name}(...)")
+    if not callable(given):
+        raise InputError(
+            f"callbacks: {short(given)} is no callback: give BaseCallbacks of SB3, or a function"
+        )
+    return ConvertCallback(given)
 
 
 def _callback(reference: Reference) -> BaseCallback:

@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    StopTrainingOnMaxEpisodes,
+)
 
 from pyrl_sb3.training.demos import record
 from pyrl_sb3.training.errors import InputError
@@ -114,3 +119,63 @@ def test_what_is_not_whole_is_named_elsewhere(asked):
         record("Pendulum-v1", run, "demos.npz", episodes=1.5)
     assert (run / "run.yml").read_text() == before
     assert not Path("demos.npz").exists()
+
+
+class Counting(BaseCallback):
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def _on_step(self):
+        self.steps += 1
+        return True
+
+
+def test_callbacks_are_given_as_to_learn(asked):
+    called = []
+    each = [Counting() for _ in range(5)]
+
+    def function(local_variables, global_variables):
+        called.append(local_variables["self"].num_timesteps)
+        return True
+
+    train(asked, None)
+    train(asked, each[0])
+    train(asked, [each[1], function])
+    train(asked, CallbackList(each[2:4]))
+    train(asked, (each[4],))
+    assert [one.steps for one in each] == [60] * 5
+    run = train(asked, function).folder
+    assert called == [*range(1, 61)] * 2
+    resume(run, timesteps=70, callbacks=function)
+    resume(run, timesteps=80, callbacks=each[0])
+    resume(run, timesteps=90, callbacks=None)
+    assert called[120:] == [*range(61, 71)]
+    assert each[0].steps == 70
+
+
+def test_functions_end_trainings(asked):
+    result = train(asked, lambda local_variables, _: local_variables["self"].num_timesteps < 10)
+    assert result.timesteps == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (StopTrainingOnMaxEpisodes, r"StopTrainingOnMaxEpisodes is a class: .*"),
+        ([StopTrainingOnMaxEpisodes], r"StopTrainingOnMaxEpisodes is a class: .*"),
+        (3, r"3 is no callback: .*"),
+        ("progress", r"'progress' is no callback: .*"),
+        ([None], r"None is no callback: .*"),
+    ],
+    ids=["class", "classes", "number", "text", "nothing"],
+)
+def test_what_is_no_callback_is_named_and_leaves_nothing(asked, given, message):
+    with pytest.raises(InputError, match=f"^callbacks: {message}$"):
+        train(asked, given)
+    assert not Path("runs").exists()
+    run = train(asked).folder
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=f"^callbacks: {message}$"):
+        resume(run, timesteps=70, callbacks=given)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
