@@ -15,6 +15,7 @@ from pyrl_sb3.training.environments import RenewableVecEnv
 from pyrl_sb3.training.kept import end_episodes
 from pyrl_sb3.training.logs import keep_logs
 from pyrl_sb3.training.models import save_model
+from pyrl_sb3.training.request import require_at_least
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -64,7 +65,7 @@ class Checkpoints(BaseCallback):
 
     Args:
         folder: for the checkpoints.
-        save_freq: environment steps between checkpoints; None takes none but those asked for.
+        save_freq: environment steps between checkpoints; None or 0 takes none but those asked for.
         keep_last: how many remain.
         exact: reset the environments at checkpoints.
         by_steps: do not wait for the end of an episode: copies of a training then take theirs at
@@ -73,6 +74,9 @@ class Checkpoints(BaseCallback):
         logs_of: the folder of a run whose logs are kept with each checkpoint.
         trust: leave it to PyTorch alone which tensors are read, see `Checkpoint`.
         resumed: called with the steps that there were, when all of `resume` has been put back.
+
+    Raises:
+        InputError: a number is too small or not whole.
     """
 
     model: OffPolicyAlgorithm
@@ -92,8 +96,8 @@ class Checkpoints(BaseCallback):
     ) -> None:
         super().__init__()
         self.folder = CheckpointFolder(Path(folder))
-        self.save_freq = save_freq
-        self.keep_last = keep_last
+        self.save_freq = require_at_least(0, "save_freq", save_freq) or None
+        self.keep_last = require_at_least(1, "keep_last", keep_last)
         self.exact = exact
         self.by_steps = by_steps
         self.save = save

@@ -211,7 +211,7 @@ def _nan(error: BaseException) -> str | None:
 def _checkpoints(run: Run, save: Save) -> Checkpoints:
     return Checkpoints(
         run.folder / CHECKPOINTS,
-        save_freq=run.request.save_freq or None,
+        save_freq=run.request.save_freq,
         keep_last=run.request.keep_last,
         exact=run.request.exact,
         by_steps=run.signals.together,
