@@ -36,8 +36,7 @@ def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Re
     :param uses: What the components were called when the model was made: ``Found.record(params)``.
     :return: Where the model is.
     """
-    path = Path(path)
-    path = path if path.suffix else path.with_suffix(".zip")
+    path = _zipped(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     named = {use["kind"]: use for use in uses}
     records = [{**record, **_named(named.get(record["kind"]))} for record in components_of(model)]
@@ -63,13 +62,15 @@ def load(
     """
     Load a model saved by `save`, whatever its algorithm.
 
-    :param path: The file, with its suffix.
+    :param path: The file; ``.zip`` may be left out.
     :param env: As in SB3's ``load``; what is not listed here goes there too.
     :param missing: ``"drop"`` leaves out noise and replay buffer whose plugin is not installed,
         which is enough to act, not to go on training.
     :raises MissingPluginError: naming what to install.
     :raises PluginError: when the model does not name its components.
     """
+    if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):
+        path = _zipped(path)
     records = {record["kind"]: record for record in read_components(path)}
     custom_objects = dict(kwargs.pop("custom_objects", None) or {})
     moved = {}
@@ -154,6 +155,11 @@ def check_registered(where: str | os.PathLike[str], record: Record) -> None:
         return
     if not is_registered(record):
         raise MissingPluginError(_missing(where, record))
+
+
+def _zipped(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    return path if path.suffix else path.with_suffix(".zip")
 
 
 def _may_exist(record: Record) -> bool:

@@ -193,8 +193,7 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
     Raises:
         InputError: nothing there.
     """
-    if not path.exists() and path.with_name(f"{path.name}.zip").is_file():
-        path = path.with_name(f"{path.name}.zip")
+    path = with_zip(path)
     if path.is_file():
         return path
     runs = [path, *reversed(runs_of(path, env_id))]
@@ -211,6 +210,12 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings) or f"; `pyrl {agent}-train {env_id}` makes one"
     raise InputError(f"no model at {path}{hint}")
+
+
+def with_zip(path: Path) -> Path:
+    """Return a model's path with the `.zip` that has been left out, if it has."""
+    zipped = path.with_name(f"{path.name}.zip")
+    return zipped if not path.exists() and zipped.is_file() else path
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

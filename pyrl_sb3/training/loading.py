@@ -20,8 +20,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from pyrl_sb3.plugins import PluginError, saved
 from pyrl_sb3.plugins.moved import moved_networks, network_class
 from pyrl_sb3.plugins.records import stored_records
-from pyrl_sb3.training.agents import AGENTS, NamedAgent
+from pyrl_sb3.training.agents import AGENTS, NamedAgent, find_agent
 from pyrl_sb3.training.errors import InputError, first_line
+from pyrl_sb3.training.folders import with_zip
 from pyrl_sb3.training.tensors import may_be_finite, tensors_of
 from pyrl_sb3.training.untrusted import (
     AllocationLimit,
@@ -44,7 +45,7 @@ _SPARE_TENSORS, _SPARE_BYTES = 100, 64 * 2**20
 
 
 def load_model(
-    path: Path | str, agent: NamedAgent, env: VecEnv, device: str, *, trust: bool = False
+    path: Path | str, agent: NamedAgent | str, env: VecEnv, device: str, *, trust: bool = False
 ) -> OffPolicyAlgorithm:
     """
     Read a model for acting, not for further training: it gets no replay buffer to speak of.
@@ -54,8 +55,8 @@ def load_model(
     model gets them.
 
     Args:
-        path: the `.zip`.
-        agent: the algorithm that it has to be of, such as `AGENTS["sac"]`.
+        path: the `.zip`, which may be left out of its name.
+        agent: the algorithm that it has to be of, such as `sac`.
         env: what it is to act in.
         device: PyTorch's name of it, such as `cpu`, or `auto`.
         trust: read it as SB3 does, which runs what it holds.
@@ -65,7 +66,9 @@ def load_model(
             environment, or would run code.
         MissingPluginError: its policy is of a plugin that is not installed.
     """
-    path = Path(path)
+    path = with_zip(Path(path))
+    if isinstance(agent, str):
+        agent = find_agent(agent)
     check_archive(path)
     data = _data(path)
     _check_algorithm(path, agent, data)

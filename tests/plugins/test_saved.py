@@ -100,6 +100,15 @@ def test_both_loaders_read_it(saved):
         assert np.array_equal(loaded.action_noise(), TD3.load(path).action_noise())
 
 
+def test_the_suffix_may_be_left_out(saved, monkeypatch):
+    path, model = saved
+    monkeypatch.chdir(path.parent)
+    for name in ("model", path.with_suffix("")):
+        assert np.array_equal(act(load(name)), act(model))
+    with pytest.raises(FileNotFoundError, match="other"):
+        load("other")
+
+
 def test_a_new_interpreter_reads_it(saved):
     path, model = saved
     code = (

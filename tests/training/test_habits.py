@@ -12,6 +12,8 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnMaxEpisodes,
 )
 
+import pyrl_sb3
+from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.demos import record
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import read_facts
@@ -179,3 +181,26 @@ def test_what_is_no_callback_is_named_and_leaves_nothing(asked, given, message):
     with pytest.raises(InputError, match=f"^callbacks: {message}$"):
         resume(run, timesteps=70, callbacks=given)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("save_freq", [0, None])
+def test_checkpoints_that_are_only_asked_for(tmp_path, save_freq):
+    model = pyrl_sb3.TD3("MlpPolicy", "Pendulum-v1", learning_starts=100, buffer_size=100)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", save_freq=save_freq)
+    model.learn(20, callback=checkpoints)
+    assert checkpoints.folder.by_steps() == {}
+    checkpoints.take()
+    assert list(checkpoints.folder.by_steps()) == [20]
+
+
+def test_checkpoints_take_numbers_of_other_types(tmp_path):
+    model = pyrl_sb3.TD3("MlpPolicy", "Pendulum-v1", learning_starts=100, buffer_size=100)
+    checkpoints = Checkpoints(tmp_path, save_freq=np.int64(10), keep_last=2.0, by_steps=True)
+    model.learn(50, callback=checkpoints)
+    assert list(checkpoints.folder.by_steps()) == [30, 40]
+    for wrong, message in (
+        ({"save_freq": 0.5}, r"^--save-freq 0\.5: must be a whole number$"),
+        ({"keep_last": 0}, "^--keep-last 0: must be at least 1$"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Checkpoints(tmp_path, **wrong)

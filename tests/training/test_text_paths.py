@@ -1,6 +1,7 @@
 """Paths may be text, as everywhere in SB3."""
 
 import gymnasium as gym
+import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import pyrl_sb3
@@ -8,6 +9,7 @@ from pyrl_sb3.config import read_experiment
 from pyrl_sb3.training.agents import AGENTS
 from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.demos import record
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.loading import load_model
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import TrainingRequest
@@ -36,6 +38,11 @@ def test_runs(tmp_path, monkeypatch):
     normalized = load_statistics(f"{run}/model.zip", env)
     assert normalized.obs_rms.count > 200
     assert load_model(f"{run}/model.zip", AGENTS["td3"], normalized, "cpu").num_timesteps == 300
+    assert load_model(f"{run}/model", "td3", normalized, "cpu").num_timesteps == 300
+    with pytest.raises(InputError, match=r"^runs/Pendulum-v1_1/modle cannot be read: "):
+        load_model(f"{run}/modle", "td3", normalized, "cpu")
+    with pytest.raises(InputError, match=r"'td4'.*did you mean td3"):
+        load_model(f"{run}/model", "td4", normalized, "cpu")
 
 
 def test_checkpoints(tmp_path, monkeypatch):
