@@ -36,7 +36,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
     - An episode ends wherever the next observation is not the one the step before led to, and is
       then bootstrapped like one that ran out of time.
     - `optimize_memory_usage` has no effect: memory is always saved, timeouts always handled.
-    - `observations`, `rewards` and the other arrays are copies, made on each access.
+    - `observations`, `rewards` and the other arrays are read-only copies, made on each access.
     - Batches are drawn by a generator of the buffer's own.
     - Environments may be more or fewer than before: the episodes are then dealt out anew.
 
@@ -92,8 +92,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self._stacks = stacks(observation_space, frame_stack)
         self._allocate = Allocator(storage, path)
         super().__init__(1, observation_space, *args, **kwargs)
-        for name in [name for name in vars(self) if isinstance(getattr(type(self), name, 0), View)]:
-            del self.__dict__[name]  # SB3's storage of the one transition asked for
+        View.forget_allocated(self)  # of the one transition asked for
         self._capacity = buffer_size
         self.buffer_size = max(buffer_size // self.n_envs, 1)
         self.n_steps, self.gamma = n_steps, gamma
@@ -102,6 +101,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self._store: EpisodeStore | None = None
         self._infos: Infos = []  # with `copy_info_dict`
         self._warned = False
+        self._marks_resets = optimize_memory_usage  # in `dones`, as SB3's models then do
         self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
         if storage == "ram":

@@ -1,6 +1,7 @@
 """What is stored in SB3's layout, and which of SB3's methods have no part in it."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def _may_be_called(name: str, classes: Sequence[type], owner: int) -> bool:
 class View:
     """One of SB3's arrays `(slots, n_envs, ...)`, made anew on every access.
 
-    Slots that hold nothing yet are zero. To change the array changes nothing that is stored.
+    Slots that hold nothing yet are zero. It is read-only: a copy, of which nothing would be stored.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -48,8 +49,30 @@ class View:
     def __get__(self, buffer: Any, owner: type | None = None) -> Any:
         if buffer is None:
             return self
+        if self.name in vars(buffer):
+            return vars(buffer)[self.name]
         arrays = sb3_arrays(buffer.store, self.name)
+        if self.name == "dones" and getattr(buffer, "_marks_resets", False):
+            arrays.flags.writeable = True  # SB3's `learn` would fail; resets are seen without it
         return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays["observation"]
+
+    def __set__(self, buffer: Any, value: Any) -> None:
+        """SB3's constructors allocate arrays, and a subclass may have its own of that name.
+
+        :raises AttributeError: somebody else means to change what is stored
+        """
+        if not _inside(buffer, sys._getframe(1).f_locals):
+            raise AttributeError(
+                f"{self.name!r} is a copy of what is stored: reset() and add() what is to be there"
+            )
+        vars(buffer)[self.name] = value
+
+    @classmethod
+    def forget_allocated(cls, buffer: Any) -> None:
+        """Give up what SB3's constructors have allocated."""
+        for name in list(vars(buffer)):
+            if isinstance(getattr(type(buffer), name, None), cls):
+                del vars(buffer)[name]
 
 
 class Count(View):
@@ -62,7 +85,19 @@ class Count(View):
         return now >= buffer.buffer_size if self.name == "full" else now % buffer.buffer_size
 
     def __set__(self, buffer: Any, value: Any) -> None:
-        """Nothing: SB3's buffers begin by setting them, and so did older pickles of ours."""
+        """Nothing from within: SB3's buffers begin by setting them, and subclasses may.
+
+        :raises AttributeError: somebody else means to change what is stored
+        """
+        if not _inside(buffer, sys._getframe(1).f_locals):
+            raise AttributeError(
+                f"{self.name!r} follows from what is stored: add() stores, reset() forgets"
+            )
+
+
+def _inside(buffer: Any, variables: Mapping[str, Any]) -> bool:
+    """Whether these are the variables of one of the buffer's own methods."""
+    return variables.get("self") is buffer
 
 
 def sb3_arrays(store: EpisodeStore, name: str) -> Any:
@@ -74,7 +109,9 @@ def sb3_arrays(store: EpisodeStore, name: str) -> Any:
     def laid_out(values: Array) -> Array:
         out = np.zeros((store.slots * store.n_envs, *values.shape[1:]), values.dtype)
         out[slots] = values
-        return out.reshape(store.slots, store.n_envs, *values.shape[1:])
+        arrays = out.reshape(store.slots, store.n_envs, *values.shape[1:])
+        arrays.flags.writeable = False
+        return arrays
 
     if name in ("actions", "rewards"):
         return laid_out(getattr(store, name)[slots])

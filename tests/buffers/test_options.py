@@ -53,7 +53,10 @@ def test_how_much_is_stored_is_not_set_from_outside():
     buffer = ReplayBuffer(10, BOX, ACTION, n_envs=2)
     vars(buffer).update(pos=3, full=False)  # as older pickles of ours had it
     walk([buffer], 7)
-    buffer.pos, buffer.full = 0, False
+    with pytest.raises(AttributeError, match=r"^'pos' follows from .*: .* reset\(\) forgets"):
+        buffer.pos, buffer.full = 0, False
+    with pytest.raises(AttributeError, match=r"^'full' follows from "):
+        buffer.full = False
     assert (buffer.pos, buffer.full, buffer.size()) == (2, True, 5)
 
 

@@ -1,0 +1,92 @@
+"""What scripts for SB3's buffers do to them; oracles: SB3's buffers, and what was put in."""
+
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import stable_baselines3
+from gymnasium import spaces
+
+from pyrl_sb3 import DictReplayBuffer, ReplayBuffer
+
+BOX, ACTION = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
+ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+def walk(buffer, steps):
+    """Steps of two environments whose numbers all differ; an episode ends every third step."""
+    for i in range(steps):
+        obs, action = np.arange(6.0).reshape(2, 3) + 6 * i, np.arange(4.0).reshape(2, 2) / 4
+        end = np.full(2, i % 3 == 2)
+        late = [{"TimeLimit.truncated": bool(end[0])}] * 2
+        buffer.add(obs, obs + 6, action, np.array([i, -i]) + 1, end, late)
+
+
+def sampled(buffer):
+    """All that is stored, as tensors."""
+    steps = np.repeat(np.arange(buffer.store.first, buffer.store.now), 2)
+    batch = buffer.sample_at(steps, np.arange(len(steps)) % 2)
+    return [values for values in batch if values is not None]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_copies_of_what_is_stored_are_not_written_to_in_silence(name):
+    buffer = ReplayBuffer(10, BOX, ACTION, n_envs=2)
+    walk(buffer, 7)
+    before, batch = getattr(buffer, name), sampled(buffer)
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(buffer, name)[:] = 7
+    with pytest.raises(ValueError, match="read-only"):
+        exec(f"buffer.{name} *= 0")
+    with pytest.raises(AttributeError, match=rf"^'{name}' is a copy .*: reset\(\) and add\(\)"):
+        setattr(buffer, name, 7 * before)
+    assert np.array_equal(getattr(buffer, name), before)
+    assert all(map(np.array_equal, sampled(buffer), batch))
+    buffer.reset()
+    walk(buffer, 3)
+    assert buffer.size() == 3
+
+
+def test_copies_by_key_are_not_written_to_either():
+    buffer = DictReplayBuffer(5, spaces.Dict({"x": BOX}), ACTION)
+    obs = {"x": np.zeros((1, 3))}
+    buffer.add(obs, obs, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+    for arrays in (buffer.observations, buffer.next_observations):
+        with pytest.raises(ValueError, match="read-only"):
+            arrays["x"][:] = 1
+
+
+class OfOlderHabits(ReplayBuffer):
+    """Sets what SB3's buffers set, and has an array of its own that is named like one of SB3's."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.timeouts = np.ones(3)
+
+    def reset(self):
+        self.pos, self.full = 0, False
+        super().reset()
+
+
+def test_subclasses_may_set_what_sb3s_buffers_set():
+    buffer = OfOlderHabits(10, BOX, ACTION, n_envs=2)
+    walk(buffer, 7)
+    for each in (buffer, pickle.loads(pickle.dumps(buffer)), deepcopy(buffer)):
+        each.timeouts[0] = 2
+        assert (each.size(), each.timeouts.tolist()) == (5, [2, 1, 1])
+        each.reset()
+        assert (each.pos, each.full) == (0, False)
+
+
+def test_models_that_save_memory_write_into_dones_as_ever():
+    keywords = {"optimize_memory_usage": True, "learning_starts": 99, "seed": 0}
+    model = stable_baselines3.SAC(
+        "MlpPolicy", "Pendulum-v1", replay_buffer_class=ReplayBuffer, **keywords
+    )
+    model.learn(8)
+    with pytest.warns(UserWarning, match="last trajectory in the replay buffer"):
+        model.learn(4)  # SB3 marks the end in a copy; the buffer sees the reset by itself
+    assert model.replay_buffer.size() == 12
+    model.replay_buffer.store.sync()
+    assert model.replay_buffer.store.table.fields["end"][0] == 3
