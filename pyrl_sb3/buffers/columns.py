@@ -1,6 +1,7 @@
 """How observations are stored: a row per step, or a value per episode."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,8 +99,9 @@ class StepColumn:
 
     def _flat(self, key: str, value: Array) -> Array:
         shape = (self.table.n_envs, *self.fields[key].shape)
-        scalars = value.shape == shape[:1] and np.prod(shape) == len(value)
-        if value.shape != shape and not scalars:
+        # Single numbers may come without their axis, a single environment without its own.
+        shapes = shape, shape[:1], shape[1:], ()
+        if value.shape not in shapes or value.size != prod(shape):
             raise ValueError(f"observation {key!r} has shape {value.shape} instead of {shape}")
         return value.reshape(self.table.n_envs, -1)
 

@@ -174,13 +174,14 @@ class ReplayBuffer(sb3.ReplayBuffer):
         action: Array,
         reward: Array,
         done: Array,
-        infos: list[dict[str, Any]],
+        infos: list[dict[str, Any]] | None,
     ) -> None:
         """Store one step of every environment; nothing passed in is kept or changed.
 
         :raises ValueError: an observation of another shape than the space's, which it names; other
             actions; infos of more or fewer environments than the rest
         """
+        infos = [{}] * self.n_envs if infos is None else infos
         row = copied(infos) if self.copy_info_dict else None
         before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
         if len(infos) != self.n_envs:
@@ -188,7 +189,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
             self.change_n_envs(len(infos))
         ends = None
         if np.count_nonzero(done):
-            done = np.asarray(done)
+            done = np.atleast_1d(done)
             if not self._warned and not all_marked(done, infos):
                 self._warned = True
                 warnings.warn(UNMARKED, stacklevel=2)

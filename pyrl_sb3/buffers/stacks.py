@@ -56,6 +56,8 @@ class StackColumn(StepColumn):
     def _value(self, obs: Obs) -> Array:
         """As it is stored; perhaps the very array that was given."""
         value = np.asarray(obs[self.key])
+        if value.shape == self.shape and len(self.pending) == 1:
+            value = value[None]  # of a single environment
         if value.shape != self.pending.shape:
             raise ValueError(
                 f"observation {self.key!r} has shape {value.shape} instead of {self.pending.shape}"

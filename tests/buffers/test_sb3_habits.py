@@ -1,13 +1,17 @@
 """What scripts for SB3's buffers do to them; oracles: SB3's buffers, and what was put in."""
 
 import pickle
+import warnings
 from copy import deepcopy
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
 from gymnasium import spaces
+from stable_baselines3.common import buffers as sb3
 
+import pyrl_sb3
 from pyrl_sb3 import DictReplayBuffer, ReplayBuffer
 
 BOX, ACTION = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
@@ -90,3 +94,57 @@ def test_models_that_save_memory_write_into_dones_as_ever():
     assert model.replay_buffer.size() == 12
     model.replay_buffer.store.sync()
     assert model.replay_buffer.store.table.fields["end"][0] == 3
+
+
+def loop(buffer, env, steps=12, **keywords):
+    """Into a buffer as SB3's take it from a loop over one environment."""
+    obs, _ = env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        action = rng.integers(2) if env.spec.id == "CartPole-v1" else rng.uniform(-1, 1, 1)
+        after, reward, over, late, info = env.step(action)
+        info["TimeLimit.truncated"] = late
+        passed = keywords or {"infos": [info]}
+        buffer.add(obs, after, np.array([action]), reward, over or late, **passed)
+        obs = env.reset()[0] if over or late else after
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
+def test_one_environment_needs_no_batches(env_id):
+    both = []
+    for module in (sb3, pyrl_sb3):
+        env = gym.make(env_id, max_episode_steps=5)
+        both.append(module.ReplayBuffer(9, env.observation_space, env.action_space))
+        loop(both[-1], env)
+    theirs, ours = both
+    for name in ARRAYS:
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+def test_one_dict_or_stack_needs_no_batch_either():
+    space = spaces.Dict({"x": BOX, "n": spaces.Discrete(9)})
+    theirs, ours = (kind.DictReplayBuffer(5, space, ACTION) for kind in (sb3, pyrl_sb3))
+    stacks = ReplayBuffer(5, BOX, ACTION, frame_stack=3)
+    for i in range(4):
+        x, after = np.arange(i, i + 3.0), np.arange(i + 1, i + 4.0)
+        rest = np.zeros(2), 1.0, i == 3, [{"TimeLimit.truncated": False}]
+        for buffer in (theirs, ours):
+            buffer.add({"x": x, "n": np.int64(i)}, {"x": after, "n": np.int64(i + 1)}, *rest)
+        stacks.add(x, after, *rest)
+    for name in ("observations", "next_observations"):
+        for key in ("x", "n"):
+            assert np.array_equal(getattr(ours, name)[key], getattr(theirs, name)[key])
+        assert np.array_equal(getattr(stacks, name), getattr(theirs, name)["x"])
+
+
+def test_infos_may_be_none_where_nothing_is_read_from_them():
+    env = gym.make("Pendulum-v1", max_episode_steps=5)
+    args = 20, env.observation_space, env.action_space
+    theirs, ours = (
+        kind.ReplayBuffer(*args, handle_timeout_termination=False) for kind in (sb3, pyrl_sb3)
+    )
+    for buffer in (theirs, ours):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that ends are not marked
+            loop(buffer, env, infos=None)
+    assert np.array_equal(ours.dones, theirs.dones)
