@@ -1,7 +1,9 @@
 """The replay buffer of a model: its files, and the environment it asks for rewards."""
 
+import secrets
+import shutil
 import warnings
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, keep_raw_terminals
+from pyrl_sb3.buffers.shards import sync_folder
 
 _DEFAULTS = (None, buffers.ReplayBuffer, buffers.DictReplayBuffer, buffers.NStepReplayBuffer)
 
@@ -33,7 +36,8 @@ class ReplayFiles(_Base):
     Differences from SB3:
 
     - they are saved as a folder of plain arrays, to which saving again adds only what is new;
-      a folder is loaded into the buffer the model was set up with, whose settings stay;
+      a folder is loaded into the buffer the model was set up with, whose settings stay; its name
+      may be given with or without ``.pkl``, and takes the place of a file of SB3's called so;
     - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment;
     - terminal observations under VecNormalize are stored as they were from the first step on;
     - VecNormalize around images whose channels come last, which SB3 stores as they are not shown
@@ -114,11 +118,15 @@ class ReplayFiles(_Base):
 
     def save_replay_buffer(self, path: Any) -> None:
         if isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path)):
-            self.replay_buffer.save(path)
+            if (place := Path(path)).suffix == ".pkl" and place.is_file():
+                _replace(place, self.replay_buffer.save)
+            else:
+                self.replay_buffer.save(path)
         else:
             super().save_replay_buffer(path)
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        path = _found(path)
         if not isinstance(path, (str, Path)) or not Path(path).is_dir():
             super().load_replay_buffer(path, truncate_last_traj)
             return
@@ -137,6 +145,32 @@ class ReplayFiles(_Base):
         buffer = getattr(self, "replay_buffer", None)
         if isinstance(buffer, HerReplayBuffer) and self.env is not None:
             buffer.set_env(self.env)
+
+
+def _found(path: Any) -> Any:
+    """What there is by this name, which SB3's files are saved under and asked for less a suffix."""
+    if not isinstance(path, (str, Path)) or Path(path).exists():
+        return path
+    others = Path(f"{path}.pkl"), Path(str(path).removesuffix(".pkl"))
+    return next((other for other in others if other.is_dir()), path)
+
+
+def _replace(file: Path, save: Callable[[Path], None]) -> None:
+    """Put the folder that ``save`` writes in the place of a file, which stays until it is whole."""
+    # No system replaces a file by a folder in one go: at every moment one of them is there whole.
+    name = f"{file.name}.{secrets.token_hex(4)}"
+    folder, before = file.with_name(f"{name}.new"), file.with_name(f"{name}.old")
+    try:
+        save(folder)
+        file.rename(before)
+        folder.rename(file)
+    except BaseException:
+        if before.exists() and not file.exists():
+            before.rename(file)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    sync_folder(file.parent)
+    before.unlink()
 
 
 def _refuse_images_turned_late(env: VecEnv | None) -> None:

@@ -1,5 +1,6 @@
 """Replay buffers of our models: folders on disk, and a changed environment."""
 
+import errno
 from typing import Any
 
 import gymnasium as gym
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
@@ -109,6 +111,61 @@ def test_sb3s_own_buffers_are_saved_as_ever(tmp_path: Any) -> None:
     other = stable_baselines3.SAC("MultiInputPolicy", make().get_env(), buffer_size=50)
     other.load_replay_buffer(tmp_path / "replay.pkl")
     assert other.replay_buffer.pos == 12
+
+
+def test_files_are_found_with_and_without_their_suffix(tmp_path: Any) -> None:
+    model = make(buffer_size=50)
+    saving = CheckpointCallback(12, str(tmp_path / "ck"), save_replay_buffer=True)
+    model.learn(12, callback=saving)
+    model.save_replay_buffer(tmp_path / "short")
+    model.save_replay_buffer(str(tmp_path / "v1.5.pkl"))
+    for name in ("ck/rl_model_replay_buffer_12_steps", "short", "v1.5"):
+        for suffix in ("", ".pkl"):
+            other = make(buffer_size=50)
+            other.load_replay_buffer(f"{tmp_path / name}{suffix}")
+            assert other.replay_buffer.size() in (
+                11,
+                12,
+            )  # callbacks come before the step is stored
+    with pytest.raises(FileNotFoundError):
+        model.load_replay_buffer(tmp_path / "none")
+
+
+def test_a_file_of_sb3s_is_replaced_as_sb3_does(tmp_path: Any) -> None:
+    path = tmp_path / "replay.pkl"
+    theirs = make(buffer=None, buffer_size=50)
+    theirs.learn(8)
+    theirs.save_replay_buffer(path)
+    model, other = make(buffer_size=50), make(buffer_size=50)
+    for steps in (12, 24):  # the file, then the folder in its place
+        model.learn(12, reset_num_timesteps=False)
+        model.save_replay_buffer(path)
+        assert [file.name for file in tmp_path.iterdir()] == ["replay.pkl"]
+        other.load_replay_buffer(path)
+        assert other.replay_buffer.size() == steps
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"notes\.txt is a file"):
+        model.save_replay_buffer(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_stays_where_the_folder_for_its_place_is_not_whole(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "replay.pkl").write_bytes(b"theirs")
+    model = make(buffer_size=50)
+    model.learn(12)
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("pyrl_sb3.buffers.saving.commit", "pathlib.Path.rename"):
+        with monkeypatch.context() as patched:
+            patched.setattr(name, full)
+            with pytest.raises(OSError, match="No space left"):
+                model.save_replay_buffer(tmp_path / "replay.pkl")
+        assert [file.name for file in tmp_path.iterdir()] == ["replay.pkl"]
+        assert (tmp_path / "replay.pkl").read_bytes() == b"theirs"
 
 
 def test_a_new_environment_computes_the_rewards_from_then_on() -> None:
