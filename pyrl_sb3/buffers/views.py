@@ -1,7 +1,6 @@
 """What is stored in SB3's layout, and which of SB3's methods have no part in it."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,23 +48,10 @@ class View:
     def __get__(self, buffer: Any, owner: type | None = None) -> Any:
         if buffer is None:
             return self
-        if self.name in vars(buffer):
-            return vars(buffer)[self.name]
         arrays = sb3_arrays(buffer.store, self.name)
         if self.name == "dones" and getattr(buffer, "_marks_resets", False):
             arrays.flags.writeable = True  # SB3's `learn` would fail; resets are seen without it
         return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays["observation"]
-
-    def __set__(self, buffer: Any, value: Any) -> None:
-        """SB3's constructors allocate arrays, and a subclass may have its own of that name.
-
-        :raises AttributeError: somebody else means to change what is stored
-        """
-        if not _inside(buffer, sys._getframe(1).f_locals):
-            raise AttributeError(
-                f"{self.name!r} is a copy of what is stored: reset() and add() what is to be there"
-            )
-        vars(buffer)[self.name] = value
 
     @classmethod
     def forget_allocated(cls, buffer: Any) -> None:
@@ -85,19 +71,14 @@ class Count(View):
         return now >= buffer.buffer_size if self.name == "full" else now % buffer.buffer_size
 
     def __set__(self, buffer: Any, value: Any) -> None:
-        """Nothing from within: SB3's buffers begin by setting them, and subclasses may.
+        """Nothing: SB3's constructors begin by setting them, and subclasses may as SB3's do.
 
-        :raises AttributeError: somebody else means to change what is stored
+        :raises AttributeError: it is none of these, and somebody means to change what is stored
         """
-        if not _inside(buffer, sys._getframe(1).f_locals):
+        if "_capacity" in vars(buffer) and type(buffer).__module__.startswith("pyrl_sb3."):
             raise AttributeError(
                 f"{self.name!r} follows from what is stored: add() stores, reset() forgets"
             )
-
-
-def _inside(buffer: Any, variables: Mapping[str, Any]) -> bool:
-    """Whether these are the variables of one of the buffer's own methods."""
-    return variables.get("self") is buffer
 
 
 def sb3_arrays(store: EpisodeStore, name: str) -> Any:
