@@ -92,6 +92,7 @@ def test_more_than_the_cores_are_refused(jobs, threads):
         share_cores(10, 2, jobs=jobs, threads=threads)
 
 
+@pytest.mark.learning
 def test_the_failure_of_one_leaves_the_others_and_resume_runs_only_what_is_unfinished(pyrl, folder):
     # Seed 1's file in the way of its run's folder makes its process fail.
     group = folder / "runs/Pendulum-v1_1"
@@ -173,6 +174,7 @@ def test_an_engine_that_cannot_be_is_said_in_one_line(pyrl, folder, arguments, p
     assert not list(folder.iterdir())
 
 
+@pytest.mark.learning
 def test_ctrl_c_stops_all_and_all_can_go_on(folder):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "3"]
     command += ["--jobs", "1", "--timesteps", "1000000", "--save", "runs", *SHORT[:2]]

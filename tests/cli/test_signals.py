@@ -189,6 +189,7 @@ def test_training_goes_on_when_nobody_reads_its_output_any_more(folder):
 
 
 @pytest.mark.learning
+@pytest.mark.learning
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_training_goes_on_when_its_output_has_no_space(folder):
     command = [sys.executable, "-m", "pyrl_sb3"]
@@ -206,6 +207,7 @@ def test_training_goes_on_when_its_output_has_no_space(folder):
     assert "No space left on device" in listed.stderr
 
 
+@pytest.mark.learning
 def test_training_is_saved_when_its_terminal_is_gone(folder):
     """With the progress bar on it; nothing can be said any more."""
     controller, terminal = os.openpty()

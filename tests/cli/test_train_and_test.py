@@ -42,6 +42,7 @@ def test_that_a_training_is_too_short_to_learn_is_said(pyrl):
     assert "no gradient step is taken in 60 steps: learning_starts is 60" in trained.out
 
 
+@pytest.mark.learning
 def test_saved_models_do_in_a_fresh_interpreter_what_they_did_when_trained(
     pyrl, fresh_pyrl, folder
 ):

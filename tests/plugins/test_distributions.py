@@ -26,7 +26,9 @@ def install(source, site):
 
 
 # Those that take long; `make test-plugins` runs them too.
-LONG = dict.fromkeys(("pyrl-population-sync", "pyrl-prioritized-replay"), pytest.mark.learning)
+LONG = dict.fromkeys(
+    ("pyrl-colored-noise", "pyrl-population-sync", "pyrl-prioritized-replay"), pytest.mark.learning
+)
 
 
 @pytest.mark.parametrize(

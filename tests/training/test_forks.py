@@ -58,6 +58,7 @@ TRAIN = ["td3-train", "Pendulum-v1", "--eval-freq", "0", "--eval-episodes", "1",
 LONG = ["--timesteps", "1000000", "--set", "learning_starts=1000000"]
 
 
+@pytest.mark.learning
 def test_a_fork_gives_what_a_process_of_its_own_gives(tmp_path, shared):
     """Exit codes, what is printed, what is learned, and what the run says of itself."""
     words = [*TRAIN, "--timesteps", "150", "--threads", "1", "--seed", "3"]
