@@ -66,7 +66,7 @@ class StepColumn:
         self.ring = allocate((slots * table.n_envs, edges[-1]), self.dtype)
         self.pending = np.empty((table.n_envs, edges[-1]), self.dtype)
         self._turn = 0  # times around the ring, in rows: of the newest step
-        if self.name not in table.fields:  # with the values of another column of these keys
+        if self.name not in table.fields:  # by another column of these keys, whose values stay
             table.add_field(self.name, (edges[-1],), self.dtype)
         self._forget_given()
 
