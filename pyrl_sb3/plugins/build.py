@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from pyrl_sb3.errors import short
 from pyrl_sb3.plugins.contexts import NoiseContext
 from pyrl_sb3.plugins.errors import ComponentParameterError, PluginError
 from pyrl_sb3.plugins.lookup import BUILTIN, Found
@@ -33,8 +34,13 @@ def noise_from_config(
         return None
     if isinstance(config, str):
         ref, params = parse_noise(manager, config)
+    elif is_noise(config):
+        ref, params = config["name"], config.get("params") or {}
     else:
-        ref, params = config["name"], config.get("params", {})
+        raise ComponentParameterError(
+            f"noise {short(config)}: must be text such as 'ou_0.2', "
+            "or {'name': 'ou', 'params': {'sigma': 0.2}}"
+        )
     return make_noise(manager, ref, params, context)
 
 

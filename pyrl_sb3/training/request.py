@@ -28,10 +28,11 @@ def require_at_least(least: int, name: str, value: _Count) -> _Count:
 def make_plain(request: Any) -> None:
     """
     Let attributes of a frozen dataclass be given as SB3 takes them: paths as text, whole numbers as
-    floats such as 1e5, devices as PyTorch's, and NumPy's numbers. `run.yml` can hold none of these.
+    floats such as 1e5, devices as PyTorch's, NumPy's numbers, and one override by itself. `run.yml`
+    can hold none of these.
 
     Raises:
-        InputError: a number is not whole, or a flag neither true nor false.
+        InputError: a number is not whole, a flag neither true nor false, or something no text.
     """
     for each in fields(request):
         name, value = each.name, getattr(request, each.name)
@@ -46,6 +47,11 @@ def make_plain(request: Any) -> None:
             value = Path(value)
         elif name == "device":
             value = str(value)
+        elif name == "overrides":
+            several = (value,) if isinstance(value, str) else value
+            value = tuple(_text(name, each) for each in several)
+        elif str in kinds:
+            value = _text(name, value)
         object.__setattr__(request, name, value)
 
 
@@ -61,6 +67,12 @@ def _flag(name: str, value: object) -> bool:
     if value in (False, True):  # NumPy's too
         return bool(value)
     raise InputError(f"{_option(name)} {_said(value)}: must be true or false")
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise InputError(f"{name}={_said(value)}: must be text")
 
 
 def _option(name: str) -> str:
@@ -103,7 +115,7 @@ class TrainingRequest:
         exact: reset the environments at checkpoints, so that a run that is resumed does the same.
 
     Raises:
-        InputError: a number is too small or not whole, or the seed too large.
+        InputError: a number is too small or not whole, the seed too large, or something no text.
     """
 
     agent: str

@@ -228,6 +228,14 @@ def test_noise_from_configs(pyrl_plugins, config):
     assert np.array_equal(noise(), expected())
 
 
+@pytest.mark.parametrize("config", [{"nme": "ou"}, 0.2, ["ou", 0.2]], ids=str)
+def test_configs_that_name_no_noise(pyrl_plugins, config):
+    with pytest.raises(
+        ComponentParameterError, match=r"must be text such as 'ou_0\.2', or \{'name"
+    ):
+        noise_from_config(pyrl_plugins, config, context())
+
+
 def test_no_noise(pyrl_plugins):
     assert noise_from_config(pyrl_plugins, "none", context()) is None
     assert noise_from_config(pyrl_plugins, None, context()) is None

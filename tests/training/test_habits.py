@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -11,6 +12,7 @@ from stable_baselines3.common.callbacks import (
     CallbackList,
     StopTrainingOnMaxEpisodes,
 )
+from stable_baselines3.common.noise import NormalActionNoise
 
 import pyrl_sb3
 from pyrl_sb3.training.checkpoints import Checkpoints
@@ -107,6 +109,27 @@ def test_what_is_not_whole_is_named(asked, name, value):
 def test_flags_that_are_none_are_named(asked):
     with pytest.raises(InputError, match=r"^--exact 'no': must be true or false$"):
         replace(asked, exact="no")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("agent", pyrl_sb3.TD3),
+        ("env_id", gym.spaces.Discrete(2)),
+        ("noise", NormalActionNoise(np.zeros(1), np.ones(1))),
+        ("buffer", pyrl_sb3.HerReplayBuffer),
+        ("overrides", ["gamma=0.9", 1]),
+    ],
+    ids=["agent", "env_id", "noise", "buffer", "overrides"],
+)
+def test_what_is_no_text_is_named(asked, name, value):
+    with pytest.raises(InputError, match=rf"^{name}=.*: must be text$"):
+        replace(asked, **{name: value})
+
+
+def test_one_override_by_itself_is_one(asked):
+    assert replace(asked, overrides="gamma=0.9").overrides == ("gamma=0.9",)
+    assert replace(asked, overrides=["gamma=0.9", "tau=1"]).overrides == ("gamma=0.9", "tau=1")
 
 
 def test_what_is_not_whole_is_named_elsewhere(asked):

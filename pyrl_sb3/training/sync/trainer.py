@@ -56,9 +56,9 @@ class AgentTrainer:
 
     Raises:
         InputError: there is no such strategy, or not with such parameters, less than one copy,
-            no number as a seed, an algorithm that keeps no replay, one environment for all or
-            several of a copy, noise for discrete actions, an `action_noise`, which would be the
-            same for all, or no `total_timesteps` where needed.
+            no number as a seed, no class or one that keeps no replay, one environment for all
+            or several of a copy, noise for discrete actions, an object of noise, which would be
+            the same for all, or no `total_timesteps` where needed.
 
     Attributes:
         models: the copies.
@@ -80,7 +80,7 @@ class AgentTrainer:
         sync_params: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
-        _check_arguments(env, n_seeds, seed, model_kwargs)
+        _check_arguments(algorithm, env, n_seeds, seed, noise, model_kwargs)
         self.strategy = strategy_of(sync, sync_params or {})
         self.score = score
         before = random_states()
@@ -120,13 +120,10 @@ class AgentTrainer:
             the score of each copy.
 
         Raises:
-            InputError: a number is too small.
+            InputError: a number is too small or not whole.
         """
-        if n_episodes < 1 or train_steps < 0:
-            raise InputError(
-                f"n_episodes={n_episodes}, train_steps={train_steps}: "
-                "must be at least 1 and at least 0"
-            )
+        _check_count("n_episodes", n_episodes, 1)
+        _check_count("train_steps", train_steps, 0)
         outside = random_states()
         try:
             for copy, model in enumerate(self.models):
@@ -178,11 +175,22 @@ class AgentTrainer:
             write_statistics(model.get_vec_normalize_env(), statistics)
 
 
+def _check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+
+
 def _check_arguments(
-    env: object, n_seeds: int, seed: object, model_kwargs: Mapping[str, Any]
+    algorithm: object,
+    env: object,
+    n_seeds: int,
+    seed: object,
+    noise: object,
+    model_kwargs: Mapping[str, Any],
 ) -> None:
-    if n_seeds < 1:
-        raise InputError(f"n_seeds={n_seeds}: must be at least 1")
+    if not isinstance(algorithm, type):
+        raise InputError(f"algorithm={algorithm!r}: must be a class, such as pyrl_sb3.TD3")
+    _check_count("n_seeds", n_seeds, 1)
     if not isinstance(seed, (int, np.integer)):
         raise InputError(f"seed={seed}: must be a number; each copy gets one of its own")
     if not isinstance(env, str) and not callable(env):
@@ -190,8 +198,8 @@ def _check_arguments(
             f"env is a {type(env).__name__}: each copy needs its own; "
             "give its id, or a function that makes one"
         )
-    if "action_noise" in model_kwargs:
-        raise InputError("action_noise is one object for all copies: say noise='normal_0.1'")
+    if isinstance(noise, ActionNoise) or "action_noise" in model_kwargs:
+        raise InputError("one object of noise is for one copy: say noise='normal_0.1'")
 
 
 def _check_copy(model: OffPolicyAlgorithm, timesteps: int | None) -> None:

@@ -7,6 +7,7 @@ import stable_baselines3
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
@@ -116,12 +117,19 @@ def test_returns_are_those_of_the_copies():
     [
         ("no strategy 'mena'; there are mean", lambda: make(sync="mena")),
         ("n_seeds=0", lambda: make(copies=0)),
+        ("n_seeds=2.5: must be a whole number", lambda: make(copies=2.5)),
+        ("algorithm='td3': must be a class, such as", lambda: make("td3")),
         ("say noise='normal_0.1'", lambda: make(action_noise=None)),
+        (
+            "say noise='normal_0.1'",
+            lambda: make(noise=NormalActionNoise(np.zeros(1), np.ones(1))),
+        ),
         (
             "env makes 2 environments: .* of 1 environment",
             lambda: make(env=lambda: DummyVecEnv([short] * 2)),
         ),
         ("n_episodes=0", lambda: make().run(0, 1)),
+        ("train_steps=0.5: must be a whole number, at least 0", lambda: make().run(1, 0.5)),
         ("env is a Monitor: .* give its id, or a function that makes", lambda: make(env=short())),
         ("PPO is no off-policy algorithm", lambda: AgentTrainer(PPO, short, 2)),
         ("seed=None: must be a number", lambda: make(seed=None)),
