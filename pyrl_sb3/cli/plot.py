@@ -50,9 +50,9 @@ def _plot(
     from pyrl_sb3.training.errors import require_package
     from pyrl_sb3.training.folders import require_writable
     from pyrl_sb3.training.recorded import read_each
-    from pyrl_sb3.training.request import require_at_least
+    from pyrl_sb3.training.request import require_if_given
 
-    require_at_least(1, "smooth", smooth)
+    require_if_given(1, "smooth", smooth)
     window = smooth or (20 if training else 1)
     if not as_json:
         out = out or _PICTURE

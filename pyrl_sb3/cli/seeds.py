@@ -19,7 +19,7 @@ from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
 from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
-from pyrl_sb3.training.request import require_at_least
+from pyrl_sb3.training.request import require_if_given
 from pyrl_sb3.training.resume import changes_in, check_configs, refuse_differences
 from pyrl_sb3.training.run import checked
 from pyrl_sb3.training.seeds import SeedGroup
@@ -45,7 +45,7 @@ def train_seeds(
     """
     request = request_of_several(given, seed=None)
     wanted = groups.parse_seeds(seeds, given.get("seed"))
-    require_at_least(1, "jobs", jobs)
+    require_if_given(1, "jobs", jobs)
     _, complete, _ = checked(request)
     request = dataclasses.replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
     group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name)
@@ -88,7 +88,7 @@ def _go_on_with(
 ) -> int:
     refuse_differences(group.folder, group.request, given)
     unfinished.refuse_fewer(group, given.get("timesteps"))
-    require_at_least(1, "jobs", jobs)
+    require_if_given(1, "jobs", jobs)
     threads = given.get("threads") or (None if jobs else group.request.threads)
     changes = changes_in(given)
     if engine_name is None:

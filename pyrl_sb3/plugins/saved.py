@@ -36,7 +36,8 @@ def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Re
     :param uses: What the components were called when the model was made: ``Found.record(params)``.
     :return: Where the model is.
     """
-    path = _zipped(path)
+    path = Path(path)
+    path = path if path.suffix else path.with_suffix(".zip")
     path.parent.mkdir(parents=True, exist_ok=True)
     named = {use["kind"]: use for use in uses}
     records = [{**record, **_named(named.get(record["kind"]))} for record in components_of(model)]
@@ -70,7 +71,7 @@ def load(
     :raises PluginError: when the model does not name its components.
     """
     if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):
-        path = _zipped(path)
+        path = f"{os.fspath(path)}.zip"
     records = {record["kind"]: record for record in read_components(path)}
     custom_objects = dict(kwargs.pop("custom_objects", None) or {})
     moved = {}
@@ -155,11 +156,6 @@ def check_registered(where: str | os.PathLike[str], record: Record) -> None:
         return
     if not is_registered(record):
         raise MissingPluginError(_missing(where, record))
-
-
-def _zipped(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    return path if path.suffix else path.with_suffix(".zip")
 
 
 def _may_exist(record: Record) -> bool:

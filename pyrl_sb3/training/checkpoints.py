@@ -15,7 +15,7 @@ from pyrl_sb3.training.environments import RenewableVecEnv
 from pyrl_sb3.training.kept import end_episodes
 from pyrl_sb3.training.logs import keep_logs
 from pyrl_sb3.training.models import save_model
-from pyrl_sb3.training.request import require_at_least
+from pyrl_sb3.training.request import require_at_least, require_if_given
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -96,7 +96,7 @@ class Checkpoints(BaseCallback):
     ) -> None:
         super().__init__()
         self.folder = CheckpointFolder(Path(folder))
-        self.save_freq = require_at_least(0, "save_freq", save_freq) or None
+        self.save_freq = require_if_given(0, "save_freq", save_freq) or None
         self.keep_last = require_at_least(1, "keep_last", keep_last)
         self.exact = exact
         self.by_steps = by_steps

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -83,7 +84,10 @@ def what_failed(
         return None  # a gradient step, say
     if callbacks is None or isinstance(callbacks.failed, PeriodicEvaluation):
         return "an evaluation"
-    return f"the callback {type(callbacks.failed).__name__}"
+    failed: Any = callbacks.failed
+    if isinstance(failed, ConvertCallback):
+        failed = failed.callback
+    return f"the callback {getattr(failed, '__name__', type(failed).__name__)}"
 
 
 def _is_of(error: BaseException, env: VecEnv | None) -> bool:

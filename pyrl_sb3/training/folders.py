@@ -214,7 +214,7 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
 
 def with_zip(path: Path) -> Path:
     """Return a model's path with the `.zip` that has been left out, if it has."""
-    zipped = path.with_name(f"{path.name}.zip")
+    zipped = Path(f"{path}.zip")  # `.` has no name
     return zipped if not path.exists() and zipped.is_file() else path
 
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import (
 
 from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.training.errors import InputError, damage, first_line
-from pyrl_sb3.training.folders import find_statistics
+from pyrl_sb3.training.folders import MODEL, find_statistics, with_zip
 from pyrl_sb3.training.untrusted import Captured, read_pickle
 
 _MOST = 64 * 2**20
@@ -77,9 +77,11 @@ def load_statistics(path: Path | str, env: VecEnv, *, trust: bool = False) -> Ve
     `trust` the file is read without running any of it.
 
     Raises:
-        InputError: damaged, of other observations, or it would run code.
+        InputError: damaged, of other observations, or it would run code; or `path` is a folder.
     """
-    statistics = find_statistics(Path(path))
+    statistics = find_statistics(with_zip(Path(path)))
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder: give the model's file, such as {Path(path) / MODEL}")
     if not statistics.is_file():
         return env
     try:

@@ -1,10 +1,11 @@
 """What a training run was asked for, and what became of it."""
 
+import os
 import signal
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import InputError
@@ -12,13 +13,14 @@ from pyrl_sb3.training.errors import InputError
 if TYPE_CHECKING:
     from pyrl_sb3.training.evaluation import Evaluation
 
-_Count = TypeVar("_Count", int, int | None)
+
+def require_if_given(least: int, name: str, value: int | None) -> int | None:
+    """Return None, or what `require_at_least` returns."""
+    return None if value is None else require_at_least(least, name, value)
 
 
-def require_at_least(least: int, name: str, value: _Count) -> _Count:
+def require_at_least(least: int, name: str, value: int) -> int:
     """Return a whole number as `int`; raise InputError when it is none, or too small."""
-    if value is None:
-        return value
     whole = _whole(name, value)
     if whole < least:
         raise InputError(f"{_option(name)} {whole}: must be at least {least}")
@@ -32,7 +34,8 @@ def make_plain(request: Any) -> None:
     can hold none of these.
 
     Raises:
-        InputError: a number is not whole, a flag neither true nor false, or something no text.
+        InputError: a number is not whole, a flag neither true nor false, or something is no text
+            or no path where it is to be.
     """
     for each in fields(request):
         name, value = each.name, getattr(request, each.name)
@@ -44,7 +47,7 @@ def make_plain(request: Any) -> None:
         elif bool in kinds:
             value = _flag(name, value)
         elif Path in kinds:
-            value = Path(value)
+            value = _path(name, value)
         elif name == "device":
             value = str(value)
         elif name == "overrides":
@@ -67,6 +70,12 @@ def _flag(name: str, value: object) -> bool:
     if value in (False, True):  # NumPy's too
         return bool(value)
     raise InputError(f"{_option(name)} {_said(value)}: must be true or false")
+
+
+def _path(name: str, value: object) -> Path:
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    raise InputError(f"{name}={_said(value)}: must be a path")
 
 
 def _text(name: str, value: object) -> str:
@@ -115,7 +124,8 @@ class TrainingRequest:
         exact: reset the environments at checkpoints, so that a run that is resumed does the same.
 
     Raises:
-        InputError: a number is too small or not whole, the seed too large, or something no text.
+        InputError: a number is too small or not whole, the seed too large, or something is no text
+            or no path where it is to be.
     """
 
     agent: str
@@ -142,9 +152,9 @@ class TrainingRequest:
     def __post_init__(self) -> None:
         make_plain(self)
         for name in ("timesteps", "n_envs", "eval_episodes", "threads", "keep_last"):
-            require_at_least(1, name, getattr(self, name))
+            require_if_given(1, name, getattr(self, name))
         for name in ("seed", "eval_freq", "save_freq"):
-            require_at_least(0, name, getattr(self, name))
+            require_if_given(0, name, getattr(self, name))
         if self.seed is not None and self.seed > MOST_SEED:
             raise InputError(f"--seed {self.seed}: must be at most {MOST_SEED}")
 

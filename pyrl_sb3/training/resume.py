@@ -40,7 +40,7 @@ from pyrl_sb3.training.request import (
     CompleteRequest,
     TrainingRequest,
     TrainingResult,
-    require_at_least,
+    require_if_given,
 )
 from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
@@ -85,9 +85,9 @@ def resume(
         InputError: there is nothing to go on with, or it is damaged, or cannot be written to.
         ConfigError, RunStoppedError: as `train`.
     """
-    timesteps = require_at_least(1, "timesteps", timesteps)
-    threads = require_at_least(1, "threads", threads)
-    keep_last = require_at_least(1, "keep_last", keep_last)
+    timesteps = require_if_given(1, "timesteps", timesteps)
+    threads = require_if_given(1, "threads", threads)
+    keep_last = require_if_given(1, "keep_last", keep_last)
     added = callback_list(callbacks)
     folder = Path(folder)
     check_run(folder)
@@ -104,7 +104,7 @@ def resume(
             _as_it_was(folder, facts.request),
             trust=trust,
             timesteps=_total(folder, facts, done, timesteps),
-            device=check_device(device or facts.request.device),
+            device=check_device(facts.request.device if device is None else str(device)),
             keep_last=keep_last or facts.request.keep_last,
         )
         lacks_evaluation = last_evaluated(folder) < done

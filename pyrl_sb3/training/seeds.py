@@ -21,7 +21,7 @@ from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.facts import read_written, request_from, request_written
 from pyrl_sb3.training.folders import SEEDS, check_writable, copy, new_run_folder, write_text
-from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_at_least
+from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_if_given
 
 _MOST_SEEDS = 1000
 _MOST_DIGITS = 100
@@ -48,7 +48,7 @@ def parse_seeds(text: str, first: int | None = None) -> tuple[int, ...]:
     if len(words) == 1:
         if not 1 <= numbers[0] <= _MOST_SEEDS:
             raise InputError(f"--seeds {text}: must be at least 1, and at most {_MOST_SEEDS}")
-        require_at_least(0, "seed", first)
+        require_if_given(0, "seed", first)
         most = MOST_SEED + 1 - numbers[0]
         if first is not None and first > most:
             raise InputError(f"--seed {first}: must be at most {most} with --seeds {text}")

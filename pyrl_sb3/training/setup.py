@@ -105,16 +105,16 @@ def callback_list(given: Callbacks) -> list[BaseCallback]:
     """Return callbacks that are given as to SB3's `learn`; InputError, naming what is none."""
     if given is None:
         return []
-    if type(given) is CallbackList:  # taken apart, so that what fails is named
-        given = given.callbacks
     if isinstance(given, (BaseCallback, str)) or not isinstance(given, Iterable):
-        return [_called(given)]
-    return [_called(each) for each in given]
+        return _called(given)
+    return [one for each in given for one in _called(each)]
 
 
-def _called(given: object) -> BaseCallback:
+def _called(given: object) -> list[BaseCallback]:
+    if type(given) is CallbackList:  # taken apart, so that what fails is named
+        return callback_list(given.callbacks)
     if isinstance(given, BaseCallback):
-        return given
+        return [given]
     if isinstance(given, type):
         name = given.__name__
         raise InputError(f"callbacks: {name} is a class: give what it makes, {name}(...)")
@@ -122,7 +122,7 @@ def _called(given: object) -> BaseCallback:
         raise InputError(
             f"callbacks: {short(given)} is no callback: give BaseCallbacks of SB3, or a function"
         )
-    return ConvertCallback(given)
+    return [ConvertCallback(given)]
 
 
 def _callback(reference: Reference) -> BaseCallback:

@@ -119,11 +119,14 @@ def test_flags_that_are_none_are_named(asked):
         ("noise", NormalActionNoise(np.zeros(1), np.ones(1))),
         ("buffer", pyrl_sb3.HerReplayBuffer),
         ("overrides", ["gamma=0.9", 1]),
+        ("config", {"gamma": 0.9}),
+        ("save", 3),
     ],
-    ids=["agent", "env_id", "noise", "buffer", "overrides"],
+    ids=["agent", "env_id", "noise", "buffer", "overrides", "config", "save"],
 )
-def test_what_is_no_text_is_named(asked, name, value):
-    with pytest.raises(InputError, match=rf"^{name}=.*: must be text$"):
+def test_what_is_no_text_and_no_path_is_named(asked, name, value):
+    what = "a path" if name in ("config", "save") else "text"
+    with pytest.raises(InputError, match=rf"^{name}=.*: must be {what}$"):
         replace(asked, **{name: value})
 
 
@@ -142,6 +145,12 @@ def test_what_is_not_whole_is_named_elsewhere(asked):
         TrialRequest(**trial, seed=None)
     with pytest.raises(InputError, match=r"^--episodes 1\.5: must be a whole number$"):
         record("Pendulum-v1", run, "demos.npz", episodes=1.5)
+    with pytest.raises(InputError, match=r"^--episodes None: must be a whole number$"):
+        record("Pendulum-v1", run, "demos.npz", episodes=None)
+    with pytest.raises(InputError, match=r"^--seed None: must be a whole number$"):
+        record("Pendulum-v1", run, "demos.npz", episodes=1, seed=None)
+    with pytest.raises(InputError, match=r"^no device '0'; there are auto, cpu"):
+        resume(run, timesteps=80, device=0)
     assert (run / "run.yml").read_text() == before
     assert not Path("demos.npz").exists()
 
@@ -174,9 +183,20 @@ def test_callbacks_are_given_as_to_learn(asked):
     assert called == [*range(1, 61)] * 2
     resume(run, timesteps=70, callbacks=function)
     resume(run, timesteps=80, callbacks=each[0])
-    resume(run, timesteps=90, callbacks=None)
-    assert called[120:] == [*range(61, 71)]
+    resume(run, timesteps=90, callbacks=[CallbackList([function])])
+    resume(run, timesteps=95, callbacks=None)
+    assert called[120:] == [*range(61, 71), *range(81, 91)]
     assert each[0].steps == 70
+
+
+@pytest.mark.parametrize("within", [list, CallbackList])
+def test_what_fails_in_a_list_is_named(asked, within, caplog):
+    def fails(local_variables, global_variables):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        train(asked, within([Counting(), fails]))
+    assert "the callback fails failed after 1 step; model saved" in caplog.text
 
 
 def test_functions_end_trainings(asked):
@@ -192,8 +212,9 @@ def test_functions_end_trainings(asked):
         (3, r"3 is no callback: .*"),
         ("progress", r"'progress' is no callback: .*"),
         ([None], r"None is no callback: .*"),
+        ([CallbackList([None])], r"None is no callback: .*"),
     ],
-    ids=["class", "classes", "number", "text", "nothing"],
+    ids=["class", "classes", "number", "text", "nothing", "nothing in a list"],
 )
 def test_what_is_no_callback_is_named_and_leaves_nothing(asked, given, message):
     with pytest.raises(InputError, match=f"^callbacks: {message}$"):
@@ -224,6 +245,7 @@ def test_checkpoints_take_numbers_of_other_types(tmp_path):
     for wrong, message in (
         ({"save_freq": 0.5}, r"^--save-freq 0\.5: must be a whole number$"),
         ({"keep_last": 0}, "^--keep-last 0: must be at least 1$"),
+        ({"keep_last": None}, "^--keep-last None: must be a whole number$"),
     ):
         with pytest.raises(InputError, match=message):
             Checkpoints(tmp_path, **wrong)
