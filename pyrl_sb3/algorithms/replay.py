@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, keep_raw_terminals
+from pyrl_sb3.buffers.header import HEADER, read_header
 from pyrl_sb3.buffers.shards import sync_folder
 
 _DEFAULTS = (None, buffers.ReplayBuffer, buffers.DictReplayBuffer, buffers.NStepReplayBuffer)
@@ -37,7 +38,7 @@ class ReplayFiles(_Base):
 
     - they are saved as a folder of plain arrays, to which saving again adds only what is new;
       a folder is loaded into the buffer the model was set up with, whose settings stay; its name
-      may be given with or without ``.pkl``, and takes the place of a file of SB3's called so;
+      may be given with or without ``.pkl``, and it takes the place of a file of SB3's called so;
     - ``set_env`` reaches a hindsight buffer too, which would go on asking the old environment;
     - terminal observations under VecNormalize are stored as they were from the first step on;
     - VecNormalize around images whose channels come last, which SB3 stores as they are not shown
@@ -118,19 +119,22 @@ class ReplayFiles(_Base):
 
     def save_replay_buffer(self, path: Any) -> None:
         if isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path)):
-            if (place := Path(path)).suffix == ".pkl" and place.is_file():
+            # SB3 adds `.pkl` to names that have no suffix, and writes to all others as they are.
+            place = Path(path) if _less_suffix(Path(path)).suffix else _found(path)
+            if place.suffix == ".pkl" and place.is_file():
                 _replace(place, self.replay_buffer.save)
             else:
-                self.replay_buffer.save(path)
+                self.replay_buffer.save(place)
         else:
             super().save_replay_buffer(path)
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        path = _found(path)
-        if not isinstance(path, (str, Path)) or not Path(path).is_dir():
+        path = _found(path) if isinstance(path, (str, Path)) else path
+        if not isinstance(path, Path) or not path.is_dir():
             super().load_replay_buffer(path, truncate_last_traj)
             return
         if not isinstance(self.replay_buffer, ReplayBuffer):
+            read_header(path)  # refuses what is no buffer's folder
             kind = type(self.replay_buffer)
             raise ValueError(
                 f"{path} holds a buffer of pyrl_sb3, this model has {kind.__module__}."
@@ -147,12 +151,23 @@ class ReplayFiles(_Base):
             buffer.set_env(self.env)
 
 
-def _found(path: Any) -> Any:
+def _found(path: str | Path) -> Path:
     """What there is by this name, which SB3's files are saved under and asked for less a suffix."""
-    if not isinstance(path, (str, Path)) or Path(path).exists():
-        return path
-    others = Path(f"{path}.pkl"), Path(str(path).removesuffix(".pkl"))
-    return next((other for other in others if other.is_dir()), path)
+    path = Path(path)
+    longer, shorter = Path(f"{path}.pkl"), _less_suffix(path)
+    for each in (path, longer):
+        if each.is_file() or _is_folder(each):
+            return each
+    return shorter if _is_folder(shorter) else path
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a replay buffer is saved in it."""
+    return (path / HEADER).is_file()
+
+
+def _less_suffix(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix == ".pkl" else path
 
 
 def _replace(file: Path, save: Callable[[Path], None]) -> None:

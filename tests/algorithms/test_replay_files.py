@@ -1,6 +1,7 @@
 """Replay buffers of our models: folders on disk, and a changed environment."""
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -131,6 +132,49 @@ def test_files_are_found_with_and_without_their_suffix(tmp_path: Any) -> None:
         model.load_replay_buffer(tmp_path / "none")
 
 
+@pytest.mark.parametrize("names", [("replay.pkl", "replay"), ("replay", "replay.pkl")])
+@pytest.mark.parametrize("first", [None, HerReplayBuffer])
+def test_both_names_are_of_one_buffer(tmp_path: Any, names: Any, first: Any) -> None:
+    before, model = make(buffer=first, buffer_size=50), make(buffer_size=50)
+    before.learn(8)
+    before.save_replay_buffer(tmp_path / names[0])
+    model.learn(18)
+    model.save_replay_buffer(str(tmp_path / names[1]))
+    assert len(list(tmp_path.iterdir())) == 1
+    for name in names:
+        other = make(buffer_size=50)
+        other.load_replay_buffer(tmp_path / name)
+        assert (type(other.replay_buffer), other.replay_buffer.size()) == (HerReplayBuffer, 18)
+
+
+def test_names_that_sb3_does_not_lengthen_are_of_two(tmp_path: Any) -> None:
+    model = make(buffer_size=50)
+    for name in ("v1.5.pkl", "v1.5"):
+        model.learn(6, reset_num_timesteps=False)
+        model.save_replay_buffer(tmp_path / name)
+    for name, size in (("v1.5.pkl", 6), ("v1.5", 12)):
+        model.load_replay_buffer(tmp_path / name)
+        assert model.replay_buffer.size() == size
+
+
+@pytest.mark.parametrize("buffer", [None, HerReplayBuffer])
+def test_a_folder_of_other_things_beside_it_is_passed_over(tmp_path: Any, buffer: Any) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "events").write_text("log")
+    model = make(buffer=buffer, buffer_size=50)
+    model.learn(12)
+    with pytest.raises(
+        ValueError, match=r"run is no replay buffer's folder: it has no header\.json"
+    ):
+        model.load_replay_buffer(tmp_path / "run")
+    for _ in range(2):
+        model.save_replay_buffer(tmp_path / "run.pkl")
+        model.load_replay_buffer(tmp_path / "run")
+        assert model.replay_buffer.size() == 12
+        model.save_replay_buffer(tmp_path / ("run.pkl" if buffer is None else "run"))
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["events"]
+
+
 def test_a_file_of_sb3s_is_replaced_as_sb3_does(tmp_path: Any) -> None:
     path = tmp_path / "replay.pkl"
     theirs = make(buffer=None, buffer_size=50)
@@ -159,9 +203,18 @@ def test_a_file_stays_where_the_folder_for_its_place_is_not_whole(
     def full(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for name in ("pyrl_sb3.buffers.saving.commit", "pathlib.Path.rename"):
+    rename = Path.rename
+
+    def full_for_the_folder(file: Path, to: Path) -> Any:
+        return full() if file.is_dir() else rename(file, to)
+
+    for name, failing in (
+        ("pyrl_sb3.buffers.saving.commit", full),
+        ("pathlib.Path.rename", full),
+        ("pathlib.Path.rename", full_for_the_folder),  # when the file has made room for it
+    ):
         with monkeypatch.context() as patched:
-            patched.setattr(name, full)
+            patched.setattr(name, failing)
             with pytest.raises(OSError, match="No space left"):
                 model.save_replay_buffer(tmp_path / "replay.pkl")
         assert [file.name for file in tmp_path.iterdir()] == ["replay.pkl"]
