@@ -36,7 +36,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
     - An episode ends wherever the next observation is not the one the step before led to, and is
       then bootstrapped like one that ran out of time.
     - `optimize_memory_usage` has no effect: memory is always saved, timeouts always handled.
-    - `observations`, `rewards` and the other arrays are read-only copies, made on each access.
+    - `observations`, `rewards` and the other arrays are read-only copies, made on each access; what
+      a subclass from elsewhere sets them, `pos` or `full` to has no part in what is stored.
     - Batches are drawn by a generator of the buffer's own.
     - Environments may be more or fewer than before: the episodes are then dealt out anew.
 
@@ -101,7 +102,6 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self._store: EpisodeStore | None = None
         self._infos: Infos = []  # with `copy_info_dict`
         self._warned = False
-        self._marks_resets = optimize_memory_usage  # in `dones`, as SB3's models then do
         self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
         self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
         if storage == "ram":

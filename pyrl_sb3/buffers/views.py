@@ -40,6 +40,7 @@ class View:
     """One of SB3's arrays `(slots, n_envs, ...)`, made anew on every access.
 
     Slots that hold nothing yet are zero. It is read-only: a copy, of which nothing would be stored.
+    Subclasses from elsewhere may have something of their own by its name.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -48,10 +49,15 @@ class View:
     def __get__(self, buffer: Any, owner: type | None = None) -> Any:
         if buffer is None:
             return self
+        if self.name in vars(buffer):
+            return vars(buffer)[self.name]
         arrays = sb3_arrays(buffer.store, self.name)
-        if self.name == "dones" and getattr(buffer, "_marks_resets", False):
-            arrays.flags.writeable = True  # SB3's `learn` would fail; resets are seen without it
         return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays["observation"]
+
+    def __set__(self, buffer: Any, value: Any) -> None:
+        """Beside what is stored. See `_let_set`."""
+        _let_set(self.name, buffer)
+        vars(buffer)[self.name] = value
 
     @classmethod
     def forget_allocated(cls, buffer: Any) -> None:
@@ -71,14 +77,39 @@ class Count(View):
         return now >= buffer.buffer_size if self.name == "full" else now % buffer.buffer_size
 
     def __set__(self, buffer: Any, value: Any) -> None:
-        """Nothing: SB3's constructors begin by setting them, and subclasses may as SB3's do.
+        """Nothing. See `_let_set`."""
+        _let_set(self.name, buffer)
 
-        :raises AttributeError: it is none of these, and somebody means to change what is stored
-        """
-        if "_capacity" in vars(buffer) and type(buffer).__module__.startswith("pyrl_sb3."):
-            raise AttributeError(
-                f"{self.name!r} follows from what is stored: add() stores, reset() forgets"
-            )
+
+def _let_set(name: str, buffer: Any) -> None:
+    """Check who sets this: SB3's constructors begin so, and subclasses may do as SB3's buffers.
+
+    :raises AttributeError: it is none of these, and somebody means to change what is stored
+    """
+    if "_capacity" in vars(buffer) and type(buffer).__module__.startswith("pyrl_sb3."):
+        raise AttributeError(f"{name!r} follows from what is stored: add() stores, reset() forgets")
+
+
+class Dones(np.ndarray):
+    """Read-only but for one thing, which changes nothing: SB3's `learn` marks a reset after the
+    newest step, where the model saves memory. The buffer sees resets without it.
+    """
+
+    newest: int | None = None  # also of what is made of such an array
+
+    @classmethod
+    def of(cls, ends: Array, newest: int) -> "Dones":
+        """These, of which one row is the newest step's."""
+        dones = ends.view(cls)
+        dones.newest = newest
+        return dones
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if not (type(index) is int and index == self.newest and value is True):
+            super().__setitem__(index, value)
+
+    def __array_wrap__(self, array: Array, *_: Any) -> Any:
+        return array[()]  # what is computed of it is an ordinary array or number
 
 
 def sb3_arrays(store: EpisodeStore, name: str) -> Any:
@@ -100,6 +131,9 @@ def sb3_arrays(store: EpisodeStore, name: str) -> Any:
     if name in ("dones", "timeouts"):
         least = RUNNING if name == "dones" else TRUNCATED - 1
         ended = (where.positions == where.lasts) & (store.ends(where) > least)
-        return laid_out(ended.astype(np.float32))
+        ends = laid_out(ended.astype(np.float32))
+        if name == "dones":
+            return Dones.of(ends, (store.now - 1) % store.slots)
+        return ends
     obs, next_obs = store.read(where, positions)
     return {k: laid_out(v) for k, v in (obs if name == "observations" else next_obs).items()}

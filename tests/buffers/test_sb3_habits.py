@@ -43,9 +43,9 @@ def test_copies_of_what_is_stored_are_not_written_to_in_silence(name):
         getattr(buffer, name)[:] = 7
     with pytest.raises(ValueError, match="read-only"):
         exec(f"buffer.{name} *= 0")
-    for count in ("pos", "full"):
-        with pytest.raises(AttributeError, match=rf"^'{count}' follows .*: add\(\) stores, reset"):
-            setattr(buffer, count, 0)
+    for each, value in ((name, 7 * before), ("pos", 0), ("full", 0)):
+        with pytest.raises(AttributeError, match=rf"^'{each}' follows .*: add\(\) stores, reset"):
+            setattr(buffer, each, value)
     assert np.array_equal(getattr(buffer, name), before)
     assert all(map(np.array_equal, sampled(buffer), batch))
     buffer.reset()
@@ -63,16 +63,22 @@ def test_copies_by_key_are_not_written_to_either():
 
 
 class OfOlderHabits(ReplayBuffer):
-    """Has an array of its own that is named like one of SB3's."""
+    """Sets what SB3's buffers set, and has an array of its own that is named like one of SB3's."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.timeouts = np.ones(3)
 
+    def reset(self):
+        self.pos, self.full = 0, False
+        super().reset()
+
 
 def test_subclasses_may_set_what_sb3s_buffers_set():
     buffer = OfOlderHabits(10, BOX, ACTION, n_envs=2)
     walk(buffer, 7)
+    buffer.pos = 0  # from outside of its methods too: the two are not told apart
+    assert (buffer.pos, buffer.full, buffer.size()) == (2, True, 5)
     for each in (buffer, pickle.loads(pickle.dumps(buffer)), deepcopy(buffer)):
         each.timeouts[0] = 2
         assert (each.size(), each.timeouts.tolist()) == (5, [2, 1, 1])
@@ -80,17 +86,51 @@ def test_subclasses_may_set_what_sb3s_buffers_set():
         assert (each.pos, each.full) == (0, False)
 
 
-def test_models_that_save_memory_write_into_dones_as_ever():
-    keywords = {"optimize_memory_usage": True, "learning_starts": 99, "seed": 0}
-    model = stable_baselines3.SAC(
-        "MlpPolicy", "Pendulum-v1", replay_buffer_class=ReplayBuffer, **keywords
-    )
-    model.learn(8)
+def saving_memory(module=stable_baselines3, saves=True):
+    keywords = {"optimize_memory_usage": saves, "learning_starts": 99, "seed": 0}
+    return module.SAC("MlpPolicy", "Pendulum-v1", replay_buffer_class=ReplayBuffer, **keywords)
+
+
+def learn_twice(model, steps):
+    """Go on with a buffer of `steps`; where the two trainings meet, an episode was cut."""
     with pytest.warns(UserWarning, match="last trajectory in the replay buffer"):
         model.learn(4)  # SB3 marks the end in a copy; the buffer sees the reset by itself
-    assert model.replay_buffer.size() == 12
+    assert model.replay_buffer.size() == steps + 4
     model.replay_buffer.store.sync()
     assert model.replay_buffer.store.table.fields["end"][0] == 3
+
+
+def test_models_that_save_memory_write_into_dones_as_ever():
+    model = saving_memory()
+    model.learn(8)
+    learn_twice(model, 8)
+
+
+@pytest.mark.parametrize("module", [stable_baselines3, pyrl_sb3])
+def test_they_do_so_whatever_their_buffer_was_made_with(module, tmp_path):
+    other = saving_memory(saves=False)
+    other.learn(8)
+    other.save_replay_buffer(tmp_path / "replay.pkl")
+    loaded, given = saving_memory(module), saving_memory(module)
+    loaded.load_replay_buffer(tmp_path / "replay.pkl", truncate_last_traj=False)
+    given.replay_buffer = other.replay_buffer
+    for model in (loaded, given):
+        learn_twice(model, 8)
+
+
+def test_only_the_mark_of_a_reset_is_taken_by_dones_and_not_by_what_is_made_of_it():
+    buffer = ReplayBuffer(10, BOX, ACTION, n_envs=2)
+    walk(buffer, 7)
+    newest, dones = (buffer.pos - 1) % buffer.buffer_size, buffer.dones
+    dones[newest] = True  # SB3's `learn`, to whose models it means a reset
+    assert np.array_equal(buffer.dones, dones)
+    for index, value in ((0, True), (newest, False), (newest, 1.0), ((newest, 0), True)):
+        with pytest.raises(ValueError, match="read-only"):
+            dones[index] = value
+    own = dones.copy()
+    own[newest] = True
+    assert own[newest].tolist() == [1, 1]
+    assert (type(dones.mean()), type(dones * 1)) == (np.float32, np.ndarray)
 
 
 def loop(buffer, env, steps=12, **keywords):
