@@ -17,14 +17,25 @@ UNMARKED = (
 )
 
 
-def all_marked(done: Array, infos: Sequence[dict[str, Any]]) -> bool:
-    """Whether every end says if it is a truncation; where not, `UNMARKED` is what to warn of."""
-    return all("TimeLimit.truncated" in infos[env] for env in done.nonzero()[0].tolist())
+def final_ends(timeouts: bool) -> Array:
+    """By end code, whether nothing comes after it; `timeouts`: something does after those."""
+    final = np.zeros(4, bool)
+    final[[TERMINATED, TRUNCATED]] = True, not timeouts
+    return final
 
 
-def end_codes(done: Array, infos: Sequence[dict[str, Any]]) -> Array:
-    """How each environment's step ended its episode, `(n_envs,)`."""
-    ends = np.zeros(len(infos), np.int8)  # RUNNING
+def end_codes(done: Any, infos: Sequence[dict[str, Any]]) -> tuple[Array, bool]:
+    """How each environment's step ended its episode, `(n_envs,)`, and whether every end says if it
+    is a truncation; where not, `UNMARKED` is what to warn of.
+
+    :param done: of each environment, or one for all, as SB3's arrays take it
+    :raises ValueError: it is of another number of environments than the infos
+    """
+    done = np.asarray(done)
+    if done.shape != (len(infos),):
+        done = np.broadcast_to(done.ravel(), len(infos))
+    ends, marked = np.zeros(len(infos), np.int8), True  # RUNNING
     for env in done.nonzero()[0].tolist():
         ends[env] = TRUNCATED if infos[env].get("TimeLimit.truncated") else TERMINATED
-    return ends
+        marked = marked and "TimeLimit.truncated" in infos[env]
+    return ends, marked

@@ -16,6 +16,13 @@ _ARRAY, _NUMBER, _TUPLE, _DICT = "__array__", "__number__", "__tuple__", "__dict
 _ATOMS = {bool, int, float, str, type(None)}
 
 
+def listed(infos: Any, n_envs: int) -> list[dict[str, Any]]:
+    """The infos of a step, one for each environment; a dict by itself is that of the only one."""
+    if infos is None:
+        return [{}] * n_envs
+    return [infos] if isinstance(infos, dict) else infos
+
+
 def check_n_envs(n_infos: int, *values: Any) -> None:
     """Check that each array of a step is of as many environments as there are infos.
 

@@ -14,10 +14,10 @@ from pyrl_sb3.buffers import files
 from pyrl_sb3.buffers.actions import action_field, put_back
 from pyrl_sb3.buffers.batches import put_goals, samples
 from pyrl_sb3.buffers.columns import Field, Where
-from pyrl_sb3.buffers.ends import TERMINATED, TRUNCATED, UNMARKED, all_marked, end_codes
+from pyrl_sb3.buffers.ends import UNMARKED, end_codes, final_ends
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, bulk_dtype, stacks, step_bytes, stored_fields
-from pyrl_sb3.buffers.infos import Infos, check_n_envs, copied, put
+from pyrl_sb3.buffers.infos import Infos, check_n_envs, copied, listed, put
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
@@ -101,9 +101,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         self.keyed = isinstance(observation_space, spaces.Dict)
         self._store: EpisodeStore | None = None
         self._infos: Infos = []  # with `copy_info_dict`
-        self._warned = False
-        self._final = np.zeros(4, bool)  # by end code: whether nothing comes after such an end
-        self._final[[TERMINATED, TRUNCATED]] = True, not self.handle_timeout_termination
+        self._warned = not self.handle_timeout_termination  # every end is for good, as asked for
+        self._final = final_ends(self.handle_timeout_termination)
         if storage == "ram":
             step = step_bytes(self._fields, self._action, self.once, self._stacks)
             warn_if_too_large(step * self.buffer_size * self.n_envs, bulk_dtype(self._fields))
@@ -174,14 +173,16 @@ class ReplayBuffer(sb3.ReplayBuffer):
         action: Array,
         reward: Array,
         done: Array,
-        infos: list[dict[str, Any]] | None,
+        infos: list[dict[str, Any]] | dict[str, Any] | None,
     ) -> None:
         """Store one step of every environment; nothing passed in is kept or changed.
+
+        One `done` or reward is that of all, and a dict of infos that of the only environment.
 
         :raises ValueError: an observation of another shape than the space's, which it names; other
             actions; infos of more or fewer environments than the rest
         """
-        infos = [{}] * self.n_envs if infos is None else infos
+        infos = infos if type(infos) is list else listed(infos, self.n_envs)
         row = copied(infos) if self.copy_info_dict else None
         before, after = (obs, next_obs) if self.keyed else ({WHOLE: obs}, {WHOLE: next_obs})
         if len(infos) != self.n_envs:
@@ -189,11 +190,10 @@ class ReplayBuffer(sb3.ReplayBuffer):
             self.change_n_envs(len(infos))
         ends = None
         if np.count_nonzero(done):
-            done = np.atleast_1d(done)
-            if not self._warned and not all_marked(done, infos):
+            ends, marked = end_codes(done, infos)
+            if not (marked or self._warned):
                 self._warned = True
                 warnings.warn(UNMARKED, stacklevel=2)
-            ends = end_codes(done, infos)
             after = with_raw_terminals(after, infos)
         shape = self.n_envs, self.action_dim
         if getattr(action, "shape", None) != shape:

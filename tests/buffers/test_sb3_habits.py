@@ -1,7 +1,6 @@
 """What scripts for SB3's buffers do to them; oracles: SB3's buffers, and what was put in."""
 
 import pickle
-import warnings
 from copy import deepcopy
 
 import gymnasium as gym
@@ -181,7 +180,35 @@ def test_infos_may_be_none_where_nothing_is_read_from_them():
         kind.ReplayBuffer(*args, handle_timeout_termination=False) for kind in (sb3, pyrl_sb3)
     )
     for buffer in (theirs, ours):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that ends are not marked
-            loop(buffer, env, infos=None)
+        loop(buffer, env, infos=None)  # no warning either: every end is for good
     assert np.array_equal(ours.dones, theirs.dones)
+
+
+@pytest.mark.parametrize("done", [True, [True], [[False, True]], [True, False], [0.0, 1.0]])
+def test_ends_are_dealt_out_to_environments_as_sb3_does(done):
+    theirs, ours = (kind.ReplayBuffer(20, BOX, ACTION, n_envs=2) for kind in (sb3, pyrl_sb3))
+    for i in range(8):
+        obs = np.arange(6.0).reshape(2, 3) + 6 * i
+        end = done if i % 3 == 2 else False
+        for buffer in (theirs, ours):
+            late = [{"TimeLimit.truncated": False}] * 2
+            buffer.add(obs, obs + 6, np.zeros((2, 2)), 1.0, np.array(end), late)
+    assert np.array_equal(ours.dones, theirs.dones)
+    with pytest.raises(ValueError, match="broadcast"):
+        ours.add(obs, obs, np.zeros((2, 2)), 1.0, np.ones(3, bool), [{}] * 2)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_one_dict_is_the_info_of_one_environment(copied):
+    buffer = ReplayBuffer(20, BOX, ACTION)
+    buffer.copy_info_dict = copied
+    obs = np.arange(3.0)
+    for info in ({"TimeLimit.truncated": True}, {"TimeLimit.truncated": False, "x": 1}, {}):
+        buffer.add(obs, obs + 1, np.zeros(2), 1.0, bool(info), info)
+    assert buffer.dones[:3].ravel().tolist() == [1, 1, 0]
+    assert buffer.timeouts[:3].ravel().tolist() == [1, 0, 0]
+    assert not copied or buffer._infos[1] == [{"TimeLimit.truncated": False, "x": 1}]
+    two = ReplayBuffer(20, BOX, ACTION, n_envs=2)
+    for info in ({}, {"x": 1}, {"x": 1, "y": 2}):
+        with pytest.raises(ValueError, match="1 infos for 2 environments: each needs one"):
+            two.add(np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 2)), np.ones(2), True, info)
