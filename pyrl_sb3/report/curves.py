@@ -32,7 +32,8 @@ class Curve:
         returns: `(points,)`, undiscounted.
         spread: `(points,)`, the standard deviation over the episodes of each evaluation; None for
             single episodes.
-        successes: `(points,)`, in [0, 1]; None where nothing says so.
+        successes: `(points,)`, in [0, 1]; NaN at points of which nothing says so, None without any
+            that does.
         episodes: of each point.
     """
 
@@ -73,14 +74,17 @@ class Curve:
         )
 
     def smoothed(self, window: int) -> "Curve":
-        """Return the curve of means over the last `window` points, fewer at its beginning."""
+        """
+        Return the curve of means over the last `window` points, fewer at its beginning; of the
+        successes, over those of them that say so.
+        """
         if window == 1:
             return self
         return replace(
             self,
             returns=_trailing_mean(self.returns, window),
             spread=None,
-            successes=None if self.successes is None else _trailing_mean(self.successes, window),
+            successes=None if self.successes is None else _trailing_share(self.successes, window),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,6 +103,12 @@ def _trailing_mean(values: Values, window: int) -> Values:
     starts = [max(end - window, 0) for end in range(1, len(values) + 1)]
     # Differences of running sums would be quicker, and spread one infinite return over the rest.
     return np.array([values[start : i + 1].mean() for i, start in enumerate(starts)])
+
+
+def _trailing_share(values: Values, window: int) -> Values:
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):  # NaN where none is known
+        return _trailing_mean(np.where(known, values, 0), window) / _trailing_mean(known, window)
 
 
 def _finite(values: Values) -> list[float | None]:

@@ -40,6 +40,16 @@ def test_smoothing_is_a_mean_over_the_last_points(tmp_path):
     assert curve.smoothed(2).spread is None
 
 
+def test_smoothing_takes_the_successes_of_points_that_say_so(tmp_path):
+    successes = np.array([[np.nan, np.nan], [1, 1], [np.nan, np.nan], [np.nan, 0], [0, 1]])
+    returns = np.array([0, 1, np.nan, 3, 5])[:, None].repeat(2, axis=1)
+    saved = {"timesteps": np.arange(5), "results": returns, "successes": successes}
+    curve = read_evaluations(evaluations(tmp_path, **saved)).smoothed(2)
+    assert curve.successes.tolist() == pytest.approx([np.nan, 1, 1, 0, 0.25], nan_ok=True)
+    # A return that is no number is that of an agent which has diverged.
+    assert curve.returns.tolist() == pytest.approx([0, 0.5, np.nan, np.nan, 4], nan_ok=True)
+
+
 def test_numbers_that_json_has_not(tmp_path):
     returns = np.array([[np.nan], [np.inf], [1]])
     curve = read_evaluations(evaluations(tmp_path, results=returns))
