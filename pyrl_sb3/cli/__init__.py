@@ -13,10 +13,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from pyrl_sb3.training.orphans import stop_with_parent
 
         stop_with_parent()
-        status = run(sys.argv[1:] if arguments is None else arguments)
-        # What is in use to the end would be searched for garbage several times as Python ends.
-        gc.collect()
-        gc.freeze()
+        try:
+            status = run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            # What is in use to the end would be searched for garbage several times as Python ends.
+            gc.collect()
+            gc.freeze()
     except KeyboardInterrupt:  # in the imports or at the end: `run` has an answer to it in commands
         sys.exit(128 + signal.SIGINT)
     sys.exit(status)

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and a terminal that goes away: what was learned is saved, and where is said."""
 
+import gc
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import gymnasium as gym
 import pytest
@@ -75,6 +77,22 @@ def test_a_stopped_run_is_saved(pyrl, number, arguments, moment):
     assert "model saved: runs/Pendulum-v1_1/model.zip" in out
     tested = pyrl("td3-test", "Pendulum-v1", "runs", "--episodes", 1)
     assert f"trained for {steps} steps" in tested.out
+
+
+@pytest.mark.parametrize(
+    "end",
+    [SystemExit(128 + signal.SIGTERM), KeyboardInterrupt(), OSError()],
+    ids=["SIGTERM", "Ctrl-C", "an error"],
+)
+def test_python_ends_as_soon_after_what_ends_a_command_as_otherwise(end, monkeypatch):
+    """What is imported is not searched for garbage again, which takes as long as an import."""
+    steps = []
+    monkeypatch.setattr(gc, "collect", lambda: steps.append("collect"))
+    monkeypatch.setattr(gc, "freeze", lambda: steps.append("freeze"))
+    monkeypatch.setattr("pyrl_sb3.cli.app.run", mock.Mock(side_effect=end))
+    with pytest.raises((SystemExit, OSError)):
+        main([])
+    assert steps == ["collect", "freeze"]
 
 
 HANGING = """
