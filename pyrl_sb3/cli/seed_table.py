@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pyrl_sb3.training.jobs import State, Task
-from pyrl_sb3.training.progress import PROGRESS_FILE, redraws
+from pyrl_sb3.training.progress import PROGRESS_FILE
 
 _LINES = 10  # of each seed, where there is no terminal
 _HEADINGS = ("state", "steps", "return", "success", "steps/s")
@@ -66,7 +66,7 @@ class SeedTable:
         self.shown: dict[int, tuple[State, int]] = {}
         self.live = (
             Live(get_renderable=self._table, console=console, refresh_per_second=2)
-            if redraws(console)
+            if console.is_interactive
             else None
         )
 

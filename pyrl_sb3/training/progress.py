@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,6 @@ def _latest_episodes(
     )
 
 
-def redraws(console: Console) -> bool:
-    """Tell whether it is a terminal, of those that can draw over what they have shown."""
-    return console.is_terminal and not console.is_dumb_terminal
-
-
 class ProgressReport(BaseCallback):
     """
     Shows steps, speed, and the mean return and success rate of the latest training episodes.
@@ -67,7 +62,7 @@ class ProgressReport(BaseCallback):
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=4,
-            disable=not redraws(console),
+            disable=not console.is_interactive,
         )
 
     def _on_training_start(self) -> None:
@@ -115,9 +110,11 @@ def episodes_bar(console: Console, episodes: int) -> Iterator[EachStep]:
         console=console,
         refresh_per_second=4,
         transient=True,
-        disable=not redraws(console),
+        disable=not console.is_interactive,
     )
-    with ending_in_order(), bar:  # which gives the cursor back
+    # Without one, older versions of rich would end it with an empty line.
+    shown = nullcontext() if bar.disable else bar
+    with ending_in_order(), shown:  # which gives the cursor back
         task, steps = bar.add_task("", total=episodes, steps=0), count(1)
         yield lambda ended: bar.update(task, completed=ended, steps=next(steps))
 

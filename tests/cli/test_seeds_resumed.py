@@ -173,6 +173,16 @@ def test_a_status_of_another_form_is_as_none(status, folder):
     nothing = shown(folder / "not there")
     assert nothing.startswith("seed 1: finished\n")
     assert shown(folder) == nothing
+
+
+@pytest.mark.parametrize(
+    "kind", [{"_environ": {"TERM": "dumb"}}, {"force_interactive": False}], ids=str
+)
+def test_seeds_have_lines_where_no_table_can_or_is_to_be_redrawn(kind, folder):
+    console = Console(file=StringIO(), force_terminal=True, color_system=None, width=80, **kind)
+    with SeedTable(console, [Seed(1, folder, None)]) as table:
+        table.update()
+    assert console.file.getvalue() == "seed 1: finished\n"
     (folder / "status.json").write_text(json.dumps(STATUS))
     assert shown(folder).startswith("seed 1: finished  30/60 steps  return -1.00  9 steps/s\n")
 

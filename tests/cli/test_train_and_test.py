@@ -189,6 +189,7 @@ def test_interrupted_before_there_is_anything_to_save(pyrl, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_run_is_set_up_leaves_nothing(number, within, pyrl, folder, monkeypatch):
     def interrupted(*_, **__):
+        assert signal.getsignal(number) is not signal.SIG_DFL, "it would end the tests"
         signal.raise_signal(number)
 
     monkeypatch.setattr(f"pyrl_sb3.training.{within}", interrupted)

@@ -14,10 +14,14 @@ from stable_baselines3.common.monitor import Monitor
 
 from pyrl_sb3.training.progress import ProgressReport, episodes_bar
 
+# A terminal that cannot, and what TTY_INTERACTIVE=0 says, for example for the logs of CI
+NOT_REDRAWN = [{"_environ": {"TERM": "dumb"}}, {"force_interactive": False}]
 
-def progress(terminal, steps=450, kind="xterm"):
+
+def progress(terminal, steps=450, **kind):
     text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=120, _environ={"TERM": kind})
+    kind = {"_environ": {"TERM": "xterm"}, **kind}
+    console = Console(file=text, force_terminal=terminal, width=120, **kind)
     model = TD3("MlpPolicy", "Pendulum-v1", learning_starts=1000, buffer_size=1000)
     model.learn(steps, callback=ProgressReport(console))
     return text.getvalue(), model.ep_info_buffer
@@ -33,8 +37,9 @@ def test_lines_where_nobody_watches():
     assert len(episodes) == 2
 
 
-def test_lines_where_nothing_can_be_redrawn():
-    text, _ = progress(terminal=True, kind="dumb")
+@pytest.mark.parametrize("kind", NOT_REDRAWN, ids=str)
+def test_lines_where_nothing_can_or_is_to_be_redrawn(kind):
+    text, _ = progress(terminal=True, **kind)
     assert len(text.splitlines()) == 20
     assert "\x1b" not in text
 
@@ -83,7 +88,7 @@ def test_a_bar_in_a_terminal():
 
 def test_a_bar_of_a_training_that_fails_is_taken_away_once_and_the_cursor_comes_back():
     text = io.StringIO()
-    console = Console(file=text, force_terminal=True, force_interactive=False, width=120)
+    console = Console(file=text, force_terminal=True, width=120, _environ={"TERM": "xterm"})
     model = TD3("MlpPolicy", "Pendulum-v1", buffer_size=10)
     model._setup_learn(2)
     with closing(ProgressReport(console)) as shown:
@@ -96,9 +101,10 @@ def test_a_bar_of_a_training_that_fails_is_taken_away_once_and_the_cursor_comes_
     assert text.getvalue() == ended
 
 
-def episodes_shown(terminal, kind="xterm"):
+def episodes_shown(terminal, **kind):
     text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=120, _environ={"TERM": kind})
+    kind = {"_environ": {"TERM": "xterm"}, **kind}
+    console = Console(file=text, force_terminal=terminal, width=120, **kind)
     with episodes_bar(console, 3) as shown:
         for ended in (0, 0, 1, 2):
             shown(ended)
@@ -112,9 +118,20 @@ def test_episodes_that_are_waited_for_are_counted_in_a_terminal_and_leave_nothin
 
 
 def test_where_nobody_watches_episodes_are_counted_in_silence():
-    assert episodes_shown(terminal=False) == episodes_shown(terminal=True, kind="dumb") == ""
+    assert episodes_shown(terminal=False) == ""
+    for kind in NOT_REDRAWN:
+        assert episodes_shown(terminal=True, **kind) == ""
 
 
+@pytest.fixture
+def default_sigterm():
+    """SIGTERM is as in a command that nothing has changed yet."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("default_sigterm")
 def test_the_cursor_comes_back_when_a_signal_ends_the_wait():
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=120, _environ={"TERM": "xterm"})
@@ -122,6 +139,7 @@ def test_the_cursor_comes_back_when_a_signal_ends_the_wait():
     def watch():
         with episodes_bar(console, 3) as shown:
             shown(0)
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, "it would end the tests"
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
