@@ -177,7 +177,8 @@ def gaussian_action(
         return mean.tanh_()
     assert isinstance(actor.log_std, nn.Module)
     std = lean_forward((actor.log_std,), latent).clamp_(sac.LOG_STD_MIN, sac.LOG_STD_MAX).exp_()
-    return th.addcmul(mean, std, th.randn_like(mean)).tanh_()
+    # `addcmul` would be one call, and round once where SB3 rounds twice.
+    return th.randn_like(mean).mul_(std).add_(mean).tanh_()
 
 
 def is_untouched(network: Any) -> bool:
@@ -247,9 +248,11 @@ class FlatFeatures:
             return None
         if isinstance(observation, Mapping):
             parts: Mapping[Any, npt.NDArray[Any]] = observation
+            if parts.keys() != self.shapes.keys():
+                return None
             one: dict[Any, npt.NDArray[Any]] = {}
             for key, shape in self.shapes.items():
-                part = parts.get(key)
+                part = parts[key]
                 if not isinstance(part, np.ndarray) or part.shape != shape:
                     return None
                 one[key] = part[None]
@@ -268,7 +271,7 @@ class FlatFeatures:
         for key, shape in self.shapes.items():
             if key is None:
                 part = observation
-            elif isinstance(observation, Mapping) and key in observation:
+            elif isinstance(observation, Mapping) and observation.keys() == self.shapes.keys():
                 part = observation[key]
             else:
                 return None

@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from pyrl_sb3.discrete_policies import DQNPolicy, QRDQNPolicy
-from pyrl_sb3.policies import DDPGPolicy, SACPolicy, TD3Policy, TQCPolicy
+from pyrl_sb3.policies import CrossQPolicy, DDPGPolicy, SACPolicy, TD3Policy, TQCPolicy
 
 BOX = spaces.Box(-2.0, 2.0, (5,), np.float32)
 DICT = spaces.Dict(
@@ -108,6 +109,19 @@ def test_same_weights_give_the_same_actions(algorithm: str, space: str) -> None:
         np.testing.assert_array_equal(*actions)
 
 
+@pytest.mark.parametrize("kind", [SACPolicy, TQCPolicy, CrossQPolicy])
+@pytest.mark.parametrize("rows", [(), (1,), (3,)], ids=["one", "batch of one", "batch"])
+def test_actions_are_drawn_to_the_last_bit_as_in_sb3(kind: Any, rows: tuple[int, ...]) -> None:
+    th.manual_seed(0)
+    policy = kind(BOX, RandomEnv.action_space, lambda _: 1e-3, net_arch=[16])
+    observations = np.random.default_rng(0).normal(size=(100, *rows, 5)).astype(np.float32)
+    drawn = []
+    for predict in (partial(BasePolicy.predict, policy), policy.predict):
+        th.manual_seed(0)
+        drawn.append([predict(observation)[0] for observation in observations])
+    np.testing.assert_array_equal(*drawn)
+
+
 @pytest.mark.parametrize("algorithm", ["sac", "tqc"])
 def test_deviations_that_are_too_large_are_clipped_as_in_sb3(algorithm: str) -> None:
     actions = []
@@ -152,6 +166,15 @@ def test_a_dict_of_which_only_a_part_has_a_batch_axis_is_as_in_sb3() -> None:
     observation["observation"] = observation["observation"][None]
     expected = theirs.predict(observation, deterministic=True)[0]
     np.testing.assert_array_equal(ours.predict(observation, deterministic=True)[0], expected)
+
+
+@pytest.mark.parametrize("rows", [(), (1,), (3,)], ids=["one", "batch of one", "batch"])
+def test_a_key_that_the_space_has_not_is_an_error_as_in_sb3(rows: tuple[int, ...]) -> None:
+    observation = {key: np.zeros((*rows, *part.shape)) for key, part in DICT.items()}
+    for model in pair("sac", DICT):
+        assert model.predict(observation)[0].shape == (*rows, 2)
+        with pytest.raises(KeyError, match="camera"):
+            model.predict({**observation, "camera": np.zeros((*rows, 2))})
 
 
 UNIT_IMAGE = spaces.Box(0.0, 1.0, (3, 36, 36), np.float32)
