@@ -25,7 +25,8 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     An environment as training and evaluations want it.
 
     Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
-    Where it has parts all must hold at the end; NaN is no outcome, as None is none. What is written
+    Where it has parts all must hold at the end; NaN is no outcome, as None is none. Neither is what
+    is no number, such as text, whose mean SB3 fails to take; a line warns of it. What is written
     into infos is written into copies.
     The last observation of an episode is a copy: SB3 hands it on as it is after the next reset,
     which some environments write into the same array.
@@ -58,12 +59,24 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
             info.setdefault("is_success", info["success"])
         if terminated or truncated:
             observation = deepcopy(observation)
-            success = np.asarray(info.get("is_success"))
-            if np.any(success != success):
-                info["is_success"] = None
-            elif success.ndim:
-                info["is_success"] = bool(np.all(success))
+            if info.get("is_success") is not None:
+                info["is_success"] = self._outcome(info["is_success"])
         return observation, reward, terminated, truncated, info
+
+    def _outcome(self, success: Any) -> bool | float | None:
+        with suppress(*RAISED):
+            parts = np.asarray(success)
+            if parts.dtype.kind == "O":
+                parts = parts.astype(float)  # None becomes NaN
+            if parts.dtype.kind in "biuf":
+                if np.isnan(parts).any():
+                    return None
+                return bool(np.all(parts)) if parts.ndim else parts.item()
+        _warn_once(
+            f"success in infos of {self._name} is a {type(success).__name__}, neither true nor "
+            "false nor a number: its episodes count as those that do not say it"
+        )
+        return None
 
     def close(self) -> None:
         """Close the environment; whatever it raises is a warning."""

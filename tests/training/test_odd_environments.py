@@ -2,6 +2,7 @@
 
 from collections import UserDict
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -20,7 +21,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import evaluate
 from pyrl_sb3.training.fit import GOAL_KEYS, check_new_goals
 from pyrl_sb3.training.logs import add_evaluation
-from pyrl_sb3.training.outermost import Outermost
+from pyrl_sb3.training.outermost import Outermost, _warn_once
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import check_configs, resume
 from pyrl_sb3.training.run import checked_experiment, train
@@ -182,8 +183,19 @@ def test_a_run_of_before_with_actions_that_are_too_far_apart_goes_on(tmp_path, m
         (None, None),
         (np.nan, None),
         (np.array([True, np.nan]), None),
+        ([True, None], None),
+        ([True, False], 0.0),
+        (Fraction(1, 2), 0.5),
+        (np.array([True, True], object), 1.0),
+        ("yes", None),
+        ({"a": True}, None),
+        ([[True], [True, False]], None),
+        (1j, None),
     ],
-    ids=["all", "one of two", "nested", "half", "none", "no number", "not all known"],
+    ids=[
+        *("all", "one of two", "nested", "half", "none", "no number", "not all known"),
+        *("one is None", "a list", "a fraction", "objects", "text", "a dict", "ragged", "complex"),
+    ],
 )
 def test_success_may_be_said_in_parts_or_not_at_all(tmp_path, success, rate):
     env = make_vec_env(lambda: Outermost(Odd(success=[success])))
@@ -236,6 +248,23 @@ def test_success_is_counted_in_training_as_in_evaluations(tmp_path, success, kno
     for curve in (read_evaluations(tmp_path / "run"), read_training(tmp_path / "run")):
         assert (curve.successes is None) == (not known)
         assert not known or curve.successes.tolist() == known
+
+
+@pytest.mark.parametrize("success", ["maybe", "{a: true}"], ids=["text", "a dict"])
+def test_success_that_is_neither_true_nor_false_is_not_known_and_ends_no_training(
+    tmp_path, success, caplog
+):
+    learned, given = Learned(), f"env_kwargs.success=[{success}]"
+    _warn_once.cache_clear()
+    train(replace(asked(tmp_path / "run", "sac", given), eval_freq=5), [learned])
+    assert [*learned.model.ep_success_buffer] == []
+    assert read_evaluations(tmp_path / "run").successes is None
+    (warned,) = (line for line in caplog.messages if line.startswith("success in infos of Odd-v0 "))
+    kind, _, rest = warned.removeprefix("success in infos of Odd-v0 is a ").partition(", ")
+    assert kind == ("str" if success == "maybe" else "dict")
+    assert rest == (
+        "neither true nor false nor a number: its episodes count as those that do not say it"
+    )
 
 
 def test_what_an_environment_keeps_to_say_is_not_written_into(tmp_path):
