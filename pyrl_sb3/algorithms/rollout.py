@@ -65,7 +65,7 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
         training goes by is looked at when it begins.
         """
         watch = self._actor_watch
-        if watch is None or not (watch.same() and self._learners[0].acts()):
+        if watch is None or not (watch.same(self) and self._learners[0].acts()):
             self._bind()
 
     def __getstate__(self) -> dict[str, Any]:

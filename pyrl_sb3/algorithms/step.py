@@ -48,26 +48,38 @@ class Batch(NamedTuple):
     demos: int = 0
 
 
+_MANY = 10_000  # tensors, of some 500 bytes each
+
+
 class Metrics:
-    """Tensors of one ``train()``, detached, made numbers only when it is over."""
+    """Tensors of one ``train()``, detached, made numbers many at a time."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
         self._values: list[th.Tensor] = []
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, **values: th.Tensor) -> None:
         for name, value in values.items():
             self._names.append(name)
             self._values.append(value.reshape(()) if value.dim() else value)
+        if len(self._values) >= _MANY:
+            self._sum_up()
 
     def means(self) -> dict[str, float]:
-        """The mean of each, in one transfer from the device."""
+        """The mean of each, in one transfer from the device, but for a great many."""
+        self._sum_up()
+        return {name: total / self._counts[name] for name, total in self._sums.items()}
+
+    def _sum_up(self) -> None:
         if not self._values:
-            return {}
-        numbers = defaultdict(list)
+            return
         for name, number in zip(self._names, th.stack(self._values).tolist(), strict=True):
-            numbers[name].append(number)
-        return {name: sum(values) / len(values) for name, values in numbers.items()}
+            self._sums[name] += number
+            self._counts[name] += 1
+        self._names.clear()
+        self._values.clear()
 
 
 def update_temperature(
@@ -156,7 +168,7 @@ class GradientSteps(_Base):
 
     def _ensure_bound(self) -> None:
         """Bind again where something else than training has changed or moved the networks."""
-        same = self._watch is not None and self._watch.same()
+        same = self._watch is not None and self._watch.same(self)
         if not (same and all(learner.attached() for learner in self._learners if learner)):
             self._bind()
 

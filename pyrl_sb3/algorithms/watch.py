@@ -23,11 +23,14 @@ class NetworkWatch:
     Networks of a model as they were: their modules and parameters may be replaced or hooked, and
     methods put on them, at any time. So may the distributions that actors draw from.
 
+    It keeps no reference to the model, which has it: deleted, that is gone at once, replay buffer
+    and all.
+
     :param names: of the networks, in the model and its policy
     """
 
     def __init__(self, model: Any, names: Sequence[str]) -> None:
-        self._model, self._policy, self._names = model, model.policy, names
+        self._policy, self._names = model.policy, names
         networks = [getattr(model, name, None) for name in names]  # that training looks up there
         self.modules = [
             part for network in networks if network is not None for part in network.modules()
@@ -51,17 +54,17 @@ class NetworkWatch:
         for part in self.modules:
             self._hooks += part._forward_hooks, part._forward_pre_hooks
             self._hooks += part._backward_hooks, part._backward_pre_hooks
-        self._things, self._values = self._now(), self._values_now()
+        self._things, self._values = self._now(model), self._values_now()
 
-    def same(self) -> bool:
-        """Whether nothing has been replaced or hooked since."""
-        return identical(self._now(), self._things) and self._values_now() == self._values
+    def same(self, model: Any) -> bool:
+        """Whether nothing of the model has been replaced or hooked since."""
+        return identical(self._now(model), self._things) and self._values_now() == self._values
 
-    def _now(self) -> list[Any]:
+    def _now(self, model: Any) -> list[Any]:
         # Modules look attributes up slowly, and more slowly those that they lack.
-        named, networks = vars(self._model).get, self._policy._modules.get
+        named, networks = vars(model).get, self._policy._modules.get
         return [
-            self._model.policy,
+            model.policy,
             named("predict"),  # that the model's class has, unless one's own is put there
             *map(named, self._names),
             *map(networks, self._names),
@@ -88,8 +91,8 @@ class Watch:
     """
 
     def __init__(self, model: Any) -> None:
-        self._model, self._networks = model, NetworkWatch(model, NETWORKS)
-        owned = self._owned()
+        self._networks = NetworkWatch(model, NETWORKS)
+        owned = self._owned(model)
         parameters = [p for part in self._networks.modules for p in part.parameters(recurse=False)]
         parameters += [each for each in owned if isinstance(each, th.Tensor)]
         self._parameters = list(dict.fromkeys(parameters))
@@ -100,17 +103,17 @@ class Watch:
         self._hooks: list[Sized] = [
             getattr(each, name, ()) for each in self._optimizers for name in hooks
         ]
-        self._then = self._now()
+        self._then = self._now(model)
 
-    def same(self) -> bool:
-        """Whether nothing has been replaced, frozen, hooked or set otherwise since."""
-        if not self._networks.same():
+    def same(self, model: Any) -> bool:
+        """Whether nothing of the model has been replaced, frozen, hooked or set otherwise since."""
+        if not self._networks.same(model):
             return False
-        (things, state), (things_then, state_then) = self._now(), self._then
+        (things, state), (things_then, state_then) = self._now(model), self._then
         return identical(things, things_then) and state == state_then
 
-    def _owned(self) -> list[Any]:
-        named = vars(self._model).get
+    def _owned(self, model: Any) -> list[Any]:
+        named = vars(model).get
         return [
             getattr(named("actor"), "optimizer", None),
             getattr(named("critic"), "optimizer", None),
@@ -118,9 +121,9 @@ class Watch:
             named("log_ent_coef"),
         ]
 
-    def _now(self) -> tuple[list[Any], list[Any]]:
+    def _now(self, model: Any) -> tuple[list[Any], list[Any]]:
         """Objects that must stay the same ones, and values that must stay equal."""
-        things = [*self._owned(), *map(type, self._optimizers)]
+        things = [*self._owned(model), *map(type, self._optimizers)]
         options = []
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:

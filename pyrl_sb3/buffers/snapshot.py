@@ -184,8 +184,8 @@ class Restorer:
         store._ends[:] = table.fields["end"][newest]
         table.fields["start"][table.row(table.counts, envs)] = store.now
         last = np.full(store.n_envs, store.now - 1)
+        store.bits.turn_to(store.now - 1)  # else `locate` would come there in steps of the ring
         where = store.locate(last, envs)
-        store.bits.turn_to(store.now - 1)
         for column in store.columns:
             column.turn_to(store.now - 1)
             column.pending[:] = column.read_next(last, where)

@@ -26,6 +26,7 @@ from pyrl_sb3.training.versions import versions
 from pyrl_sb3.training.zoo_runs import refuse_zoo_runs
 
 FACTS = "run.yml"
+_MOST_RESUMPTIONS = 200  # of which it tells: reading more takes seconds, and far more is refused
 
 
 def write_facts(
@@ -228,7 +229,7 @@ def _read(name: str, value: Any) -> Any:
 
 def add_resumption(folder: Path, after: int, timesteps: int) -> None:
     """
-    Note in `run.yml` that a run goes on.
+    Note in `run.yml` that a run goes on. Of a great many times the last ones are told.
 
     Args:
         folder: of the run.
@@ -238,7 +239,8 @@ def add_resumption(folder: Path, after: int, timesteps: int) -> None:
     path = folder / FACTS
     facts = read_written(path)
     now = _circumstances(facts["components"])
-    facts["resumed"].append({"after": after, "timesteps": timesteps, **now})
+    earlier = facts["resumed"][1 - _MOST_RESUMPTIONS :]
+    facts["resumed"] = [*earlier, {"after": after, "timesteps": timesteps, **now}]
     facts.pop("ended", None)
     write_text(path, write_yaml(facts))
 

@@ -7,6 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer, infos
+from pyrl_sb3.buffers.episodes import EpisodeStore
 
 BOX = spaces.Box(-np.inf, np.inf, (2,), np.float64)
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -145,6 +146,22 @@ def test_saved_again_and_again(tmp_path, cls, n_envs, constant_goal):
             assert same(again, buffer)
             player.check(again, stored)
         assert (again.size(), again.pos, again.full) == (buffer.size(), buffer.pos, buffer.full)
+
+
+def test_loading_takes_no_longer_the_more_was_added_before(tmp_path, monkeypatch):
+    buffer, player = make(HerReplayBuffer, 90, 1), Player(1)
+    player.play(buffer, 1000)
+    buffer.save(tmp_path)
+    turns, locate = [], EpisodeStore.locate
+
+    def seen(store, positions, envs):
+        # Further away numpy's `mode="wrap"` takes a step for each turn of the ring.
+        turns.append((int(positions.max() >> 6) - store.bits._turn) // len(store.bits.words))
+        return locate(store, positions, envs)
+
+    monkeypatch.setattr(EpisodeStore, "locate", seen)
+    make(HerReplayBuffer, 90, 1).load(tmp_path)
+    assert set(turns) == {0}
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])

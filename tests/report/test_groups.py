@@ -317,6 +317,18 @@ def test_names_that_look_like_numbers_stay_names(tmp_path, write):
     assert read_facts(run).request == request
 
 
+def test_runs_that_go_on_again_and_again_tell_of_the_last_times(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyrl_sb3.training.facts._MOST_RESUMPTIONS", 3)
+    run = make_run(tmp_path / "a", [10])
+    written = {**read_written(run / "run.yml"), "resumed": []}
+    (run / "run.yml").write_text(write_yaml(written))
+    for after in range(10, 60, 10):
+        add_resumption(run, after, after + 20)
+    resumed = read_written(run / "run.yml")["resumed"]
+    assert [each["after"] for each in resumed] == [30, 40, 50]
+    assert read_facts(run).timesteps == 70
+
+
 @pytest.mark.parametrize("steps", [([10], [20]), ([10], [10])])
 def test_runs_with_no_step_or_one_in_common_are_drawn(steps, tmp_path):
     for i, each in enumerate(steps):
