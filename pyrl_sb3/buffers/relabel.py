@@ -113,7 +113,7 @@ class GoalOracle:
             self._terminates = self.env.has_attr(name) and (
                 self._takes_batches(name, achieved, achieved, infos, env)
                 or any(infos)
-                or bool(self._one(name, achieved[0], achieved[0], infos[0], env))
+                or bool(self._call(name, achieved[:1], achieved[:1], [infos[0]], env))
             )
         return bool(self._terminates)
 

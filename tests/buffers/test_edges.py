@@ -173,6 +173,17 @@ def test_what_a_batch_fails_with_is_told():
     assert "'Loops' object has no attribute 'missing'" in str(caught.value.__cause__)
 
 
+class LoopsOverEnds(Reach):
+    def compute_terminated(self, achieved, desired, info):
+        return np.array([self.missing(*each) for each in zip(achieved, desired, info)])  # noqa: B905
+
+
+def test_what_a_batch_of_ends_fails_with_is_told():
+    with pytest.raises(ValueError, match=r"^compute_terminated gives") as caught:
+        one_step(LoopsOverEnds).sample(8)
+    assert "'LoopsOverEnds' object has no attribute 'missing'" in str(caught.value.__cause__)
+
+
 def test_what_a_batch_fails_with_in_another_process_is_told_there(capfd):
     env = SubprocVecEnv([lambda: Monitor(Loops())], start_method="fork")
     try:
