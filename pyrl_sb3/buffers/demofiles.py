@@ -21,6 +21,7 @@ _MOST = 2**33  # bytes, far more than demonstrations take
 # Rewards that are all the same shrink by a thousand, and long demonstrations with them, but what
 # is large as a whole and shrinks so is a bomb.
 _SHRINKS, _UNSUSPECTED = 200, 2**29
+_MADE = 4  # objects and `float64` for each byte of pickles that may be unpacked
 _MOST_PLAIN = 2**24  # bytes of the lengths, which are read before the rest is measured by them
 
 
@@ -65,7 +66,8 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
         if "pyrl_demonstrations" in names:
             return _own(path, archive, names)
         if {"acs", "obs"} <= names:
-            return read_baselines(archive, names, str(path))
+            most = _MADE * max(_UNSUSPECTED, _SHRINKS * path.stat().st_size)
+            return read_baselines(archive, names, str(path), most)
     held = "".join(c if c.isprintable() else "?" for c in ", ".join(sorted(names))[:200])
     raise DemonstrationError(
         f"{path}: holds {held or 'nothing'}: no demonstrations of `pyrl demos record`, "

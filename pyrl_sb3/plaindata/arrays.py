@@ -15,9 +15,14 @@ _OBJECT = re.compile(r"\|?O8?")
 _MOST_DIMENSIONS, _LARGEST_LENGTH = 64, 2**63  # NumPy's
 
 
+def _short(value: Any) -> str:
+    """Text for messages; of lists that hold one another it would have no end."""
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 def _number_dtype(code: Any, *_: object) -> np.dtype[Any]:
     if not (isinstance(code, str) and _NUMBER.fullmatch(code)):
-        raise ValueError(f"arrays of {str(code)[:40]!r} are not read")
+        raise ValueError(f"arrays of {_short(code)} are not read")
     return np.dtype(code)
 
 
@@ -40,7 +45,7 @@ def _array(
     """What `numpy._core.numeric._frombuffer` makes, protocol 5."""
     _check(content, dtype, shape)
     if order not in ("C", "F"):
-        raise ValueError(f"arrays in order {order!r} are not read")
+        raise ValueError(f"arrays in order {_short(order)} are not read")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
 
 
@@ -84,7 +89,8 @@ def fill(array: npt.NDArray[Any], state: Any) -> None:
     _, shape, dtype, fortran, content = state
     if isinstance(content, str):  # bytes of Python 2
         content = content.encode("latin1")
-    if type(content) is list and dtype == np.dtype(object):
+    # To compare lists with it, NumPy would make a dtype of them, which for nested ones has no end.
+    if type(content) is list and isinstance(dtype, np.dtype) and dtype == np.dtype(object):
         if not _is_shape(shape) or math.prod(shape) != len(content):
             raise ValueError("it has an array of other objects than its shape needs")
     else:
@@ -109,7 +115,7 @@ def _array_type(*_: object) -> None:
 def _encode(text: Any, encoding: Any) -> bytes:
     """What `bytes` are written as in protocol 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError(f"text in {str(encoding)[:40]!r} is not read")
+        raise ValueError(f"text in {_short(encoding)} is not read")
     return text.encode("latin1")
 
 

@@ -37,7 +37,7 @@ from pyrl_sb3.training.untrusted import (
 log = logging.getLogger("pyrl_sb3")
 
 _DATA, _POLICY = "data", "policy.pth"
-_MOST_DATA = 64 * 2**20
+_MOST_DATA, _SMALL_DATA = 64 * 2**20, 2**20
 _MOST_WEIGHTS = 4 * 2**30
 # Building networks may take so many times what is saved of them, and for scratch so much more.
 _TIMES = 4
@@ -95,8 +95,10 @@ def saved_timesteps(path: Path) -> int | None:
 
 
 def _data(path: Path) -> dict[str, Any]:
+    # SB3 stores it as it is, and JSON takes far more memory than bytes.
+    most = min(_MOST_DATA, max(path.stat().st_size, _SMALL_DATA))
     try:
-        data = json.loads(read_member(path, _DATA, _MOST_DATA))
+        data = json.loads(read_member(path, _DATA, most))
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

@@ -169,6 +169,8 @@ def _copy(captured: Any, target: RunningMeanStd, what: str) -> None:
 
 
 def _check(values: Any, shape: tuple[int, ...], what: str) -> None:
+    if not isinstance(values, (np.ndarray, np.generic, int, float)):  # NumPy would unfold lists
+        raise InputError(f"{what} is not all finite numbers")
     array: npt.NDArray[Any] = np.asarray(values)
     if array.shape != shape:
         raise InputError(f"{what} is of shape {array.shape}, observations here of {shape}")

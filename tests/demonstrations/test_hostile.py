@@ -92,6 +92,46 @@ def test_pickles_that_mean_harm(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
+def again_and_again():
+    """Arguments that stand there once, for a hundred arrays of 64 KiB."""
+    content, size = b"B" + (2**16).to_bytes(4, "little") + bytes(2**16), b"J\0\0\1\0\x85"
+    kind = b"cnumpy\ndtype\nX\2\0\0\0u1\x85R"
+    made = b"\x80\4cnumpy._core.numeric\n_frombuffer\nq\0"
+    arguments = b"(" + content + kind + size + b"X\1\0\0\0Ctq\1"
+    return made + arguments + b"](" + 100 * b"h\0h\1R" + b"e."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [again_and_again(), b"\x80\4" + 20_000 * b"]" + b".", b"\x80\4" + 20_000 * b"N0" + b"."],
+    ids=["arrays", "lists", "nothing"],
+)
+def test_pickles_that_come_to_more(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(demofiles, "_UNSUSPECTED", 2**18)
+    path = with_pickles(tmp_path / "demo.npz", content)
+    packed = {}
+    with zipfile.ZipFile(path) as archive:
+        packed.update({name: archive.read(name) for name in archive.namelist()})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in packed.items():
+            archive.writestr(name, member)
+    with pytest.raises(DemonstrationError, match="acs: its pickles would take more than 1048576"):
+        load_demonstrations(path)
+
+
+def test_episodes_that_share_what_they_hold(tmp_path, monkeypatch):
+    """Each gets numbers and infos of its own."""
+    monkeypatch.setattr(demofiles, "_UNSUSPECTED", 2**18)
+    acts, states, info = [0.0] * 1000, [0.0] * 1001, [dict.fromkeys(map(str, range(100)))] * 1000
+    path = tmp_path / "demo.npz"
+    for infos, message in (({}, "numbers in one episode"), ({"info": objects(info)}, "would take")):
+        many = 1 if infos else 200
+        fields = {"acs": objects(*[acts] * many), "obs": objects(*[states] * many)}
+        np.savez_compressed(path, **fields, **infos)
+        with pytest.raises(DemonstrationError, match=message):
+            load_demonstrations(path)
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_harmless_pickles_are_read(tmp_path, protocol):
     step = {"observation": np.arange(3.0), "goal": np.float32(2), "name": b"x"}

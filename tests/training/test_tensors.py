@@ -403,6 +403,34 @@ REFUSED = {
         ),
         "too many keys of the same hash",
     ),
+    "numbers as keys": (
+        instead(b"}(" + b"".join(ratio(k) + b"N" for k in range(20_000, 0, -1)) + b"u"),
+        "too many keys that are numbers",
+    ),
+    "numbers as keys again and again": (
+        instead(
+            b"}("
+            + b"".join(ratio(-k) + b"N" for k in range(10_000))
+            + b"u("
+            + 10_000 * (ratio(-1) + b"N")
+            + b"u"
+        ),
+        "too many keys that are numbers",
+    ),
+    "sets of numbers": (
+        instead(
+            b"c__builtin__\nset\nq\xfd]("
+            + b"".join(map(ratio, range(9000, 0, -1)))
+            + b"eq\xfe0]("
+            + 5 * b"h\xfdh\xfe\x85R"
+            + b"e"
+        ),
+        "too many keys that are numbers",
+    ),
+    "values numbered as they like": (
+        instead(b"]r\0\1\0\0"),
+        "does not number its values in order",
+    ),
     "shape of long numbers": (
         lambda content: content.replace(
             b"K\x02K\x03\x86", b"K\x02\x8a\x09" + bytes(8) + b"\x01\x86"
@@ -517,6 +545,7 @@ MANY = {
     "grid below 0": Counter(product((-2.0, -1.0, 0.0), repeat=8)),  # -1 and -2 have one hash
     "hashes": {hash((k, "text")) for k in range(10_000)},
     "times": {2**60 + k: k for k in range(10_000)},
+    "counted": dict.fromkeys(range(50_000)),
     "powers": {2**k: k for k in range(2000)},
     "complex numbers": {complex(k, -k): k for k in range(3000)},
     "bytes as keys": {k.to_bytes(4, "little"): k for k in range(3000)},

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import pickle
+import random
 import re
 import sys
 import tracemalloc
@@ -224,6 +225,34 @@ def in_order(order):
     return content.replace(b"\x8c\x01F", b"\x8c\x01" + order)
 
 
+def array_again_and_again():
+    """Arguments that stand there once, for a hundred arrays of 64 KiB."""
+    content, size = b"B" + (2**16).to_bytes(4, "little") + bytes(2**16), b"J\0\0\1\0\x85"
+    kind = named("numpy", "dtype")[2:] + text("u1") + b"\x85R"
+    made = named("numpy._core.numeric", "_frombuffer") + b"q\0"
+    arguments = b"(" + content + kind + size + text("C") + b"tq\1"
+    return made + arguments + b"](" + 100 * b"h\0h\1R" + b"e."
+
+
+def state_again_and_again():
+    """A dictionary that stands there once, for two hundred spaces."""
+    state = b"}(" + b"".join(text(f"{k}") + b"N" for k in range(1000)) + b"uq\1"
+    made = named("gymnasium.spaces.discrete", "Discrete") + b"q\0"
+    return made + state + b"](" + 200 * b"h\0)\x81h\1b" + b"e."
+
+
+def nested(levels=16, last=b"NN\x86"):
+    """Operations that leave tuples of tuples, twice the same each time."""
+    return last + levels * b"q\x07h\x07\x86"
+
+
+def nested_spaces():
+    space = b"\x80\x04" + named("gymnasium.spaces.discrete", "Discrete")[2:] + b")\x81"
+    pair = text("a") + b"h\x07" + text("b") + b"h\x07"
+    level = b"q\x070h\x06)\x81}" + text("spaces") + b"}(" + pair + b"usb"
+    return named("gymnasium.spaces.dict", "Dict") + b"q\x060" + space[2:] + 20 * level + b"."
+
+
 RECORDS = (
     named("numpy", "dtype")
     + b"X\x02\x00\x00\x00f4\x85R(K\x03X\x01\x00\x00\x00<N"
@@ -263,6 +292,36 @@ BROKEN = {
     "memory never written": (b"\x80\x04h\x07.", "cannot be read"),
     "nothing on the stack": (b"\x80\x04R.", "cannot be read: it has another form than it should$"),
     "items of an array": (pickle.dumps(np.zeros(1), 4)[:-1] + b"K\x00K\x00s.", "sets items of"),
+    "array again and again": (array_again_and_again(), "the same values too often; pass --trust"),
+    "state again and again": (state_again_and_again(), "the same values too often; pass --trust"),
+    "nested tuples": (b"\x80\x04" + nested(22) + b".", "the same values too often; pass --trust"),
+    "nested spaces": (nested_spaces(), "the same values too often; pass --trust"),
+    "array of nested tuples": (
+        named("numpy", "dtype") + nested() + b"\x85R.",
+        "arrays of a tuple are not read",
+    ),
+    "array in an order of nested tuples": (
+        in_order(b"K").replace(b"\x8c\x01K", nested()),
+        "arrays in order a tuple are not read",
+    ),
+    # NumPy makes dtypes of what they are compared with, and nested lists of fields have no end.
+    "array of a type that is text": (
+        filled((1,), []).replace(named("numpy", "dtype")[2:] + text("f4") + b"\x85R", text("O")),
+        "other bytes than its shape needs",
+    ),
+    "moments of a list": (
+        named("stable_baselines3.common.running_mean_std", "RunningMeanStd")
+        + (b")\x81](" + nested() + b"N\x86eb."),
+        "a state to .*_CapturedMoments that is none",
+    ),
+    "numbers as keys": (
+        pickle.dumps(dict.fromkeys(range(0, 60_000, 3))),
+        "too many keys that are numbers; pass --trust",
+    ),
+    "values numbered as they like": (
+        b"\x80\x04Nr\0\1\0\0.",
+        "does not number its values in order; pass --trust",
+    ),
     "extends a space": (pickle.dumps(gym.spaces.Discrete(2))[:-1] + b"K\x00a.", "appends to"),
 }
 
@@ -278,12 +337,13 @@ def test_broken_pickles(content, message):
     "value",
     [
         {"net_arch": {"pi": [400, 300], "qf": [8]}, "activation_fn": th.nn.ELU, "n": -(2**70)},
+        dict.fromkeys(range(50_000)),
         {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"eps": 1e-5}, "x": None},
         [True, False, 1.5, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), "ä" * 300, b"b" * 300],
         {"features_extractor_class": stable_baselines3.common.torch_layers.NatureCNN},
         pyrl_sb3.TQCPolicy,
     ],
-    ids=["networks", "optimizer", "plain", "extractor", "policy"],
+    ids=["networks", "counted", "optimizer", "plain", "extractor", "policy"],
 )
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_what_models_hold_is_read(value, protocol):
@@ -558,6 +618,18 @@ def test_components_are_not_imported(folder, members):
 def test_a_bomb(folder, members):
     write({**members, "data": b" " * 2**22}, compression=zipfile.ZIP_DEFLATED)
     assert "'data' in it would unpack to 4194304 bytes" in refusal(folder)
+
+
+def test_data_that_was_packed(folder, members):
+    """SB3 stores it as it is. Memory is taken by the bytes that it has unpacked."""
+    rest = random.Random(0).randbytes(10_000).hex() + 2**20 * " "
+    changed = with_data(members, rest=rest)
+    write(changed, compression=zipfile.ZIP_DEFLATED)
+    assert "'data' in it is larger than 1048576 bytes" in refusal(folder)
+    assert saved_timesteps(folder / "model.zip") is None
+    write(changed)
+    assert saved_timesteps(folder / "model.zip") == 0
+    load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu")
 
 
 def test_a_member_twice(folder, members):

@@ -86,7 +86,7 @@ class _Reader(Reader):
     functions: ClassVar = {**Reader.functions, **_GENERATORS}
 
     def __init__(self, content: bytes, moved: FindClass) -> None:
-        super().__init__(io.BytesIO(content), fix_imports=False)
+        super().__init__(io.BytesIO(content), len(content))
         self.moved = moved
 
     def find_class(self, module: str, name: str) -> Any:
@@ -96,6 +96,9 @@ class _Reader(Reader):
         found = find_known_class(module, name) or self.moved(module, name)
         return super().find_class(module, name) if found is None else found
 
+    def parts_of(self, value: Any) -> list[Any] | tuple[Any, ...]:
+        return super().parts_of(vars(value) if type(value) in _MADE else value)
+
     def load_newobj(self) -> None:
         arguments, made = self.stack.pop(), self.stack.pop()
         if not (isinstance(made, type) and made in _MADE) or arguments:
@@ -104,7 +107,9 @@ class _Reader(Reader):
 
     def build(self, built: Any, state: Any) -> None:
         if isinstance(built, Captured):
-            built.state = dict(state)
+            if type(state) is not dict:  # of a list, keys would be hashed that may not be
+                raise RefusedError(f"it gives a state to {name_of(built)} that is none")
+            built.state = state
         elif type(built) in _MADE:
             kept = {key: value for key, value in state.items() if "np_random" not in key}
             built.__setstate__({**kept, "_np_random": None})
@@ -134,7 +139,12 @@ def read_pickle(content: bytes, what: str, moved: FindClass = _nothing) -> Any:
             the message names that.
     """
     try:
-        return _Reader(content, moved).load()
+        reader = _Reader(content, moved)
+        found = reader.load()
+        # Spaces are compared and shown, arguments copied: with all that they hold, each time.
+        for _ in reader.unfolded([found]):
+            pass
+        return found
     except RefusedError as error:
         raise InputError(f"{what}: {error}; pass --trust if you trust the file") from error
     except KeyError as error:  # an operation that is not in the language

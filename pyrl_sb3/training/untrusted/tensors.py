@@ -10,13 +10,13 @@ import pickle
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch as th
 
-from pyrl_sb3.plaindata import Reader, RefusedError, unpack
+from pyrl_sb3.plaindata import Budget, Reader, RefusedError, unpack
 from pyrl_sb3.plaindata.arrays import Functions
 from pyrl_sb3.plaindata.reader import python_s
 from pyrl_sb3.training.errors import damage
@@ -39,8 +39,6 @@ from pyrl_sb3.training.untrusted.stand_ins import (
 
 _PICKLE = "data.pkl"
 _SMALL_PICKLE = 2**20
-# What is referred to often is short, such as `betas`; what unfolds to more than this is a bomb.
-_UNFOLDS, _SPARE = 10, 2**20
 # Layers that share their weights refer to the same numbers again.
 _COPIES, _SPARE_BYTES = 64, 2**27
 # Cost of a call and of a key that it hashes, each of which is written with some bytes of its own.
@@ -70,30 +68,35 @@ class _Reader(Reader):
     why = "which is not read"  # PyTorch reads more, none of which runs code
 
     def __init__(self, content: bytes, sizes: Mapping[str, int], packed: int) -> None:
-        super().__init__(io.BytesIO(content), fix_imports=False)
+        super().__init__(io.BytesIO(content), len(content))
         self.sizes = sizes
         self.states: list[Any] = []
-        self.left = _UNFOLDS * len(content) + _SPARE
         # Those who get the tensors copy or walk through each that is referred to.
-        self.bytes_left = _COPIES * min(sum(sizes.values()), packed) + _SPARE_BYTES
+        self.numbers = Budget(
+            _COPIES * min(sum(sizes.values()), packed) + _SPARE_BYTES,
+            "it refers to the same numbers too often",
+        )
         self.keys = Keys()
         self.safe = _safe_names()
 
-    def spend(self, number: int, why: str = "it refers to the same values too often") -> None:
-        """Note that so many values are copied, or looked through, that may stand there once."""
-        self.left -= number
-        if self.left < 0:
-            raise RefusedError(why)
-
     def compare(self, key: object) -> None:
         """Note that a key is put in a dictionary or a set."""
-        self.spend(self.keys.alike(key), "it has too many keys of the same hash")
+        self.values.spend(self.keys.alike(key), "it has too many keys of the same hash")
 
-    def refer(self, tensor: Tensor) -> None:
-        """Note that a tensor is referred to."""
-        self.bytes_left -= tensor.size
-        if self.bytes_left < 0:
-            raise RefusedError("it refers to the same numbers too often")
+    def rehash(self, keys: Collection[object]) -> None:
+        """Note that keys are put in another dictionary or set."""
+        self.values.spend(_KEY * len(keys))
+        filled: set[object] = set()
+        for key in keys:
+            self.compare(key)
+            before = len(filled)
+            filled.add(key)
+            self.hashed(key, before, len(filled))
+
+    def size_of(self, value: Any) -> int:
+        if isinstance(value, Bytes):
+            return value.size
+        return len(value) if isinstance(value, (str, list, tuple, dict)) else 0
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in STORAGES:
@@ -115,17 +118,16 @@ class _Reader(Reader):
         return Storage(numbers * kind.size, kind.size)
 
     def load_reduce(self) -> None:
-        self.spend(_CALL + sum(map(_length, self.stack[-1])))
+        self.values.spend(_CALL)
         self.states.append(self.stack[-1])
         if self.stack[-2] is _object:
+            self.charge(self.stack[-1])
             self.load_newobj()
             return
         super().load_reduce()
         made = self.stack[-1]
         if type(made) is Keyed:
-            self.spend(_KEY * len(made.keys))
-            for key in made.keys:
-                self.compare(key)
+            self.rehash(made.keys)
 
     def load_newobj(self) -> None:
         if self.stack[-2:-1] != [_object]:
@@ -137,18 +139,14 @@ class _Reader(Reader):
         ordered = type(built) is OrderedDict and type(state) is dict and {*state} == {"_metadata"}
         if not ordered and type(built) is not Object:
             super().build(built, state)
+        if isinstance(state, dict):
+            self.rehash(state.keys())
         self.states.append(state)
 
     def is_key(self, value: object) -> bool:
         if found := is_key(value):
             self.compare(value)
         return found
-
-
-def _length(value: Any) -> int:
-    if isinstance(value, Bytes):
-        return value.size
-    return len(value) if isinstance(value, (str, list, tuple, dict)) else 0
 
 
 _newobj: Callable[[Any], None] = _Reader.load_newobj
@@ -235,12 +233,6 @@ def _check_pickle(content: bytes, sizes: Mapping[str, int], packed: int) -> None
         raise RefusedError(
             f"it has an operation or a reference that is not read: {error}"
         ) from None
-    waiting += reader.states
-    while waiting:
-        value = waiting.pop()
+    for value in reader.unfolded(waiting + reader.states):
         if type(value) is Tensor:
-            reader.refer(value)
-        children = list(value.values()) if isinstance(value, dict) else value
-        if isinstance(children, (list, tuple)):
-            reader.spend(len(children))
-            waiting += children
+            reader.numbers.spend(value.size)
