@@ -155,7 +155,7 @@ def read_experiment(
     algorithm: str,
     env_id: str,
     *,
-    overrides: Sequence[str | Override] = (),
+    overrides: str | Sequence[str | Override] = (),
     trust: bool = False,
 ) -> Experiment:
     """
@@ -167,14 +167,15 @@ def read_experiment(
         for it; one without an entry of its own takes ``atari`` where it is an Atari game, otherwise
         ``default``; where an override names demonstrations, one called ``ENV with demonstrations``
         comes first.
-    :param overrides: ``key.path=value`` each, with the value in YAML, or read already.
+    :param overrides: ``key.path=value``, one or several, with the value in YAML, or read already.
     :param trust: Run Python files, import classes from any package.
     :raises ConfigError: with one line for each mistake.
     """
     path = Path(path)
     document = read_document(path, trust=trust)
+    several = [overrides] if isinstance(overrides, str) else overrides
     changes = [
-        parse_override(each, trust=trust) if isinstance(each, str) else each for each in overrides
+        parse_override(each, trust=trust) if isinstance(each, str) else each for each in several
     ]
     demonstrated = any(change.path == ("demonstrations",) for change in changes)
     entry, content = choose_entry(document, env_id, demonstrated)

@@ -34,8 +34,12 @@ def noise_from_config(
         return None
     if isinstance(config, str):
         ref, params = parse_noise(manager, config)
-    elif is_noise(config):
+    elif is_noise(config) and set(config) <= {"name", "params"}:
         ref, params = config["name"], config.get("params") or {}
+        if not isinstance(params, Mapping):
+            raise ComponentParameterError(
+                f"noise {short(ref)}: params must be a mapping of names, not {short(params)}"
+            )
     else:
         raise ComponentParameterError(
             f"noise {short(config)}: must be text such as 'ou_0.2', "

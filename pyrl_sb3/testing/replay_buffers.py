@@ -273,6 +273,7 @@ def check_replay_buffer(
     :raises AssertionError: saying what is wrong, or what was raised by what line of its code, and
         with what observations and how many environments
     """
+    require(isinstance(cls, type), f"{cls!r} is no class: give that of the buffer")
     require(issubclass(cls, BaseBuffer), f"{cls.__name__} is no buffer of SB3's")
     for case in buffer_cases(cls, params, observation_kinds=observation_kinds):
         for check in BUFFER_CHECKS:

@@ -270,6 +270,13 @@ def test_the_monitor_takes_its_arguments(text: str, tmp_path: Path) -> None:
     assert header == ("r,l,t,height" if "height" in text else "r,l,t")
 
 
+def test_one_override_by_itself(tmp_path: Path) -> None:
+    text = "default: {policy: MlpPolicy, gamma: 0.9}"
+    (tmp_path / "my.yml").write_text(text)
+    found = read_experiment(tmp_path / "my.yml", "sac", "Pendulum-v1", overrides="gamma=0.5")
+    assert found.arguments["gamma"] == 0.5
+
+
 def test_overrides(tmp_path: Path) -> None:
     text = (
         "default: {gamma: 0.9, normalize: true, policy_kwargs: 'dict(net_arch=[8], n_critics=1)'}"

@@ -228,12 +228,19 @@ def test_noise_from_configs(pyrl_plugins, config):
     assert np.array_equal(noise(), expected())
 
 
-@pytest.mark.parametrize("config", [{"nme": "ou"}, 0.2, ["ou", 0.2]], ids=str)
+@pytest.mark.parametrize(
+    "config", [{"nme": "ou"}, 0.2, ["ou", 0.2], {"name": "ou", "sigma": 0.7}], ids=str
+)
 def test_configs_that_name_no_noise(pyrl_plugins, config):
     with pytest.raises(
         ComponentParameterError, match=r"must be text such as 'ou_0\.2', or \{'name"
     ):
         noise_from_config(pyrl_plugins, config, context())
+
+
+def test_parameters_of_noise_are_a_mapping(pyrl_plugins):
+    with pytest.raises(ComponentParameterError, match=r"'ou': params must be a mapping .* \[1\]$"):
+        noise_from_config(pyrl_plugins, {"name": "ou", "params": [1]}, context())
 
 
 def test_no_noise(pyrl_plugins):

@@ -576,3 +576,5 @@ def test_every_check_has_a_broken_buffer():
 def test_what_is_no_buffer_is_told():
     with pytest.raises(AssertionError, match="dict is no buffer of SB3's"):
         check_replay_buffer(dict)
+    with pytest.raises(AssertionError, match="'pyrl/uniform' is no class: give that of the buffer"):
+        check_replay_buffer("pyrl/uniform")

@@ -59,6 +59,7 @@ class AgentTrainer:
             no number as a seed, no class or one that keeps no replay, one environment for all
             or several of a copy, noise for discrete actions, an object of noise, which would be
             the same for all, or no `total_timesteps` where needed.
+        PluginError: there is no such noise, or it does not take its number.
 
     Attributes:
         models: the copies.
