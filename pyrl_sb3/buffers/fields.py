@@ -1,6 +1,7 @@
 """From observation spaces to what is stored for them."""
 
 from collections.abc import Collection, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
 from pyrl_sb3.buffers.columns import Field
+from pyrl_sb3.buffers.frames import stacking_axes
 
 DType = str | type[Any] | np.dtype
 DTypes = DType | Mapping[str, DType]
@@ -78,18 +80,30 @@ def bulk_dtype(fields: Mapping[str, Field]) -> np.dtype:
 def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> dict[str, int]:
     """Number of stacked frames by key, for those that are stacked.
 
-    :raises ValueError: an unknown key, or a number without a key where there are several
+    :raises ValueError: an unknown key, a number without a key where there are several, or a number
+        that is no whole one from 1 on or that no axis of such observations can be made of
     """
     keyed = by_key(space)
     if not isinstance(frame_stack, Mapping):
-        if isinstance(space, spaces.Dict) and frame_stack > 1:
+        if isinstance(space, spaces.Dict) and _frames(frame_stack) > 1:
             raise ValueError(
                 f"frame_stack={frame_stack} does not say of which key: give a dict, "
                 f"{{{next(iter(keyed))!r}: {frame_stack}}} for example"
             )
         frame_stack = dict.fromkeys(keyed, frame_stack)
     known_keys("frame_stack", frame_stack, keyed)
-    return {key: n for key, n in frame_stack.items() if n > 1}
+    stacked = {key: n for key, n in frame_stack.items() if _frames(n) > 1}
+    for key, n in stacked.items():
+        shape = get_obs_shape(keyed[key])
+        assert isinstance(shape, tuple)
+        stacking_axes(key, shape, n)
+    return stacked
+
+
+def _frames(n: Any) -> int:
+    if not (isinstance(n, Integral) and int(n) >= 1):
+        raise ValueError(f"frame_stack={n!r} is no number of frames: choose a whole one from 1 on")
+    return int(n)
 
 
 def check_same_spaces(stored: spaces.Space[Any], other: spaces.Space[Any]) -> None:

@@ -119,10 +119,6 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         _warn_of_stacked_goals(env)
         _warn_of_changed_rewards(env)
 
-    def truncate_last_trajectory(self) -> None:
-        """End the running episodes here, as SB3 does on loading a buffer unless told otherwise."""
-        self.store.cut()
-
     def _meet(self, env: VecNormalize) -> None:
         super()._meet(env)
         if self._is_another(env):

@@ -19,7 +19,7 @@ from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, bulk_dtype, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.infos import Infos, check_n_envs, copied, listed, put
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
-from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
+from pyrl_sb3.buffers.returns import Segment, check_n_steps, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import keep_raw_terminals, with_raw_terminals
 from pyrl_sb3.buffers.transfer import transfer_infos
@@ -87,8 +87,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         path: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
-        if n_steps < 1:
-            raise ValueError(f"n_steps={n_steps} is no number of steps: choose at least 1")
+        check_n_steps(n_steps)
         self._fields = stored_fields(observation_space, dtype)
         self._stacks = stacks(observation_space, frame_stack)
         self._allocate = Allocator(storage, path)
@@ -161,6 +160,10 @@ class ReplayBuffer(sb3.ReplayBuffer):
         # All at once, so that no interruption comes between.
         whole = store, rows, store.slots, store.n_envs
         self._store, self._infos, self.buffer_size, self.n_envs = whole
+
+    def truncate_last_trajectory(self) -> None:
+        """End the running episodes here; SB3 does so when it loads a hindsight buffer."""
+        self.store.cut()
 
     def reset(self) -> None:
         """Forget everything."""
@@ -257,9 +260,8 @@ class ReplayBuffer(sb3.ReplayBuffer):
         """
         where = self.store.locate(positions, envs)
         if self.n_steps > 1:
-            return self._folded(
-                where, segment_from(self.store, where, self.n_steps, self._final), env
-            )
+            segment = segment_from(self.store, where, self.n_steps, self._final)
+            return self._folded(where, segment, env)
         rewards, dones = one_step(self.store, where, self._final)
         return self._batch(where, self.store.read_both(where, positions), rewards, dones, env)
 
@@ -294,7 +296,4 @@ class ReplayBuffer(sb3.ReplayBuffer):
 
 
 class DictReplayBuffer(ReplayBuffer, sb3.DictReplayBuffer):
-    """`ReplayBuffer` for dict observations.
-
-    Parameters: see `ReplayBuffer`.
-    """
+    """`ReplayBuffer` for dict observations; parameters: see there."""

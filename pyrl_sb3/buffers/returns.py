@@ -1,6 +1,7 @@
 """Rewards over several steps."""
 
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,15 @@ class Segment(NamedTuple):
     valid: Array  # bool: false beyond the episode
     rewards: Array
     dones: Array  # bool: the step ended its episode for good
+
+
+def check_n_steps(n_steps: Any) -> None:
+    """Check a number of steps, over which rewards are to be summed.
+
+    :raises ValueError: it is no whole number from 1 on
+    """
+    if not (isinstance(n_steps, Integral) and int(n_steps) >= 1):
+        raise ValueError(f"n_steps={n_steps!r} is no number of steps: choose a whole one from 1 on")
 
 
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:

@@ -200,8 +200,16 @@ def test_bad_options_are_named():
         DictReplayBuffer(10, space, ACTION, dtype="uint8")
     with pytest.raises(ValueError, match="frame_stack=4 does not say of which key"):
         DictReplayBuffer(10, space, ACTION, frame_stack=4)
-    with pytest.raises(ValueError, match="n_steps=0"):
-        ReplayBuffer(10, BOX, ACTION, n_steps=0)
+    for n in (0, -1, 1.5, 2.0, "3", None):
+        with pytest.raises(ValueError, match=f"^n_steps={n!r} .* choose a whole one from 1 on$"):
+            ReplayBuffer(10, BOX, ACTION, n_steps=n)
+        with pytest.raises(ValueError, match=f"^frame_stack={n!r} .* choose a whole one from 1 on"):
+            ReplayBuffer(10, BOX, ACTION, frame_stack=n)
+        with pytest.raises(ValueError, match=f"^frame_stack={n!r} "):
+            DictReplayBuffer(10, space, ACTION, frame_stack={"x": n})
+    counted = ReplayBuffer(10, BOX, ACTION, n_envs=2, n_steps=np.int64(2), frame_stack=np.int64(1))
+    walk([counted], 4)
+    assert counted.sample(5).discounts.shape == (5, 1)
     with pytest.raises(ValueError, match="path"):
         ReplayBuffer(10, BOX, ACTION, storage="memmap")
     with pytest.raises(ValueError, match="unknown storage 'disk'"):
@@ -570,7 +578,9 @@ def test_what_is_no_stack_is_refused():
     with pytest.raises(ValueError, match="'observation' is no stack of 4 frames along axis 0"):
         buffer.add(x, x, np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
     with pytest.raises(ValueError, match="does not divide"):
-        ReplayBuffer(20, BOX, ACTION, frame_stack=4).store  # noqa: B018
+        ReplayBuffer(20, BOX, ACTION, frame_stack=4)
+    with pytest.raises(ValueError, match=r"does not divide the first or last axis of 'x', \(3,\)"):
+        DictReplayBuffer(20, spaces.Dict(x=BOX, y=BOX), ACTION, frame_stack={"y": 3, "x": 2})
 
 
 def test_a_stack_of_another_shape_is_refused_by_name():

@@ -117,6 +117,22 @@ def test_they_do_so_whatever_their_buffer_was_made_with(module, tmp_path):
         learn_twice(model, 8)
 
 
+@pytest.mark.parametrize("module", [stable_baselines3, pyrl_sb3])
+def test_the_running_episode_of_a_loaded_buffer_may_be_ended(module, tmp_path):
+    other = saving_memory(saves=False)
+    other.learn(8)
+    other.save_replay_buffer(tmp_path / "replay.pkl")
+    loaded = saving_memory(module, saves=False)
+    loaded.load_replay_buffer(tmp_path / "replay.pkl")  # SB3 ends those of hindsight buffers alone
+    assert loaded.replay_buffer.size() == 8
+    loaded.replay_buffer.truncate_last_trajectory()
+    store = loaded.replay_buffer.store
+    store.sync()
+    assert store.table.fields["end"][store.table.newest()].tolist() == [3]  # cut
+    loaded.learn(4)
+    assert loaded.replay_buffer.size() == 12
+
+
 def test_only_the_mark_of_a_reset_is_taken_by_dones_and_not_by_what_is_made_of_it():
     buffer = ReplayBuffer(10, BOX, ACTION, n_envs=2)
     walk(buffer, 7)

@@ -62,6 +62,10 @@ MISTAKES = {
         "her-td3-train FetchReach-v4 --set normalize={norm_obs_keys:[nothing]}",
         "norm_obs_keys: observations have no 'nothing'",
     ),
+    "no stack of so many": (
+        "sac-train Pendulum-v1 --set replay_buffer_kwargs.frame_stack=4",
+        r"SAC cannot be made of .*sac.yml: Pendulum-v1: frame_stack=4 does not divide .*, \(3,\); ",
+    ),
     "unknown device": (
         "sac-train Pendulum-v1 --device gpu",
         "no device 'gpu'; there are auto, cpu",
