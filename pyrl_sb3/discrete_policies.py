@@ -13,15 +13,20 @@ from stable_baselines3.dqn import policies as dqn
 from stable_baselines3.sac import policies as sac
 from torch import nn
 
-from pyrl_sb3.networks import lean_forward
+from pyrl_sb3.networks import lean_forward, refuse_nan
 from pyrl_sb3.policies import LeanActing
 
 
 class LeanDiscretePolicy(LeanActing):
     """`LeanActing` for discrete actions; mixed in before a policy of SB3 or sb3-contrib."""
 
+    # What is NaN counts as the largest for NumPy and PyTorch, and would choose an action.
+
     def _as_actions(self, acted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return acted
+        if acted.ndim == 1:  # drawn
+            return acted
+        refuse_nan(acted)
+        return acted.argmax(axis=1)
 
 
 class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
@@ -33,7 +38,7 @@ class DQNPolicy(LeanDiscretePolicy, dqn.DQNPolicy):
         return self.q_net
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return lean_forward(self.q_net.q_net, features).argmax(dim=1)
+        return lean_forward(self.q_net.q_net, features)
 
 
 class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
@@ -48,7 +53,7 @@ class QRDQNPolicy(LeanDiscretePolicy, qrdqn.QRDQNPolicy):
         quantiles = lean_forward(self.quantile_net.quantile_net, features)
         # Not -1, which zero rows leave open
         n_actions = quantiles.shape[1] // self.n_quantiles
-        return quantiles.view(-1, self.n_quantiles, n_actions).mean(dim=1).argmax(dim=1)
+        return quantiles.view(-1, self.n_quantiles, n_actions).mean(dim=1)
 
 
 def _perceptron(
@@ -129,10 +134,19 @@ class DiscreteCritic(BaseModel):
 
 
 def draw(logits: th.Tensor, deterministic: bool) -> th.Tensor:
-    """The likeliest action of each row, or one drawn: ``(B, n_actions)`` to ``(B,)``."""
+    """
+    The likeliest action of each row, or one drawn: ``(B, n_actions)`` to ``(B,)``.
+
+    :raises NotANumberError: a number is NaN
+    """
     if deterministic:
+        refuse_nan(logits.numpy(force=True))
         return logits.argmax(dim=1)
-    return logits.softmax(dim=1).multinomial(1).squeeze(1)
+    try:
+        return logits.softmax(dim=1).multinomial(1).squeeze(1)
+    except RuntimeError:  # PyTorch looks for NaN too; its message names tensors
+        refuse_nan(logits.numpy(force=True))
+        raise
 
 
 class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
@@ -173,4 +187,5 @@ class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
         return data
 
     def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return draw(lean_forward(self.actor.logits, features), deterministic)
+        logits = lean_forward(self.actor.logits, features)
+        return logits if deterministic else draw(logits, deterministic)

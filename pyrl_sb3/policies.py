@@ -61,10 +61,11 @@ class LeanActing(_Base):
     - Adam is PyTorch's fused one unless ``optimizer_kwargs`` says otherwise: the same update in
       one call, equal up to rounding;
     - ``set_training_mode`` visits the modules only when the mode changes;
-    - actions that are NaN are refused, whatever the algorithm.
+    - actions that are NaN are refused, whatever the algorithm; discrete ones where their values or
+      probabilities are. DQN and QR-DQN look at these only where they do not act as in SB3.
 
     A policy with an own `_predict` or `obs_to_tensor`, and networks of a user's class, with hooks
-    or with methods of their own, act as in SB3.
+    or with methods of their own, or for images, act as in SB3.
     """
 
     # To be filled in: this, `_acting_network` and `_act`; `_as_actions` where actions are no Box.
@@ -136,7 +137,7 @@ class LeanActing(_Base):
 
         :param observation: ``(n_envs, *shape)``, or one, ``shape``; or a dict of such arrays
         :return: actions, ``(n_envs, *action_shape)``, of one ``action_shape``; and ``state``
-        :raises NotANumberError: an action is NaN
+        :raises NotANumberError: an action is NaN; see the class
         """
         one, features = None, None
         if self._acts_plainly():
@@ -158,7 +159,8 @@ class LeanActing(_Base):
         The action for each row of ``features``.
 
         :param features: ``(n_envs, features_dim)``
-        :return: ``(n_envs, action_dim)``, in [-1, 1]; of discrete actions ``(n_envs,)``
+        :return: ``(n_envs, action_dim)``, in [-1, 1]; of discrete ones those drawn, ``(n_envs,)``,
+            or values of which the largest is chosen, ``(n_envs, n_actions)``
         """
         raise NotImplementedError
 

@@ -18,7 +18,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureC
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from pyrl_sb3.discrete_policies import DQNPolicy, QRDQNPolicy
+from pyrl_sb3.discrete_policies import DiscreteSACPolicy, DQNPolicy, QRDQNPolicy
+from pyrl_sb3.errors import NotANumberError
 from pyrl_sb3.policies import CrossQPolicy, DDPGPolicy, SACPolicy, TD3Policy, TQCPolicy
 
 BOX = spaces.Box(-2.0, 2.0, (5,), np.float32)
@@ -158,6 +159,28 @@ def test_a_single_observation_gives_a_single_discrete_action(
     found, _ = policy.predict(BOX.low, deterministic=True)
     assert (type(found), found.shape, found.dtype) == (np.ndarray, (), expected.dtype)
     assert found == expected
+
+
+@pytest.mark.parametrize("kind", [DQNPolicy, QRDQNPolicy, DiscreteSACPolicy])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_no_discrete_action_is_chosen_by_nan(kind: Any, deterministic: bool) -> None:
+    policy = kind(BOX, spaces.Discrete(3), lambda _: 1e-3, net_arch=[8])
+    rows = np.stack([BOX.low, np.full(5, np.nan, np.float32)])
+    for observation in (rows, rows[1]):
+        with pytest.raises(NotANumberError, match=r"^an action is NaN: an observation, a par"):
+            policy.predict(observation, deterministic=deterministic)
+    infinite, _ = policy.predict(rows[:1] * 1e30, deterministic=True)
+    assert infinite.shape == (1,)
+    assert policy.predict(rows[:0], deterministic=True)[0].shape == (0,)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_an_actor_of_images_draws_nothing_by_nan(deterministic: bool) -> None:
+    policy = DiscreteSACPolicy(IMAGE, spaces.Discrete(3), lambda _: 1e-3, net_arch=[8])
+    with th.no_grad():
+        next(policy.actor.logits.parameters()).fill_(th.nan)
+    with pytest.raises(NotANumberError, match="an action is NaN"):
+        policy.predict(IMAGE.low, deterministic=deterministic)
 
 
 def test_a_dict_of_which_only_a_part_has_a_batch_axis_is_as_in_sb3() -> None:
