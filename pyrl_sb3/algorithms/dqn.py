@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import discrete_losses
-from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
+from pyrl_sb3.algorithms.discrete import DiscreteSteps, check_flags, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.discrete_policies import DQNPolicy
 
@@ -22,6 +22,7 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
 
     :param double_q: choose the next action by the network that is trained and value it by the
         target network (van Hasselt 2016, https://arxiv.org/abs/1509.06461)
+    :raises ValueError: ``double_q`` is neither True nor False
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
@@ -31,6 +32,10 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
     def __init__(self, *args: Any, double_q: bool = False, **kwargs: Any) -> None:
         self.double_q = double_q
         super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        check_flags(self, "double_q")
+        super()._setup_model()
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """

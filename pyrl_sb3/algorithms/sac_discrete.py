@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from pyrl_sb3 import discrete_losses, losses
 from pyrl_sb3.algorithms.autograd import Follower, Temperature
-from pyrl_sb3.algorithms.discrete import DiscreteSteps, descend
+from pyrl_sb3.algorithms.discrete import DiscreteSteps, check_flags, descend
 from pyrl_sb3.algorithms.step import Batch, Metrics, update_temperature
 from pyrl_sb3.discrete_policies import DiscreteSACPolicy
 
@@ -116,6 +116,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
             self.ent_coef_tensor = th.tensor(float(self.ent_coef), device=self.device)
 
     def _check_arguments(self) -> None:
+        check_flags(self, "average_q", "backup_entropy")
         inf = float("inf")
         for name, least, most, valid in (
             ("target_entropy_scale", 0.0, 1.0, "from 0 to 1"),

@@ -266,6 +266,20 @@ def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None
         DiscreteSAC("MlpPolicy", "CartPole-v1", **arguments)
 
 
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [(DQN, "double_q"), (DiscreteSAC, "average_q"), (DiscreteSAC, "backup_entropy")],
+)
+def test_what_is_neither_true_nor_false_is_refused(cls: Any, name: str, tmp_path: Any) -> None:
+    for value in ("no", None, 2):
+        with pytest.raises(ValueError, match=f"^{name}={value!r}: must be True or False$"):
+            cls("MlpPolicy", "CartPole-v1", **{name: value})
+    file = tmp_path / "model.zip"
+    cls("MlpPolicy", "CartPole-v1", buffer_size=9, **{name: np.True_}).save(file)
+    with pytest.raises(ValueError, match=f"^{name}='no': must be True or False$"):
+        cls.load(file, **{name: "no"})
+
+
 def test_the_entropy_penalty_and_the_clip_change_the_step() -> None:
     plain = trained(DiscreteSAC)
     for arguments in ({"entropy_penalty": 100.0}, {"q_clip": 1e-6}):
