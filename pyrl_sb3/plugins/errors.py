@@ -101,6 +101,18 @@ class PluginFailure:
         return "".join(traceback.format_exception(self.error))
 
 
+def install_command(distribution: str, version: Any = None) -> str:
+    """
+    What to type to install a plugin's package.
+
+    :param version: Of packages of others; ours are installed by folder: while they are not on PyPI,
+        anyone may take their names there.
+    """
+    if distribution in FIRST_PARTY_PLUGINS.values():
+        return f"pip install ./plugins/{distribution}, in a clone"
+    return f"pip install {distribution}=={version}"
+
+
 def install_hint(kind: str, name: str) -> str | None:
     """The distribution of ours that provides `name`, bare or qualified, if one does."""
     namespace, _, bare = name.rpartition("/")

@@ -14,6 +14,7 @@ from pyrl_sb3.plugins.errors import (
     AmbiguousComponentError,
     ComponentLoadError,
     UnknownComponentError,
+    install_command,
     install_hint,
     text_of,
 )
@@ -201,7 +202,7 @@ def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Foun
     lines = [f"unknown {kind} {ref!r}; available: {available}"]
     package = install_hint(kind, ref)
     if package and package not in {info.distribution for info in manager.disabled}:
-        lines[0] += f"; it is part of {package}: pip install {package}"
+        lines[0] += f"; it is part of {package}: {install_command(package)}"
     else:
         lines[0] += did_you_mean(ref, names)
     lines += [f"  note: {failure}" for failure in manager.failures]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.plugins.build import make_noise
 from pyrl_sb3.plugins.contexts import NoiseContext
-from pyrl_sb3.plugins.errors import MissingPluginError, PluginError
+from pyrl_sb3.plugins.errors import MissingPluginError, PluginError, install_command
 from pyrl_sb3.plugins.manager import get_plugin_manager
 from pyrl_sb3.plugins.moved import exists, is_registered, load_registered, moved_networks
 from pyrl_sb3.plugins.records import MEMBER, Record, components_of, stored_records
@@ -135,7 +135,7 @@ def check_for_acting(path: str | os.PathLike[str]) -> list[str]:
             raise MissingPluginError(_missing(path, record))
         line = f"{_what(record)} is not installed; acting does without it"
         if record.get("distribution"):
-            line += f" (pip install {record['distribution']}=={record.get('version')})"
+            line += f" ({install_command(record['distribution'], record.get('version'))})"
         dispensable.append(line)
     return dispensable
 
@@ -186,5 +186,5 @@ def _missing(path: str | os.PathLike[str], record: Mapping[str, Any], rest: str 
     what = _what(record)
     if not record.get("distribution"):
         return f"{path} needs {what}, which cannot be imported here and is in no package"
-    package = f"{record['distribution']}=={record.get('version')}"
-    return f"{path} needs {what}, which is not installed: pip install {package}{rest}"
+    install = install_command(record["distribution"], record.get("version"))
+    return f"{path} needs {what}, which is not installed: {install}{rest}"

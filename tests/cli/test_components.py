@@ -124,8 +124,11 @@ def test_acting_does_without_the_plugins_of_the_training(pyrl, fresh_pyrl, plugi
         ("sac-train Pendulum-v1 --noise ou_x", "--noise ou_x: noise 'ou_x': 'x' is no number"),
         ("sac-train Pendulum-v1 --noise normal_-1", "noise normal: sigma must be finite"),
         ("sac-train Pendulum-v1 --noise ou --set noise.params.sgima=1", r"did you mean sigma\?"),
-        ("sac-train Pendulum-v1 --noise pink_0.3", "pip install pyrl-colored-noise"),
-        ("sac-train Pendulum-v1 --buffer prioritized", "pip install pyrl-prioritized-replay"),
+        ("sac-train Pendulum-v1 --noise pink_0.3", "pip install ./plugins/pyrl-colored-noise"),
+        (
+            "sac-train Pendulum-v1 --buffer prioritized",
+            "pip install ./plugins/pyrl-prioritized-replay",
+        ),
         (
             "sac-train Pendulum-v1 --buffer unifrom",
             r"--buffer unifrom: unknown replay-buffer.* did you mean uniform\?",

@@ -163,7 +163,7 @@ def test_an_engine_by_its_path_is_noted_and_used_again(pyrl, folder, monkeypatch
     ("arguments", "problem"),
     [
         (["--seeds", "2", "--engine", "proceses"], "did you mean processes?"),
-        (["--seeds", "2", "--engine", "ray"], "pip install pyrl-ray"),
+        (["--seeds", "2", "--engine", "ray"], "pip install ./plugins/pyrl-ray"),
         (["--engine", "processes"], "--engine processes needs --seeds"),
     ],
 )

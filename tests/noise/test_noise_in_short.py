@@ -49,7 +49,7 @@ def test_shorts(pyrl_plugins, text, parsed):
         ("ou_0..0.1", ComponentParameterError, "must begin above 0"),
         ("ou_0.1..", ComponentParameterError, "'' is no number"),
         ("scheduled_0.1", ComponentParameterError, "has no scale"),
-        ("eps_0.2+pink_0.3", UnknownComponentError, "pip install pyrl-colored-noise"),
+        ("eps_0.2+pink_0.3", UnknownComponentError, "pip install ./plugins/pyrl-colored-noise"),
         ("brown_0.2", UnknownComponentError, "available: pyrl/eps, .*pyrl/normal, pyrl/ou, "),
     ],
 )

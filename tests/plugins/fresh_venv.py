@@ -141,7 +141,7 @@ def check_use(environment: Environment, folder: Path, name: str, use: tuple[obje
     environment.python("-m", "pip", "--quiet", "uninstall", "--yes", name)
     check_commands_without(environment, name, runs, tested)
     error = environment.python("-c", LOAD, model, "raise", fails=True)
-    require(f"pip install {name}==" in error, f"the error does not name {name}:\n{error}")
+    require(f"pip install ./plugins/{name}," in error, f"the error does not name {name}:\n{error}")
     require(environment.python("-c", LOAD, model, "drop") == action, "acts differently without it")
     print(error.strip().splitlines()[-1])
 
@@ -168,11 +168,15 @@ def check_commands_without(
     """Testing says what is missing and goes on; training says what to install."""
     for run, before in zip(runs, tested, strict=True):
         after = environment.pyrl("td3-test", "Pendulum-v1", run, "--episodes", "1")
-        require(f"pip install {name}==" in after, f"the test does not name {name}:\n{after}")
+        require(
+            f"pip install ./plugins/{name}," in after, f"the test does not name {name}:\n{after}"
+        )
         require(after.endswith(before), f"tested differently without it:\n{before}\n{after}")
         config = ("--config", str(Path(run) / "config.yml"))
         error = environment.pyrl("td3-train", "Pendulum-v1", *config, fails=True)
-        require(f"pip install {name}" in error, f"the error does not name {name}:\n{error}")
+        require(
+            f"pip install ./plugins/{name}," in error, f"the error does not name {name}:\n{error}"
+        )
     print(error.strip())
 
 

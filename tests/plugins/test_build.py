@@ -251,7 +251,7 @@ def test_no_noise(pyrl_plugins):
 def test_wrong_spec_strings(pyrl_plugins):
     with pytest.raises(ComponentParameterError, match="write for example ou_0"):
         parse_noise(pyrl_plugins, "ou_a")
-    with pytest.raises(UnknownComponentError, match="pip install pyrl-colored-noise"):
+    with pytest.raises(UnknownComponentError, match=r"pip install \./plugins/pyrl-colored"):
         parse_noise(pyrl_plugins, "pink_0.3")
 
 

@@ -108,10 +108,18 @@ def test_two_plugins_clash_only_over_the_shared_name(pyrl_plugins):
         ),
         ("noise", "pyrl/norml", r"; did you mean pyrl/normal\?"),
         ("noise", "OUU", r"; did you mean ou\?"),
-        ("noise", "pink", "; it is part of pyrl-colored-noise: pip install pyrl-colored-noise"),
-        ("noise", "colored-noise/pink", "pip install pyrl-colored-noise"),
-        ("replay-buffer", "prioritized-her", "pip install pyrl-prioritized-replay"),
-        ("sync-callback", "population", "available: pyrl/best, .*pip install pyrl-population-sync"),
+        (
+            "noise",
+            "pink",
+            "; it is part of pyrl-colored-noise: pip install ./plugins/pyrl-colored-noise, in a cl",
+        ),
+        ("noise", "colored-noise/pink", "pip install ./plugins/pyrl-colored-noise"),
+        ("replay-buffer", "prioritized-her", "pip install ./plugins/pyrl-prioritized-replay"),
+        (
+            "sync-callback",
+            "population",
+            "available: pyrl/best, .*pip install ./plugins/pyrl-population-sync",
+        ),
         ("nois", "pink", r"unknown kind of component 'nois'.*; did you mean noise\?"),
     ],
 )

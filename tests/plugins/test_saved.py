@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -162,6 +163,19 @@ def test_missing_policies_cannot_be_dropped(uninstalled):
         load(path, missing="drop")
     with pytest.raises(MissingPluginError, match=r"policy 'nowhere:Policy'.*pip install other==1$"):
         check_for_acting(path)
+
+
+def test_our_own_plugins_are_installed_by_folder(uninstalled):
+    path, _ = uninstalled
+    records = read_components(path)
+    for record in records:
+        record["distribution"] = "pyrl-colored-noise"
+    rewrite(path, records)
+    install = r"pip install \./plugins/pyrl-colored-noise, in a clone"
+    for line in check_for_acting(path):
+        assert re.search(rf" acting does without it \({install}\)$", line)
+    with pytest.raises(MissingPluginError, match=rf"which is not installed: {install}; to act"):
+        load(path)
 
 
 def test_what_acting_does_without_is_listed(saved, tmp_path, request):
