@@ -29,7 +29,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
     ``tau``, in the place of entropies kept with the transitions; log alpha is learned, as in SB3;
     the actor's loss uses the critics from before their step.
 
-    Other parameters: see ``stable_baselines3.SAC``.
+    Other parameters: see ``stable_baselines3.SAC``; all after ``learning_rate`` are keyword-only.
+    ``action_noise`` and ``use_sde`` are refused: actions are drawn from the policy already.
 
     :param ent_coef: temperature, ``auto`` or ``auto_0.1`` to learn it (from 0.1), as in SB3's SAC
     :param target_entropy: ``auto`` for ``target_entropy_scale`` * log(number of actions)

@@ -47,6 +47,7 @@ def load_demonstrations(source: str | Path) -> Demonstrations:
       read;
     - ``minari:D4RL/pointmaze/umaze-v2`` and the like, data sets that Minari has on this machine.
 
+    :param source: the file, or ``minari:`` and the name of a data set
     :raises DemonstrationError: no such file, or none of these
     """
     require_file(source)
@@ -80,6 +81,9 @@ def save_demonstrations(demonstrations: Demonstrations, path: Path) -> None:
     Write checked demonstrations with their rewards to an ``.npz`` of plain arrays.
 
     Floats become float32; infos are left out.
+
+    :param demonstrations: all of whose episodes have rewards
+    :param path: of the file; an older one is replaced
     """
     episodes = demonstrations.episodes
     arrays = {

@@ -64,6 +64,7 @@ class Demonstrations:
     """
     Episodes, and where they are from.
 
+    :param episodes: at least one
     :param source: the file or data set, for errors
     :param env_id: of the environment they were recorded in, where that is known
     :param names: what the file calls ``observations`` and ``actions``, for errors

@@ -1,6 +1,8 @@
 """
-Action noise. Each process owns its generator, so parallel environments explore differently, a
-seeded run does not depend on who else draws from numpy, and a pickled process continues its stream.
+Action noise. Each process owns its generator: parallel environments explore differently where each
+has a process of its own (`NoiseContext(n_envs=...)`, `for_envs`), and alike where SB3 copies one,
+generator and all. A seeded run does not depend on who else draws from numpy, and a pickled process
+continues its stream.
 """
 
 from typing import Any, Protocol, TypeAlias

@@ -5,6 +5,8 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 
 from pyrl_sb3.noise.action import GaussianNoise, OrnsteinUhlenbeckNoise
@@ -167,6 +169,18 @@ def test_another_number_of_environments(config):
     assert one().shape == (DIM,)
     assert for_envs(one, 1) is one
     assert not isinstance(one, PerEnvNoise)
+
+
+@pytest.mark.parametrize("config", ["normal_0.3", "ou_0.3", "eps_0.9"])
+def test_stock_sb3_explores_differently_in_each_environment(config):
+    env = make_vec_env("Pendulum-v1", 4)
+    context = NoiseContext(
+        action_space=env.action_space, rng=np.random.default_rng(0), n_envs=env.num_envs
+    )
+    noise = noise_from_config(get_plugin_manager(), config, context)
+    model = stable_baselines3.TD3("MlpPolicy", env, action_noise=noise, learning_starts=4)
+    model.learn(8)
+    assert len(np.unique(np.zeros((4, 1)) + model.action_noise())) == 4
 
 
 def test_noise_of_sb3_is_taken_over_as_it_is():
