@@ -5,8 +5,10 @@ install. SB3's zip gets one more member, which SB3 itself ignores.
 
 import json
 import os
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,7 +76,7 @@ def load(
         path = f"{os.fspath(path)}.zip"
     records = {record["kind"]: record for record in read_components(path)}
     custom_objects = dict(kwargs.pop("custom_objects", None) or {})
-    moved = {}
+    moved, carried = {}, []
     for kind, record in records.items():
         if exists(record):
             continue
@@ -84,6 +86,8 @@ def load(
             custom_objects[_DISPENSABLE[kind]] = None
             if kind == "replay-buffer":
                 custom_objects["replay_buffer_kwargs"] = {}
+        elif not record.get("distribution") and kind != "algorithm":
+            carried.append(record)  # maybe by the file itself, as the classes of scripts are
         else:
             rest = '; to act without it: missing="drop"' if kind in _DISPENSABLE else ""
             raise MissingPluginError(_missing(path, record, rest))
@@ -97,10 +101,29 @@ def load(
         if "algorithm" in moved
         else resolve_name(records["algorithm"]["target"])
     )
-    model: BaseAlgorithm = algorithm.load(path, env=env, custom_objects=custom_objects, **kwargs)
+    with _missing_where_not_carried(path, carried):
+        model: BaseAlgorithm = algorithm.load(
+            path, env=env, custom_objects=custom_objects, **kwargs
+        )
     if "noise" in moved:
         _rebuild_noise(model, moved["noise"])
     return model
+
+
+@contextmanager
+def _missing_where_not_carried(
+    path: str | os.PathLike[str], carried: Sequence[Record]
+) -> Iterator[None]:
+    """Raise MissingPluginError where the file does not hold a class that is in no package."""
+    if not carried:
+        yield
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Could not deserialize object")  # which SB3 leaves out
+            yield
+    except (ImportError, UserWarning) as error:
+        raise MissingPluginError(_missing(path, carried[0])) from error
 
 
 def read_components(path: str | os.PathLike[str]) -> list[Record]:

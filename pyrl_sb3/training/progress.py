@@ -46,6 +46,9 @@ class ProgressReport(BaseCallback):
 
     In a terminal it is a bar, redrawn a few times a second; elsewhere 20 lines over the whole
     run.
+
+    Args:
+        console: of rich, to print on.
     """
 
     keeps_state = False  # it shows what the model knows

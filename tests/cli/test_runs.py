@@ -105,7 +105,8 @@ def test_plot_in_json(pyrl, runs):
 
 
 def test_record(pyrl, runs, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for Rich
+    for name in ("FORCE_COLOR", "TTY_INTERACTIVE"):  # a terminal, for Rich
+        monkeypatch.setenv(name, "1")
     outcome = pyrl("record", "td3/Pendulum-v1_1", "--episodes", 1)
     assert outcome.code == 0
     assert "0/1 episodes, 200 steps" in outcome.out
@@ -124,7 +125,8 @@ WAITED_FOR = {
 
 @pytest.mark.parametrize("command", WAITED_FOR)
 def test_episodes_that_are_waited_for_are_counted_in_a_terminal(pyrl, runs, command, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for Rich
+    for name in ("FORCE_COLOR", "TTY_INTERACTIVE"):  # a terminal, for Rich
+        monkeypatch.setenv(name, "1")
     outcome = pyrl(*command.split(), "--episodes", 1)
     assert outcome.code == 0
     assert "--json" not in command or len(json.loads(outcome.out)[0]["returns"]) == 1
@@ -132,6 +134,14 @@ def test_episodes_that_are_waited_for_are_counted_in_a_terminal(pyrl, runs, comm
     *bars, _ = shown.split("\x1b[?25h")  # the cursor comes back
     assert len(bars) == WAITED_FOR[command]
     assert all("0/1 episodes, 200 steps" in bar for bar in bars)
+
+
+def test_no_bar_is_drawn_into_files_and_pipes_for_the_sake_of_colors(pyrl, runs, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
+    outcome = pyrl("evaluate", "td3", "--episodes", 1)
+    assert outcome.code == 0
+    assert "episodes" not in outcome.out
+    assert "\x1b[?25" not in outcome.out  # hides the cursor, and shows it
 
 
 MISTAKES = {

@@ -165,6 +165,31 @@ def test_missing_policies_cannot_be_dropped(uninstalled):
         check_for_acting(path)
 
 
+def test_classes_of_scripts_are_in_the_file(tmp_path):
+    script = """
+from pyrl_sb3 import TD3, TD3Policy
+from pyrl_sb3.plugins.saved import save
+
+class Mine(TD3Policy):
+    pass
+
+model = TD3(Mine, "Pendulum-v1", buffer_size=10, policy_kwargs={"net_arch": [4]})
+save(model, "model.zip")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    assert type(load(tmp_path / "model.zip").policy).__name__ == "Mine"
+
+
+def test_classes_of_scripts_that_are_not_in_the_file_are_missing(uninstalled):
+    path, _ = uninstalled
+    records = read_components(path)
+    for record in records[1:]:
+        record |= {"target": "acme_nowhere:Class", "distribution": None}
+    rewrite(path, records)
+    with pytest.raises(MissingPluginError, match="which cannot be imported here and is in no pack"):
+        load(path)
+
+
 def test_our_own_plugins_are_installed_by_folder(uninstalled):
     path, _ = uninstalled
     records = read_components(path)
