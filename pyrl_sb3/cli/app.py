@@ -109,6 +109,9 @@ def run(arguments: Sequence[str]) -> int:
     shown = {options.VERBOSE: "--verbose" in arguments}
     try:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False, obj=shown)
+    except typer.Abort as error:
+        # Typer's, for EOFError, which an environment whose simulator has died may raise.
+        raise error.__cause__ or error from None
     except (typer.TyperException, InputError, PluginError, ConfigError) as error:
         if shown[options.VERBOSE]:
             traceback.print_exc()

@@ -111,6 +111,9 @@ def _saved_where_whole(
         begun = model.num_timesteps > 0 and checkpoints.begin_with is None
         if begun and not run.signals.together and not _has_its_own_line(error):
             failed = what_failed(error, model.get_env(), eval_env, callbacks)
+            if failed == "the environment" and run.signals.received and is_finite(model):
+                log.warning("the environment failed as it was to stop: %r", error)
+                return  # to what becomes of a training that a signal stops
             steps, path = counted(model.num_timesteps, "step"), run.folder / MODEL
             if failed and is_finite(model):
                 checkpoints.take()

@@ -37,7 +37,8 @@ class StopSignals:
     A gradient step or the writing of a file is thus never torn apart; whoever runs the loop looks
     at `received` between steps. A step may have no end, though: SIGINT or SIGTERM once more,
     a second after the first or later, does what it would have done without this. Outside the main
-    thread, where Python has no signals, nothing is changed.
+    thread, where Python has no signals, nothing is changed. Forks of the process, such as those of
+    environments, end by SIGTERM and SIGHUP as others do.
     """
 
     received: signal.Signals | None = None
@@ -48,6 +49,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self._since: dict[int, float] = {}
+        self._process = os.getpid()
         self._previous = {
             number: signal.signal(number, self._note)
             for number in _heard_here()
@@ -60,6 +62,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process and number != signal.SIGINT:
+            _end_by_default(number)
         now = monotonic()
         again = now - self._since.setdefault(number, now) >= ONE_SIGNAL
         # A terminal that goes away may say so more than once: nobody asks for an end at once.
@@ -79,8 +83,7 @@ class StopSignals:
         if callable(before):
             before(number, frame)
         else:  # also where it was ignored: it has been heard since, and once more asks for more
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            _end_by_default(number)
 
     def before_waiting(self, do: Callable[[], None]) -> None:
         """Have that done before this training, when it has ended, waits for copies that go on."""
@@ -98,8 +101,15 @@ def ending_in_order() -> Iterator[None]:
     is removed, as on Ctrl-C; where something else was to become of them, that stays.
     """
     changed = [number for number in _heard_here() if signal.getsignal(number) is signal.SIG_DFL]
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a fork, whose parent may wait for it
+            _end_by_default(number)
+        raise EndAskedError(number)
+
     for number in changed:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
         yield
     except EndAskedError as error:
@@ -117,8 +127,9 @@ class EndAskedError(BaseException):
         self.number = number
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    raise EndAskedError(number)
+def _end_by_default(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _heard_here() -> Sequence[signal.Signals]:

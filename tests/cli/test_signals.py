@@ -197,6 +197,47 @@ SHORT = (
 FEW_GRADIENTS = ("--set", "learning_starts=2900", "--set", "policy_kwargs.net_arch=[8]")
 
 
+class Simulated(PendulumEnv):
+    """As one whose simulator is another process, that the terminal's Ctrl-C ends."""
+
+    steps, interrupted = 0, False
+
+    def step(self, action):
+        Simulated.steps += 1
+        if Simulated.steps == 30:
+            if Simulated.interrupted:
+                signal.raise_signal(signal.SIGINT)
+            raise EOFError
+        return super().step(action)
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    monkeypatch.setattr(Simulated, "steps", 0)
+    gym.register("Simulated-v0", Simulated, max_episode_steps=10)
+    yield ("sac-train", "Simulated-v0", "--timesteps", 40, "--eval-freq", 0, "--eval-episodes", 1)
+    del gym.registry["Simulated-v0"]
+
+
+def test_an_environment_that_the_same_signal_ends_has_not_failed(
+    pyrl, folder, simulated, monkeypatch
+):
+    monkeypatch.setattr(Simulated, "interrupted", True)
+    stopped = pyrl(*simulated)
+    assert stopped.code == 128 + signal.SIGINT
+    assert "the environment failed as it was to stop: EOFError()" in stopped.out
+    assert "SIGINT: stopped after 29 steps" in stopped.out
+    run = folder / "sac" / "Simulated-v0_1"
+    assert (run / "model.zip").is_file()
+    assert pyrl("sac-train", "--resume", run).code == 0
+
+
+def test_the_error_of_an_environment_is_told_as_it_is(pyrl, folder, simulated):
+    with pytest.raises(EOFError):
+        pyrl(*simulated)
+    assert (folder / "sac" / "Simulated-v0_1" / "model.zip").is_file()
+
+
 def test_training_goes_on_when_nobody_reads_its_output_any_more(folder):
     with start(*SHORT, *FEW_GRADIENTS) as process:
         wait_for(process, "/3000 steps")

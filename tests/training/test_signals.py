@@ -69,6 +69,28 @@ def test_a_terminal_or_a_parent_that_is_gone_asks_for_no_end_at_once(
             assert stop.received == number
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize("within", ["ending_in_order()", "StopSignals()"])
+def test_forks_end_as_other_processes_do(within, ended_by):
+    script = f"""
+import os, signal, time
+from pyrl_sb3.training.signals import StopSignals, ending_in_order
+
+with {within}:
+    child = os.fork()
+    if not child:
+        time.sleep(20)
+        os._exit(7)
+    time.sleep(0.2)
+    os.kill(child, {int(ended_by)})
+    _, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{-int(ended_by)}\n", "")
+
+
 def test_one_that_ends_at_once_has_the_exit_code_of_its_signal(clock):
     def asked_twice():
         with ending_in_order(), StopSignals():
