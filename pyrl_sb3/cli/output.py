@@ -26,9 +26,11 @@ def console_for_log() -> "Console":
     from rich.console import Console
 
     stream: Any = _Lasting()
+    console = Console(soft_wrap=True, highlight=False, file=stream)
     # By FORCE_COLOR alone, which notebooks set, bars would be drawn into files, again and again.
-    redrawn = None if sys.stdout.isatty() or "TTY_INTERACTIVE" in os.environ else False
-    console = Console(soft_wrap=True, highlight=False, file=stream, force_interactive=redrawn)
+    redrawn = sys.stdout.isatty() or "TTY_INTERACTIVE" in os.environ
+    if not (console.is_terminal and redrawn):
+        console.is_interactive = False
 
     class ConsoleHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -99,7 +100,9 @@ def _draw_successes(axis: Axes, curves: Sequence[Curve], threshold: float | None
     for number, curve in enumerate(curves):
         if curve.successes is not None:
             style = _style(curve, number)
-            axis.plot(curve.steps, curve.successes, clip_on=False, zorder=3, **style)
+            said = np.isfinite(curve.successes)  # where it is not the line would have a gap
+            steps, successes = curve.steps[said], curve.successes[said]
+            axis.plot(steps, successes, clip_on=False, zorder=3, **style)
     axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_ylabel("success rate")

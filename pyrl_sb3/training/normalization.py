@@ -79,9 +79,10 @@ def load_statistics(path: Path | str, env: VecEnv, *, trust: bool = False) -> Ve
     Raises:
         InputError: damaged, of other observations, or it would run code; or `path` is a folder.
     """
-    statistics = find_statistics(with_zip(Path(path)))
-    if Path(path).is_dir():
-        raise InputError(f"{path} is a folder: give the model's file, such as {Path(path) / MODEL}")
+    path = with_zip(Path(path))
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the model's file, such as {path / MODEL}")
+    statistics = find_statistics(path)
     if not statistics.is_file():
         return env
     try:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -51,8 +52,8 @@ def make_plain(request: Any) -> None:
         elif name == "device":
             value = str(value)
         elif name == "overrides":
-            several = (value,) if isinstance(value, str) else value
-            value = tuple(_text(name, each) for each in several)
+            one = isinstance(value, str) or not isinstance(value, Iterable)
+            value = tuple(_text(name, each) for each in ([value] if one else value))
         elif str in kinds:
             value = _text(name, value)
         object.__setattr__(request, name, value)
@@ -80,7 +81,7 @@ def _path(name: str, value: object) -> Path:
 
 def _text(name: str, value: object) -> str:
     if isinstance(value, str):
-        return value
+        return str(value)  # without NumPy's class, which YAML does not know
     raise InputError(f"{name}={_said(value)}: must be text")
 
 

@@ -173,6 +173,8 @@ def test_a_status_of_another_form_is_as_none(status, folder):
     nothing = shown(folder / "not there")
     assert nothing.startswith("seed 1: finished\n")
     assert shown(folder) == nothing
+    (folder / "status.json").write_text(json.dumps(STATUS))
+    assert shown(folder).startswith("seed 1: finished  30/60 steps  return -1.00  9 steps/s\n")
 
 
 @pytest.mark.parametrize(
@@ -183,8 +185,6 @@ def test_seeds_have_lines_where_no_table_can_or_is_to_be_redrawn(kind, folder):
     with SeedTable(console, [Seed(1, folder, None)]) as table:
         table.update()
     assert console.file.getvalue() == "seed 1: finished\n"
-    (folder / "status.json").write_text(json.dumps(STATUS))
-    assert shown(folder).startswith("seed 1: finished  30/60 steps  return -1.00  9 steps/s\n")
 
 
 def test_a_seed_without_an_episode_has_no_return(folder):

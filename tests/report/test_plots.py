@@ -52,6 +52,17 @@ def test_with_success_rate_and_threshold(drawn):
     assert figure.get_suptitle() == "a title"
 
 
+def test_success_that_is_said_at_some_points_is_a_line_through_these(drawn, tmp_path):
+    drawn()
+    steps, successes = np.arange(61.0), np.where(np.arange(61) % 2, np.nan, 0.5)
+    curve = Curve(
+        label="a", steps=steps, returns=steps, spread=None, successes=successes, episodes=1
+    )
+    plot_curves([curve], tmp_path / "some.png", "some")
+    (line,) = FIGURES[-1].axes[0].lines
+    assert line.get_xydata().tolist() == [[step, 0.5] for step in range(0, 61, 2)]
+
+
 def test_several_runs(drawn, tmp_path):
     drawn()
     one = Curve(

@@ -119,15 +119,21 @@ def test_flags_that_are_none_are_named(asked):
         ("noise", NormalActionNoise(np.zeros(1), np.ones(1))),
         ("buffer", pyrl_sb3.HerReplayBuffer),
         ("overrides", ["gamma=0.9", 1]),
+        ("overrides", None),
         ("config", {"gamma": 0.9}),
         ("save", 3),
     ],
-    ids=["agent", "env_id", "noise", "buffer", "overrides", "config", "save"],
+    ids=["agent", "env_id", "noise", "buffer", "overrides", "no overrides", "config", "save"],
 )
 def test_what_is_no_text_and_no_path_is_named(asked, name, value):
     what = "a path" if name in ("config", "save") else "text"
     with pytest.raises(InputError, match=rf"^{name}=.*: must be {what}$"):
         replace(asked, **{name: value})
+
+
+def test_text_of_numpy_is_text(asked):
+    same = replace(asked, agent=np.str_("td3"), overrides=np.array(["gamma=0.9"]))
+    assert typed(same) == typed(replace(asked, overrides=["gamma=0.9"]))
 
 
 def test_one_override_by_itself_is_one(asked):

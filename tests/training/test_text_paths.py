@@ -63,6 +63,9 @@ def test_a_run_from_within_its_folder(tmp_path, monkeypatch):
     asked = {"agent": "td3", "env_id": "Pendulum-v1"}
     run = train(TrainingRequest(**asked, timesteps=9, save=tmp_path, eval_episodes=1)).folder
     monkeypatch.chdir(run)
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+    with pytest.raises(InputError, match=r"^\. is a folder: give the model's file"):
+        load_statistics(".", env)
     for path in (".", ""):
         assert len(try_out(TrialRequest(**asked, path=path, episodes=1)).returns) == 1
     with pytest.raises(InputError, match=r"^no model of .* in /"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from numbers import Real
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -81,7 +82,8 @@ class AgentTrainer:
         sync_params: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
-        _check_arguments(algorithm, env, n_seeds, seed, noise, model_kwargs)
+        n_seeds = _count("n_seeds", n_seeds, 1)
+        _check_arguments(algorithm, env, seed, noise, model_kwargs)
         self.strategy = strategy_of(sync, sync_params or {})
         self.score = score
         before = random_states()
@@ -123,8 +125,8 @@ class AgentTrainer:
         Raises:
             InputError: a number is too small or not whole.
         """
-        _check_count("n_episodes", n_episodes, 1)
-        _check_count("train_steps", train_steps, 0)
+        n_episodes = _count("n_episodes", n_episodes, 1)
+        train_steps = _count("train_steps", train_steps, 0)
         outside = random_states()
         try:
             for copy, model in enumerate(self.models):
@@ -176,22 +178,21 @@ class AgentTrainer:
             write_statistics(model.get_vec_normalize_env(), statistics)
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < least:
+def _count(name: str, value: Any, least: int) -> int:
+    if not (isinstance(value, Real) and float(value).is_integer() and float(value) >= least):
         raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+    return int(float(value))
 
 
 def _check_arguments(
     algorithm: object,
     env: object,
-    n_seeds: int,
     seed: object,
     noise: object,
     model_kwargs: Mapping[str, Any],
 ) -> None:
-    if not isinstance(algorithm, type):
+    if not callable(algorithm):
         raise InputError(f"algorithm={algorithm!r}: must be a class, such as pyrl_sb3.TD3")
-    _check_count("n_seeds", n_seeds, 1)
     if not isinstance(seed, (int, np.integer)):
         raise InputError(f"seed={seed}: must be a number; each copy gets one of its own")
     if not isinstance(env, str) and not callable(env):

@@ -1,5 +1,7 @@
 """Rounds in one process."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -138,6 +140,12 @@ def test_returns_are_those_of_the_copies():
 def test_bad_input(problem, call):
     with pytest.raises(InputError, match=problem):
         call()
+
+
+def test_whole_floats_and_what_makes_the_algorithm_will_do():
+    trainer = AgentTrainer(partial(pyrl_sb3.TD3, gamma=0.9), short, 1.0, **SMALL)
+    assert trainer.models[0].gamma == 0.9
+    assert len(trainer.run(1.0, np.float32(2))) == 1
 
 
 def test_copies_with_discrete_actions_take_turns_too():
