@@ -23,8 +23,8 @@ class NetworkWatch:
     Networks of a model as they were: their modules and parameters may be replaced or hooked, and
     methods put on them, at any time. So may the distributions that actors draw from.
 
-    It keeps no reference to the model, which has it: deleted, that is gone at once, replay buffer
-    and all.
+    It keeps no reference to the model, which has it: one that is deleted, and has no callback that
+    it learned with any more, is gone at once, replay buffer and all.
 
     :param names: of the networks, in the model and its policy
     """

@@ -1,7 +1,7 @@
 """From observation spaces to what is stored for them."""
 
 from collections.abc import Collection, Mapping
-from numbers import Integral
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> di
             )
         frame_stack = dict.fromkeys(keyed, frame_stack)
     known_keys("frame_stack", frame_stack, keyed)
-    stacked = {key: n for key, n in frame_stack.items() if _frames(n) > 1}
+    stacked = {key: _frames(n) for key, n in frame_stack.items() if _frames(n) > 1}
     for key, n in stacked.items():
         shape = get_obs_shape(keyed[key])
         assert isinstance(shape, tuple)
@@ -101,9 +101,9 @@ def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> di
 
 
 def _frames(n: Any) -> int:
-    if not (isinstance(n, Integral) and int(n) >= 1):
+    if not (isinstance(n, Real) and float(n).is_integer() and float(n) >= 1):
         raise ValueError(f"frame_stack={n!r} is no number of frames: choose a whole one from 1 on")
-    return int(n)
+    return int(float(n))
 
 
 def check_same_spaces(stored: spaces.Space[Any], other: spaces.Space[Any]) -> None:

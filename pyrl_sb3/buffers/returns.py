@@ -1,6 +1,6 @@
 """Rewards over several steps."""
 
-from numbers import Integral
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +19,14 @@ class Segment(NamedTuple):
     dones: Array  # bool: the step ended its episode for good
 
 
-def check_n_steps(n_steps: Any) -> None:
-    """Check a number of steps, over which rewards are to be summed.
+def checked_n_steps(n_steps: Any) -> int:
+    """Return a number of steps, over which rewards are to be summed, as `int`.
 
     :raises ValueError: it is no whole number from 1 on
     """
-    if not (isinstance(n_steps, Integral) and int(n_steps) >= 1):
+    if not (isinstance(n_steps, Real) and float(n_steps).is_integer() and float(n_steps) >= 1):
         raise ValueError(f"n_steps={n_steps!r} is no number of steps: choose a whole one from 1 on")
+    return int(float(n_steps))
 
 
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
