@@ -227,6 +227,7 @@ def _is_held(run):
         return True
 
 
+@pytest.mark.learning
 def test_a_stopped_group_goes_on_to_its_end_and_further(pyrl, folder):
     command = [sys.executable, "-m", "pyrl_sb3", "td3-train", "Pendulum-v1", "--seeds", "2"]
     command += ["--jobs", "1", "--timesteps", "8000", "--save", "runs", "--eval-episodes", "1"]

@@ -8,12 +8,19 @@ from pyrl_sb3.testing import check_sync_callback
 from pyrl_sb3.training.sync.strategies import STRATEGIES
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+# The others' processes take long together, and are run with the learning tests.
+SOON = ("mean", "best", "outer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in SOON else pytest.mark.learning) for n in STRATEGIES],
+)
 def test_kit(name):
     check_sync_callback(f"pyrl/{name}", {"patience": 1} if name == "best" else {})
 
 
-@pytest.mark.parametrize("name", ["mean", "elastic"])
+@pytest.mark.parametrize("name", ["mean", pytest.param("elastic", marks=pytest.mark.learning)])
 def test_kit_with_shared_replay(name):
     check_sync_callback(f"pyrl/{name}", {"share_replay": True})
 
