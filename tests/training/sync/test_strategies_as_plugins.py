@@ -7,7 +7,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from pyrl_sb3.testing import check_sync_callback
 from pyrl_sb3.training.sync.strategies import STRATEGIES
 
-
 # The others' processes take long together, and are run with the learning tests.
 SOON = ("mean", "best", "outer")
 
