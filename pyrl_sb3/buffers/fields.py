@@ -101,9 +101,17 @@ def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> di
 
 
 def _frames(n: Any) -> int:
-    if not (isinstance(n, Real) and float(n).is_integer() and float(n) >= 1):
-        raise ValueError(f"frame_stack={n!r} is no number of frames: choose a whole one from 1 on")
-    return int(float(n))
+    return whole("frame_stack", n, "frames")
+
+
+def whole(name: str, value: Any, of: str) -> int:
+    """The value of an option that is a number of something, as `int`.
+
+    :raises ValueError: it is no whole number from 1 on
+    """
+    if not (isinstance(value, Real) and float(value).is_integer() and float(value) >= 1):
+        raise ValueError(f"{name}={value!r} is no number of {of}: choose a whole one from 1 on")
+    return int(float(value))
 
 
 def check_same_spaces(stored: spaces.Space[Any], other: spaces.Space[Any]) -> None:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common import buffers as sb3
 from stable_baselines3.common.vec_env import VecNormalize
 
-from pyrl_sb3.buffers import files
+from pyrl_sb3.buffers import fields, files
 from pyrl_sb3.buffers.actions import action_field, put_back
 from pyrl_sb3.buffers.batches import put_goals, samples
 from pyrl_sb3.buffers.columns import Field, Where
@@ -19,7 +19,7 @@ from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.fields import WHOLE, DTypes, bulk_dtype, stacks, step_bytes, stored_fields
 from pyrl_sb3.buffers.infos import Infos, check_n_envs, copied, listed, put
 from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
-from pyrl_sb3.buffers.returns import Segment, checked_n_steps, fold, one_step, segment_from
+from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import keep_raw_terminals, with_raw_terminals
 from pyrl_sb3.buffers.transfer import transfer_infos
@@ -87,7 +87,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
         path: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
-        n_steps = checked_n_steps(n_steps)
+        n_steps = fields.whole("n_steps", n_steps, "steps")
         self._fields = stored_fields(observation_space, dtype)
         self._stacks = stacks(observation_space, frame_stack)
         self._allocate = Allocator(storage, path)

@@ -1,7 +1,6 @@
 """Rewards over several steps."""
 
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,16 +16,6 @@ class Segment(NamedTuple):
     valid: Array  # bool: false beyond the episode
     rewards: Array
     dones: Array  # bool: the step ended its episode for good
-
-
-def checked_n_steps(n_steps: Any) -> int:
-    """Return a number of steps, over which rewards are to be summed, as `int`.
-
-    :raises ValueError: it is no whole number from 1 on
-    """
-    if not (isinstance(n_steps, Real) and float(n_steps).is_integer() and float(n_steps) >= 1):
-        raise ValueError(f"n_steps={n_steps!r} is no number of steps: choose a whole one from 1 on")
-    return int(float(n_steps))
 
 
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
