@@ -71,7 +71,7 @@ class Allocator:
             raise ValueError(f"unknown storage {storage!r}: choose 'ram' or 'memmap'")
         if (storage == "memmap") != (path is not None):
             raise ValueError("storage='memmap' goes with a path=..., and a path with it")
-        self.storage, self.path = storage, path
+        self.path = path
         # Until a larger block has been freed, glibc returns each batch's arrays to the system, and
         # the next batch's cost a page fault per 4 kB (mallopt(3), M_MMAP_THRESHOLD).
         np.empty(1 << 22, np.uint8)

@@ -38,6 +38,12 @@ def _ordered() -> "OrderedDict[Any, Any]":
     return OrderedDict()
 
 
+def python_s(*names: str) -> dict[int, Callable[[Any], None]]:
+    """Return what Python's unpickler does for these operations, by their codes."""
+    codes = [getattr(pickle, name)[0] for name in names]
+    return {code: pickle._Unpickler.dispatch[code] for code in codes}
+
+
 class Reader(pickle._Unpickler):
     """
     Python's own unpickler, written in Python, with a smaller language.
@@ -181,6 +187,19 @@ class Reader(pickle._Unpickler):
         length = int.from_bytes(self.read(8), "little")
         self.stack.append(bytearray(self.read(length)))  # Python's allocates `length` first
 
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **python_s(*_PLAIN),
+        pickle.INST[0]: load_inst,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: load_append,
+        pickle.APPENDS[0]: load_appends,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.LONG_BINPUT[0]: load_long_binput,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
+
 
 def is_plain_key(value: object) -> bool:
     """Whether a value is hashed in no time, and a file cannot hold many of the same hash."""
@@ -191,27 +210,3 @@ def name_of(thing: object) -> str:
     """Return the module and the name of a function or class, or of an object's class."""
     named = thing if isinstance(thing, type) or callable(thing) else type(thing)
     return f"{named.__module__}.{getattr(named, '__qualname__', named)}"
-
-
-def _operations() -> dict[int, Callable[[Any], None]]:
-    own = {
-        "INST": Reader.load_inst,
-        "REDUCE": Reader.load_reduce,
-        "BUILD": Reader.load_build,
-        "APPEND": Reader.load_append,
-        "APPENDS": Reader.load_appends,
-        "SETITEM": Reader.load_setitem,
-        "SETITEMS": Reader.load_setitems,
-        "LONG_BINPUT": Reader.load_long_binput,
-        "BYTEARRAY8": Reader.load_bytearray8,
-    }
-    return {**python_s(*_PLAIN), **{getattr(pickle, n)[0]: f for n, f in own.items()}}
-
-
-def python_s(*names: str) -> dict[int, Callable[[Any], None]]:
-    """Return what Python's unpickler does for these operations, by their codes."""
-    codes = [getattr(pickle, name)[0] for name in names]
-    return {code: pickle._Unpickler.dispatch[code] for code in codes}
-
-
-Reader.dispatch = _operations()
