@@ -16,9 +16,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
     unwrap_vec_wrapper,
 )
-from stable_baselines3.her.goal_selection_strategy import (
-    KEY_TO_GOAL_STRATEGY,
-)
+from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY
 
 from pyrl_sb3.buffers.batches import put_goals
 from pyrl_sb3.buffers.columns import Where
@@ -220,9 +218,9 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         :param steps: positions in the episodes of `where`; all arrays have as many entries
         :param achieved: goals achieved by these steps; like `goals` in the environment's dtype
         """
-        asked = achieved, goals, self._infos_at(steps, where), where.envs
-        rewards[:] = self._asked.rewards(*asked)
-        if not self._asked.terminates(achieved, *asked[2:]):
+        infos, envs = self._infos_at(steps, where), where.envs
+        rewards[:] = self._asked.rewards(achieved, goals, infos, envs)
+        if not self._asked.terminates(achieved, infos, envs):
             return
         # An end that the real goal did not cause (a fall, say) would have come with any goal.
         # The observation after the step may show the next goal already.
@@ -230,10 +228,10 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         dones[dones] = ~self._asked.terminated(
             achieved[dones],
             real[dones],
-            [info for info, done in zip(asked[2], dones, strict=True) if done],
-            where.envs[dones],
+            [info for info, done in zip(infos, dones, strict=True) if done],
+            envs[dones],
         )
-        dones |= self._asked.terminated(*asked)
+        dones |= self._asked.terminated(achieved, goals, infos, envs)
 
     def _infos_at(self, positions: Ints, where: Where) -> Sequence[dict[str, Any]]:
         if not self._infos:

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from pyrl_sb3.buffers.table import Array, Ints
 
 Infos = Sequence[dict[str, Any]]
+Rows = tuple[Array, Array, Infos]  # achieved goals, desired goals, infos
 
 
 class NoInfoError(KeyError):
@@ -111,9 +112,9 @@ class GoalOracle:
         if self._terminates is None and len(achieved):
             name, env = "compute_terminated", int(envs[0])
             self._terminates = self.env.has_attr(name) and (
-                self._takes_batches(name, achieved, achieved, infos, env)
+                self._takes_batches(name, (achieved, achieved, infos), env)
                 or any(infos)
-                or bool(self._call(name, achieved[:1], achieved[:1], [infos[0]], env))
+                or bool(self._call(name, (achieved[:1], achieved[:1], [infos[0]]), env))
             )
         return bool(self._terminates)
 
@@ -123,62 +124,53 @@ class GoalOracle:
 
     def _ask(self, method: str, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
         if self.env.num_envs == 1 and len(envs):
-            return self._call(method, achieved, desired, infos, 0)
+            return self._call(method, (achieved, desired, infos), 0)
         out, kind = np.empty(len(envs)), NoInfos if isinstance(infos, NoInfos) else list
         for index, rows in _by_owner(envs):
             some = kind(infos[row] for row in rows.tolist())
-            out[rows] = self._call(method, achieved[rows], desired[rows], some, index)
+            out[rows] = self._call(method, (achieved[rows], desired[rows], some), index)
         return out
 
-    def _call(self, method: str, achieved: Array, desired: Array, infos: Infos, env: int) -> Array:
-        if self._takes_batches(method, achieved, desired, infos, env):
-            batch = self._one(method, achieved, desired, infos, env)
-            return np.asarray(batch).reshape(len(achieved))
-        rows = zip(achieved, desired, infos, strict=True)
-        each = [self._one(method, *row, env) for row in rows]
+    def _call(self, method: str, rows: Rows, env: int) -> Array:
+        n = len(rows[0])
+        if self._takes_batches(method, rows, env):
+            return np.asarray(self._one(method, env, *rows)).reshape(n)
+        each = [self._one(method, env, *row) for row in zip(*rows, strict=True)]
         if wrong := {np.shape(one) for one in each if np.size(one) != 1}:
             raise ValueError(
                 f"{method} gives neither one number for each transition of a batch, nor one for a "
                 f"single transition, but arrays of shape {' and '.join(map(str, sorted(wrong)))}"
-            ) from self._failure(method, achieved, desired, infos, env)
-        return np.array(each).reshape(len(achieved))
+            ) from self._failure(method, rows, env)
+        return np.array(each).reshape(n)
 
-    def _one(self, method: str, achieved: Array, desired: Array, infos: Any, env: int) -> Any:
+    def _one(self, method: str, env: int, *rows: Any) -> Any:
         """One call: of a batch, or of one transition."""
-        return self.env.env_method(method, achieved, desired, infos, indices=[env])[0]
+        return self.env.env_method(method, *rows, indices=[env])[0]
 
-    def _failure(
-        self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
-    ) -> Exception | None:
+    def _failure(self, method: str, rows: Rows, env: int) -> Exception | None:
         """What it raises for a batch; another process prints that itself."""
         if isinstance(self.env.unwrapped, SubprocVecEnv):
-            ask: Any = _Ask(method, (achieved, desired, infos), aloud=True)
+            ask: Any = _Ask(method, rows, aloud=True)
             self.env.env_is_wrapped(ask, indices=[env])
             return None
         try:
-            self._one(method, achieved, desired, infos, env)
+            self._one(method, env, *rows)
         except Exception as error:
             return error
         return None
 
-    def _takes_batches(
-        self, method: str, achieved: Array, desired: Array, infos: Infos, env: int
-    ) -> bool:
+    def _takes_batches(self, method: str, rows: Rows, env: int) -> bool:
         if method not in self._batched:
-            # As many rows as no array of one transition has entries.
-            n = achieved[0].size + 1
-            rows = (
-                np.repeat(achieved[:1], n, axis=0),
-                np.repeat(desired[:1], n, axis=0),
-                [infos[0]] * n,
-            )
+            achieved, desired, infos = rows
+            n = achieved[0].size + 1  # as many rows as no array of one transition has entries
+            same = achieved[:1].repeat(n, axis=0), desired[:1].repeat(n, axis=0), [infos[0]] * n
             if isinstance(self.env.unwrapped, SubprocVecEnv):
-                self._batched[method] = self._other_process_takes(method, rows, env)
+                self._batched[method] = self._other_process_takes(method, same, env)
             else:
-                self._batched[method] = _answers(partial(self._one, method, env=env), *rows)
+                self._batched[method] = _answers(partial(self._one, method, env), same)
         return self._batched[method]
 
-    def _other_process_takes(self, method: str, rows: Any, env: int) -> bool:
+    def _other_process_takes(self, method: str, rows: Rows, env: int) -> bool:
         if not self.env.env_is_wrapped(gym.Wrapper, indices=[env])[0]:
             warnings.warn(
                 f"{method} is called for one transition at a time, which is slow: whether it takes "
@@ -197,16 +189,14 @@ def _by_owner(envs: Ints) -> Iterator[tuple[int, Ints]]:
         yield index, np.flatnonzero(envs == index)
 
 
-def _answers(
-    method: Callable[..., Any], achieved: Array, *others: Any, aloud: bool = False
-) -> bool:
+def _answers(method: Callable[..., Any], rows: Rows, aloud: bool = False) -> bool:
     """Whether a method has an answer for each row of a batch.
 
     :param aloud: print what it raises
     """
-    n = len(achieved)
+    n = len(rows[0])
     try:
-        return np.shape(method(achieved, *others)) in ((n,), (n, 1))
+        return np.shape(method(*rows)) in ((n,), (n, 1))
     except NoInfoError:
         raise
     except Exception:  # whatever is really wrong shows when it is called row by row
@@ -224,8 +214,8 @@ class _Ask:
     """
 
     method: str
-    rows: Any
+    rows: Rows
     aloud: bool = False
 
     def __instancecheck__(self, env: Any) -> bool:
-        return _answers(env.get_wrapper_attr(self.method), *self.rows, aloud=self.aloud)
+        return _answers(env.get_wrapper_attr(self.method), self.rows, self.aloud)

@@ -20,10 +20,11 @@ class Segment(NamedTuple):
 
 def segment_from(store: EpisodeStore, where: Where, n_steps: int, final: Array) -> Segment:
     """Steps as they were stored; `final` says by end code whether nothing comes after an end."""
-    positions, valid = steps_from(where, n_steps)
+    positions, lasts = where.positions[:, None] + np.arange(n_steps), where.lasts[:, None]
+    valid, positions = positions <= lasts, np.minimum(positions, lasts)
     rewards = store.rewards_of(positions, where.envs[:, None])
     ended = final.take(store.ends(where))[:, None]
-    return Segment(positions, valid, rewards, ended & (positions == where.lasts[:, None]))
+    return Segment(positions, valid, rewards, ended & (positions == lasts))
 
 
 def one_step(store: EpisodeStore, where: Where, final: Array) -> tuple[Array, Array]:
@@ -32,12 +33,6 @@ def one_step(store: EpisodeStore, where: Where, final: Array) -> tuple[Array, Ar
     ended = final.take(store.ends(where))
     ended &= where.positions + 1 == where.stops
     return rewards, ended
-
-
-def steps_from(where: Where, n_steps: int) -> tuple[Ints, Array]:
-    """Positions of `n_steps` steps and whether each is in the episode, `(batch, n_steps)`."""
-    positions = where.positions[:, None] + np.arange(n_steps)
-    return np.minimum(positions, where.lasts[:, None]), positions <= where.lasts[:, None]
 
 
 def fold(segment: Segment, gamma: float) -> tuple[Array, Array, Ints, Array]:
