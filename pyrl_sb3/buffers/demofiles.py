@@ -162,37 +162,30 @@ def _problem(arrays: Mapping[str, Array], keys: Sequence[str]) -> str | None:
 
 
 def _minari(name: str) -> Demonstrations:
+    source = f"{MINARI}{name}"
     if find_spec("minari") is None:
-        raise DemonstrationError(
-            f"{MINARI}{name}: minari is not installed: pip install 'minari[hdf5]'"
-        )
-    with naming(f"{MINARI}{name}: cannot be read"):
-        return _minari_read(name)
+        raise DemonstrationError(f"{source}: minari is not installed: pip install 'minari[hdf5]'")
+    with naming(f"{source}: cannot be read"):
+        import minari  # type: ignore[import-not-found, unused-ignore]
 
-
-def _minari_read(name: str) -> Demonstrations:
-    import minari  # type: ignore[import-not-found, unused-ignore]
-
-    try:
-        data = minari.load_dataset(name)
-    except FileNotFoundError as error:
-        message = f"not on this machine: minari download {name}"
-        raise DemonstrationError(f"{MINARI}{name}: {message}") from error
-    episodes = [
-        Episode(
-            observations=each.observations
-            if isinstance(each.observations, Mapping)
-            else {WHOLE: each.observations},
-            actions=each.actions,
-            rewards=each.rewards,
-            terminated=bool(each.terminations[-1]),
-        )
-        for each in data.iterate_episodes()
-    ]
-    spec = data.spec.env_spec
-    return Demonstrations(
-        episodes=episodes, source=f"{MINARI}{name}", env_id=spec.id if spec else None
-    )
+        try:
+            data = minari.load_dataset(name)
+        except FileNotFoundError as error:
+            message = f"not on this machine: minari download {name}"
+            raise DemonstrationError(f"{source}: {message}") from error
+        episodes = [
+            Episode(
+                observations=each.observations
+                if isinstance(each.observations, Mapping)
+                else {WHOLE: each.observations},
+                actions=each.actions,
+                rewards=each.rewards,
+                terminated=bool(each.terminations[-1]),
+            )
+            for each in data.iterate_episodes()
+        ]
+        spec = data.spec.env_spec
+        return Demonstrations(episodes=episodes, source=source, env_id=spec.id if spec else None)
 
 
 def _announced(archive: zipfile.ZipFile, name: str, path: Path) -> Array:

@@ -12,8 +12,9 @@ from pyrl_sb3.buffers.tap import RAW_TERMINAL
 
 Infos = list[list[dict[str, Any]]]  # by slot and environment
 # Of what JSON has no form for, in a dict of one key
-_ARRAY, _NUMBER, _TUPLE, _DICT = "__array__", "__number__", "__tuple__", "__dict__"
+_MARKS = _ARRAY, _NUMBER, _TUPLE, _DICT = "__array__", "__number__", "__tuple__", "__dict__"
 _ATOMS = {bool, int, float, str, type(None)}
+_MOST = 2**1000
 
 
 def listed(infos: Any, n_envs: int) -> list[dict[str, Any]]:
@@ -60,15 +61,9 @@ def encode(infos: Infos) -> bytes:
 
     :raises ValueError: a value that is neither plain nor an array; names its key
     """
-    try:
-        return json.dumps(_plain(infos)).encode()
-    except (TypeError, RecursionError):
-        items = ((key, value) for step in infos for info in step for key, value in info.items())
-        key, problem = _first_problem(items)
-        raise ValueError(
-            f"the info {key!r} cannot be saved ({problem}): leave it out, or set "
-            "copy_info_dict=False"
-        ) from None
+    items = (item for step in infos for info in step for item in info.items())
+    refusal = "the info {!r} cannot be saved ({}): leave it out, or set copy_info_dict=False"
+    return _encoded(infos, items, refusal)
 
 
 def encode_extra(state: Any) -> bytes:
@@ -76,18 +71,18 @@ def encode_extra(state: Any) -> bytes:
 
     :raises ValueError: it holds what is neither plain nor an array; names its key
     """
+    items = state.items() if type(state) is dict else [("all of it", state)]
+    return _encoded(state, items, "what get_extra_state() returns cannot be saved: {!r} ({})")
+
+
+def _encoded(value: Any, items: Iterable[tuple[Any, Any]], refusal: str) -> bytes:
+    """JSON of a value; `refusal` is about the first of its items that has no such form."""
     try:
-        return json.dumps(_plain(state)).encode()
+        return json.dumps(_plain(value)).encode()
     except (TypeError, RecursionError):
-        items = state.items() if type(state) is dict else [("all of it", state)]
-        key, problem = _first_problem(items)
-        raise ValueError(
-            f"what get_extra_state() returns cannot be saved: {key!r} ({problem})"
-        ) from None
-
-
-def _first_problem(items: Iterable[tuple[Any, Any]]) -> tuple[Any, str]:
-    return next((key, problem) for key, value in items if (problem := _problem(key, value)))
+        problems = ((key, _problem(key, value)) for key, value in items)
+        found = next((key, problem) for key, problem in problems if problem)
+        raise ValueError(refusal.format(*found)) from None
 
 
 def _problem(key: Any, value: Any) -> str:
@@ -112,20 +107,16 @@ def _plain(value: Any) -> Any:
     if kind in (list, tuple):
         items = [_plain(item) for item in value]
         return items if kind is list else {_TUPLE: items}
-    if kind in (str, bool, float, type(None)) or (kind is int and abs(value) < _MOST):
-        return value
     if isinstance(value, int) and abs(value) >= _MOST:
         raise TypeError("an int of more than 1,000 bits")
+    if kind in _ATOMS:
+        return value
     raise TypeError(f"{kind.__name__} is neither plain nor an array of numbers")
-
-
-_MOST = 2**1000
-_MARKS = {_ARRAY, _NUMBER, _TUPLE, _DICT}
 
 
 def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
     items = {key: _plain(item) for key, item in value.items()}
-    if all(type(key) is str for key in items) and not items.keys() & _MARKS:
+    if all(type(key) is str and key not in _MARKS for key in items):
         return items
     return {_DICT: [[_plain(key), item] for key, item in items.items()]}
 
@@ -161,14 +152,14 @@ def decode_extra(content: bytes) -> Any:
 def _as_it_was(value: dict[str, Any]) -> Any:
     if len(value) != 1:
         return value
-    if _TUPLE in value:
-        return tuple(value[_TUPLE])
-    if _DICT in value:
-        return dict(value[_DICT])
-    mark = next((mark for mark in (_ARRAY, _NUMBER) if mark in value), None)
-    if mark is None:
+    ((mark, content),) = value.items()
+    if mark == _TUPLE:
+        return tuple(content)
+    if mark == _DICT:
+        return dict(content)
+    if mark not in (_ARRAY, _NUMBER):
         return value
-    dtype, shape, data = value[mark]
+    dtype, shape, data = content
     flat = np.frombuffer(base64.b64decode(data), np.dtype(dtype))
     array = flat.reshape(shape).astype(flat.dtype.newbyteorder("="))
     return array if mark == _ARRAY else array[()]
