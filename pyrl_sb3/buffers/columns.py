@@ -18,6 +18,12 @@ class Field(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of one of them."""
+        # Of shapes in a stranger's file `math.prod` could take for ever.
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
 
 class Where(NamedTuple):
     """Transitions and the episodes they belong to; every field has shape `(batch,)`."""
@@ -56,7 +62,7 @@ class StepColumn:
     ) -> None:
         self.table = table
         self.fields = dict(fields)
-        widths = [int(np.prod(field.shape)) for field in fields.values()]
+        widths = [prod(field.shape) for field in fields.values()]
         edges = np.cumsum([0, *widths]).tolist()
         self.spans = {key: slice(*edges[i : i + 2]) for i, key in enumerate(fields)}
         self.name = "last/" + "+".join(map(repr, fields))  # no key can be taken for another fact

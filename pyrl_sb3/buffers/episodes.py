@@ -208,8 +208,7 @@ class EpisodeStore:
         self._synced = False
         self.sync()
         first = max(self.first, self.now + 1 - self.slots)  # the one before is overwritten
-        positions = np.repeat(np.arange(first, self.now + 1), self.n_envs)
-        envs = np.tile(np.arange(self.n_envs), self.now + 1 - first)
+        positions, envs = self.transitions(first, self.now + 1)
         if isinstance(column, StackColumn):
             column.turn_for(next_obs, self.locate(positions, envs))
             return column
@@ -220,6 +219,11 @@ class EpisodeStore:
         step.put(self.now, obs)
         self.columns = [step if other is column else other for other in self.columns]
         return step
+
+    def transitions(self, first: int, past: int) -> tuple[Ints, Ints]:
+        """Positions and environments of all steps `[first, past)`, step after step."""
+        positions = np.repeat(np.arange(first, past), self.n_envs)
+        return positions, np.tile(np.arange(self.n_envs), past - first)
 
     def locate(self, positions: Ints, envs: Ints) -> Where:
         """The episodes of transitions inside the window; O(batch)."""

@@ -64,16 +64,14 @@ def step_bytes(
     fields: Mapping[str, Field], action: Field, once: Collection[str], stacks: Mapping[str, int]
 ) -> int:
     """Bytes of one transition, apart from what is stored once per episode."""
-    n_bytes = int(np.prod(action.shape)) * action.dtype.itemsize + 4  # and the reward
-    for key, (shape, dtype) in fields.items():
-        if key not in once:
-            n_bytes += int(np.prod(shape)) * dtype.itemsize // stacks.get(key, 1)
-    return n_bytes
+    kept = {key: field for key, field in fields.items() if key not in once}
+    observations = sum(field.n_bytes // stacks.get(key, 1) for key, field in kept.items())
+    return observations + action.n_bytes + 4  # the reward
 
 
 def bulk_dtype(fields: Mapping[str, Field]) -> np.dtype:
     """The dtype of the key that takes the most bytes."""
-    largest = max(fields.values(), key=lambda f: np.prod(f.shape) * f.dtype.itemsize, default=None)
+    largest = max(fields.values(), key=lambda field: field.n_bytes, default=None)
     return np.dtype(np.float32) if largest is None else largest.dtype
 
 
@@ -85,23 +83,20 @@ def stacks(space: spaces.Space[Any], frame_stack: int | Mapping[str, int]) -> di
     """
     keyed = by_key(space)
     if not isinstance(frame_stack, Mapping):
-        if isinstance(space, spaces.Dict) and _frames(frame_stack) > 1:
+        if isinstance(space, spaces.Dict) and whole("frame_stack", frame_stack, "frames") > 1:
             raise ValueError(
                 f"frame_stack={frame_stack} does not say of which key: give a dict, "
                 f"{{{next(iter(keyed))!r}: {frame_stack}}} for example"
             )
         frame_stack = dict.fromkeys(keyed, frame_stack)
     known_keys("frame_stack", frame_stack, keyed)
-    stacked = {key: _frames(n) for key, n in frame_stack.items() if _frames(n) > 1}
+    counts = {key: whole("frame_stack", n, "frames") for key, n in frame_stack.items()}
+    stacked = {key: n for key, n in counts.items() if n > 1}
     for key, n in stacked.items():
         shape = get_obs_shape(keyed[key])
         assert isinstance(shape, tuple)
         stacking_axes(key, shape, n)
     return stacked
-
-
-def _frames(n: Any) -> int:
-    return whole("frame_stack", n, "frames")
 
 
 def whole(name: str, value: Any, of: str) -> int:

@@ -1,6 +1,8 @@
 """Loading replay buffers from folders; see `saving` for the other way."""
 
 import warnings
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from pyrl_sb3.buffers.shards import check_files, read_file
 from pyrl_sb3.buffers.snapshot import Layout, Restorer, layout
 from pyrl_sb3.buffers.stacks import turn_like
 from pyrl_sb3.buffers.table import Array
-from pyrl_sb3.buffers.transfer import transfer_infos
+from pyrl_sb3.buffers.transfer import transfer
 
 if TYPE_CHECKING:
     from pyrl_sb3.buffers.replay import ReplayBuffer
@@ -43,25 +45,9 @@ def load(buffer: "ReplayBuffer", path: str | Path, *, restore_rng: bool = True) 
 def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool) -> None:
     check_files(folder, saved)
     extra = _extra(buffer, folder, saved)
-    window, once = saved.now - saved.first, _once(saved)
-    facts = {name.removeprefix("episode/") for name in saved.layout.episodes}
-    target = buffer.new_store(buffer.buffer_size, buffer.n_envs, once)
-    turn_like(target.columns, facts)
+    target = _new_store(buffer, saved, buffer.buffer_size, buffer.n_envs)
     _check_fits(buffer, saved, layout(target), folder)
-    rows: Infos = []
-    if saved.now > saved.first:
-        wraps = saved.first > 0 and target.slots > window
-        if saved.n_envs == target.n_envs and not (wraps and any(saved.layout.lead.values())):
-            shift = saved.first if wraps else 0
-            rows = _fill(target, folder, saved, shift)
-            if not shift:
-                lineage(target).ids[saved.id] = saved.now
-        else:
-            # As many as there is room for, rounded up.
-            newest = -(-target.slots * target.n_envs // saved.n_envs)
-            source = buffer.new_store(min(window, newest), saved.n_envs, once)
-            turn_like(source.columns, facts)
-            rows = transfer_infos(_fill(source, folder, saved, 0), source, target)
+    rows = _read(buffer, folder, saved, target) if saved.now > saved.first else []
     before, rng = dict(vars(buffer)), buffer.rng.bit_generator.state
     try:
         if restore_rng:
@@ -76,15 +62,40 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
         raise
 
 
+def _new_store(buffer: "ReplayBuffer", saved: Header, slots: int, n_envs: int) -> EpisodeStore:
+    """An empty store that keeps what was saved in the way it was stored."""
+    store = buffer.new_store(slots, n_envs, _once(saved))
+    turn_like(store.columns, {name.removeprefix("episode/") for name in saved.layout.episodes})
+    return store
+
+
+def _read(buffer: "ReplayBuffer", folder: Path, saved: Header, target: EpisodeStore) -> Infos:
+    """Put the newest of what was saved into an empty store; infos of the steps put there."""
+    window = saved.now - saved.first
+    wraps = saved.first > 0 and target.slots > window
+    if saved.n_envs == target.n_envs and not (wraps and any(saved.layout.lead.values())):
+        shift = saved.first if wraps else 0
+        rows = _fill(target, folder, saved, shift)
+        if not shift:
+            lineage(target).ids[saved.id] = saved.now
+        return rows
+    newest = -(-target.slots * target.n_envs // saved.n_envs)  # that there is room for, rounded up
+    source = _new_store(buffer, saved, min(window, newest), saved.n_envs)
+    return transfer(source, target, _fill(source, folder, saved, 0))
+
+
 def _extra(buffer: "ReplayBuffer", folder: Path, saved: Header) -> Any:
     """What the saved buffer knew besides transitions, if this one is of those that do."""
     if saved.extra is None or not hasattr(buffer, "get_extra_state"):
         return None
-    content = read_file(folder, saved.extra)
+    return _decoded(folder / saved.extra.name, decode_extra, read_file(folder, saved.extra))
+
+
+def _decoded(file: Path, decoder: Callable[..., Any], *args: Any) -> Any:
     try:
-        return decode_extra(content)
+        return decoder(*args)
     except ValueError as error:
-        raise ValueError(f"{folder / saved.extra.name} is damaged: {error}") from error
+        raise ValueError(f"{file} is damaged: {error}") from error
 
 
 def _give(buffer: "ReplayBuffer", extra: Any, saved: Header, folder: Path) -> None:
@@ -165,18 +176,12 @@ def _fill(store: EpisodeStore, folder: Path, saved: Header, shift: int) -> Infos
                 restorer.put_steps(name, begin - n_steps, values)
             restorer.put_episodes(np.array(part.low), np.array(part.high), episodes)
             if saved.has_infos:
-                infos += _infos(rest, saved, part, folder)
+                size = part.past - part.first, saved.n_envs
+                infos += _decoded(folder / part.name, decode, rest, *size)
         restorer.finish()
     except ValueError as error:
         raise ValueError(f"{folder} cannot be loaded: {error}") from error
     return infos[first - saved.now :]
-
-
-def _infos(content: bytes, saved: Header, part: Shard, folder: Path) -> Infos:
-    try:
-        return decode(content, part.past - part.first, saved.n_envs)
-    except ValueError as error:
-        raise ValueError(f"{folder / part.name} is damaged: {error}") from error
 
 
 def _split(
@@ -187,7 +192,7 @@ def _split(
 
     def take(field: Field, rows: int) -> Array:
         nonlocal offset
-        count = rows * int(np.prod(field.shape))
+        count = rows * prod(field.shape)
         values = np.frombuffer(content, little_endian(field.dtype), count, offset)
         offset += values.nbytes
         return values.reshape(rows, *field.shape)

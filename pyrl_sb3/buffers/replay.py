@@ -22,7 +22,7 @@ from pyrl_sb3.buffers.memory import Allocator, Storage, warn_if_too_large
 from pyrl_sb3.buffers.returns import Segment, fold, one_step, segment_from
 from pyrl_sb3.buffers.table import Array, Ints
 from pyrl_sb3.buffers.tap import keep_raw_terminals, with_raw_terminals
-from pyrl_sb3.buffers.transfer import transfer_infos
+from pyrl_sb3.buffers.transfer import transfer
 from pyrl_sb3.buffers.views import Count, View, refuse_lost_overrides
 
 
@@ -223,7 +223,7 @@ class ReplayBuffer(sb3.ReplayBuffer):
             return
         store, oldest = self.new_store(size, n_envs, self.once), old.first % old.slots
         infos = self._infos[oldest:] + self._infos[:oldest]
-        self.adopt(store, transfer_infos(infos, old, store))
+        self.adopt(store, transfer(old, store, infos))
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """Draw transitions uniformly from all that are stored.

@@ -11,14 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from pyrl_sb3.buffers.episodes import EpisodeStore
-from pyrl_sb3.buffers.header import (
-    File,
-    Header,
-    Shard,
-    little_endian,
-    new_extra_name,
-    new_name,
-)
+from pyrl_sb3.buffers.header import File, Header, Shard, little_endian, new_extra_name, new_name
 from pyrl_sb3.buffers.infos import encode, encode_extra
 from pyrl_sb3.buffers.shards import (
     check_files,
@@ -28,14 +21,7 @@ from pyrl_sb3.buffers.shards import (
     sync_folder,
     write_file,
 )
-from pyrl_sb3.buffers.snapshot import (
-    episodes_of,
-    finished,
-    layout,
-    lead_of,
-    numbers_at,
-    steps_of,
-)
+from pyrl_sb3.buffers.snapshot import episodes_of, finished, layout, lead_of, numbers_at, steps_of
 from pyrl_sb3.buffers.table import Array, Ints
 
 if TYPE_CHECKING:
@@ -110,7 +96,7 @@ def _write(folder: Path, saved: Header | None, buffer: "ReplayBuffer", with_extr
             kept, first, low = _kept(saved, store)
         else:
             first, low = store.first, numbers_at(store, store.first)
-        for past, high in _edges(store, first, what.step_bytes):
+        for past, high in _edges(store, first, what.size(1, 0)):
             if past > first or (high > low).any():
                 kept.append(_write_shard(folder, buffer, (first, past), (low, high)))
             first, low = past, high

@@ -7,6 +7,7 @@ import numpy as np
 
 from pyrl_sb3.buffers.actions import as_scaled
 from pyrl_sb3.buffers.columns import EpisodeColumn, Field
+from pyrl_sb3.buffers.ends import RUNNING
 from pyrl_sb3.buffers.episodes import EpisodeStore
 from pyrl_sb3.buffers.table import SPARE, Array, Ints, StartBits
 
@@ -22,11 +23,6 @@ class Layout(NamedTuple):
     episodes: dict[str, Field]
     lead: dict[str, int]  # steps before the window that are also needed, by name
 
-    @property
-    def step_bytes(self) -> int:
-        """Bytes of a transition."""
-        return _bytes(self.steps)
-
     def same(self, other: "Layout") -> bool:
         """Whether the other is equal and in the same order, which is that of the files."""
         mine, others = ([list(part.items()) for part in each] for each in (self, other))
@@ -34,16 +30,14 @@ class Layout(NamedTuple):
 
     def size(self, n_steps: int, n_episodes: int) -> int:
         """Bytes of so many transitions and episodes."""
-        return n_steps * _bytes(self.steps) + n_episodes * _bytes(self.episodes)
+        step = sum(field.n_bytes for field in self.steps.values())
+        episode = sum(field.n_bytes for field in self.episodes.values())
+        return n_steps * step + n_episodes * episode
 
     def lead_size(self, first: int, n_envs: int) -> int:
         """Bytes of the steps that are needed before the position `first`."""
-        sizes = {name: _bytes({name: field}) for name, field in self.steps.items()}
-        return sum(min(self.lead[name], first) * n_envs * size for name, size in sizes.items())
-
-
-def _bytes(fields: Mapping[str, Field]) -> int:
-    return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in fields.values())
+        steps = (min(self.lead[name], first) * f.n_bytes for name, f in self.steps.items())
+        return n_envs * sum(steps)
 
 
 def rings(store: EpisodeStore) -> dict[str, Array]:
@@ -118,7 +112,7 @@ def finished(store: EpisodeStore) -> Ints:
     store.sync()
     if not store.now:
         return store.table.counts.copy()
-    running = store.table.fields["end"][store.table.newest()] == 0
+    running = store.table.fields["end"][store.table.newest()] == RUNNING
     return store.table.counts - running
 
 

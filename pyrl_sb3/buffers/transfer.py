@@ -1,7 +1,5 @@
 """Moving episodes from one store to another."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from pyrl_sb3.buffers.ends import CUT, RUNNING
@@ -21,8 +19,7 @@ def deal(source: EpisodeStore, n_envs: int) -> tuple[Ints, Ints, Array]:
 
     :return: positions, environments and whether an episode is over here, each `(length, n_envs)`
     """
-    positions = np.repeat(np.arange(source.first, source.now), source.n_envs)
-    envs = np.tile(np.arange(source.n_envs), source.now - source.first)
+    positions, envs = source.transitions(source.first, source.now)
     where = source.locate(positions, envs)
     # By episode: episodes ordered by their last step, steps in order within.
     order = np.lexsort((positions, envs, where.lasts))
@@ -47,36 +44,32 @@ def deal(source: EpisodeStore, n_envs: int) -> tuple[Ints, Ints, Array]:
     return positions[dealt], envs[dealt], last
 
 
-def transfer(
-    source: EpisodeStore,
-    target: EpisodeStore,
-    each: Callable[[Ints, Ints], None] = lambda positions, envs: None,
-) -> None:
-    """Add to `target` what `source` holds.
+def transfer(source: EpisodeStore, target: EpisodeStore, infos: Infos) -> Infos:
+    """Add to `target`, which is empty, what `source` holds.
 
     With another number of environments running episodes are cut, and all dealt out anew; with fewer
     slots the newest are what remains.
 
-    :param each: called with the positions and environments `(n_envs,)` in `source` of every step
+    :param infos: of the steps in the window of `source`, oldest first, or none
+    :return: those of `target`, likewise
     """
-    if not target.now:
-        turn_like(target.columns, source.table.fields)
-    if source.n_envs == target.n_envs:
-        steps = np.arange(source.first, source.now)[:, None]
-        positions = np.repeat(steps, source.n_envs, axis=1)
-        envs = np.tile(np.arange(source.n_envs), (len(steps), 1))
+    turn_like(target.columns, source.table.fields)
+    n_envs = target.n_envs
+    if source.n_envs == n_envs:
+        every = source.transitions(source.first, source.now)
+        positions, envs = (each.reshape(-1, n_envs) for each in every)
         cuts = np.zeros_like(positions, bool)
     else:
-        positions, envs, cuts = deal(source, target.n_envs)
-    for chunk in np.split(np.arange(len(positions)), range(CHUNK, len(positions), CHUNK)):
+        positions, envs, cuts = deal(source, n_envs)
+    for begin in range(0, len(positions), CHUNK):
+        chunk = slice(begin, begin + CHUNK)
         where = source.locate(positions[chunk].ravel(), envs[chunk].ravel())
         obs, next_obs = source.read(where, where.positions)
         slots = source.slot(where.positions, where.envs)
         ends = np.where(where.positions == where.lasts, source.ends(where), RUNNING)
         ends = np.where(cuts[chunk].ravel() & (ends == RUNNING), CUT, ends)
-        for i in range(len(chunk)):
-            rows = slice(i * target.n_envs, (i + 1) * target.n_envs)
-            each(where.positions[rows], where.envs[rows])
+        for row in range(0, len(slots), n_envs):
+            rows = slice(row, row + n_envs)
             target.add(
                 {key: value[rows] for key, value in obs.items()},
                 {key: value[rows] for key, value in next_obs.items()},
@@ -84,20 +77,10 @@ def transfer(
                 source.rewards[slots[rows]],
                 ends[rows],
             )
-
-
-def transfer_infos(infos: Infos, source: EpisodeStore, target: EpisodeStore) -> Infos:
-    """`transfer`, and the infos of the steps that are added to `target`.
-
-    :param infos: of the steps in the window of `source`, oldest first, or none
-    :return: those of `target`, likewise
-    """
-    rows: Infos = []
-
-    def each(positions: Ints, envs: Ints) -> None:
-        if infos:
-            steps = (positions - source.first).tolist()
-            rows.append([infos[t][e] for t, e in zip(steps, envs.tolist(), strict=True)])
-
-    transfer(source, target, each)
-    return rows[-target.slots :]
+    if not infos:
+        return []
+    steps, owners = positions[-target.slots :] - source.first, envs[-target.slots :]
+    return [
+        [infos[step][env] for step, env in zip(*row, strict=True)]
+        for row in zip(steps.tolist(), owners.tolist(), strict=True)
+    ]

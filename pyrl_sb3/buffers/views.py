@@ -114,8 +114,7 @@ class Dones(np.ndarray):
 
 def sb3_arrays(store: EpisodeStore, name: str) -> Any:
     """The array SB3 calls `name`, or for observations such arrays by key."""
-    positions = np.repeat(np.arange(store.first, store.now), store.n_envs)
-    envs = np.tile(np.arange(store.n_envs), store.now - store.first)
+    positions, envs = store.transitions(store.first, store.now)
     slots = store.slot(positions, envs)
 
     def laid_out(values: Array) -> Array:
