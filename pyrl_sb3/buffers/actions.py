@@ -1,6 +1,7 @@
-"""How actions are stored, and how older versions stored them: those of whole numbers, scaled to
-[-1, 1], were whole numbers again, mostly 0. They are read as the floats that they are; of dtypes
-without a sign, in which -1 is the largest number, after they have got it back.
+"""How actions are stored, now and by older versions.
+
+Those scaled actions of whole numbers to [-1, 1] and stored them as whole numbers again, mostly 0;
+without a sign, -1 became the largest number. They are read as floats, with their sign.
 """
 
 import warnings
@@ -20,19 +21,19 @@ def action_field(space: spaces.Space[Any], size: int) -> Field:
 
 
 def were_whole(stored: Field | None, field: Field, space: spaces.Space[Any]) -> bool:
-    """Whether an older version has stored actions of `field` like this."""
+    """Whether an older version has stored actions of `field` as whole numbers."""
     return stored == field._replace(dtype=np.dtype(space.dtype)) and stored.dtype.kind in "iu"
 
 
 def as_scaled(stored: Array, dtype: np.dtype) -> Array:
-    """Scaled actions, of what an older version may have stored of them; anything else as it is."""
+    """Actions in this dtype; those of an older version have got their sign back."""
     if stored.dtype.kind == "u" and dtype.kind == "f":
         stored = stored.view(stored.dtype.str.replace("u", "i"))
     return stored.astype(dtype, copy=False)
 
 
 def warn_of_whole(where: str, stacklevel: int) -> None:
-    """Say what there is."""
+    """Warn that an older version has rounded actions."""
     warnings.warn(
         f"the actions in {where} were stored as whole numbers, from -1 to 1, by an older version: "
         "they stay rounded, and further ones are not",

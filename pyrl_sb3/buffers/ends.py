@@ -7,9 +7,8 @@ import numpy as np
 
 from pyrl_sb3.buffers.table import Array
 
+# How an episode ended. CUT: the environment was reset before the episode was over.
 RUNNING, TERMINATED, TRUNCATED, CUT = range(4)
-"""How an episode ended. CUT: the environment was reset before the episode was over."""
-
 
 UNMARKED = (
     "an episode ended without 'TimeLimit.truncated' in its info: "

@@ -52,7 +52,7 @@ def _load(buffer: "ReplayBuffer", folder: Path, saved: Header, restore_rng: bool
     try:
         if restore_rng:
             _restore_rng(buffer.rng, saved, folder)
-        buffer.adopt(target, rows[-target.slots :])
+        buffer.adopt(target, rows)
         if extra is not None:
             _give(buffer, extra, saved, folder)
     except BaseException:

@@ -50,7 +50,7 @@ def copied(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def put(infos: Infos, slot: int, row: list[dict[str, Any]]) -> None:
-    """Put the infos of a step into a slot; those of older ones without are blank."""
+    """Put the infos of a step into a slot; slots before it that have none get blank ones."""
     while len(infos) <= slot:
         infos.append([{} for _ in row])
     infos[slot] = row

@@ -104,7 +104,7 @@ def _numbers(low: Ints, high: Ints) -> tuple[Ints, Ints]:
 
 def numbers_at(store: EpisodeStore, position: int) -> Ints:
     """The number of the episode at this stored position of each environment, `(n_envs,)`."""
-    return store.bits.numbers(np.full(store.n_envs, position), np.arange(store.n_envs))
+    return store.bits.numbers(np.full(store.n_envs, position), store.table.envs)
 
 
 def finished(store: EpisodeStore) -> Ints:
@@ -133,9 +133,7 @@ class Restorer:
         table.counts, table.oldest = high.copy(), low.copy()
         table.rows = max(table.rows, int(np.max(high - low)) + 2 + SPARE)
         for name, field in table.fields.items():
-            table.fields[name] = np.zeros(
-                (table.rows * store.n_envs, *field.shape[1:]), field.dtype
-            )
+            table.add_field(name, field.shape[1:], field.dtype)
 
     def put_steps(self, name: str, first: int, values: Array) -> None:
         """Store values of the steps from `first` on; those too old to be kept are not."""
@@ -173,13 +171,12 @@ class Restorer:
             starts = np.maximum(starts[kept:] - self.shift, 0)
             table.fields["start"][rows[kept:]] = starts
             _set_bits(store.bits, env, store.first, store.now, starts, table.oldest[env])
-        envs = np.arange(store.n_envs)
         store._newest = newest = table.newest()
         store._ends[:] = table.fields["end"][newest]
-        table.fields["start"][table.row(table.counts, envs)] = store.now
+        table.fields["start"][table.row(table.counts, table.envs)] = store.now
         last = np.full(store.n_envs, store.now - 1)
         store.bits.turn_to(store.now - 1)  # else `locate` would come there in steps of the ring
-        where = store.locate(last, envs)
+        where = store.locate(last, table.envs)
         for column in store.columns:
             column.turn_to(store.now - 1)
             column.pending[:] = column.read_next(last, where)

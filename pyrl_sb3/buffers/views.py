@@ -7,6 +7,7 @@ import numpy as np
 
 from pyrl_sb3.buffers.ends import RUNNING, TRUNCATED
 from pyrl_sb3.buffers.episodes import EpisodeStore
+from pyrl_sb3.buffers.fields import WHOLE
 from pyrl_sb3.buffers.table import Array
 
 _ASK_ARRAYS = ("_get_samples", "_get_real_samples", "_get_virtual_samples", "_sample_goals")
@@ -52,7 +53,7 @@ class View:
         if self.name in vars(buffer):
             return vars(buffer)[self.name]
         arrays = sb3_arrays(buffer.store, self.name)
-        return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays["observation"]
+        return arrays if isinstance(arrays, np.ndarray) or buffer.keyed else arrays[WHOLE]
 
     def __set__(self, buffer: Any, value: Any) -> None:
         """Beside what is stored. See `_let_set`."""
