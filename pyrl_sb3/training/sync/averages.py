@@ -16,15 +16,9 @@ from pyrl_sb3.training.sync.state import AgentState, Arrays
 
 def combined(states: Sequence[AgentState], weights: Sequence[float]) -> AgentState:
     """
-    Return a weighted mean of states.
+    Return a weighted mean of states, of which there is at least one; the weights sum to 1.
 
-    Args:
-        states: at least one.
-        weights: one for each; they sum to 1.
-
-    Returns:
-        weights, running statistics and moments averaged, of counts the greatest: Adam's correction
-        of a bias that is gone must not come back.
+    Of counts it has the greatest: Adam's correction of a bias that is gone must not come back.
     """
     first = states[0]
     averaged = {

@@ -100,7 +100,8 @@ class SeedSyncCallback(BaseCallback):
         if self.group.size == 1:
             return
         if not self._begun:
-            first = next(iter(self.group.all_gather(self._report()).values()))
+            statistics = read_statistics(self.model.get_vec_normalize_env())
+            first = next(iter(self.group.all_gather(self._report(statistics)).values()))
             write_state(self.model, AgentState.of_arrays(first))
             self._adopt_statistics(part_of(_STATISTICS, first))
             self._memory = {"weights": read_state(self.model).weights}
@@ -130,8 +131,7 @@ class SeedSyncCallback(BaseCallback):
     def synchronise(self) -> None:
         """Exchange states with the other copies and go on from what the strategy says."""
         news = since(read_statistics(self.model.get_vec_normalize_env()), self._statistics)
-        value = {**self._report(), **_named(news)}
-        everybody = self.group.all_gather(value)
+        everybody = self.group.all_gather(self._report(news))
         reports = {
             rank: Report(state=AgentState.of_arrays(each), score=float(each[_SCORE]))
             for rank, each in everybody.items()
@@ -145,13 +145,15 @@ class SeedSyncCallback(BaseCallback):
         if self._replay:
             self._replay.exchange(self.model, self.group)
         self._timesteps |= {rank: int(each["timesteps"]) for rank, each in everybody.items()}
-        self._log()
+        self.rounds += 1
+        self.logger.record("sync/rounds", self.rounds)
+        self.logger.record("sync/score", self.score(self.model))
+        self.logger.record("sync/total_timesteps", sum(self._timesteps.values()))
 
-    def _report(self) -> dict[str, NDArray[Any]]:
-        statistics = read_statistics(self.model.get_vec_normalize_env())
+    def _report(self, statistics: Arrays) -> dict[str, NDArray[Any]]:
         return {
             **read_state(self.model).as_arrays(),
-            **_named(statistics),
+            **{_STATISTICS + name: array for name, array in statistics.items()},
             _SCORE: np.array(self.score(self.model)),
             "timesteps": np.array(self.model.num_timesteps),
         }
@@ -159,16 +161,6 @@ class SeedSyncCallback(BaseCallback):
     def _adopt_statistics(self, statistics: Arrays) -> None:
         self._statistics = {name: np.array(array) for name, array in statistics.items()}
         write_statistics(self.model.get_vec_normalize_env(), self._statistics)
-
-    def _log(self) -> None:
-        self.rounds += 1
-        self.logger.record("sync/rounds", self.rounds)
-        self.logger.record("sync/score", self.score(self.model))
-        self.logger.record("sync/total_timesteps", sum(self._timesteps.values()))
-
-
-def _named(statistics: Arrays) -> dict[str, NDArray[Any]]:
-    return {_STATISTICS + name: array for name, array in statistics.items()}
 
 
 def _callback(

@@ -22,8 +22,7 @@ _LISTED = 64  # checkpoints of a copy that the others hear of
 
 def common_checkpoint(seeds: SeedGroup, group: DistributedGroup) -> tuple[int, set[int]]:
     """
-    Return what `in_common` does; this copy's later checkpoints, which others do not have, are
-    deleted.
+    Return what `in_common` does, and delete this copy's later checkpoints, which others lack.
 
     Raises:
         InputError: as `in_common`; nothing is deleted.
@@ -54,12 +53,7 @@ def in_common(
     seeds: SeedGroup, checkpoints: Mapping[int, Collection[int]], ends: Mapping[int, int]
 ) -> tuple[int, set[int]]:
     """
-    Find where copies go on together.
-
-    Args:
-        seeds: the group.
-        checkpoints: of each seed, by steps.
-        ends: of each seed, see `end_of`.
+    Find where copies go on together, of the steps of each seed's checkpoints and its `end_of`.
 
     Returns:
         the steps of the last checkpoint that all have which are to go on, 0 where they are to begin
@@ -79,7 +73,7 @@ def in_common(
         if not later:
             break
         together |= later
-    # One that has none beside those with their first ones was killed before its own.
+    # Where some have their first checkpoint only, those that have none were killed before theirs.
     first = all(len(each) <= 1 for each in checkpoints.values()) and seeds.request.save_freq
     if not last and any(checkpoints.values()) and (all(checkpoints.values()) or not first):
         there = "; ".join(

@@ -112,11 +112,12 @@ class DistributedGroup:
         while not self.left:
             flags = self._flags(0, self.stop_asked, 0, 0)
             self.left = not self._here(flags)
-            if not self.left:
-                do, self.before_waiting = self.before_waiting, None
-                if do:
-                    do()
-                self._bytes(np.empty(0, np.uint8), int(np.max(flags[:, _BYTES])))
+            if self.left:
+                return
+            do, self.before_waiting = self.before_waiting, None
+            if do:
+                do()
+            self._bytes(np.empty(0, np.uint8), int(np.max(flags[:, _BYTES])))
 
     def _here(self, flags: NDArray[np.int64]) -> list[int]:
         """The ranks that take part in an exchange; the last that had any are noted."""
@@ -145,10 +146,8 @@ class DistributedGroup:
     def meeting_place(address: str) -> tuple[Store, dict[str, str]]:
         """
         Return a store in this process where copies meet, and what is to be in their environment
-        besides `RANK`; it outlives copies that are started again.
-
-        Args:
-            address: of this machine, for all copies.
+        besides `RANK` and `WORLD_SIZE`; it outlives copies that are started again. They reach this
+        machine at `address`.
         """
         store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
         return store, {

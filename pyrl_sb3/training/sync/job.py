@@ -67,12 +67,7 @@ class SyncPlan:
 
     def callback(self, group: Copies, seed: int, timesteps: int | None) -> BaseCallback:
         """
-        Return the callback of one copy.
-
-        Args:
-            group: of the copies.
-            seed: the same in all of them.
-            timesteps: environment steps of each copy.
+        Return the callback of one copy; the seed is the same in all of them.
 
         Raises:
             InputError: it cannot be made, or what is made is no callback.
@@ -109,9 +104,9 @@ def synchronised(
             "copies that train after each episode are never at the same step: "
             "--set train_freq=64 trains every 64 steps"
         )
+    freq = save_freq(completed.save_freq, plan.every)
     # Less than complete again: what is of one copy is left open.
-    common = {**vars(completed), "seed": None, "folder": None, "save": None}
-    common["save_freq"] = save_freq(completed.save_freq, plan.every)
+    common = {**vars(completed), "seed": None, "folder": None, "save": None, "save_freq": freq}
     return SeedGroup(
         folder=folder,
         seeds=tuple(seeds),
@@ -148,9 +143,8 @@ def plan_of(group: SeedGroup) -> SyncPlan:
         InputError, ConfigError, PluginError: it says no such thing, or names code of a package
             that is not trusted.
     """
-    names = {"name": "sync", "every": "sync_every", "params": "sync_params"}
-    said = {"sync": group.sync, **group.extra}
-    noted = {key: said.get(name) for key, name in names.items()}
+    every, params = group.extra.get("sync_every"), group.extra.get("sync_params")
+    noted = {"name": group.sync, "every": every, "params": params}
     try:
         plan = sync_plan(noted, trust=group.request.trust)
     except (ConfigError, PluginError):
@@ -185,7 +179,7 @@ def train_copy(
         folder: of the group.
         group: of the processes, as many as the group has seeds.
         callbacks: besides that which synchronises.
-        changes: what `resume` is to change.
+        changes: as of `resume`.
 
     Raises:
         InputError: the group is of another size, or cannot be read; or another process trains
@@ -203,12 +197,12 @@ def train_copy(
         begin, ended = common_checkpoint(seeds, group)
     total = changes.get("timesteps") or total_of(seeds, seed, begin)
     sync = plan.callback(group, seeds.seeds[0], total)
-    syncing = [sync, SaveMaster(seeds, group, sync)]
     _say_where_they_go_on(group.size, begin, ended)
     # As the group has them: some are not as they were asked for.
     changed = {**{name: getattr(seeds.request, name) for name in changes}, "timesteps": total}
     try:
-        result = _train(seeds, group, begin, [*syncing, *callbacks], changed)
+        every = [sync, SaveMaster(seeds, group, sync), *callbacks]
+        result = _train(seeds, group, begin, every, changed)
         with GroupSignals(group):  # one that had ended before waits here
             group.leave()
         _say_what_all_had(seeds, sync, group, result.timesteps)
@@ -272,13 +266,8 @@ def begun_together(seeds: SeedGroup, root: Path, group: DistributedGroup) -> Pat
     """
     Return the folder of a group that torchrun has started, made where it is not there yet.
 
-    The first copy chooses it. The launcher keeps the choice, so that copies which are started again
-    find it; machines that share no disk get a folder of the same name each.
-
-    Args:
-        seeds: the group, whose folder is not known yet.
-        root: where the first copy is to make it.
-        group: of the processes.
+    The first copy chooses it, in `root`. The launcher keeps the choice, so that copies which are
+    started again find it; machines that share no disk get a folder of the same name each.
     """
     chosen = ""
     if group.rank == 0:

@@ -37,7 +37,6 @@ _WAIT = 600  # seconds for copies to come to an exchange and save when they are 
 # Of torch, which say what the package's log says; the last has a level of its own.
 _SILENT = ("elastic", "run", "elastic.agent.server.api")
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
-_SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 _HANGUP = "torch %s stops copies when the terminal is closed, under `nohup` too; 2.10 does not"
 _HANDLED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")  # by torch, unless it is told others
 
@@ -108,14 +107,10 @@ class _ElasticAgent(LocalElasticAgent):
 
 def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     """
-    Run the copies of a group in processes of their own, until all have ended.
+    Run `pyrl ARGUMENTS` for each copy of a group, in processes of their own, until all have ended.
 
     When one ends early all are started again, unless it has come to the same end before; each goes
     on from the last checkpoint that all have.
-
-    Args:
-        seeds: the group, with its folder.
-        arguments: after `pyrl`, that run one copy.
 
     Returns:
         the signal that has stopped the copies, if one has.
@@ -127,7 +122,7 @@ def launch(seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     for name in _SILENT:
         logging.getLogger(f"torch.distributed.{name}").setLevel(logging.CRITICAL)
     if hangup_is_ignored():  # for copies too
-        os.environ.setdefault(_SIGNALS, "SIGTERM,SIGINT,SIGQUIT")
+        os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGQUIT")
         if torch.__version__ < "2.10":  # which does not look there; compared as versions
             log.warning(_HANGUP, torch.__version__)
     os.environ.update(bound_to_this_process())  # which the copies inherit
@@ -199,14 +194,9 @@ def require_room(engine: Engine, seeds: SeedGroup) -> None:
 
 def launch_on(engine: Engine, seeds: SeedGroup, arguments: list[str]) -> signal.Signals | None:
     """
-    Run the copies of a group on an engine, as `launch` does on this machine.
+    Run the copies of a group on an engine, all at a time, as `launch` does on this machine.
 
     A copy that is killed breaks the exchange in the others, which then end as well.
-
-    Args:
-        engine: that is to run all of them at a time.
-        seeds: the group, with its folder.
-        arguments: after `pyrl`, that run one copy.
 
     Raises:
         RunStoppedError: copies end too often.

@@ -17,16 +17,11 @@ class SaveMaster(BaseCallback):
     Writes the one agent that stands for all copies into the group's folder, unless the copies are
     independent.
 
-    Of the copies that were synchronised last it is the first that does: those that a callback ended
-    before know nothing of what came later. It does so when the training of all has ended, before
-    its own end is on the disk: a job that dies in between goes on from an earlier checkpoint, and
-    comes to it again. What synchronises otherwise than `SeedSyncCallback` knows of no such agent:
-    there it is that copy's own.
-
-    Args:
-        seeds: the group.
-        copies: its processes.
-        sync: what has synchronised this copy, which has ended its training already.
+    The first of the copies that were synchronised last does: those that a callback ended before
+    know nothing of what came later. It does so when the training of all has ended, before its own
+    end is on the disk: a job that dies in between goes on from an earlier checkpoint, and comes to
+    it again. Callbacks other than `SeedSyncCallback` know of no such agent: there it is that copy's
+    own. `sync`, which synchronises this copy, comes before this in the list of callbacks.
     """
 
     model: OffPolicyAlgorithm
@@ -46,7 +41,7 @@ class SaveMaster(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.copies.leave()
-        # Without a step, only something else than the training was left to do: it is there already.
+        # Without a step only an evaluation, say, was left to do: the model is there already.
         trained = self.model.num_timesteps > self._begun
         if trained and self.seeds.couples_seeds and self.copies.rank == self.copies.latest[0]:
             self._write()

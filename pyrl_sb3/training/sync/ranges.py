@@ -32,12 +32,8 @@ def require_in_range(params: Mapping[str, Any], known: Iterable[str]) -> None:
     """
     Check parameters before anything begins: a weight that is no number ends copies one round later.
 
-    Args:
-        params: that were given.
-        known: the names of all that there are.
-
     Raises:
-        InputError: naming one that is unknown, or out of its range.
+        InputError: naming one that is not `known`, or out of its range.
     """
     names = sorted(known)
     for name, value in params.items():

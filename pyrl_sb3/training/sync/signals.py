@@ -11,9 +11,6 @@ class GroupSignals(StopSignals):
     """
     A signal that one copy gets stops none before the next exchange, and then all of them: a copy
     that stopped at once would keep the others waiting.
-
-    Args:
-        group: of the copies.
     """
 
     together = True

@@ -103,11 +103,8 @@ def write_state(agent: Agent, state: AgentState) -> None:
 
 def mistake_in(state: object, expected: Arrays) -> str | None:
     """
-    Say in what a state is no such as others, to go after its name; None where it is such a one.
-
-    Args:
-        state: perhaps something else, of a stranger's code. More than is expected is no mistake.
-        expected: another's, as `as_arrays` has it.
+    Say, in words to go after its name, how a state of a stranger's code differs from what another's
+    `as_arrays` returns; None where it does not. More than is expected is no mistake.
     """
     if not isinstance(state, AgentState):
         return f"that is a {type(state).__name__}"

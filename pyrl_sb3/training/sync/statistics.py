@@ -53,13 +53,7 @@ def _names(statistics: Arrays) -> list[str]:
 
 
 def since(now: Arrays, before: Arrays) -> dict[str, NDArray[Any]]:
-    """
-    Return the statistics of only what came after `before`.
-
-    Args:
-        now: of all, that included.
-        before: of the past; `now` was made from it.
-    """
+    """Return the statistics of only what `now`, which was made from `before`, has more."""
     found: dict[str, NDArray[Any]] = {}
     for name in _names(now):
         mean, var, n = (now[f"{name}/{part}"] for part in _PARTS)
@@ -78,11 +72,8 @@ def since(now: Arrays, before: Arrays) -> dict[str, NDArray[Any]]:
 
 def merged(before: Arrays, news: Iterable[Arrays]) -> dict[str, NDArray[Any]]:
     """
-    Return the statistics of `before` and all `news` together.
-
-    Args:
-        before: of what all have in common.
-        news: of what each has seen since, in an order that is the same everywhere.
+    Return the statistics of `before`, which all have in common, and `news`, what each has seen
+    since, in an order that is the same everywhere.
     """
     total = dict(before)
     both = RunningMeanStd()

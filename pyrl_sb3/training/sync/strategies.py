@@ -1,8 +1,9 @@
 """
 What becomes of the copies at a synchronisation: pure functions.
 
-Each takes what all copies report and returns what this one goes on from. All copies call it with
-the same arguments but for `own`, so that they agree without a further exchange.
+Each takes the reports of all copies, the rank of this one and the memory as it was left, and
+returns what this one goes on from. All copies call it with the same arguments but for `own`, so
+that they agree without a further exchange.
 """
 
 import math
@@ -25,13 +26,7 @@ Memory: TypeAlias = Mapping[str, Arrays]
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """
-    What a copy brings.
-
-    Attributes:
-        state: its state.
-        score: its mean return; NaN where it has finished no episode yet.
-    """
+    """What a copy brings; its score, such as its mean return, is NaN before it has any episode."""
 
     state: AgentState
     score: float
@@ -71,12 +66,7 @@ def weighted(
     The mean, weighted by return: softmax of the standardised scores.
 
     Copies without a score count as one of mean score; as long as no scores differ, it is `mean`.
-
-    Args:
-        reports: of all copies.
-        own: the rank of this one.
-        memory: as it was left.
-        temperature: in standard deviations, above 0; greater means more equal weights.
+    `temperature`, above 0, is in standard deviations: greater means more equal weights.
     """
     scores = np.array([report.score for report in reports.values()])
     states = [report.state for report in reports.values()]
@@ -86,14 +76,9 @@ def weighted(
 
 def best(reports: Mapping[int, Report], own: int, memory: Memory, *, patience: int = 2) -> Outcome:
     """
-    A copy that stays behind takes over the best one's whole state, Adam's moments included
-    (PBT's exploitation, Jaderberg 2017, arXiv:1711.09846).
-
-    Args:
-        reports: of all copies.
-        own: the rank of this one.
-        memory: as it was left.
-        patience: in how many synchronisations in a row, at least 1, a copy must have been behind.
+    A copy that was behind in `patience` synchronisations in a row, at least 1, takes over the best
+    one's whole state, Adam's moments included (PBT's exploitation, Jaderberg 2017,
+    arXiv:1711.09846).
     """
     leader = _leader(reports)
     before = memory.get("behind", {})
@@ -112,17 +97,11 @@ def soft_best(
     reports: Mapping[int, Report], own: int, memory: Memory, *, pull: float = 0.5
 ) -> Outcome:
     """
-    Each copy goes a part of the way to the best one, Adam's moments too; after P3S (Jung 2020,
-    arXiv:2001.02907), which draws actions together rather than weights.
-
-    Args:
-        reports: of all copies.
-        own: the rank of this one.
-        memory: as it was left.
-        pull: the part of the way, from 0 to 1.
+    Each copy goes a part of the way to the best one, `pull`, from 0 to 1, Adam's moments too; after
+    P3S (Jung 2020, arXiv:2001.02907), which draws actions together rather than weights.
     """
     leader = reports[_leader(reports)].state
-    if not _scored(reports):
+    if all(math.isnan(report.score) for report in reports.values()):
         return Outcome(reports[own].state, leader, {})
     return Outcome(combined([reports[own].state, leader], [1 - pull, pull]), leader, {})
 
@@ -132,14 +111,9 @@ def elastic(
 ) -> Outcome:
     """
     Weights are drawn to a centre, and the centre to them: synchronous elastic averaging
-    (EASGD, Zhang 2015, arXiv:1412.6651, equations 5 and 6, alpha = beta / p). Adam's moments stay
-    each copy's own; running statistics are averaged.
-
-    Args:
-        reports: of all copies.
-        own: the rank of this one.
-        memory: as it was left.
-        beta: how far the centre goes to the mean of the copies, from 0 to 1.
+    (EASGD, Zhang 2015, arXiv:1412.6651, equations 5 and 6, alpha = beta / p). The centre goes
+    `beta`, from 0 to 1, of the way to the mean of the copies. Adam's moments stay each copy's own;
+    running statistics are averaged.
     """
     everybody = mean(reports, own, memory).state
     centre = memory["weights"]
@@ -166,14 +140,8 @@ def outer(
     The mean change since the last synchronisation is a gradient for SGD with Nesterov's momentum
     (DiLoCo, Douillard 2023, arXiv:2311.08105). Target networks get the same treatment, which is
     linear and keeps their lag. Adam's moments stay each copy's own; running statistics, which must
-    not be extrapolated, are averaged.
-
-    Args:
-        reports: of all copies.
-        own: the rank of this one.
-        memory: as it was left.
-        learning_rate: of the outer SGD; with 1 and no momentum the outcome is the mean.
-        momentum: likewise, from 0 to less than 1.
+    not be extrapolated, are averaged. Momentum is from 0 to less than 1; without any, and with a
+    learning rate of 1, the outcome is the mean.
     """
     everybody = mean(reports, own, memory).state
     velocity, weights = {}, {}
@@ -206,18 +174,15 @@ def strategy_of(strategy: str | Callable[..., Outcome], params: Mapping[str, Any
         InputError: there is none of that name, or one of the built-in ones has no such parameter,
             or not in this range.
     """
-    name = strategy if isinstance(strategy, str) else _name_of(strategy)
     if isinstance(strategy, str):
         if strategy not in STRATEGIES:
             raise InputError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-        strategy = STRATEGIES[strategy]
+        name, strategy = strategy, STRATEGIES[strategy]
+    else:
+        name = str(getattr(strategy, "__name__", type(strategy).__name__))
     if strategy in STRATEGIES.values():
         require_in_range(params, getattr(strategy, "__kwdefaults__", None) or ())
     return partial(_checked, partial(strategy, **params), name)
-
-
-def _name_of(strategy: Callable[..., Outcome]) -> str:
-    return str(getattr(strategy, "__name__", type(strategy).__name__))
 
 
 def _checked(
@@ -274,10 +239,6 @@ def _known(score: float) -> float:
 def _leader(reports: Mapping[int, Report]) -> int:
     """The rank of the best score, of equals the lowest."""
     return max(reports, key=lambda rank: (_known(reports[rank].score), -rank))
-
-
-def _scored(reports: Mapping[int, Report]) -> bool:
-    return any(not math.isnan(report.score) for report in reports.values())
 
 
 def _standardised(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -150,8 +150,7 @@ class AgentTrainer:
             action_noise=model.action_noise,
             learning_starts=model.learning_starts,
         )
-        # As many rounds may follow as are wanted: schedules stay at their end, and go on to no
-        # learning rates below 0.
+        # More rounds may follow than were announced: schedules then stay at their end.
         model._current_progress_remaining = max(model._current_progress_remaining, 0.0)
         if train_steps and model.num_timesteps > model.learning_starts:
             model.train(gradient_steps=train_steps, batch_size=model.batch_size)
