@@ -40,15 +40,25 @@ def _latest_episodes(
     )
 
 
+def _bar(console: Console, *columns: TextColumn | BarColumn, transient: bool = False) -> Progress:
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+        transient=transient,
+        disable=not console.is_interactive,
+    )
+
+
 class ProgressReport(BaseCallback):
     """
     Shows steps, speed, and the mean return and success rate of the latest training episodes.
 
     In a terminal it is a bar, redrawn a few times a second; elsewhere 20 lines over the whole
     run.
-
-    Args:
-        console: of rich, to print on.
     """
 
     keeps_state = False  # it shows what the model knows
@@ -56,17 +66,8 @@ class ProgressReport(BaseCallback):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
-        self.bar = Progress(
-            TextColumn("{task.completed}/{task.total} steps"),
-            BarColumn(),
-            TextColumn("{task.fields[latest]}"),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
-            console=console,
-            refresh_per_second=4,
-            disable=not console.is_interactive,
-        )
+        steps, latest = "{task.completed}/{task.total} steps", "{task.fields[latest]}"
+        self.bar = _bar(console, TextColumn(steps), BarColumn(), TextColumn(latest))
 
     def _on_training_start(self) -> None:
         self.total = self.model._total_timesteps
@@ -104,17 +105,8 @@ class ProgressReport(BaseCallback):
 @contextmanager
 def episodes_bar(console: Console, episodes: int) -> Iterator[EachStep]:
     """Show in a terminal how many of the episodes have ended, while entered; elsewhere nothing."""
-    bar = Progress(
-        TextColumn("{task.completed}/{task.total} episodes, {task.fields[steps]} steps"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=console,
-        refresh_per_second=4,
-        transient=True,
-        disable=not console.is_interactive,
-    )
+    text = "{task.completed}/{task.total} episodes, {task.fields[steps]} steps"
+    bar = _bar(console, TextColumn(text), BarColumn(), transient=True)
     # Without one, older versions of rich would end it with an empty line.
     shown = nullcontext() if bar.disable else bar
     with ending_in_order(), shown:  # which gives the cursor back
