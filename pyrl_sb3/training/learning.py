@@ -35,9 +35,9 @@ from pyrl_sb3.training.logs import (
     last_evaluated,
 )
 from pyrl_sb3.training.models import save_model
-from pyrl_sb3.training.request import TrainingRequest, TrainingResult
+from pyrl_sb3.training.request import TrainingResult
 from pyrl_sb3.training.setup import Run
-from pyrl_sb3.training.signals import EndAskedError, StopAskedError, StopCallback, StopSignals
+from pyrl_sb3.training.signals import EndAskedError, StopAskedError, StopCallback
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -48,13 +48,9 @@ def learn(
     run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv, callbacks: Sequence[BaseCallback]
 ) -> TrainingResult:
     """
-    Train, evaluate, save.
+    Train, evaluate, save: a model that is set up, into which a checkpoint's state is loaded here.
 
-    Args:
-        run: what to do, and from which checkpoint on.
-        model: set up; the weights of the checkpoint are loaded here.
-        eval_env: for evaluations.
-        callbacks: all but those that every run has.
+    The callbacks are all but those that every run has.
     """
     request, path = run.request, run.folder / MODEL
     save: Save = partial(save_model, uses=run.uses)
@@ -63,13 +59,13 @@ def learn(
         end = _EarlyEnd(run, checkpoints, save)
         every = [checkpoints, StopCallback(signals), end, *callbacks]
         if request.eval_freq != 0:
-            every.append(_periodic_evaluation(eval_env, run, signals, _SaveBest(run.folder, save)))
+            every.append(_periodic_evaluation(run, eval_env, save))
         if run.checkpoint:
             checkpoints.resume(model, run.checkpoint)
         left = request.timesteps - model.num_timesteps
         whole = WholeSteps(every)
         with _saved_where_whole(run, model, eval_env, checkpoints, whole):
-            # Copies that train together wait for each other: what one raises is to be heard at once
+            # Copies wait for each other: what one raises is to be heard at once
             called = every if run.signals.together else whole
             model.learn(left, callback=called, reset_num_timesteps=not run.checkpoint)
         if signals.received:
@@ -79,10 +75,10 @@ def learn(
         if end.has_come:
             log.info(_noted_end(run, model))
         with _saved_where_whole(run, model, eval_env, checkpoints):
-            evaluation = _final_evaluation(model, eval_env, request, signals)
+            evaluation = _final_evaluation(run, model, eval_env)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
-        # Without one of its end, a run that was stopped before would go on from there once more.
+        # Without one of its end, a run that was stopped before would go on from there again.
         if signals.received or request.save_freq or run.checkpoint:
             keep_evaluations(run.folder, checkpoints.take())
     return TrainingResult(
@@ -109,24 +105,25 @@ def _saved_where_whole(
     except RAISED as error:
         # Copies that train together go on from the checkpoints that all of them have.
         begun = model.num_timesteps > 0 and checkpoints.begin_with is None
-        if begun and not run.signals.together and not _has_its_own_line(error):
-            failed = what_failed(error, model.get_env(), eval_env, callbacks)
-            if failed == "the environment" and run.signals.received and is_finite(model):
-                log.warning("the environment failed as it was to stop: %r", error)
-                return  # to what becomes of a training that a signal stops
-            steps, path = counted(model.num_timesteps, "step"), run.folder / MODEL
-            if failed and is_finite(model):
-                checkpoints.take()
-                checkpoints.save(model, path)
-                goes_on = "goes on" if callbacks else "evaluates it"  # that alone is left
-                then = f"--resume {quoted(run.folder)} {goes_on}"
-                if callbacks and not callbacks.goes_on and _is_early(run, model):
-                    then = _noted_end(run, model)
-                told = "%s failed after %s; model saved: %s; %s"
-                log.warning(told, failed, steps, path, then)
-            elif _nan(error) is None:
-                told = "%s failed after %s, and nothing is saved of it; %s"
-                log.warning(told, failed or "the training", steps, _kept(run))
+        if not begun or run.signals.together or _has_its_own_line(error):
+            raise
+        failed = what_failed(error, model.get_env(), eval_env, callbacks)
+        whole = failed is not None and is_finite(model)
+        if whole and failed == "the environment" and run.signals.received:
+            log.warning("the environment failed as it was to stop: %r", error)
+            return  # to what becomes of a training that a signal stops
+        steps, path = counted(model.num_timesteps, "step"), run.folder / MODEL
+        if whole:
+            checkpoints.take()
+            checkpoints.save(model, path)
+            goes_on = "goes on" if callbacks else "evaluates it"  # that alone is left
+            then = f"--resume {quoted(run.folder)} {goes_on}"
+            if callbacks and not callbacks.goes_on and _is_early(run, model):
+                then = _noted_end(run, model)
+            log.warning("%s failed after %s; model saved: %s; %s", failed, steps, path, then)
+        elif _nan(error) is None:
+            told = "%s failed after %s, and nothing is saved of it; %s"
+            log.warning(told, failed or "the training", steps, _kept(run))
         raise
 
 
@@ -174,8 +171,8 @@ def _saying_what_is_left(run: Run) -> Iterator[list[Path]]:
 @contextmanager
 def stops_in_one_line(run: Run) -> Iterator[None]:
     """
-    Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN; of
-    copies that train together HopelessError for a full disk, on which none is to start again.
+    Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN. Of
+    copies that train together a full disk raises HopelessError: none is to start again.
     """
     try:
         yield
@@ -227,9 +224,8 @@ def _checkpoints(run: Run, save: Save) -> Checkpoints:
 
 class _EarlyEnd(BaseCallback):
     """
-    Finds that a callback ends the training early. One of several copies, which then waits until all
-    have ended, is as it is at its end on the disk before the others go on: they do not keep what it
-    could go on from with them.
+    Finds that a callback ends the training early. One of several copies writes its end to disk
+    before it waits for the others: they do not keep what it could go on from with them.
     """
 
     model: OffPolicyAlgorithm
@@ -246,7 +242,7 @@ class _EarlyEnd(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        # Before copies hear of each other again: whoever tells them to stop then, did not end this.
+        # Now, before copies hear of each other again: a stop that is told then did not end this.
         self.has_come = _is_early(self.run, self.model)
         if self.has_come and self.run.request.save_freq:
             self.run.signals.before_waiting(self._keep)
@@ -272,28 +268,24 @@ class _SaveBest(BaseCallback):
         return True
 
 
-def _periodic_evaluation(
-    eval_env: VecEnv, run: Run, signals: StopSignals, on_new_best: BaseCallback
-) -> BaseCallback:
+def _periodic_evaluation(run: Run, eval_env: VecEnv, save: Save) -> BaseCallback:
     request = run.request
     every = request.eval_freq or max(request.timesteps // 20, 500)
     return PeriodicEvaluation(
         eval_env,
         verbose=0,
-        signals=signals,
-        callback_on_new_best=on_new_best,
+        signals=run.signals,
+        callback_on_new_best=_SaveBest(run.folder, save),
         n_eval_episodes=request.eval_episodes,
         eval_freq=max(every // request.n_envs, 1),
         record=partial(add_evaluation, run.folder / EVALUATIONS),
     )
 
 
-def _final_evaluation(
-    model: OffPolicyAlgorithm, eval_env: VecEnv, request: TrainingRequest, signals: StopSignals
-) -> Evaluation | None:
+def _final_evaluation(run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv) -> Evaluation | None:
     sync_statistics(model, eval_env)
     try:
-        signals.check()
-        return evaluate(model, eval_env, request.eval_episodes, signals.check)
+        run.signals.check()
+        return evaluate(model, eval_env, run.request.eval_episodes, run.signals.check)
     except StopAskedError:
         return None

@@ -62,14 +62,12 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
     """
     Return the untrained model, the environment for evaluations and the experiment's callbacks.
 
-    Args:
-        run: what for.
-        opened: gets everything that is to be closed.
+    What is to be closed comes into `opened`.
 
     Raises:
-        InputError: an argument that nothing but the constructor of the model, of a wrapper or of
-            a callback objects to; or wrappers of all environments do not compute the rewards that
-            the agent asks for.
+        InputError: an argument that only a constructor objects to, of the model, of a wrapper or of
+            a callback; or wrappers of all environments do not compute the rewards that the agent
+            asks for.
         ConfigError, PluginError: see `build_model`.
     """
     try:
@@ -141,22 +139,19 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
     request, experiment = run.request, run.experiment
     learning = evaluating = None
     if experiment.normalize is not None:
-        keywords = experiment.normalize
-        learning = partial(normalized, **keywords)
-        evaluating = partial(normalized, **{**keywords, "training": False, "norm_reward": False})
-    env_id, n_envs, seed = request.env_id, request.n_envs, request.seed
+        learning = partial(normalized, **experiment.normalize)
+        evaluating = partial(learning, training=False, norm_reward=False)
     env = vector_env(
-        env_id,
-        n_envs,
-        seed,
+        request.env_id,
+        request.n_envs,
+        request.seed,
         experiment,
         monitor=run.folder,
         continued=run.checkpoint.moment.timesteps if run.checkpoint else None,
         normalize=learning,
     )
     opened.callback(env.close)
-    eval_env = vector_env(
-        env_id, 1, seed + n_envs, experiment, training=False, normalize=evaluating
-    )
+    seed = request.seed + request.n_envs
+    eval_env = vector_env(request.env_id, 1, seed, experiment, training=False, normalize=evaluating)
     opened.callback(eval_env.close)
     return env, eval_env
