@@ -144,11 +144,8 @@ AGENTS = _agents()
 
 def find_agent(name: str, *, stock: bool = False) -> NamedAgent:
     """
-    Return the agent of that name: one of `AGENTS`, or one made of a plugin's algorithm.
-
-    Args:
-        name: on the command line.
-        stock: return what its `stock` does.
+    Return the agent of that name, one of `AGENTS` or one made of a plugin's algorithm; or with
+    `stock` what its method of that name returns.
 
     Raises:
         InputError: there is none.

@@ -49,9 +49,6 @@ def going_on(agent: str, folder: Path, *, trust: bool) -> str:
     """
     Return the command line, after `pyrl`, that goes on with a run, or with several seeds.
 
-    Args:
-        agent: that learns there.
-        folder: of the run, or of the seeds.
-        trust: whether it may need code that files name; of that, the files themselves say nothing.
+    It needs `trust` where that runs code that files name: they say nothing of it themselves.
     """
     return f"{agent}-train --resume {quoted(folder)}{' --trust' if trust else ''}"

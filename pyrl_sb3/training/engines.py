@@ -169,11 +169,8 @@ def lacking(engine: object) -> list[str]:
 
 def check_noted(name: str, *, trust: bool) -> None:
     """
-    Check an engine that a file names, and nobody on the command line.
-
-    Args:
-        name: of the engine, or the path of its class.
-        trust: run code of any package.
+    Check an engine that a file names, and nobody on the command line; by its name or the path of
+    its class, which with `trust` may be of any package.
 
     Raises:
         ConfigError, PluginError: a path that may not be followed, or leads to no engine.

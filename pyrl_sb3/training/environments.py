@@ -44,10 +44,8 @@ _OWN = "-p MODULE, or a .py file, loads what registers one of your own"
 
 def register_installed(env_id: str = "") -> None:
     """
-    Register the environments of the packages that are known here and installed.
-
-    Args:
-        env_id: no package is imported that it does not take to find this one.
+    Register the environments of the packages that are known here and installed; of these no more
+    are imported than it takes to find `env_id`.
     """
     likely_first = sorted(_PACKAGES, key=lambda each: not env_id.startswith(_PACKAGES[each]))
     for package in likely_first:
@@ -141,12 +139,8 @@ class RenewableVecEnv(DummyVecEnv):
     """
     Environments side by side, which can be opened anew under their monitors.
 
-    Args:
-        makers: open one environment each.
-        logs: of the monitors; None for those that write none.
-        monitor_kwargs: arguments of `Monitor`.
-        continued: the steps of each environment after which the logs that are there go on; None
-            begins new ones.
+    Monitors write no log where that is None. With `continued`, the steps of each environment, they
+    add to those that are there.
 
     Attributes:
         failure: what one of them has raised in a step or a reset.

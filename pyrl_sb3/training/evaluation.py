@@ -94,10 +94,7 @@ class PeriodicEvaluation(EvalCallback):
     SB3's evaluation in the course of training, except that a signal ends it within a step. It is
     then made where the training goes on, with the agent that it was due for.
 
-    Args:
-        signals: that end it.
-        record: gets the environment steps and each evaluation.
-        keywords: of SB3's.
+    `record` gets the environment steps and each evaluation.
     """
 
     model: BaseAlgorithm
@@ -113,7 +110,7 @@ class PeriodicEvaluation(EvalCallback):
             self._evaluate(self.owed)
 
     def _on_training_end(self) -> None:
-        # One of the last step is made up for where no step is left to be made, hence no rollout.
+        # After the last step comes no rollout, before which one that is owed would be made.
         if self.owed and not self.signals.received:
             self._evaluate(self.owed)
 

@@ -32,12 +32,8 @@ def check_fit(
     """
     Raise InputError, naming what would fit, when the agent cannot act in the environment.
 
-    Args:
-        agent: that is to learn or act.
-        env: a single environment.
-        env_id: its name, for errors.
-        vec_env_wrapper: whether one is to come around it, which may give other observations.
-        trained: whether it has begun to learn, in whatever range of actions it found.
+    Observations are not checked where a `vec_env_wrapper` is to come around it, which may give
+    others, nor the range of actions where the agent is `trained`: it has learned in that one.
     """
     _check_actions(agent, env, env_id)
     if not trained:
@@ -57,11 +53,7 @@ def check_new_goals(
     """
     Raise InputError when the agent learns from other goals, whose rewards nobody computes.
 
-    Args:
-        agent: that is to learn.
-        env: all that it learns in.
-        env_id: its name, for errors.
-        options: of its replay buffer, which may be to make no new goals.
+    The options are of its replay buffer, which may be to make no new goals.
     """
     mix = options.get("goal_mix") or {"future": options.get("n_sampled_goal", 1)}
     made = any(weight for kind, weight in mix.items() if kind != "real")

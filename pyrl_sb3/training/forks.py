@@ -38,12 +38,7 @@ class ForkServer:
         self, arguments: Sequence[str], log: Path, environment: dict[str, str]
     ) -> "ForkedProcess":
         """
-        Start a process; waits until all is imported.
-
-        Args:
-            arguments: after `pyrl`.
-            log: the file that gets what it prints; added to where it is there.
-            environment: variables set besides those of this process.
+        Start a process, of what `Job` is made of; waits until all is imported.
 
         Raises:
             RunStoppedError: what forks the processes has ended.
@@ -66,13 +61,11 @@ class ForkServer:
             self._server.stdin.flush()
         answer = self._server.stdout.readline()
         if not answer:
+            self._file.seek(0)
+            errors = self._file.read().strip().splitlines()
             said = "what starts the seeds has ended; those that run save and end"
-            raise RunStoppedError(": ".join([said, *self._errors()[-1:]]))
+            raise RunStoppedError(": ".join([said, *errors[-1:]]))
         return json.loads(answer)
-
-    def _errors(self) -> list[str]:
-        self._file.seek(0)
-        return self._file.read().strip().splitlines()
 
     def close(self) -> None:
         """End the server; what it has started and still runs saves and ends."""

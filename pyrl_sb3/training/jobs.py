@@ -30,16 +30,7 @@ class State(Enum):
 
 @dataclass
 class Task:
-    """
-    A job and what has become of it.
-
-    Attributes:
-        job: to run.
-        state: that it is in.
-        code: its exit code, once it has one.
-        process: since it was started.
-        ended_at_once: whether it was asked a second time to end.
-    """
+    """A job and what has become of it; `ended_at_once` where it was asked to end once more."""
 
     job: Job
     state: State = State.WAITING

@@ -107,7 +107,7 @@ def add_evaluation(path: Path, timesteps: int, evaluation: Evaluation) -> None:
     if path.is_file():
         old = evaluation_tables(path)
         before = old["timesteps"] < timesteps
-        # Of another number of episodes, only the last can be in one table.
+        # Evaluations of different numbers of episodes fit no table together: the new one stays.
         if old["results"].shape[1:] == new["results"].shape[1:]:
             for some in (old, new) if "successes" in {*old, *new} else ():  # unknown in one
                 some.setdefault("successes", np.full(some["results"].shape, np.nan))
@@ -229,11 +229,8 @@ def _check_monitor(file: Path, size: int) -> None:
 
 def continued_logger(run: Path, timesteps: int) -> Logger:
     """
-    Return a logger that adds to the logs of a run.
-
-    Args:
-        run: with the logs as they were at a checkpoint.
-        timesteps: of that checkpoint. TensorBoard shows nothing that was logged later before.
+    Return a logger that adds to a run's logs, which are as they were at a checkpoint after so many
+    steps. TensorBoard then shows nothing that was logged later before.
     """
     formats: list[KVWriter] = [_continued_csv(run / PROGRESS)]
     if "tensorboard" in log_formats():

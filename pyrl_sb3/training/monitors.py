@@ -37,11 +37,6 @@ class StepsMonitor(NamedMonitor):
 
     The lengths of episodes do not add up to them: checkpoints cut episodes that are running, and
     only those that end have a row.
-
-    Args:
-        env: what is monitored.
-        filename: of the log, without its ending.
-        kwargs: of SB3's.
     """
 
     def __init__(self, env: Env, filename: str, **kwargs: Any) -> None:
@@ -62,22 +57,13 @@ def monitor_files(run: Path) -> list[Path]:
 
 def new_monitor(env: Env, log: str | None, **kwargs: Any) -> Monitor:
     """Return a monitor, which writes a log if it is told where."""
-    names = kwargs.get("info_keywords", ())
-    if log is None or STEPS in names:
+    if log is None or STEPS in kwargs.get("info_keywords", ()):
         return NamedMonitor(env, log, **kwargs)
     return StepsMonitor(env, log, **kwargs)
 
 
 def continued_monitor(env: Env, log: str | None, steps: int, **kwargs: Any) -> Monitor:
-    """
-    Return a monitor that adds to a log, on the same clock.
-
-    Args:
-        env: what is monitored.
-        log: where it is, without its ending.
-        steps: that the environment has made before.
-        kwargs: of SB3's.
-    """
+    """Return a monitor that adds to a log, on the same clock, after so many steps."""
     file = Path(f"{log}.{Monitor.EXT}")
     if log is None or not file.is_file():
         monitor = new_monitor(env, log, **kwargs)

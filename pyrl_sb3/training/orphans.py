@@ -20,7 +20,7 @@ def stop_with_parent() -> None:
     Watch for the end of the process that started this one, if that asked for it.
 
     Its end makes another process this one's parent, except on Windows, where nothing happens. This
-    one then stops; one whose step does not end is killed, and its checkpoints are whole.
+    one then stops; where a step does not end it is killed, with whole checkpoints.
     """
     parent = os.environ.pop(_STARTED_BY, None)
     if parent is not None:

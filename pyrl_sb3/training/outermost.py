@@ -24,14 +24,13 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     """
     An environment as training and evaluations want it.
 
-    Success is called what SB3 calls it: some environments say `success`, SB3 reads `is_success`.
-    Where it has parts all must hold at the end; NaN is no outcome, as None is none. Neither is what
-    is no number, such as text, whose mean SB3 fails to take; a line warns of it. What is written
-    into infos is written into copies.
-    The last observation of an episode is a copy: SB3 hands it on as it is after the next reset,
-    which some environments write into the same array.
-    One that cannot be closed is warned of, once: what it was opened for is done by then. So are
-    episodes without a time limit that may never end, for which evaluations would wait in silence.
+    Some environments say `success`, SB3 reads `is_success`. Where it has parts all must hold at the
+    end. None and NaN are no outcomes, nor is what is no number, such as text, of which SB3 fails to
+    take the mean; a line warns of it. Infos are copied before anything is written into them.
+    The last observation of an episode is a copy: SB3 hands it on only after the next reset, which
+    some environments write into the same array.
+    An environment that cannot be closed is warned of, once: what it was opened for is done by then.
+    So are episodes without a time limit, for whose end evaluations might wait in silence.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

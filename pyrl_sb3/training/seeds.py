@@ -95,11 +95,7 @@ class SeedGroup:
 
     def refuse_others(self, seeds: str | None, first: int | None) -> None:
         """
-        Check that these are the seeds, if any are given: a group goes on with all of them.
-
-        Args:
-            seeds: as `parse_seeds` takes them.
-            first: likewise.
+        Check that these, as `parse_seeds` takes them, are its seeds, if any are given.
 
         Raises:
             InputError: they are not.
@@ -145,17 +141,12 @@ class SeedGroup:
 
 def new_group(root: Path, group: SeedGroup) -> SeedGroup:
     """
-    Make the next folder for a group in `root`; earlier ones stay untouched.
-
-    Args:
-        root: where groups and runs are.
-        group: with everything but its folder.
+    Return a group in the next folder of `root`, made for it; earlier ones stay untouched.
 
     Raises:
         InputError: the folder cannot be made or written to.
     """
-    folder = new_run_folder(root, group.request.env_id)
-    group = dataclasses.replace(group, folder=folder)
+    group = dataclasses.replace(group, folder=new_run_folder(root, group.request.env_id))
     write_group(group)
     return group
 
@@ -190,13 +181,12 @@ def write_group(group: SeedGroup) -> None:
 def _components(group: SeedGroup) -> list[Record]:
     """The engine and the strategy, where they are of the registry: PyTorch's agent is not."""
     manager, found = get_plugin_manager(), []
-    params = group.extra.get("sync_params")
-    for kind, name, given in (
-        ("engine", group.engine, None),
-        ("sync-callback", group.sync, params),
-    ):
+    with suppress(UnknownComponentError):
+        found.append(manager.find("engine", group.engine).record())
+    if group.sync:
         with suppress(UnknownComponentError):
-            found += [manager.find(kind, name).record(given)] if name else []
+            params = group.extra.get("sync_params")
+            found.append(manager.find("sync-callback", group.sync).record(params))
     return found
 
 

@@ -26,13 +26,8 @@ def share_cores(
     Return how many processes to run at a time, and how many threads each of them gets.
 
     Their product never exceeds the cores: processes that wait for each other's threads take
-    several times as long. Without wishes there is a process on each core.
-
-    Args:
-        processes: that are to run in all.
-        cores: that there are.
-        jobs: the processes at a time that were asked for.
-        threads: of each, that were asked for.
+    several times as long. `jobs` and `threads` were asked for; where neither was, there is a
+    process on each core.
 
     Raises:
         InputError: more than there are cores.

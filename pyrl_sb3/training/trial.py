@@ -176,9 +176,7 @@ def run_meant(path: Path, env_id: str) -> Path:
 
 
 def _has_agent(run: Path) -> bool:
-    if model_in(run):
-        return True
-    return is_group(run) and bool(_with_model(read_group(run)))
+    return bool(model_in(run) or (is_group(run) and _with_model(read_group(run))))
 
 
 def _agent_of(group: Path) -> Path:
