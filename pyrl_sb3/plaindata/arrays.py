@@ -12,7 +12,7 @@ import numpy.typing as npt
 # objects would be pointers, so those are only made of lists.
 _NUMBER = re.compile(r"[<|=]?[?biufc]\d{0,2}")
 _OBJECT = re.compile(r"\|?O8?")
-_MOST_DIMENSIONS, _LARGEST_LENGTH = 64, 2**63  # NumPy's
+_MOST_DIMENSIONS, _LARGEST_LENGTH = 64, 2**63  # NumPy's and PyTorch's
 
 
 def _short(value: Any) -> str:
@@ -54,18 +54,18 @@ def _check(content: Any, dtype: Any, shape: Any) -> None:
         isinstance(content, (bytes, bytearray))
         and isinstance(dtype, np.dtype)
         and not dtype.hasobject
-        and _is_shape(shape)
+        and is_shape(shape)
     )
     if not sound or dtype.itemsize * math.prod(shape) != len(content):
         raise ValueError("it has an array of other bytes than its shape needs")
 
 
-def _is_shape(shape: Any) -> bool:
+def is_shape(shape: Any) -> bool:
     """Whether it may be one: products of many long numbers take for ever."""
     return (
-        isinstance(shape, tuple)
+        type(shape) is tuple
         and len(shape) <= _MOST_DIMENSIONS
-        and all(isinstance(length, int) and 0 <= length < _LARGEST_LENGTH for length in shape)
+        and all(type(length) is int and 0 <= length < _LARGEST_LENGTH for length in shape)
     )
 
 
@@ -91,7 +91,7 @@ def fill(array: npt.NDArray[Any], state: Any) -> None:
         content = content.encode("latin1")
     # To compare lists with it, NumPy would make a dtype of them, which for nested ones has no end.
     if type(content) is list and isinstance(dtype, np.dtype) and dtype == np.dtype(object):
-        if not _is_shape(shape) or math.prod(shape) != len(content):
+        if not is_shape(shape) or math.prod(shape) != len(content):
             raise ValueError("it has an array of other objects than its shape needs")
     else:
         _check(content, dtype, shape)

@@ -1,8 +1,7 @@
 """
 Pickles of models, read with the allow-lists of `pyrl_sb3.plaindata.reader` and some more.
 
-Spaces are made, and classes may be named, not made, unless they are Gymnasium's spaces; see `known`
-for which.
+Gymnasium's spaces are made; the classes of `known` may be named only.
 """
 
 import io
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 from gymnasium import spaces
 
 from pyrl_sb3.plaindata import Reader, RefusedError
+from pyrl_sb3.plaindata.arrays import Functions
 from pyrl_sb3.plaindata.reader import name_of
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.untrusted.known import find_known_class
@@ -24,13 +24,7 @@ _OPERATIONS = {ord(operation.code): operation.name for operation in pickletools.
 
 
 class Captured:
-    """
-    The state of an object that was not made.
-
-    Attributes:
-        name: of its class.
-        state: what its class would have been given.
-    """
+    """An object that was not made: the name of its class, and the state that it would have."""
 
     name = ""
     state: dict[str, Any]
@@ -66,7 +60,7 @@ _SPACES: dict[tuple[str, str], type] = {
         *(spaces.MultiBinary, spaces.MultiDiscrete),
     )
 }
-_GENERATORS: dict[tuple[str, str], Callable[..., Any]] = {
+_GENERATORS: Functions = {
     ("numpy.random._pickle", "__generator_ctor"): _ignored,
     ("numpy.random._pickle", "__bit_generator_ctor"): _ignored,
     ("numpy.random._pickle", "__randomstate_ctor"): _ignored,
@@ -76,10 +70,6 @@ _GENERATORS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.random._mt19937", "MT19937"): _ignored,
 }
 _MADE = frozenset({*_CAPTURED.values(), *_SPACES.values()})
-
-
-def _nothing(_module: str, _name: str) -> None:
-    return None
 
 
 class _Reader(Reader):
@@ -121,7 +111,7 @@ _newobj: Callable[[Any], None] = _Reader.load_newobj
 _Reader.dispatch = {**Reader.dispatch, pickle.NEWOBJ[0]: _newobj}
 
 
-def read_pickle(content: bytes, what: str, moved: FindClass = _nothing) -> Any:
+def read_pickle(content: bytes, what: str, moved: FindClass = lambda module, name: None) -> Any:
     """
     Read a pickle without running any of it.
 
@@ -141,8 +131,7 @@ def read_pickle(content: bytes, what: str, moved: FindClass = _nothing) -> Any:
     try:
         reader = _Reader(content, moved)
         found = reader.load()
-        # Spaces are compared and shown, arguments copied: with all that they hold, each time.
-        for _ in reader.unfolded([found]):
+        for _ in reader.unfolded([found]):  # raises: who compares or copies it walks all of it
             pass
         return found
     except RefusedError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import torch as th
 
 from pyrl_sb3.plaindata import RefusedError
-from pyrl_sb3.plaindata.arrays import Functions
+from pyrl_sb3.plaindata.arrays import Functions, is_shape
 from pyrl_sb3.plaindata.reader import is_plain_key
 
 _KINDS = {
@@ -31,7 +31,6 @@ DTYPES = {
     if isinstance(each, th.dtype)
 }
 _LONGEST_KEY = 20  # a tuple is hashed anew each time
-_MOST_DIMENSIONS, _LARGEST_LENGTH = 64, 2**63  # PyTorch's
 _COPIED = 4  # optimisers copy numbers of half precision as `float32`
 
 
@@ -40,8 +39,8 @@ class Made:
     Stands for what PyTorch will make.
 
     Attributes:
-        size: the bytes of a number, of dtypes and kinds of storages; those in a storage, or in
-            `bytes`; those that a copy of a tensor would have.
+        size: in bytes: of one number for a dtype or a kind of storage, of all for a storage or
+            `bytes`, of a copy for a tensor.
     """
 
     def __init__(self, size: int = 0) -> None:
@@ -86,13 +85,6 @@ def natural(*numbers: object) -> bool:
     return all(type(number) is int and number >= 0 for number in numbers)
 
 
-def _is_shape(value: object) -> bool:
-    """Whether it may be one: products of many long numbers take for ever."""
-    if type(value) is not tuple or len(value) > _MOST_DIMENSIONS:
-        return False
-    return natural(*value) and all(length < _LARGEST_LENGTH for length in value)
-
-
 def _tensor(
     storage: Storage, offset: int, size: Any, stride: Any, grad: bool, hooks: Any, *metadata: Any
 ) -> Any:
@@ -110,7 +102,7 @@ def _typed(
     metadata: Any = None,
 ) -> Any:
     fits = type(storage) is Storage and type(dtype) is Dtype and natural(offset)
-    if not (fits and _is_shape(size) and _is_shape(stride) and len(size) == len(stride)):
+    if not (fits and is_shape(size) and is_shape(stride) and len(size) == len(stride)):
         raise RefusedError("a tensor in it has no shape")
     last = sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     numbers = math.prod(size)
@@ -126,7 +118,7 @@ def _typed(
 def _sparse(_layout: Any, parts: Any) -> Any:
     """PyTorch would make tensors of lists; that places lie within the size is checked by it."""
     kinds = (Tensor, bool, type(None))
-    if type(parts) is not tuple or not all(type(p) in kinds or _is_shape(p) for p in parts):
+    if type(parts) is not tuple or not all(type(p) in kinds or is_shape(p) for p in parts):
         raise RefusedError("a sparse tensor in it is not of tensors")
     return Tensor(sum(part.size for part in parts if type(part) is Tensor))
 
@@ -202,7 +194,7 @@ def _layout(name: str) -> Any:
 
 
 def _shape(numbers: tuple[int, ...]) -> Any:
-    if not _is_shape(numbers):
+    if not is_shape(numbers):
         raise RefusedError("a shape in it is not of numbers")
     return numbers
 
