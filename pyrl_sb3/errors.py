@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 _LONGEST = 60
 
@@ -15,6 +16,12 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     spelt = {choice.lower(): choice for choice in choices}
     close = get_close_matches(str(name).lower(), spelt, n=1)
     return f"; did you mean {spelt[close[0]]}?" if close else ""
+
+
+def did_you_mean_beside(path: Path) -> str:
+    """`did_you_mean` for a path that is not there, of what else is in its folder."""
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return did_you_mean(path.name, (entry.name for entry in there))
 
 
 def counted(number: int, what: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 from pyrl_sb3.config.components import TRUSTED
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.devices import is_device
-from pyrl_sb3.errors import did_you_mean, short
+from pyrl_sb3.errors import did_you_mean, did_you_mean_beside, short
 
 # The zoo's largest file has 12 kB, 4 levels, and 900 nodes with its anchors written out.
 _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64
@@ -71,9 +71,7 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
             most = MOST_WRITTEN if _is_written(path) else _MOST_BYTES
             raw = file.read(most + 1)
     except OSError as error:
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        advice = did_you_mean(path.name, siblings)
-        raise ConfigError(f"{path}: {error.strerror}{advice}") from None
+        raise ConfigError(f"{path}: {error.strerror}{did_you_mean_beside(path)}") from None
     if path.suffix == ".py":
         return _python(path, trust)
     if len(raw) > most:
