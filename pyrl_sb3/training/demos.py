@@ -30,7 +30,7 @@ from pyrl_sb3.training.folders import require_writable, write_whole
 from pyrl_sb3.training.hyperparams import packaged_config
 from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import require_at_least
-from pyrl_sb3.training.scripted import CONTROLLERS, Controller
+from pyrl_sb3.training.scripted import CONTROLLERS
 from pyrl_sb3.training.trial import open_trial
 
 log = logging.getLogger("pyrl_sb3")
@@ -122,13 +122,14 @@ def _scripted(env_id: str, seed: int) -> tuple[Act, VecEnv]:
             f"no script for {env_id}, only for {known}{did_you_mean(name, CONTROLLERS)}; "
             "--policy RUN records a trained agent"
         )
+    controller = CONTROLLERS[name]
+
+    def act(observations: Any) -> Any:
+        return controller({key: values[0] for key, values in observations.items()})[None]
+
     settings = read_experiment(packaged_config("her-sac"), "her-sac", env_id)
     plain = replace(settings, env_wrapper=())  # scripts know the environments as they are
-    return partial(_controlled, CONTROLLERS[name]), vector_env(env_id, 1, seed, plain)
-
-
-def _controlled(controller: Controller, observations: Any) -> Any:
-    return controller({key: values[0] for key, values in observations.items()})[None]
+    return act, vector_env(env_id, 1, seed, plain)
 
 
 def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, VecEnv]:
@@ -143,7 +144,7 @@ def _trained(env_id: str, policy: str, seed: int, trust: bool) -> tuple[Act, Vec
 def _episodes(
     env: VecEnv, act: Act, count: int, each_step: EachStep | None = None
 ) -> list[tuple[Episode, float | None]]:
-    """Episodes, each with the share of success at its end, where that is known."""
+    """Return episodes, each with the share of success at its end, where that is known."""
     keep_raw_terminals(env)
     found: list[tuple[Episode, float | None]] = []
     observations = env.reset()
@@ -160,10 +161,9 @@ def _episodes(
             done, info = bool(dones[0]), infos[0]
             steps.append((np.array(actions[0]), float(rewards[0])))
             states.append(_terminal(info) if done else _raw(env, observations))
-        states = [as_recorded(env, state) for state in states]
+        episode = _episode([as_recorded(env, state) for state in states], steps, info)
         success = info.get("is_success")
-        share = None if success is None else float(success)
-        found.append((_episode(states, steps, info), share))
+        found.append((episode, None if success is None else float(success)))
     return found
 
 
@@ -175,7 +175,7 @@ def _raw(env: VecEnv, observations: Any) -> dict[str, Any]:
 
 
 def _terminal(info: dict[str, Any]) -> dict[str, Any]:
-    return _keyed(info[RAW_TERMINAL] if RAW_TERMINAL in info else info["terminal_observation"])
+    return _keyed(info.get(RAW_TERMINAL, info["terminal_observation"]))
 
 
 def _keyed(observations: Any) -> dict[str, Any]:
@@ -185,14 +185,7 @@ def _keyed(observations: Any) -> dict[str, Any]:
 def _episode(
     states: list[dict[str, Any]], steps: list[tuple[Any, float]], info: dict[str, Any]
 ) -> Episode:
-    """
-    An episode as it was seen.
-
-    Args:
-        states: one more than steps.
-        steps: actions and rewards.
-        info: of the last step.
-    """
+    """Return an episode of observations, one more than steps, and of actions with rewards."""
     actions, rewards = zip(*steps, strict=True)
     success = info.get("is_success")
     return Episode(
@@ -209,12 +202,6 @@ def check_demonstrations(
 ) -> None:
     """
     Check the demonstrations that an experiment names, if it names any.
-
-    Args:
-        agent: that is to learn from them.
-        experiment: of its training.
-        actions: of its environment.
-        env_id: likewise.
 
     Raises:
         InputError: they cannot be read, are of something else, or another setting of the training
