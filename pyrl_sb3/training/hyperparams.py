@@ -31,19 +31,20 @@ def packaged_config(agent: str) -> Path:
 
 def experiment_of(request: TrainingRequest) -> Experiment:
     """
-    Return what was asked for, read from the config and checked.
-
-    Args:
-        request: with a full `env_id`.
+    Return what was asked for, with a full `env_id`, read from the config and checked.
 
     Raises:
         ConfigError: with all that is wrong in the config.
     """
+    overrides: list[str | Override] = [*_short_forms(request), *request.overrides]
+    # Also for what goes with some numbers only, as `train_freq` does.
+    if request.n_envs is not None:
+        overrides.append(Override(("n_envs",), request.n_envs, f"--n-envs {request.n_envs}"))
     experiment = read_experiment(
         request.config or packaged_config(request.agent),
         request.agent,
         request.env_id,
-        overrides=[*_short_forms(request), *request.overrides, *_option_n_envs(request)],
+        overrides=overrides,
         trust=request.trust,
     )
     experiment.check_components()
@@ -56,12 +57,6 @@ def _short_forms(request: TrainingRequest) -> list[Override]:
         for option, key in (("noise", "noise"), ("buffer", "replay_buffer_class"))
         if (value := getattr(request, option)) is not None
     ]
-
-
-def _option_n_envs(request: TrainingRequest) -> list[Override]:
-    # Also for what goes with some numbers only, as `train_freq` does.
-    n = request.n_envs
-    return [] if n is None else [Override(("n_envs",), n, f"--n-envs {n}")]
 
 
 def _read(text: str, where: str) -> Any:
@@ -82,11 +77,8 @@ def with_normalized_keys(experiment: Experiment, observations: spaces.Space[Any]
     """
     Return the experiment with the keys to normalise, where it names none and they are not all.
 
-    Of images `VecNormalize` makes floats, which no CNN reads, and what is no Box it refuses.
-
-    Args:
-        experiment: of a run that begins: what began earlier goes on with all its keys.
-        observations: of a single environment.
+    Of images `VecNormalize` makes floats, which no CNN reads, and what is no Box it refuses. This
+    is for runs that begin: those from before it go on with all their keys.
     """
     normalize = experiment.normalize
     if (

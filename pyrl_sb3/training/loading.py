@@ -82,7 +82,9 @@ def load_model(
         raise
     except Exception as error:  # whatever a foreign file comes to
         raise InputError(f"{path} cannot be loaded: {_complaint(error)}") from error
-    _check_weights(path, model.policy)
+    for name, tensor in tensors_of(model.policy):
+        if not may_be_finite(tensor):
+            raise InputError(f"{path}: its weights {name} are not all finite numbers")
     return model
 
 
@@ -97,11 +99,10 @@ def saved_timesteps(path: Path) -> int | None:
 def _data(path: Path) -> dict[str, Any]:
     # SB3 stores it as it is, and JSON takes far more memory than bytes.
     most = min(_MOST_DATA, max(path.stat().st_size, _SMALL_DATA))
+    content = read_member(path, _DATA, most)
     try:
-        data = json.loads(read_member(path, _DATA, most))
+        data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} is no model: its `data` is no JSON") from error
     if not isinstance(data, dict):
         raise InputError(f"{path} is no model: its `data` is no mapping")
@@ -139,11 +140,10 @@ def _built(
     if not isinstance(keywords, dict):
         raise InputError(f"{path}: its policy_kwargs are no mapping")
     env = agent.algorithm._wrap_env(env)
-    observations, actions = (
-        _value(path, data, f"{kind}_space") for kind in ("observation", "action")
-    )
-    _check_spaces(path, observations, actions)
-    check_for_correct_spaces(env, observations, actions)
+    found = [_value(path, data, f"{kind}_space") for kind in ("observation", "action")]
+    if not all(isinstance(space, spaces.Space) for space in found):
+        raise InputError(f"{path} is no model: its spaces are missing")
+    check_for_correct_spaces(env, *found)
     tensors, size = _size(path)
     arguments: dict[str, Any] = {"policy_kwargs": _for_policies(keywords), "buffer_size": 1}
     if data.get("use_sde") is True:
@@ -152,7 +152,7 @@ def _built(
         tensors=_TIMES * tensors + _SPARE_TENSORS, size=_TIMES * size + _SPARE_BYTES
     ):
         model = agent.algorithm(policy, env, device=device, **arguments)
-    # Read again, since they are large, and not needed while networks are built.
+    # Read again: they are large, and not needed while networks are built.
     weights = read_tensors(path, _POLICY, read_member(path, _POLICY, _MOST_WEIGHTS), model.device)
     model.policy.load_state_dict(weights)
     steps = data.get("num_timesteps")
@@ -188,21 +188,9 @@ def _value(path: Path, data: Mapping[str, Any], key: str) -> Any:
     return read_pickle(content, f"{path}: {key}", moved)
 
 
-def _check_spaces(path: Path, *found: object) -> None:
-    for space in found:
-        if not isinstance(space, spaces.Space):
-            raise InputError(f"{path} is no model: its spaces are missing")
-
-
 def _complaint(error: Exception) -> str:
-    """Return the line of an error that says what is wrong; PyTorch's has it second."""
+    """Return the line of an error that says what is wrong, PyTorch's second one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):
         return textwrap.shorten(f"its weights do not fit: {lines[1].rstrip('.:')}", 200)
     return textwrap.shorten(first_line(error), 300)
-
-
-def _check_weights(path: Path, policy: BasePolicy) -> None:
-    for name, tensor in tensors_of(policy):
-        if not may_be_finite(tensor):
-            raise InputError(f"{path}: its weights {name} are not all finite numbers")

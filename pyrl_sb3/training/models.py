@@ -91,8 +91,8 @@ def build_model(
     Raises:
         PluginError, InputError: the noise cannot be made.
     """
-    keywords = experiment.model_arguments(env.action_space.shape or ())
-    keywords = {**agent.spec.defaults, **keywords}
+    arguments = experiment.model_arguments(env.action_space.shape or ())
+    keywords = {**agent.spec.defaults, **arguments}
     if experiment.noise is not None:
         assert isinstance(env.action_space, spaces.Box)
         (spec,) = env.get_attr("spec", [0])
@@ -107,7 +107,9 @@ def build_model(
         keywords["action_noise"] = _registered_noise(experiment.noise, context)
     if isinstance(name := keywords["policy"], str):
         # Of ours, one class for all kinds of observations.
-        keywords["policy"] = agent.policy or _policy(name, env.observation_space)
+        keyed = isinstance(env.observation_space, spaces.Dict)
+        sb3_s = "MultiInputPolicy" if keyed and name == "MlpPolicy" else name
+        keywords["policy"] = agent.policy or sb3_s
         # MlpPolicy is also what an experiment has that says nothing.
         if name == "CnnPolicy" and agent.policy and issubclass(agent.policy, LeanActing):
             given = keywords.get("policy_kwargs") or {}
@@ -125,20 +127,16 @@ def buffer_of(
     agent: NamedAgent, keywords: Mapping[str, Any], observations: spaces.Space[Any]
 ) -> type | None:
     """
-    Return the class of a model's replay buffer; None leaves it to the algorithm.
+    Return the class of the replay buffer for a model's keywords; None leaves it to the algorithm.
 
-    Args:
-        agent: whose model it is.
-        keywords: of its constructor.
-        observations: of the environment.
+    Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays, which
+    demonstrations cannot be in, and which lacks the options of ours.
     """
-    keyed = isinstance(observations, spaces.Dict)
-    # Checkpoints of ours are as large as what is new. For several steps SB3 has one, of arrays,
-    # which demonstrations cannot be in, and which lacks the options of ours.
-    demonstrated = keywords.get("demonstrations") is not None
     if "replay_buffer_class" in keywords:
         named: type | None = keywords["replay_buffer_class"]
         return named
+    keyed = isinstance(observations, spaces.Dict)
+    demonstrated = keywords.get("demonstrations") is not None
     known, _ = parameters(NStepReplayBuffer)
     takes_all = known.keys() >= (keywords.get("replay_buffer_kwargs") or {}).keys()
     if keywords.get("n_steps", 1) > 1 and not keyed and not demonstrated and takes_all:
@@ -154,13 +152,6 @@ def _learning_starts(algorithm: type, keywords: Mapping[str, Any]) -> int:
         return int(keywords["learning_starts"])
     known, _ = parameters(algorithm)
     return int(known["learning_starts"].default) if "learning_starts" in known else 0
-
-
-def _policy(name: str, observations: spaces.Space[Any]) -> str:
-    """SB3's own name for the policy, which differs with what is observed."""
-    if name == "MlpPolicy" and isinstance(observations, spaces.Dict):
-        return "MultiInputPolicy"
-    return name
 
 
 def _registered_noise(noise: Reference, context: NoiseContext) -> ActionNoise:
@@ -194,14 +185,12 @@ def check_components(
         if problem := noise_problem(agent.algorithm, noise, use_sde=use_sde):
             raise InputError(f"noise {experiment.noise.name}: {problem}")
     if experiment.buffer is not None:
-        kind: Literal["array", "dict"] = (
-            "dict" if isinstance(observations, spaces.Dict) else "array"
-        )
-        _check_buffer(agent, experiment.buffer, kind)
+        _check_buffer(agent, experiment.buffer, keyed=isinstance(observations, spaces.Dict))
 
 
-def _check_buffer(agent: NamedAgent, name: str, kind: Literal["array", "dict"]) -> None:
+def _check_buffer(agent: NamedAgent, name: str, *, keyed: bool) -> None:
     manager = get_plugin_manager()
+    kind: Literal["dict", "array"] = "dict" if keyed else "array"
     check_buffer(manager, name, algorithm=agent.registered, observations=kind)
     found = manager.find("replay-buffer", name)
     assert isinstance(found.spec, ReplayBufferSpec)
@@ -214,12 +203,9 @@ def save_model(
     model: OffPolicyAlgorithm, path: Path, uses: Sequence[Mapping[str, Any]] = ()
 ) -> None:
     """
-    Write the model, and beside it the observation statistics where it has any.
+    Write the model to a `.zip`, and beside it the observation statistics where it has any.
 
-    Args:
-        model: what to write.
-        path: a file ending in `.zip`.
-        uses: the components as the registry names them, see `saved.save`.
+    `uses` are its components as the registry names them, see `saved.save`.
     """
     saved.save(model, path, map(dict, uses))
     statistics = model.get_vec_normalize_env()

@@ -29,11 +29,7 @@ _MOST = 64 * 2**20
 
 def normalized(env: VecEnv, **keywords: Any) -> VecNormalize:
     """
-    Return an environment in a `VecNormalize`.
-
-    Args:
-        env: with images as it has them.
-        keywords: of `VecNormalize`.
+    Return an environment in a `VecNormalize`, which takes the keywords.
 
     Raises:
         InputError: it is to normalise keys that are not there.
@@ -134,16 +130,15 @@ def _read(statistics: Path, env: VecEnv) -> VecNormalize:
 def _check_kind(moments: Any, env: VecEnv) -> None:
     """Check that observations are dicts for both, with the keys there are, or for neither."""
     space = env.observation_space
-    kinds = [
-        "dicts" if isinstance(each, kind) else "no dicts"
-        for each, kind in ((moments, dict), (space, spaces.Dict))
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"its observations are {kinds[0]}, those here are {kinds[1]}")
-    if isinstance(space, spaces.Dict) and (
-        unknown := [key for key in moments if key not in space.spaces]
-    ):
-        raise ValueError(f"its observations have {unknown[0]!r}, those here have not")
+    if not isinstance(space, spaces.Dict):
+        if isinstance(moments, dict):
+            raise ValueError("its observations are dicts, those here are no dicts")
+        return
+    if not isinstance(moments, dict):
+        raise ValueError("its observations are no dicts, those here are dicts")
+    for key in moments:
+        if key not in space.spaces:
+            raise ValueError(f"its observations have {key!r}, those here have not")
 
 
 def _state(captured: Any, name: str) -> dict[str, Any]:
@@ -159,7 +154,7 @@ def _positive(value: Any, name: str) -> float:
 
 
 def _copy(captured: Any, target: RunningMeanStd, what: str) -> None:
-    """Copy the moments, `(*observation_shape)` each, where they are sound."""
+    """Copy the moments, each of the shape of an observation, where they are sound."""
     state = _state(captured, "RunningMeanStd")
     for name in ("mean", "var"):
         _check(state[name], target.mean.shape, f"{what}: its {name}")
