@@ -15,7 +15,7 @@ from pyrl_sb3.config.checks import problem
 from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
 from pyrl_sb3.devices import is_device
-from pyrl_sb3.errors import counted, did_you_mean, short
+from pyrl_sb3.errors import counted, did_you_mean_beside, short
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
@@ -39,12 +39,8 @@ def write_facts(
     """
     Write what a run is, before it begins.
 
-    Args:
-        folder: of the run.
-        request: what was asked for.
-        experiment: the hyperparameters.
-        uses: the components, by their names in the registry and with their versions.
-        notes: what else there is to say.
+    `uses` are its components, by their names in the registry and with their versions; `notes` what
+    else there is to say.
     """
     asked = {**request_written(request), "save": str(folder.parent)}
     facts = {
@@ -81,9 +77,10 @@ def completed(folder: Path, request: TrainingRequest, **changes: Any) -> Complet
 
 def read_written(path: Path) -> Any:
     """
-    Read what `write_yaml`, or in older versions PyYAML, wrote; ValueError if too large, or no file.
+    Read what `write_yaml`, or in older versions PyYAML, wrote; it may be a stranger's.
 
-    There are bounds since it may be a stranger's.
+    Raises:
+        ValueError: it is too large, or no file.
     """
     if is_device(path):
         raise ValueError("it is a device or a pipe")
@@ -95,7 +92,6 @@ def read_written(path: Path) -> Any:
 
 
 def _written(value: Any) -> Any:
-    """As YAML has it."""
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, Path) else value
@@ -168,8 +164,7 @@ def check_run(folder: Path) -> None:
     if around:
         raise InputError(f"{folder} is a part of a run; did you mean {_short(around[0])}?")
     if not folder.is_dir():
-        near = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise InputError(f"no run at {folder}{did_you_mean(folder.name, near)}")
+        raise InputError(f"no run at {folder}{did_you_mean_beside(folder)}")
     refuse_zoo_runs(folder)
     within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
     more = ", ..." if len(within) > 5 else ""
@@ -201,13 +196,13 @@ def read_facts(folder: Path) -> Facts:
         config = facts.get("hyperparameters")
         totals = [request.timesteps, *(each["timesteps"] for each in facts["resumed"])]
         return Facts(
-            request,
-            int(totals[-1]),
-            list(facts["components"]),
-            dict(facts["versions"]),
-            facts.get("sync", {}).get("name"),
-            None if config is None else dict(config),
-            facts.get("ended"),
+            request=request,
+            timesteps=int(totals[-1]),
+            components=list(facts["components"]),
+            versions=dict(facts["versions"]),
+            sync=facts.get("sync", {}).get("name"),
+            hyperparameters=None if config is None else dict(config),
+            ended=facts.get("ended"),
         )
     except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {damage(error)}") from error
@@ -229,12 +224,9 @@ def _read(name: str, value: Any) -> Any:
 
 def add_resumption(folder: Path, after: int, timesteps: int) -> None:
     """
-    Note in `run.yml` that a run goes on. Of a great many times the last ones are told.
+    Note in `run.yml` that a run goes on after so many environment steps, to `timesteps` in all.
 
-    Args:
-        folder: of the run.
-        after: so many environment steps.
-        timesteps: that it is to have in the end.
+    Of a great many times the last ones are told.
     """
     path = folder / FACTS
     facts = read_written(path)

@@ -56,9 +56,8 @@ def runs_within(folder: Path) -> list[Path]:
     Raises:
         InputError: neither.
     """
-    within = [path.parent for path in folder.glob(f"*/{FACTS}")]
-    within += [path.parent for path in folder.glob(f"*/seed_*/{FACTS}")]
-    within = sorted((run for run in within if not is_group(run)), key=_place)
+    found = [*folder.glob(f"*/{FACTS}"), *folder.glob(f"*/seed_*/{FACTS}")]
+    within = sorted((file.parent for file in found if not is_group(file.parent)), key=_place)
     if within and not (folder / FACTS).is_file():
         return within
     check_run(folder)

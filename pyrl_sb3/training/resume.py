@@ -17,13 +17,7 @@ from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.facts import (
-    Facts,
-    check_run,
-    completed,
-    read_facts,
-    refuse_edited,
-)
+from pyrl_sb3.training.facts import Facts, check_run, completed, read_facts, refuse_edited
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, check_writable, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -96,7 +90,8 @@ def resume(
         facts = read_facts(folder)
         _refuse_one_copy(folder, facts, signals)
         refuse_edited(folder, facts)
-        checkpoint = _latest(folder, trust)
+        latest = CheckpointFolder(folder / CHECKPOINTS).latest()
+        checkpoint = Checkpoint(latest, trust=trust) if latest else None
         saved = saved_timesteps(folder / MODEL)
         done = checkpoint.moment.timesteps if checkpoint else saved or 0
         request = completed(
@@ -135,15 +130,15 @@ def _as_it_was(folder: Path, request: TrainingRequest) -> TrainingRequest:
 
 def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
     """
-    Check that of several runs one can go on at least, by its config: what damages one leaves the
-    others alone, and `--trust`, or the file of demonstrations, is wanting for all.
+    Check by the configs of runs that at least one can go on: what damages one leaves the others
+    alone, but `--trust`, or the file of demonstrations, all may lack.
 
     Args:
         request: by which they were begun, with the trust that there is now.
         runs: their folders; those without a config are passed over.
 
     Raises:
-        InputError, ConfigError, PluginError: that of the first where there is one for each.
+        InputError, ConfigError, PluginError: that of the first, where none can.
     """
     first: Exception | None = None
     agent = find_agent(request.agent, stock=request.stock)
@@ -200,7 +195,7 @@ def _finished(
     checkpoint: Checkpoint | None,
     signals: StopSignals,
 ) -> TrainingResult:
-    """What there is of a run that is finished; its last evaluation is made where it lacks that."""
+    """Return what there is of a finished run; its last evaluation is made where it lacks one."""
     evaluation = None
     if lacks_evaluation:
         log.info("it is evaluated, since that was interrupted")
@@ -218,7 +213,7 @@ def _finished(
 
 
 def _evaluated(folder: Path, request: CompleteRequest, signals: StopSignals) -> Evaluation | None:
-    """An evaluation of the saved model, in the environment of evaluations; None when stopped."""
+    """Evaluate the saved model, in the environment of evaluations; None when stopped."""
     trial = TrialRequest(
         agent=request.agent,
         env_id=request.env_id,
@@ -235,14 +230,10 @@ def _evaluated(folder: Path, request: CompleteRequest, signals: StopSignals) -> 
 
 def refuse_changes(folder: Path, given: Mapping[str, Any]) -> None:
     """
-    Check options that were given besides the run to resume: they must be the run's.
-
-    Args:
-        folder: of the run.
-        given: attributes of `TrainingRequest`, those that were given only.
+    Check attributes of a `TrainingRequest` that were given besides the run to resume.
 
     Raises:
-        InputError: naming one that differs.
+        InputError: naming one that is not as in the run.
     """
     check_run(folder)
     refuse_differences(folder, read_facts(folder).request, given)
@@ -268,11 +259,6 @@ def _comparable(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     return (" ".join(value) or "none") if isinstance(value, tuple) else str(value)
-
-
-def _latest(folder: Path, trust: bool) -> Checkpoint | None:
-    path = CheckpointFolder(folder / CHECKPOINTS).latest()
-    return Checkpoint(path, trust=trust) if path else None
 
 
 def _refuse_one_copy(folder: Path, facts: Facts, signals: StopSignals) -> None:

@@ -26,21 +26,11 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
 from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
-from pyrl_sb3.training.hyperparams import (
-    CONFIG,
-    experiment_of,
-    for_goals,
-    with_normalized_keys,
-)
+from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals, with_normalized_keys
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
-from pyrl_sb3.training.request import (
-    CompleteRequest,
-    TrainingRequest,
-    TrainingResult,
-    complete,
-)
+from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 
@@ -130,12 +120,12 @@ def checked_experiment(
     agent: NamedAgent, request: TrainingRequest, *, begun: bool = False
 ) -> Experiment:
     """
-    Return the experiment, if all can be done; raise InputError or ConfigError otherwise.
+    Return the experiment of a request with a full `env_id`, if all of it can be done.
 
-    Args:
-        agent: that is to learn.
-        request: with a full `env_id`.
-        begun: whether it is a run's that has begun, all of it as the run's config says.
+    One that has `begun` goes on with all as its config says.
+
+    Raises:
+        InputError, ConfigError: it cannot.
     """
     get_plugin_manager().scan()  # saved models name plugins: none is imported for that later on
     experiment = experiment_of(request)

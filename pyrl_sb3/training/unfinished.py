@@ -18,7 +18,7 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
 
     Args:
         run: its folder, which need not be there.
-        timesteps: that it is to have; by default those it was to have when it was last begun.
+        timesteps: that it is to have; by default those it was to have when it last began.
     """
     saved = saved_timesteps(run / MODEL)
     if saved is None or not (run / FACTS).is_file():
@@ -27,10 +27,8 @@ def is_finished(run: Path, timesteps: int | None = None) -> bool:
     done = min(saved, last_checkpoint(run) or saved)
     if timesteps is None:
         timesteps = read_facts(run).timesteps
-    return done >= timesteps or _was_ended(run, done, timesteps)
-
-
-def _was_ended(run: Path, done: int, timesteps: int) -> bool:
+    if done >= timesteps:
+        return True
     with suppress(InputError):  # damaged facts are named when the run goes on
         return read_facts(run).why_finished(done, timesteps) is not None
     return False
@@ -38,13 +36,10 @@ def _was_ended(run: Path, done: int, timesteps: int) -> bool:
 
 def total_of(group: SeedGroup, seed: int, done: int) -> int | None:
     """
-    Return the steps that a seed is to have in all: as the group says, which an extension that was
-    interrupted may have told it only; or as its run says where that was made longer alone.
+    Return the steps that a seed is to have in all, of which it has had `done`.
 
-    Args:
-        group: of the seeds.
-        seed: one of them.
-        done: the steps that it has had.
+    The group says so, which an extension that was interrupted may have told it only; where a run
+    was made longer alone, that run does.
     """
     wanted = group.request.timesteps
     return wanted if wanted is None or done <= wanted else read_facts(group.run(seed)).timesteps
@@ -58,11 +53,7 @@ def has_all_steps(group: SeedGroup, seed: int, timesteps: int | None = None) -> 
 
 def unfinished(group: SeedGroup, timesteps: int | None = None) -> list[int]:
     """
-    Return the seeds that have not had all of their steps, or not their last evaluation.
-
-    Args:
-        group: of the seeds.
-        timesteps: as in `has_all_steps`.
+    Return the seeds that lack steps, of `timesteps` as in `has_all_steps`, or the last evaluation.
 
     Raises:
         InputError: one is to have more steps, and has kept no checkpoint to go on from.
@@ -79,11 +70,7 @@ def unfinished(group: SeedGroup, timesteps: int | None = None) -> list[int]:
 
 def refuse_fewer(group: SeedGroup, timesteps: int | None) -> None:
     """
-    Check that seeds can be made that long.
-
-    Args:
-        group: of the seeds.
-        timesteps: that each is to have, if that was given.
+    Check that each seed can have so many steps in all, if a number was given.
 
     Raises:
         InputError: all that have begun have had more steps, and were to.

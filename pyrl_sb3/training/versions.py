@@ -1,7 +1,7 @@
 """The versions of what the numbers of a run may depend on."""
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -24,15 +24,14 @@ def versions(components: Iterable[Any] = ()) -> dict[str, str]:
     return {**there, "pyrl-sb3": __version__}
 
 
-def other_versions(before: Mapping[str, str], components: Iterable[Any]) -> list[str]:
+def other_versions(before: Mapping[str, str], components: Sequence[Any]) -> list[str]:
     """
-    Tell which packages and plugins have other versions now, a line for each.
+    Return a line for each package and plugin that has another version now.
 
     Args:
         before: what `versions` returned; in older runs without pyrl-sb3 and plugins.
         components: the records of then.
     """
-    components = list(components)
     now = versions(components)
     return [
         f"{name} was {version} and is {now.get(name, 'not installed')}: numbers may differ"

@@ -44,11 +44,7 @@ def environment_asked_for(settings: Path) -> list[Override]:
 
 
 def refuse_zoo_runs(folder: Path) -> None:
-    """Raise InputError, saying what can be done, where a folder is of a run of RL Zoo, or of such.
-
-    Args:
-        folder: that is there, and no run's of ours.
-    """
+    """Raise InputError, saying what can be done, where a folder is of a run, or runs, of RL Zoo."""
     for run in (folder, folder.parent, *sorted(folder.iterdir())):
         if settings := zoo_settings(run):
             algorithm = run.absolute().parent.name
