@@ -56,8 +56,8 @@ class Moment:
     Attributes:
         timesteps: environment steps since the training began.
         env_seed: of the environments as they were, or are to be, reset here.
-        reset: whether the training it was taken from reset its environments here; otherwise they
-            are reset on resuming only, which the training it was taken from knew nothing of.
+        reset: whether the training that took it reset its environments here; otherwise only one
+            that is resumed from here does.
 
     Raises:
         ValueError: they are something else.
@@ -169,8 +169,8 @@ def _naming_damage(folder: Path) -> Iterator[None]:
 
 class Checkpoint:
     """
-    A checkpoint on disk. No pickle is read: the state is JSON and arrays, the weights are read as
-    tensors only.
+    A checkpoint on disk; no pickle of it is read: the state is JSON and arrays, and of the weights
+    tensors only are read.
 
     Attributes:
         owes_evaluation: whether one was interrupted, which is made when the training goes on.
@@ -189,7 +189,7 @@ class Checkpoint:
         with _naming_damage(folder):
             self._tree: Mapping[str, Tree] = read_tree(folder, _STATE)
             version = self._tree["format"]
-            known = bool(version == FORMAT)
+            known = bool(version == FORMAT)  # not of an array
         if not known:
             raise StateError(
                 f"{folder} has format {version!r}, and this version of pyrl-sb3 reads {FORMAT}: "
@@ -238,10 +238,8 @@ class Checkpoint:
         check_archive(path)
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".pth")]
-        # Before they are read: each may take seconds.
-        if strange := {*members} - {
-            f"{name}.pth" for name in (*model.get_parameters(), _VARIABLES)
-        }:
+        known = {f"{name}.pth" for name in (*model.get_parameters(), _VARIABLES)}
+        if strange := {*members} - known:  # before they are read: each may take seconds
             raise StateError(f"{path} has {min(strange)}, which is no part of the model")
         states = {
             name: read_tensors(path, name, read_member(path, name), model.device, trust=self.trust)

@@ -26,8 +26,7 @@ def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: 
     """
     Begin new episodes from a seed alone, whatever the environments have been through.
 
-    Environments that can be are opened anew, since not all are as new after a reset; those of
-    evaluations too.
+    Those that can be, of evaluations too, are opened anew: not all are as new after a reset.
     """
     env = model.get_env()
     assert env is not None
@@ -60,8 +59,8 @@ class Checkpoints(BaseCallback):
     from here, bit for bit. With `exact=False` nothing is reset: a resumed training is then a fair
     continuation, not the same one.
 
-    The attributes of the other callbacks that hold numbers, arrays, generators or containers of
-    these go on too, but for callbacks with `keeps_state = False`.
+    Numbers, arrays, generators and containers of these go on in the other callbacks too, unless
+    their `keeps_state` is False.
 
     Args:
         folder: for the checkpoints.
@@ -203,7 +202,8 @@ class Checkpoints(BaseCallback):
 
 
 def _next_seed(timesteps: int) -> int:
-    """Draw from numpy's random state, which stays: a training that is not reset notices nothing.
+    """
+    Draw from a copy of numpy's random state: a training that is not reset notices nothing.
 
     That state may be the same at the next checkpoint, the number of steps is not.
     """

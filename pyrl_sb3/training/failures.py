@@ -15,8 +15,8 @@ from pyrl_sb3.training.tensors import may_be_finite, tensors_of
 
 class WholeSteps(CallbackList):
     """
-    Callbacks, one of which may raise: training then ends after that step, as where one of them ends
-    it, so that nothing is torn and the others have seen all there is. Only then is it raised.
+    Callbacks, one of which may raise. Training then ends after that step, as where a callback ends
+    it, and only then is the error raised: nothing is torn, and the others have seen the whole step.
 
     Attributes:
         failed: the first that has raised.
@@ -38,21 +38,17 @@ class WholeSteps(CallbackList):
         return self.goes_on and self.failure is None
 
     def _on_rollout_end(self) -> None:
-        self._raise()  # by now the step is in the buffer
-        self._call("on_rollout_end")
+        self._call("on_rollout_end")  # by now the step is in the buffer
 
     def _on_training_end(self) -> None:
-        self._raise()
         self._call("on_training_end")
 
     def _call(self, method: str) -> None:
+        if self.failure is not None:
+            raise self.failure
         for callback in self.callbacks:
             with self._noting(callback):
                 getattr(callback, method)()
-
-    def _raise(self) -> None:
-        if self.failure is not None:
-            raise self.failure
 
     @contextmanager
     def _noting(self, callback: BaseCallback) -> Iterator[None]:
@@ -70,11 +66,7 @@ def what_failed(
     """
     Return what raised an error while model and buffer were whole; None where they may not be.
 
-    Args:
-        error: what was raised.
-        env: to learn in.
-        eval_env: for evaluations.
-        callbacks: of the training; None where that is over, but for its last evaluation.
+    There are no `callbacks` where the training is over, but for its last evaluation.
     """
     if _is_of(error, env):
         return "the environment"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyrl_sb3.errors import did_you_mean
+from pyrl_sb3.errors import did_you_mean_beside
 from pyrl_sb3.training.errors import InputError, file_of
 
 MODEL = "model.zip"
@@ -207,8 +207,7 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
         raise InputError(
             f"no model of {env_id} in {path}{there}; `pyrl {agent}-train {env_id}` makes one"
         )
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = did_you_mean(path.name, siblings) or f"; `pyrl {agent}-train {env_id}` makes one"
+    hint = did_you_mean_beside(path) or f"; `pyrl {agent}-train {env_id}` makes one"
     raise InputError(f"no model at {path}{hint}")
 
 
@@ -222,9 +221,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     Write a file so that it is there whole or not at all, even when the machine goes down.
 
-    Args:
-        path: the file; its ending is kept by the temporary one.
-        write: writes the file at the path it is given.
+    `write` gets the path of a temporary file, which has the same ending.
     """
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
@@ -249,20 +246,17 @@ def copy(source: Path, path: Path) -> None:
     write_whole(path, lambda part: shutil.copyfile(source, part))
 
 
-def name_file(error: BaseException, path: Path, temporary: Path | None = None) -> None:
+def name_file(error: BaseException, path: Path, temporary: Path) -> None:
     """
-    Have an error of the system name what was written: writing to an open file names none.
+    Have an error, if it is one of the system, name the file that was to be written.
 
-    Args:
-        error: may be of another kind, and stays as it is then.
-        path: what was to be written.
-        temporary: its name until it was whole, which nobody knows.
+    Writing to an open file names none, and the temporary file nobody knows.
     """
     if not isinstance(error, OSError):
         return
     if error.filename is None and error.errno is not None:
         error.filename = str(path)
-    elif temporary and str(temporary) in file_of(error):
+    elif str(temporary) in file_of(error):
         error.filename = file_of(error).replace(str(temporary), str(path))
 
 

@@ -39,7 +39,7 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
         before: where it was written before; what has not changed is linked, not written again.
 
     Returns:
-        what belongs into the checkpoint's state.
+        what goes into the checkpoint's state.
 
     Raises:
         StateError: something in the buffer cannot be saved.

@@ -11,12 +11,7 @@ from pyrl_sb3.training.errors import InputError
 
 @contextmanager
 def naming_packages(run: Path | None) -> Iterator[None]:
-    """
-    Have errors about something unknown say what to install, see `check_installed`.
-
-    Args:
-        run: what may have been made with it, if anything is named.
-    """
+    """Have errors about what is unknown say what to install, if a run was made with it."""
     try:
         yield
     except (InputError, ConfigError, UnknownComponentError) as error:
@@ -26,10 +21,10 @@ def naming_packages(run: Path | None) -> Iterator[None]:
 
 def check_installed(error: Exception, runs: Iterable[Path]) -> None:
     """
-    Look whether an error is about a component that is not installed any more.
+    Look whether an error names a component that is not installed any more.
 
     Args:
-        error: of a command; it matters what names there are in its message.
+        error: of a command.
         runs: folders of runs, of several seeds, or of many of these, or models in them.
 
     Raises:
@@ -45,7 +40,7 @@ def check_installed(error: Exception, runs: Iterable[Path]) -> None:
 
 
 def _components(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str | None]]]:
-    """The folders of runs and groups, and each component that they are said to be made with."""
+    """Yield the folders of runs and groups, with each component that they were made with."""
     from pyrl_sb3.plugins.records import is_record
     from pyrl_sb3.training.facts import FACTS, read_facts
     from pyrl_sb3.training.folders import SEEDS
@@ -61,7 +56,7 @@ def _components(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str | N
 
 
 def _within(path: Path, names: Sequence[str]) -> Sequence[Path]:
-    """The files of these names in a folder, or beside a file, and two levels down."""
+    """Return the files of these names in a folder, or beside a file, and two levels down."""
     with suppress(OSError, ValueError):  # it may be any word, which no path can be
         folder = path.parent if path.is_file() else path
         return [

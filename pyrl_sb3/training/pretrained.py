@@ -13,8 +13,7 @@ FOLDER = Path(pyrl_sb3.__file__).parent / "pretrained"
 
 def pretrained(agent: str, env_id: str) -> Path:
     """
-    Return the model of an agent that comes with the package; beside it are its config and how it
-    was made.
+    Return the model of an agent that comes with the package, in a folder as runs have.
 
     Args:
         agent: a name in `AGENTS`.

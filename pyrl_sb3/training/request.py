@@ -30,9 +30,9 @@ def require_at_least(least: int, name: str, value: int) -> int:
 
 def make_plain(request: Any) -> None:
     """
-    Let attributes of a frozen dataclass be given as SB3 takes them: paths as text, whole numbers as
-    floats such as 1e5, devices as PyTorch's, NumPy's numbers, and one override by itself. `run.yml`
-    can hold none of these.
+    Let attributes of a frozen dataclass be given as SB3 takes them, which `run.yml` cannot hold:
+    paths as text, whole numbers as floats such as 1e5 or NumPy's, devices as PyTorch's, and one
+    override by itself.
 
     Raises:
         InputError: a number is not whole, a flag neither true nor false, or something is no text

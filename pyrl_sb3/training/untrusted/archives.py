@@ -43,10 +43,7 @@ def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS)
     """
     Check an archive: its table of contents before anything is unpacked, then its checksums.
 
-    Args:
-        path: the archive.
-        what: it should be, for the message.
-        members: it may have.
+    It should be a `what`, for messages, and have at most so many members.
 
     Raises:
         InputError: no archive, truncated, damaged, encrypted, with names that are paths or stand
@@ -100,12 +97,7 @@ def _problem(members: list[zipfile.ZipInfo], size: int, most: int) -> str | None
 
 def read_member(path: Path, name: str, most: int = _LARGEST) -> bytes:
     """
-    Read one member of an archive that `check_archive` or `check_contents` has passed.
-
-    Args:
-        path: the archive.
-        name: the member.
-        most: bytes that it may have; by default as many as all members together.
+    Read a member, of so many bytes at most, of an archive that `check_contents` has passed.
 
     Raises:
         InputError: it is not there, too large, or damaged.
@@ -123,15 +115,9 @@ def read_member(path: Path, name: str, most: int = _LARGEST) -> bytes:
 
 def check_stored(path: Path, name: str, content: bytes) -> int:
     """
-    Check a tensor file of PyTorch, an archive itself: its members must be stored as they are.
+    Check a tensor file of PyTorch, an archive in the one at `path`; return its number of members.
 
-    Args:
-        path: the archive that holds it, for messages.
-        name: its name in there.
-        content: its bytes.
-
-    Returns:
-        How many members it has, more than tensors.
+    They must be stored as they are. There are some more than tensors.
 
     Raises:
         InputError: it is none, lists more members than a model has or one twice, or would unpack to
@@ -167,5 +153,5 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
                 name.removesuffix(".npy"): read_npy(unpack(archive, name))
                 for name in archive.namelist()
             }
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except ValueError as error:
         raise InputError(f"{path} cannot be read: {damage(error)}") from error

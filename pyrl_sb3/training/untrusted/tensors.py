@@ -205,9 +205,7 @@ def _checked(content: bytes, packed: int) -> io.BytesIO:
     """
     Return an archive of what has been looked at: PyTorch may find other members than Python.
 
-    Args:
-        content: the tensor file.
-        packed: the bytes of the archive that it was unpacked from. Pickles take time for each byte.
+    Pickles take time for each byte: this one may have as many as the archive around it, `packed`.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         # The folder that all is in has the name that the file once had.
