@@ -1,8 +1,8 @@
 """`pyrl sac-train ENV --seeds 10`: several seeds at once, with a table of all of them."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from rich.console import Console
 
 from pyrl_sb3.cli import output
 from pyrl_sb3.cli.seed_table import Seed, SeedTable
-from pyrl_sb3.cli.stated import request_of_several
+from pyrl_sb3.cli.stated import Asked, request_of_several
 from pyrl_sb3.errors import counted
 from pyrl_sb3.training import seeds as groups
 from pyrl_sb3.training import unfinished
 from pyrl_sb3.training.command_line import arguments, options, quoted
-from pyrl_sb3.training.engines import Engine, Job, check_noted, engine
+from pyrl_sb3.training.engines import PROCESSES, Engine, Job, check_noted, engine
 from pyrl_sb3.training.errors import InputError, RunStoppedError
 from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
@@ -26,51 +26,34 @@ from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
 
 
-def train_seeds(
-    given: Mapping[str, Any], seeds: str, jobs: int | None, engine_name: str, runs: Engine
-) -> int:
+def train_seeds(asked: Asked, runs: Engine) -> int:
     """
-    Train several seeds; return the exit code.
-
-    Args:
-        given: what the command line says of a `TrainingRequest`.
-        seeds: as `parse_seeds` takes them.
-        jobs: processes at a time.
-        engine_name: of what runs them.
-        runs: that engine.
+    Train several seeds on an engine; return the exit code.
 
     Raises:
         InputError, ConfigError, PluginError: what was asked for cannot be done; nothing has
             been written.
     """
-    request = request_of_several(given, seed=None)
-    wanted = groups.parse_seeds(seeds, given.get("seed"))
-    require_if_given(1, "jobs", jobs)
+    assert asked.seeds is not None
+    request = request_of_several(asked.given, seed=None)
+    wanted = groups.parse_seeds(asked.seeds, asked.given.get("seed"))
+    require_if_given(1, "jobs", asked.jobs)
     _, complete, _ = checked(request)
-    request = dataclasses.replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
-    group = SeedGroup(folder=Path(), seeds=wanted, request=request, engine=engine_name)
-    group = _shared_out(group, runs, len(wanted), jobs, request.threads)
+    request = replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
+    group = SeedGroup(
+        folder=Path(), seeds=wanted, request=request, engine=asked.engine or PROCESSES
+    )
+    group = _shared_out(group, runs, len(wanted), asked.jobs, request.threads)
     group = groups.new_group(request.save or Path(request.agent), group)
     with held(group.folder):
         return _run(group, {seed: _beginning(group, seed) for seed in wanted}, runs)
 
 
-def go_on_with_seeds(
-    folder: Path,
-    given: Mapping[str, Any],
-    seeds: str | None,
-    jobs: int | None,
-    engine_name: str | None,
-) -> int:
+def go_on_with_seeds(asked: Asked, folder: Path) -> int:
     """
     Go on with those seeds of a group that are unfinished; return the exit code.
 
-    Args:
-        folder: of the group.
-        given: what the command line says of a `TrainingRequest`.
-        seeds: as `parse_seeds` takes them, if they are said again.
-        jobs: processes at a time; by default as many as at first.
-        engine_name: of what runs them; by default what did at first.
+    Processes at a time and their engine are by default as at first.
 
     Raises:
         InputError, ConfigError, PluginError: the group cannot be read, or an option differs from
@@ -78,25 +61,25 @@ def go_on_with_seeds(
     """
     with held(folder):  # before anything is read: whoever was training here has written by now
         group = groups.read_group(folder)
-        group.refuse_others(seeds, given.get("seed"))
-        rest = {name: value for name, value in given.items() if name != "seed"}
-        return _go_on_with(group, rest, jobs, engine_name)
+        group.refuse_others(asked.seeds, asked.given.get("seed"))
+        return _go_on_with(group, asked)
 
 
-def _go_on_with(
-    group: SeedGroup, given: Mapping[str, Any], jobs: int | None, engine_name: str | None
-) -> int:
+def _go_on_with(group: SeedGroup, asked: Asked) -> int:
+    # Its seed is that of the first of them, and no difference.
+    given = {name: value for name, value in asked.given.items() if name != "seed"}
+    jobs = asked.jobs
     refuse_differences(group.folder, group.request, given)
     unfinished.refuse_fewer(group, given.get("timesteps"))
     require_if_given(1, "jobs", jobs)
     threads = given.get("threads") or (None if jobs else group.request.threads)
     changes = changes_in(given)
-    if engine_name is None:
+    if asked.engine is None:
         check_noted(group.engine, trust=given.get("trust", False))
-    group = dataclasses.replace(
+    group = replace(
         group,
-        request=dataclasses.replace(group.request, **changes),
-        engine=engine_name or group.engine,
+        request=replace(group.request, **changes),
+        engine=asked.engine or group.engine,
         jobs=jobs or group.jobs,
     )
     with closing(engine(group.engine)) as runs:
@@ -108,7 +91,7 @@ def _go_on_with(
         _check_starting(running, left)
         commands = {seed: _going_on(running, seed, changes) for seed in left}
         if left:  # a group that is finished may be where nobody can write
-            groups.write_group(dataclasses.replace(running, jobs=group.jobs))
+            groups.write_group(replace(running, jobs=group.jobs))
         return _run(running, commands, runs)
 
 
@@ -117,8 +100,8 @@ def _shared_out(
 ) -> SeedGroup:
     """The group with the processes and threads that the engine has room for."""
     jobs, threads = share_cores(max(left, 1), runs.cores(), jobs=jobs, threads=threads)
-    request = dataclasses.replace(group.request, threads=threads)
-    return dataclasses.replace(group, request=request, jobs=jobs)
+    request = replace(group.request, threads=threads)
+    return replace(group, request=request, jobs=jobs)
 
 
 def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:

@@ -115,9 +115,3 @@ def _refuse_without(every: int | None, share_replay: bool, given: Mapping[str, A
     for option, is_given in asked.items():
         if is_given:
             raise InputError(f"{option}: only with --sync NAME, such as --sync mean")
-
-
-def refuse_jobs(jobs: int | None) -> None:
-    """Raise InputError for `--jobs` of copies, which wait for each other."""
-    if jobs is not None:
-        raise InputError(f"--jobs {jobs}: copies that synchronise run all at a time; leave it out")

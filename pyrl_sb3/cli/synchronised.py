@@ -1,16 +1,14 @@
 """`pyrl td3-train ENV --seeds 4 --sync mean`: the copies started, or this one of them trained."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pyrl_sb3.cli import output, sync_options
-from pyrl_sb3.cli.stated import request_of_several
+from pyrl_sb3.cli.stated import Asked, request_of_several
 from pyrl_sb3.plugins import get_plugin_manager
-from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.command_line import options
 from pyrl_sb3.training.engines import PROCESSES, Engine, check_noted, engine
 from pyrl_sb3.training.errors import InputError
@@ -38,30 +36,12 @@ from pyrl_sb3.training.unfinished import refuse_fewer, unfinished
 from pyrl_sb3.training.versions import other_versions
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """
-    What the command line says of synchronised copies.
-
-    Attributes:
-        agent: that learns.
-        given: of a `TrainingRequest`, less the settings that are of the strategy.
-        seeds: the option.
-        plan: of a `SyncPlan`.
-        resume: the group's folder to go on with.
-        engine: that runs the copies; by default torch's elastic agent, or what did at first.
-    """
-
-    agent: NamedAgent
-    given: Mapping[str, Any]
-    seeds: str | None
-    plan: Mapping[str, Any]
-    resume: Path | None
-    engine: str | None
-
-
 def run(asked: Asked) -> int:
     """Train all copies, or under torchrun that which this process is; return the exit code."""
+    if asked.jobs is not None:
+        raise InputError(
+            f"--jobs {asked.jobs}: copies that synchronise run all at a time; leave it out"
+        )
     if in_torchrun():
         if asked.engine is not None:
             raise InputError(f"--engine {asked.engine}: torchrun has started this copy already")

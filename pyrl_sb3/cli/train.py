@@ -3,16 +3,18 @@
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pyrl_sb3.cli import options, output, sync_options
-from pyrl_sb3.cli.stated import request_of, stated
+from pyrl_sb3.cli.stated import Asked, request_of
 from pyrl_sb3.training.agents import AGENTS, NamedAgent
 from pyrl_sb3.training.folders import is_group
 from pyrl_sb3.training.missing import naming_packages
+from pyrl_sb3.training.request import TrainingRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +33,7 @@ _EXAMPLES = {
     "qrdqn": "LunarLander-v3",
     "sac-discrete": "LunarLander-v3",
 }
+_ATTRIBUTES = {each.name for each in fields(TrainingRequest)}
 
 
 def example_env(agent: NamedAgent) -> str:
@@ -89,58 +92,50 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         verbose: options.Verbose = False,
         run_folder: options.RunFolder = None,
     ) -> int:
-        given = stated(
-            agent=agent.name,
-            env_id=env,
-            timesteps=timesteps,
-            seed=seed,
-            save=_place(agent, save, log_dir),
-            folder=run_folder,
-            config=config,
-            overrides=(*(overrides or ()), *_demonstrations(demos)) or None,
-            noise=noise,
-            buffer=buffer,
-            trust=trust or None,
-            n_envs=n_envs,
-            device=device if device != "auto" else None,
-            eval_episodes=eval_episodes,
-            eval_freq=eval_freq,
-            save_freq=save_freq,
-            keep_last=keep_last,
-            exact=exact,
-            threads=threads,
-            stock=stock or None,
+        given = _given(agent, locals())
+        asked = Asked(
+            agent=agent, given=given, resume=resume, seeds=seeds, jobs=jobs, engine=engine
         )
         with naming_packages(resume):
             plan = sync_options.wanted(sync, sync_every, share_replay, given, resume)
-            return _train(agent, given, resume, seeds, jobs, engine, plan)
+            return _train(asked, plan)
 
     return train
 
 
-def _train(
-    agent: NamedAgent,
-    given: Mapping[str, Any],
-    resume: Path | None,
-    seeds: str | None,
-    jobs: int | None,
-    engine: str | None,
-    plan: Mapping[str, Any] | None,
-) -> int:
+def _given(agent: NamedAgent, said: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What is said of a `TrainingRequest`, without what is left open.
+
+    :param said: All options by name, which mostly is that of the attribute.
+    """
+    given = {
+        "env_id": said["env"],  # first: of several that a run was not begun with, it is named
+        **said,
+        "agent": agent.name,
+        "save": _place(agent, said["save"], said["log_dir"]),
+        "folder": said["run_folder"],
+        "overrides": (*(said["overrides"] or ()), *_demonstrations(said["demos"])) or None,
+        "device": None if said["device"] == "auto" else said["device"],
+        "trust": said["trust"] or None,
+        "stock": said["stock"] or None,
+    }
+    return {
+        name: value for name, value in given.items() if name in _ATTRIBUTES and value is not None
+    }
+
+
+def _train(asked: Asked, plan: Mapping[str, Any] | None) -> int:
     """Train one run, several seeds, or copies that a plan synchronises."""
     if plan is not None:
         from pyrl_sb3.cli import synchronised
 
-        sync_options.refuse_jobs(jobs)
-        rest = sync_options.without_settings(given)
-        asked = synchronised.Asked(
-            agent=agent, given=rest, seeds=seeds, plan=plan, resume=resume, engine=engine
-        )
-        return synchronised.run(asked)
-    if seeds is not None or (resume is not None and is_group(resume)):
-        return _run_seeds(given, resume, seeds, jobs, engine)
-    _refuse_without_seeds(engine=engine, jobs=jobs)
-    return _run(agent, given, resume)
+        given = sync_options.without_settings(asked.given)
+        return synchronised.run(replace(asked, given=given, plan=plan))
+    if asked.seeds is not None or (asked.resume is not None and is_group(asked.resume)):
+        return _run_seeds(asked)
+    _refuse_without_seeds(engine=asked.engine, jobs=asked.jobs)
+    return _run(asked)
 
 
 def _refuse_without_seeds(**given: str | int | None) -> None:
@@ -163,46 +158,33 @@ def _demonstrations(source: str | None) -> tuple[str, ...]:
     return (f"demonstrations={json.dumps(path)}",)
 
 
-def _run_seeds(
-    given: Mapping[str, Any],
-    resume: Path | None,
-    seeds: str | None,
-    jobs: int | None,
-    engine: str | None,
-) -> int:
+def _run_seeds(asked: Asked) -> int:
     from pyrl_sb3.training import engines
 
-    if resume is None:
-        assert seeds is not None
-        name = engine or engines.PROCESSES
-        with closing(engines.engine(name)) as runs:
+    if asked.resume is None:
+        with closing(engines.engine(asked.engine or engines.PROCESSES)) as runs:
             # Now, since the engine imports the same: at the same time.
             from pyrl_sb3.cli.seeds import train_seeds
 
-            return train_seeds(given, seeds, jobs, name, runs)
-    if not is_group(resume):
+            return train_seeds(asked, runs)
+    if not is_group(asked.resume):
         from pyrl_sb3.training.facts import check_run
 
-        check_run(resume)
-        raise typer.BadParameter(f"--seeds {seeds}: {resume} is a single run; leave it out")
+        check_run(asked.resume)
+        message = f"--seeds {asked.seeds}: {asked.resume} is a single run; leave it out"
+        raise typer.BadParameter(message)
     from pyrl_sb3.cli.seeds import go_on_with_seeds
 
-    return go_on_with_seeds(resume, given, seeds, jobs, engine)
+    return go_on_with_seeds(asked, asked.resume)
 
 
-def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> int:
-    """
-    Train, or go on training, and say what came of it.
-
-    Args:
-        agent: that learns.
-        given: what the command line says of a `TrainingRequest`.
-        resume: the run to go on with.
-    """
+def _run(asked: Asked) -> int:
+    """Train, or go on training, and say what came of it."""
     from pyrl_sb3.training import resume as resuming
     from pyrl_sb3.training.progress import PROGRESS_FILE, ProgressFile, ProgressReport
     from pyrl_sb3.training.run import train
 
+    given, resume = asked.given, asked.resume
     console = output.console_for_log()
     shown = ProgressReport(console)
     callbacks: list[BaseCallback] = [shown]
@@ -216,7 +198,7 @@ def _run(agent: NamedAgent, given: Mapping[str, Any], resume: Path | None) -> in
             result = resuming.resume(resume, **changes, callbacks=callbacks)
         else:
             result = train(request_of(given), callbacks)
-    return _say(console, agent, result, trust=given.get("trust", False))
+    return _say(console, asked.agent, result, trust=given.get("trust", False))
 
 
 def _say(console: "Console", agent: NamedAgent, result: "TrainingResult", *, trust: bool) -> int:
