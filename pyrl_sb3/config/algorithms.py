@@ -85,10 +85,8 @@ def policy_chosen(algorithm: str, policy: Any, *, trust: bool = False) -> Any:
 def _check_policy(algorithm: str, policy: str) -> None:
     """Check that it is for this algorithm, by what either's spec says of the other."""
     manager = get_plugin_manager()
-    found, learner = (
-        manager.find("policy", policy),
-        manager.find("algorithm", _registered(algorithm)),
-    )
+    found = manager.find("policy", policy)
+    learner = manager.find("algorithm", _registered(algorithm))
     assert isinstance(found.spec, PolicySpec)
     assert isinstance(learner.spec, AlgorithmSpec)
     meant, names = found.spec.algorithms, {algorithm, learner.name, *learner.spec.names}

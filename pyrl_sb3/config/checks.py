@@ -142,7 +142,8 @@ def fits(value: Any, hint: Any) -> bool:
             and all(fits(each, kind) for each, kind in zip(value, arguments, strict=True))
         )
     if origin is type:
-        return inspect.isclass(value) and _is_subclass(value, arguments)
+        bases = [each for each in arguments if inspect.isclass(each)]
+        return inspect.isclass(value) and all(issubclass(value, base) for base in bases)
     kind = origin or hint
     if kind is None or kind is NoneType:
         return value is None
@@ -153,10 +154,6 @@ def fits(value: Any, hint: Any) -> bool:
     if inspect.isclass(kind) and type(value) in (bool, int, float, str, list, dict, tuple):
         return kind.__module__ == "typing"
     return value is not None or not inspect.isclass(kind)
-
-
-def _is_subclass(value: type, bases: tuple[Any, ...]) -> bool:
-    return all(not inspect.isclass(base) or issubclass(value, base) for base in bases)
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

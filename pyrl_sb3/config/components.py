@@ -183,20 +183,21 @@ def defaults_of(kind: str, name: Any) -> Mapping[str, Any]:
 
 def check_path(kind: str, name: Any, *, trust: bool) -> None:
     """Raise ConfigError, importing nothing, when `name` is a path that may not be followed."""
-    if not isinstance(name, str) or name in NAMES or "/" in name:
+    if not isinstance(name, str) or name in NAMES or registered(name):
         return
-    if not all(part.isidentifier() for part in name.replace(":", ".").split(".")):
-        if "." in name or ":" in name:
-            raise ConfigError(f"{short(name)} is no path such as package.module.Class")
+    parts = name.replace(":", ".").split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"{short(name)} is no path such as package.module.Class")
+    if trust:
         return
-    package = name.replace(":", ".").partition(".")[0]
-    if package == name or trust:
-        return
-    if any(part.startswith("_") for part in name.replace(":", ".").split(".")):
+    if any(part.startswith("_") for part in parts):
         raise ConfigError(f"{kind} {short(name)}: private; pass --trust if you trust it")
+    package = parts[0]
     if package in TRUSTED:
         return
-    if package not in {info.package for info in _plugins()}:
+    manager = get_plugin_manager()
+    manager.scan()
+    if package not in {info.package for info in manager.plugins.values()}:
         advice = did_you_mean(name, NAMES) or did_you_mean(package, TRUSTED)
         raise ConfigError(
             f"{kind} {short(name)} would run code of {package!r}; pass --trust if you trust it, "
@@ -223,12 +224,6 @@ class _Wrapping:
         for wrapper, params in self.wrappers:
             env = wrapper(env, **params)
         return env
-
-
-def _plugins() -> list[Any]:
-    manager = get_plugin_manager()
-    manager.scan()
-    return list(manager.plugins.values())
 
 
 def _by_path(kind: str, name: str, trust: bool) -> Any:

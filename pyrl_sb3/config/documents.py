@@ -19,17 +19,14 @@ _MOST_BYTES, _DEEPEST, _MOST_NODES, _LONGEST_NUMBER = 256 * 1024, 30, 50_000, 64
 MOST_WRITTEN = 2000 * 1024  # bytes of what runs write: each value of a list has a line of its own
 _OF_RUNS = ("run.yml", "seeds.yml")  # beside their configs
 
-_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "merge"))
-_EXPONENTIAL = "tag:yaml.org,2002:exponential"
-_NUMBERS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("int", "float", "exponential", "bool", "null")
-)
-_MERGE = "tag:yaml.org,2002:merge"
-_MAPPING, _SEQUENCE = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
-_TEXT = "tag:yaml.org,2002:str"
+_YAML = "tag:yaml.org,2002:"
+_MAPPING, _SEQUENCE, _TEXT, _MERGE = (_YAML + name for name in ("map", "seq", "str", "merge"))
+_EXPONENTIAL = f"{_YAML}exponential"
+_NUMBERS = {_EXPONENTIAL, *(_YAML + name for name in ("int", "float", "bool", "null"))}
+_READ = _NUMBERS | {_MAPPING, _SEQUENCE, _TEXT, _MERGE}
 # As RL Zoo writes its settings: a list whose only item is a list of keys and values.
-_ORDERED = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
-_NAME = "tag:yaml.org,2002:python/name:"  # and where a class is
+_ORDERED = f"{_YAML}python/object/apply:collections.OrderedDict"
+_NAME = f"{_YAML}python/name:"  # and where a class is
 
 
 @dataclass(frozen=True)
@@ -208,8 +205,8 @@ class _Check:
         return known
 
     def _measure(self, node: yaml.Node) -> int:
-        if node.tag not in _TAGS | _NUMBERS:
-            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        if node.tag not in _READ:
+            tag = node.tag.replace(_YAML, "!!")
             named = node.tag.startswith(_NAME)
             advice = "pass --trust if you trust it" if named else "quote the value if it is text"
             raise _error(f"the tag {short(tag)} is not read; {advice}", node)

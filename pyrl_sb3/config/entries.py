@@ -48,9 +48,8 @@ def choose_entry(
 def _own(entries: Iterable[str], env_id: str, ending: str = "") -> str | None:
     """The entry of an environment by its id, or else by another name that commands take for it."""
     names = {key.removesuffix(ending): key for key in entries if key.endswith(ending)}
-    if env_id in names:
-        return names[env_id]
-    return next((key for name, key in names.items() if _is_called(env_id, name)), None)
+    called = (key for name, key in names.items() if _is_called(env_id, name))
+    return names.get(env_id) or next(called, None)
 
 
 def _is_called(env_id: str, name: str) -> bool:

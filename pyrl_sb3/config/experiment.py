@@ -83,23 +83,18 @@ class Experiment:
         """What the registry's names stand for here: `Found.record` of each."""
         manager = get_plugin_manager()
         named = [*self.env_wrapper, *self.callback, *([self.noise] if self.noise else [])]
-        found = [
-            manager.find(each.kind, each.name).record(_written(each.arguments))
-            for each in named
-            if registered(each.name)
-        ]
         of_policy = self.arguments.get("policy_kwargs") or {}
-        parts = (
+        parts = [
+            *((each.kind, each.name, each.arguments) for each in named if registered(each.name)),
             ("replay-buffer", self.buffer, self.arguments.get("replay_buffer_kwargs")),
             ("policy", self.policy_name, of_policy),
             ("features-extractor", self.extractor, of_policy.get("features_extractor_kwargs")),
-        )
-        found += [
+        ]
+        return [
             manager.find(kind, name).record(_written(dict(params or {})))
             for kind, name, params in parts
             if name
         ]
-        return found
 
     def as_yaml(self) -> str:
         """A config file with this experiment as its only entry, `default`."""

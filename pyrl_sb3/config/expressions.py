@@ -29,24 +29,23 @@ _EXTRACTORS = ("BaseFeaturesExtractor", "CombinedExtractor", "FlattenExtractor",
 _BUFFERS = ("DictReplayBuffer", "NStepReplayBuffer", "ReplayBuffer")
 
 
-def _names() -> dict[str, str]:
-    names = {"RMSpropTFLike": "stable_baselines3.common.sb2_compat.rmsprop_tf_like:RMSpropTFLike"}
-    for prefix, name in product(("nn", "th.nn", "torch.nn"), _ACTIVATIONS):
-        names[f"{prefix}.{name}"] = f"torch.nn:{name}"
-    for prefix, name in product(("optim", "th.optim", "torch.optim"), _OPTIMIZERS):
-        names[f"{prefix}.{name}"] = f"torch.optim:{name}"
-    for name in _EXTRACTORS:
-        names[name] = f"stable_baselines3.common.torch_layers:{name}"
-    for name in _BUFFERS:
-        names[name] = f"stable_baselines3.common.buffers:{name}"
-    # A subclass of SB3's, which stays `stable_baselines3.HerReplayBuffer`.
-    names["HerReplayBuffer"] = "pyrl_sb3.buffers:HerReplayBuffer"
-    names["sb3.HerReplayBuffer"] = "stable_baselines3:HerReplayBuffer"
-    return names
-
-
 # What a name in a config stands for; imported when the name is used.
-NAMES = _names()
+NAMES = {
+    "RMSpropTFLike": "stable_baselines3.common.sb2_compat.rmsprop_tf_like:RMSpropTFLike",
+    **{
+        f"{prefix}nn.{name}": f"torch.nn:{name}"
+        for prefix, name in product(("", "th.", "torch."), _ACTIVATIONS)
+    },
+    **{
+        f"{prefix}optim.{name}": f"torch.optim:{name}"
+        for prefix, name in product(("", "th.", "torch."), _OPTIMIZERS)
+    },
+    **{name: f"stable_baselines3.common.torch_layers:{name}" for name in _EXTRACTORS},
+    **{name: f"stable_baselines3.common.buffers:{name}" for name in _BUFFERS},
+    # A subclass of SB3's, which stays `stable_baselines3.HerReplayBuffer`.
+    "HerReplayBuffer": "pyrl_sb3.buffers:HerReplayBuffer",
+    "sb3.HerReplayBuffer": "stable_baselines3:HerReplayBuffer",
+}
 
 
 class ExpressionError(ValueError):

@@ -63,12 +63,8 @@ def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]
         level: Any = changed
         for depth, key in enumerate(above):
             inner = level.get(key) or {}
-            if depth == 0 and key in zoo.MAPPINGS:
-                inner = _mapping(inner, change)
-            elif depth == 0 and key == "noise" and isinstance(inner, str):
-                inner = _noise(inner, change)
-            elif depth == 0 and key == "sync" and isinstance(inner, str):
-                inner = {"name": inner}
+            if depth == 0:
+                inner = _written_out(key, inner, change)
             if not isinstance(inner, dict):
                 inside = ".".join(change.path[: depth + 1])
                 raise ConfigError(f"{change.where}: {inside} is {short(inner)}, no mapping")
@@ -78,16 +74,14 @@ def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]
     return changed
 
 
-def _noise(text: str, change: Override) -> dict[str, Any]:
+def _written_out(key: str, value: Any, change: Override) -> Any:
+    """The mapping that a setting stands for in short; anything else is left alone."""
     try:
-        name, params = parse_noise(get_plugin_manager(), text)
-    except PluginError as error:
+        if key in zoo.MAPPINGS:
+            return {} if value is True else zoo.mapping(value)
+        if key == "noise" and isinstance(value, str):
+            name, params = parse_noise(get_plugin_manager(), value)
+            return {"name": name, "params": params}
+    except (ValueError, PluginError) as error:
         raise ConfigError(f"{change.where}: {error}") from None
-    return {"name": name, "params": params}
-
-
-def _mapping(value: Any, change: Override) -> Any:
-    try:
-        return {} if value is True else zoo.mapping(value)
-    except ValueError as error:
-        raise ConfigError(f"{change.where}: {error}") from None
+    return {"name": value} if key == "sync" and isinstance(value, str) else value

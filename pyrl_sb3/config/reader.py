@@ -85,11 +85,7 @@ class EntryReader:
         if registered(given.get("replay_buffer_class")) and "replay_buffer_class" in values:
             self.named["buffer"] = given["replay_buffer_class"]
         if "policy" not in self.refused:
-            policy, own = given.get("policy"), values.get("policy_kwargs")
-            if registered(called := policy_called(self.algorithm, policy)):
-                self.named["policy_name"] = called
-            if keywords := policy_arguments(self.algorithm, policy, own):
-                values["policy_kwargs"] = keywords
+            self._policy(given.get("policy"), values)
         self._components(values)
         try:
             values = told_to_the_buffer(values, self.cls)
@@ -164,16 +160,14 @@ class EntryReader:
         return value
 
     def _references(self, key: str, value: Any) -> tuple[Reference, ...]:
-        kind = _KINDS[key]
-        found = []
-        for name, params in zoo.references(value):
-            check_path(kind, name, trust=self.trust)
-            where = self._where((key,))
-            reference = Reference(
-                kind=kind, name=name, params=params, where=where, trust=self.trust
-            )
-            found.append(reference)
-        return tuple(found)
+        kind, where, trust = _KINDS[key], self._where((key,)), self.trust
+        found = zoo.references(value)
+        for name, _ in found:
+            check_path(kind, name, trust=trust)
+        return tuple(
+            Reference(kind=kind, name=name, params=params, where=where, trust=trust)
+            for name, params in found
+        )
 
     def _noise(self, value: Any) -> Reference | None:
         if value is None or value == "none":
@@ -193,6 +187,14 @@ class EntryReader:
         check_path("noise", name, trust=self.trust)
         params = get_plugin_manager().check_params("noise", name, params)
         return Reference(kind="noise", name=name, params=params, where=self._where(("noise",)))
+
+    def _policy(self, policy: Any, values: dict[str, Any]) -> None:
+        """Note what the policy is called, and add what its plugin passes."""
+        if registered(called := policy_called(self.algorithm, policy)):
+            self.named["policy_name"] = called
+        own = values.get("policy_kwargs")
+        if keywords := policy_arguments(self.algorithm, policy, own):
+            values["policy_kwargs"] = keywords
 
     def _components(self, values: dict[str, Any]) -> None:
         """Fill in what depends on other keys."""
@@ -246,8 +248,12 @@ class EntryReader:
         keywords = values.get("policy_kwargs") or {}
         extractor = keywords.get("features_extractor_class")
         self._use_sde(values, keywords)
-        for key in _CLASSES.keys() & keywords.keys():
-            keywords[key] = self._policy_class(key, keywords[key])
+        for key, kind in _CLASSES.items():
+            if key in keywords:
+                try:
+                    keywords[key] = load_class(kind, keywords[key], trust=self.trust)
+                except (ConfigError, PluginError) as error:
+                    self._fail(("policy_kwargs", key), str(error))
         for key, read in zoo.POLICY_ARGUMENTS.items():
             if key in keywords:
                 try:
@@ -274,13 +280,6 @@ class EntryReader:
         if written != used and "use_sde" not in self.refused:
             message = f"must be {short(used)}, as use_sde of {self.cls.__name__} is, or left out"
             self._fail(("policy_kwargs", "use_sde"), message)
-
-    def _policy_class(self, key: str, value: Any) -> Any:
-        try:
-            return load_class(_CLASSES[key], value, trust=self.trust)
-        except (ConfigError, PluginError) as error:
-            self._fail(("policy_kwargs", key), str(error))
-            return value
 
     def _names(self, key: str, values: Mapping[str, Any], target: Any, ours: Iterable[str]) -> None:
         """Check a mapping of keyword arguments against what takes them; see `checks.argument`."""

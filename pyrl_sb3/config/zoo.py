@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pyrl_sb3.config import checks
-from pyrl_sb3.config.expressions import ExpressionError, read_expression
+from pyrl_sb3.config.expressions import read_expression
 from pyrl_sb3.errors import did_you_mean, short
 
 # Keys that are no argument of the algorithm, and the types of those that are plain values.
@@ -46,10 +46,7 @@ NOISES = {
 def mapping(value: Any) -> dict[str, Any] | None:
     """A mapping written as one, or as a string of Python."""
     if isinstance(value, str):
-        try:
-            value = read_expression(value)
-        except ExpressionError as error:
-            raise ValueError(str(error)) from None
+        value = read_expression(value)
     if value is None:
         return None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -144,23 +141,23 @@ def _width(value: Any) -> Any:
 
 def references(value: Any) -> list[tuple[Any, dict[str, Any]]]:
     """Names and arguments of wrappers or callbacks: one or a list, a name or ``{name: {...}}``."""
-    found = []
-    for item in value if isinstance(value, list) else [] if value is None else [value]:
-        name, params = item, None
-        if isinstance(item, dict):
-            if len(item) != 1:
-                raise ValueError(
-                    f"each must be a name or one name with arguments, not {short(item)}"
-                )
-            ((name, params),) = item.items()
-        if not isinstance(params or {}, Mapping):
-            raise ValueError(
-                f"the arguments of {short(name)} must be a mapping, not {short(params)}"
-            )
-        if name is None or isinstance(name, (bool, int, float, list)) or name == "":
-            raise ValueError(f"must be the name of a class, not {short(name)}")
-        found.append((name, dict(params or {})))
-    return found
+    if value is None:
+        return []
+    return [_reference(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _reference(item: Any) -> tuple[Any, dict[str, Any]]:
+    name, params = item, None
+    if isinstance(item, dict):
+        if len(item) != 1:
+            raise ValueError(f"each must be a name or one name with arguments, not {short(item)}")
+        ((name, params),) = item.items()
+    params = params or {}
+    if not isinstance(params, Mapping):
+        raise ValueError(f"the arguments of {short(name)} must be a mapping, not {short(params)}")
+    if name is None or isinstance(name, (bool, int, float, list)) or name == "":
+        raise ValueError(f"must be the name of a class, not {short(name)}")
+    return name, dict(params)
 
 
 def action_noise(noise_type: str, noise_std: float, action_dim: int | tuple[int, ...]) -> Any:
