@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from pyrl_sb3.config import zoo
@@ -15,6 +16,7 @@ from pyrl_sb3.config.overrides import Override, parse_override
 from pyrl_sb3.config.reader import EntryReader
 from pyrl_sb3.plugins import get_plugin_manager
 
+_PLAIN = (bool, int, float, str, NoneType)
 _USUAL_POLICY = ("policy", "MlpPolicy")
 
 
@@ -126,11 +128,10 @@ def _unwritable(value: Any) -> Iterator[Any]:
     if isinstance(value, (list, tuple)):
         for each in value:
             yield from _unwritable(each)
-    elif value is not None and (
-        value.__module__ == "<run_path>"
-        if isinstance(value, type)
-        else not isinstance(value, (bool, int, float, str))
-    ):
+    elif isinstance(value, type):
+        if value.__module__ == "<run_path>":
+            yield value
+    elif not isinstance(value, _PLAIN):
         yield value
 
 
@@ -142,7 +143,7 @@ def _written(value: Any) -> Any:
         return [_written(each) for each in value]
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+    return value if isinstance(value, _PLAIN) else repr(value)
 
 
 def read_experiment(

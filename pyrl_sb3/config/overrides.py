@@ -11,9 +11,6 @@ from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 
-# Settings that have an option of their own.
-_OPTIONS: dict[tuple[str, ...], str] = {("demonstrations",): "--demos"}
-
 
 @dataclass(frozen=True)
 class Override:
@@ -31,7 +28,9 @@ class Override:
     @property
     def where(self) -> str:
         """What errors call it."""
-        return self.option or _OPTIONS.get(self.path) or f"--set {'.'.join(self.path)}"
+        if self.option is None and self.path == ("demonstrations",):
+            return "--demos"
+        return self.option or f"--set {'.'.join(self.path)}"
 
 
 def parse_override(text: str, *, trust: bool = False) -> Override:
