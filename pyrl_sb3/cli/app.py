@@ -71,11 +71,8 @@ app = typer.Typer(
 )
 train.add_commands(app)
 test.add_commands(app)
-evaluate.add_command(app)
-plot.add_command(app)
-record.add_command(app)
-report.add_command(app)
-demo.add_command(app)
+for module in (evaluate, plot, record, report, demo):
+    module.add_command(app)
 for group in (demos.app, plugins.app):
     group.callback(invoke_without_command=True)(output.help_without_command)
     app.add_typer(group)

@@ -29,11 +29,6 @@ Failures = Annotated[
 ]
 
 
-@app.callback()
-def _group() -> None:
-    pass  # typer takes the only command for the whole group otherwise
-
-
 @app.command(
     epilog="Examples:  pyrl demos record FetchPickAndPlace-v4 --out demos.npz   |   "
     "pyrl demos record Pendulum-v1 --policy sac/Pendulum-v1_1   |   "

@@ -1,7 +1,5 @@
 """`pyrl evaluate RUN...`."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,16 +44,18 @@ def _evaluate(
     from pyrl_sb3.training.trial import try_out
 
     console = output.console_for_log()
-    wanted: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "trust": trust}
-    read: Callable[[Path], TrialRequest] = partial(trial_of_run, best=best, **wanted)
 
-    many = counted(episodes, "episode")
+    def read(run: Path) -> "TrialRequest":
+        return trial_of_run(
+            run, best=best, episodes=episodes, seed=seed, device=device, trust=trust
+        )
 
     def evaluated(run: Path) -> dict[str, Any]:
         request = read(run)
         with episodes_bar(console, episodes) as shown:
             evaluation = try_out(request, shown)
         if not as_json:
+            many = counted(episodes, "episode")
             console.print(f"{request.path}: {many}: {evaluation}", markup=False)
         return _as_dict(request, evaluation)
 

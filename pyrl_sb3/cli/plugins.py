@@ -124,9 +124,9 @@ def doctor(as_json: options.Json = False) -> None:
 
     Examples: pyrl plugins doctor   |   pyrl plugins doctor --json
     """
-    settings = get_plugin_manager().settings
-    get_plugin_manager().settings = replace(settings, strict=False)  # all that fail, not the first
-    manager = _scanned()
+    manager = get_plugin_manager()
+    manager.settings = replace(manager.settings, strict=False)  # all that fail, not the first
+    _scanned()
     shadowed = shadowed_names(manager)
     if as_json:
         report = {

@@ -74,18 +74,15 @@ def _report(
     for line in _left_out(groups):
         typer.echo(line, err=True)
     summaries = summarise(groups, threshold=threshold, seed=seed, reps=reps)
-    if any(summary.reached is not None for summary in summaries):  # and how soon
-        for run, problem in (each for group in groups for each in group.untimed.items()):
-            typer.echo(f"{run} has no seconds: {problem}", err=True)
+    for line in _untimed(groups, summaries):
+        typer.echo(line, err=True)
     pairs = improvements(groups, seed=seed)
     if as_json:
         found = [summary.as_dict() for summary in summaries]
         print_json({"groups": found, "improvements": pairs})
     else:
-        if markdown:
-            typer.echo(_markdown(summaries))
-        else:
-            _print(summaries)
+        print_table = _print_markdown if markdown else _print_table
+        print_table(summaries)
         typer.echo("\n".join(_lines(summaries, pairs)))
     if out:
         from pyrl_sb3.report.group_plots import plot_groups
@@ -106,6 +103,13 @@ def _left_out(groups: "Sequence[Group]") -> Iterator[str]:
             score = "scored by the worst evaluation of its group"
             what = score if str(run) in labels else "left out, as its group had none that is"
             yield f"{run} has failed: its last score is no finite number; {what}"
+
+
+def _untimed(groups: "Sequence[Group]", summaries: "Sequence[Summary]") -> Iterator[str]:
+    """What lacks where it is asked how soon a threshold was reached."""
+    if any(summary.reached is not None for summary in summaries):
+        for run, problem in (each for group in groups for each in group.untimed.items()):
+            yield f"{run} has no seconds: {problem}"
 
 
 def _estimate(value: "Estimate | None") -> str:
@@ -134,12 +138,12 @@ def _row(summary: "Summary") -> list[str]:
     ]
 
 
-def _markdown(summaries: "Sequence[Summary]") -> str:
-    rows = [_HEADINGS, ["---"] * len(_HEADINGS), *map(_row, summaries)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _print_markdown(summaries: "Sequence[Summary]") -> None:
+    for row in (_HEADINGS, ["---"] * len(_HEADINGS), *map(_row, summaries)):
+        typer.echo(f"| {' | '.join(row)} |")
 
 
-def _print(summaries: "Sequence[Summary]") -> None:
+def _print_table(summaries: "Sequence[Summary]") -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -28,18 +28,11 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Seed:
-    """
-    One row.
-
-    Attributes:
-        number: the seed.
-        run: its folder.
-        task: that runs it; None if it was finished before.
-    """
+    """One row."""
 
     number: int
     run: Path
-    task: Task | None
+    task: Task | None  # None if it was finished before
 
     @property
     def state(self) -> State:

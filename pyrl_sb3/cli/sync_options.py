@@ -42,14 +42,8 @@ def wanted(
     resume: Path | None,
 ) -> dict[str, Any] | None:
     """
-    Return what is asked for of a `SyncPlan`; None where nothing is to be synchronised.
-
-    Args:
-        name: the option `--sync`.
-        every: the option.
-        share_replay: the option.
-        given: what the command line says of a `TrainingRequest`.
-        resume: the folder to go on with.
+    Return what is asked for of a `SyncPlan`, `name` by `--sync`; None where nothing is to be
+    synchronised.
 
     Raises:
         InputError: an option is of synchronisation, and nothing asks for that.
@@ -86,23 +80,18 @@ def without_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def refuse_other_plan(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
-    """
-    Check what is said again of how a group is synchronised.
-
-    Args:
-        group: that is to go on.
-        asked: as `wanted` returns it.
-
-    Raises:
-        InputError: it was begun with something else.
-    """
+    """Raise InputError where what is asked for, as `wanted` returns it, is not the group's."""
     name, params = asked.get("name"), group.extra.get("sync_params", {})
     if name is not None:
         name = get_plugin_manager().find("sync-callback", name).name
-    said = [("--sync ", name, group.sync)]
-    said += [("--sync-every ", asked.get("every"), group.extra.get("sync_every"))]
-    for key, value in asked.get("params", {}).items():
-        said.append((f"--set {_PARAMS}{key}=", value, params.get(key)))
+    said = [
+        ("--sync ", name, group.sync),
+        ("--sync-every ", asked.get("every"), group.extra.get("sync_every")),
+        *(
+            (f"--set {_PARAMS}{key}=", value, params.get(key))
+            for key, value in asked.get("params", {}).items()
+        ),
+    ]
     for option, value, begun in said:
         if value is not None and value != begun:
             there = "none" if begun is None else begun
@@ -110,8 +99,11 @@ def refuse_other_plan(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
 
 
 def _refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:
-    asked = {"--sync-every": every is not None, "--share-replay": share_replay}
-    asked[f"--set {_PARAMS}..."] = bool(_settings(given))
+    asked = {
+        "--sync-every": every is not None,
+        "--share-replay": share_replay,
+        f"--set {_PARAMS}...": bool(_settings(given)),
+    }
     for option, is_given in asked.items():
         if is_given:
             raise InputError(f"{option}: only with --sync NAME, such as --sync mean")

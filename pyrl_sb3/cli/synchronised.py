@@ -118,11 +118,9 @@ def _start(asked: Asked, group: SeedGroup, root: Path | None = None) -> int:
         arguments = _of_one_copy(asked, group)
         if runs:
             console.print(f"what the copies say: {group.log(group.seeds[0])}", markup=False)
-        stopped = (
-            launching.launch_on(runs, group, arguments)
-            if runs
-            else launching.launch(group, arguments)
-        )
+            stopped = launching.launch_on(runs, group, arguments)
+        else:
+            stopped = launching.launch(group, arguments)
     if stopped:
         console.print(f"{stopped.name}: stopped", markup=False)
         output.say_how_to_go_on(console, agent.name, folder, trust=group.needs_trust)
