@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import repeat
 from operator import is_
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch as th
@@ -20,13 +20,8 @@ from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.noise.several import for_envs
 
-if TYPE_CHECKING:
-    _Base = GradientSteps
-else:
-    _Base = object
 
-
-class Exploration(_Base):
+class Exploration(GradientSteps):
     """
     Noise for an SB3 off-policy algorithm; mixed in before it.
 

@@ -1,20 +1,13 @@
 """Policies that are asked for by name."""
 
-from typing import TYPE_CHECKING
-
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3.networks import with_named_extractor
 from pyrl_sb3.policies import LeanActing
 
-if TYPE_CHECKING:
-    _Base = OffPolicyAlgorithm
-else:
-    _Base = object
 
-
-class NamedPolicies(_Base):
+class NamedPolicies(OffPolicyAlgorithm):
     """
     The names of policies for an SB3 off-policy algorithm whose policies are from here, each one
     class for observations of all kinds; mixed in before it.

@@ -5,7 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Container
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common import buffers
@@ -24,13 +24,8 @@ from pyrl_sb3.buffers.shards import sync_folder
 
 _DEFAULTS = (None, buffers.ReplayBuffer, buffers.DictReplayBuffer, buffers.NStepReplayBuffer)
 
-if TYPE_CHECKING:
-    _Base = OffPolicyAlgorithm
-else:
-    _Base = object
 
-
-class ReplayFiles(_Base):
+class ReplayFiles(OffPolicyAlgorithm):
     """
     What an SB3 off-policy algorithm does with the replay buffers from here; mixed in before it.
 

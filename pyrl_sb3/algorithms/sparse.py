@@ -1,19 +1,14 @@
 """What is known of Q-values where rewards are sparse."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.step import GradientSteps
 
-if TYPE_CHECKING:
-    _Base = GradientSteps
-else:
-    _Base = object
 
-
-class SparseTargets(_Base):
+class SparseTargets(GradientSteps):
     """
     Clipped targets for an SB3 off-policy algorithm; mixed in before it.
 

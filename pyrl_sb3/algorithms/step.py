@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -16,13 +16,6 @@ from pyrl_sb3.algorithms.obstacle import find_obstacle
 from pyrl_sb3.algorithms.sampling import sample
 from pyrl_sb3.algorithms.watch import Watch
 from pyrl_sb3.errors import NotANumberError, counted
-
-if TYPE_CHECKING:
-
-    class _Base(OffPolicyAlgorithm):
-        actor: Any
-else:
-    _Base = object
 
 
 class Batch(NamedTuple):
@@ -131,7 +124,7 @@ def takes_gradient_steps(
 _BOUND = ("_prepare", "_learners", "_watch")  # attributes that `_bind` makes
 
 
-class GradientSteps(_Base):
+class GradientSteps(OffPolicyAlgorithm):
     """
     Training for an SB3 off-policy algorithm; mixed in before it.
 
@@ -140,6 +133,7 @@ class GradientSteps(_Base):
     Which one is decided when the model is set up and printed with ``verbose=1``.
     """
 
+    actor: Any
     _learners: tuple[Any, ...]  # each a `Learner`, or None
     _watch: Watch | None = None
 
