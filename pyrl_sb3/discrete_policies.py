@@ -163,9 +163,6 @@ class DiscreteSACPolicy(LeanDiscretePolicy, sac.SACPolicy):
     critic: DiscreteCritic  # type: ignore[assignment]  # SB3's reads actions
     critic_target: DiscreteCritic  # type: ignore[assignment]
 
-    def _acting_network(self) -> Any:
-        return self.actor
-
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         self.actor_target = self.make_actor()

@@ -31,7 +31,7 @@ from pyrl_sb3.errors import NotANumberError
 _LEAST_SIDE = 36  # of an image, in pixels, that NatureCNN's three convolutions leave something of
 
 # What SB3's policies of these names read observations with
-_OF_NAMES: dict[str, type[BaseFeaturesExtractor]] = {
+EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
     "MlpPolicy": FlattenExtractor,
     "CnnPolicy": NatureCNN,
     "MultiInputPolicy": CombinedExtractor,
@@ -72,7 +72,7 @@ def with_named_extractor(
     :raises ValueError: MultiInputPolicy, where ``space`` is no dict
     """
     chosen = default_features_extractor(space, arguments.get("normalize_images", True))
-    meant = _OF_NAMES.get(name, chosen)
+    meant = EXTRACTORS.get(name, chosen)
     if "features_extractor_class" in arguments or issubclass(chosen, meant):
         return arguments
     if meant is CombinedExtractor:  # SB3's message is of an attribute that a space has not
@@ -174,10 +174,8 @@ def gaussian_action(
     """
     latent = lean_forward(actor.latent_pi, features)
     if actor.use_sde:
-        mean, noise_features = actor.mu(latent), {"latent_sde": latent}
-        return actor.action_dist.actions_from_params(
-            mean, actor.log_std, deterministic=deterministic, **noise_features
-        )
+        sde: Any = actor.action_dist
+        return sde.actions_from_params(actor.mu(latent), actor.log_std, latent, deterministic)
     mean = lean_forward((actor.mu,), latent)
     if deterministic:
         return mean.tanh_()

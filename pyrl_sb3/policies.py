@@ -68,7 +68,8 @@ class LeanActing(_Base):
     or with methods of their own, or for images, act as in SB3.
     """
 
-    # To be filled in: this, `_acting_network` and `_act`; `_as_actions` where actions are no Box.
+    # To be filled in: this and `_act`; `_acting_network` where there is no actor, and `_as_actions`
+    # where actions are no Box.
     plain_network: ClassVar[Any] = None
 
     def __init__(
@@ -99,7 +100,7 @@ class LeanActing(_Base):
 
     def _acting_network(self) -> Any:
         """SB3's network with a features extractor, whose features are acted on."""
-        raise NotImplementedError
+        return self.actor
 
     def _set_up_acting(self) -> None:
         network = self._acting_network()
@@ -204,9 +205,6 @@ class LeanPolicy(LeanActing):
         if isinstance(self.critic, ConstantForPolicies):
             self.critic.leave_to(getattr(self.actor, "optimizer", None) if mode else None)
 
-    def _acting_network(self) -> Any:
-        return self.actor
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         # SB3's SACPolicy forgets the last one.
@@ -231,23 +229,20 @@ class LeanPolicy(LeanActing):
             make_constant(critic)
         return critic
 
+    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
+        return gaussian_action(self.actor, features, deterministic)  # TD3's is another
+
 
 class SACPolicy(LeanPolicy, sac.SACPolicy):
     """SB3's SAC policy, for vectors, images and dicts; see `LeanPolicy`."""
 
     plain_network = sac.Actor
 
-    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return gaussian_action(self.actor, features, deterministic)
-
 
 class TQCPolicy(LeanPolicy, tqc.TQCPolicy):
     """sb3-contrib's TQC policy, for vectors, images and dicts; see `LeanPolicy`."""
 
     plain_network = tqc.Actor
-
-    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return gaussian_action(self.actor, features, deterministic)
 
 
 class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
@@ -276,9 +271,6 @@ class CrossQPolicy(LeanPolicy, crossq.CrossQPolicy):
         super().set_training_mode(mode)
         if any(each.training != mode for each in self._renorms):
             crossq.CrossQPolicy.set_training_mode(self, mode)
-
-    def _act(self, features: th.Tensor, deterministic: bool) -> th.Tensor:
-        return gaussian_action(self.actor, features, deterministic)
 
 
 class TD3Policy(LeanPolicy, td3.TD3Policy):

@@ -1,10 +1,8 @@
 """DDPG with a faster gradient step."""
 
-from typing import ClassVar
-
 import stable_baselines3
-from stable_baselines3.common.policies import BasePolicy
 
+from pyrl_sb3.algorithms.named import by_every_name
 from pyrl_sb3.algorithms.td3 import TD3
 from pyrl_sb3.policies import DDPGPolicy
 
@@ -17,6 +15,4 @@ class DDPG(TD3, stable_baselines3.DDPG):
     Parameters: see ``stable_baselines3.DDPG``.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), DDPGPolicy
-    )
+    policy_aliases = by_every_name(DDPGPolicy)

@@ -1,13 +1,13 @@
 """DQN, with double Q-learning where that is wanted."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import stable_baselines3
 import torch as th
-from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import discrete_losses
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, check_flags, descend
+from pyrl_sb3.algorithms.named import by_every_name
 from pyrl_sb3.algorithms.step import Batch, Metrics
 from pyrl_sb3.discrete_policies import DQNPolicy
 
@@ -25,9 +25,7 @@ class DQN(DiscreteSteps, stable_baselines3.DQN):
     :raises ValueError: ``double_q`` is neither True nor False
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), DQNPolicy
-    )
+    policy_aliases = by_every_name(DQNPolicy)
 
     def __init__(self, *args: Any, double_q: bool = False, **kwargs: Any) -> None:
         self.double_q = double_q

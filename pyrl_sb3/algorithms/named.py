@@ -3,8 +3,13 @@
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from pyrl_sb3.networks import with_named_extractor
+from pyrl_sb3.networks import EXTRACTORS, with_named_extractor
 from pyrl_sb3.policies import LeanActing
+
+
+def by_every_name(policy: type[BasePolicy]) -> dict[str, type[BasePolicy]]:
+    """The ``policy_aliases`` of an algorithm, one policy for observations of all kinds."""
+    return dict.fromkeys(EXTRACTORS, policy)
 
 
 class NamedPolicies(OffPolicyAlgorithm):

@@ -1,12 +1,12 @@
 """SAC with a faster gradient step."""
 
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 import stable_baselines3
-from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.learners import Backend, Critics, GaussianActor, Temperature
+from pyrl_sb3.algorithms.named import by_every_name
 from pyrl_sb3.algorithms.rollout import Rollouts
 from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps, update_temperature
 from pyrl_sb3.noise.parameter import ParameterNoise
@@ -24,10 +24,7 @@ class SAC(Rollouts, stable_baselines3.SAC):
     rounding. Parameters, saving and logging: see ``stable_baselines3.SAC``.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), SACPolicy
-    )
-
+    policy_aliases = by_every_name(SACPolicy)
     takes_noise = frozenset({ParameterNoise, PolicyNoise})
 
     _learners: _Learners

@@ -1,13 +1,13 @@
 """TD3 with a faster gradient step."""
 
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 import stable_baselines3
 import torch as th
-from stable_baselines3.common.policies import BasePolicy
 
 from pyrl_sb3 import losses
 from pyrl_sb3.algorithms.learners import Backend, Critics, DeterministicActor
+from pyrl_sb3.algorithms.named import by_every_name
 from pyrl_sb3.algorithms.rollout import Rollouts
 from pyrl_sb3.algorithms.step import Metrics, takes_gradient_steps
 from pyrl_sb3.policies import TD3Policy
@@ -24,10 +24,7 @@ class TD3(Rollouts, stable_baselines3.TD3):
     rounding. Parameters, saving and logging: see ``stable_baselines3.TD3``.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), TD3Policy
-    )
-
+    policy_aliases = by_every_name(TD3Policy)
     _learners: _Learners
 
     def _make_learners(self, kind: Backend) -> _Learners:
