@@ -18,7 +18,13 @@ from pyrl_sb3.algorithms.demo_observations import (
 )
 from pyrl_sb3.algorithms.demo_rewards import check_rewards, with_rewards
 from pyrl_sb3.algorithms.learners import Critics
-from pyrl_sb3.algorithms.step import Batch, GradientSteps, Metrics, takes_gradient_steps
+from pyrl_sb3.algorithms.step import (
+    Batch,
+    GradientSteps,
+    Metrics,
+    rows_of,
+    takes_gradient_steps,
+)
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.demofiles import load_demonstrations, require_file
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations
@@ -71,10 +77,9 @@ class Cloning(_Base):
 
     def _excluded_save_params(self) -> list[str]:
         names = [*super()._excluded_save_params(), "_demo_buffer", "_cloning"]
-        # A file is found again, episodes would be saved as a pickle.
-        return (
-            [*names, "demonstrations"] if isinstance(self.demonstrations, Demonstrations) else names
-        )
+        if isinstance(self.demonstrations, Demonstrations):
+            names.append("demonstrations")  # a file is found again, these would be pickled
+        return names
 
     def _setup_model(self) -> None:
         given = self.demonstrations
@@ -201,7 +206,7 @@ class Cloning(_Base):
         if not batch.demos or not weight:
             return gradients
         rows = slice(-batch.demos, None)
-        a, a_demo, s = actions[rows], batch.actions[rows], _rows(batch.observations, rows)
+        a, a_demo, s = actions[rows], batch.actions[rows], rows_of(batch.observations, rows)
         gradients = tuple(self._cloning.rl_weight * gradient for gradient in gradients)
         mask = th.ones_like(batch.rewards[rows])
         if self._cloning.q_filter:
@@ -232,12 +237,6 @@ def require_room(buffer: type, batch_size: int) -> None:
             f"demonstrations need a replay buffer of pyrl_sb3, not {buffer.__module__}."
             f"{buffer.__name__}: set replay_buffer_class=pyrl_sb3.{ours.__name__}"
         )
-
-
-def _rows(observations: Any, rows: slice) -> Any:
-    if isinstance(observations, dict):
-        return {key: values[rows] for key, values in observations.items()}
-    return observations[rows]
 
 
 def _joined(own: Batch, demos: Batch) -> Batch:

@@ -93,14 +93,12 @@ def begin_statistics(env: VecEnv, demonstrations: Demonstrations) -> None:
     normalize = unwrap_vec_normalize(env)
     if normalize is None or not (normalize.norm_obs and normalize.training):
         return
+    found = normalize.obs_rms
+    statistics = found if isinstance(found, dict) else {WHOLE: found}
     for shown in as_shown(normalize, demonstrations):
         (episode,) = shown.episodes
-        if isinstance(normalize.obs_rms, dict):
-            for key, statistics in normalize.obs_rms.items():
-                statistics.update(episode.observations[key])
-        else:
-            (values,) = episode.observations.values()
-            normalize.obs_rms.update(values)
+        for key, each in statistics.items():
+            each.update(episode.observations[key])
 
 
 def normalized_anew(env: VecEnv, observations: Any, original: Any) -> Any:
@@ -111,8 +109,10 @@ def normalized_anew(env: VecEnv, observations: Any, original: Any) -> Any:
         than SB3's own wrappers is around VecNormalize
     """
     normalize = unwrap_vec_normalize(env)
-    if env is normalize and normalize is not None:
+    if normalize is None:
+        return observations
+    if env is normalize:
         return normalize.normalize_obs(original)
-    if isinstance(env, VecTransposeImage) and env.venv is normalize and normalize is not None:
+    if isinstance(env, VecTransposeImage) and env.venv is normalize:
         return env.transpose_observations(normalize.normalize_obs(original))
     return observations

@@ -16,7 +16,8 @@ from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, 
 from pyrl_sb3.buffers.relabel import GoalOracle
 from pyrl_sb3.buffers.table import Array
 
-_OF_REWARD_ALONE = (TransformReward, ClipRewardEnv)  # of others, whose classes cannot say so
+# Of other packages, whose classes do not say `of_reward_alone`
+_OF_REWARD_ALONE = (TransformReward, ClipRewardEnv)
 
 
 def check_rewards(env: VecEnv, demonstrations: Demonstrations) -> None:
@@ -36,14 +37,15 @@ def check_rewards(env: VecEnv, demonstrations: Demonstrations) -> None:
 
 def with_rewards(env: VecEnv, demonstrations: Demonstrations) -> Demonstrations:
     """
-    The same as wrappers of `env` change them that look at the reward alone; those of goals are
-    added, which wrappers within the one that computes them have no part in.
+    The demonstrations with the rewards of an agent in `env`: as wrappers change them that look at
+    the reward alone. Those of goals are computed, by the outermost wrapper that does it or the
+    environment; only wrappers around that change them.
 
-    A wrapper that may look at more is asked nothing: it would see the agent's environment, or count
-    the demonstrations among what it has met.
+    Other wrappers are not asked, and named in a warning: they would see the agent's environment, or
+    count the demonstrations among what they have met.
     """
     changing = [*_reward_wrappers(_wrappers(env))]
-    outside = [*_reward_wrappers(takewhile(lambda each: not _computes(each), _wrappers(env)))]
+    outside = [*_reward_wrappers(takewhile(_passes_on, _wrappers(env)))]
     computed = [each.rewards is None for each in demonstrations.episodes]
     _warn_of_unchanged(demonstrations.source, outside if all(computed) else changing)
     rewarded = demonstrations.with_rewards(_of_goals(env))
@@ -106,9 +108,9 @@ def _has(env: VecEnv, kind: type[gym.Wrapper[Any, Any, Any, Any]]) -> bool:
     return any(isinstance(each, kind) for each in _wrappers(env))
 
 
-def _computes(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> bool:
-    """Whether it gives rewards for goals itself, where others pass on what is within them."""
-    return hasattr(type(wrapper), "compute_reward")
+def _passes_on(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> bool:
+    """Whether rewards for goals are those of what is within it."""
+    return not hasattr(type(wrapper), "compute_reward")
 
 
 def _reward_wrappers(

@@ -44,9 +44,7 @@ def check_flags(model: object, *names: str) -> None:
             raise ValueError(f"{name}={value!r}: must be True or False")
 
 
-def descend(
-    optimizer: th.optim.Optimizer, loss: th.Tensor, max_grad_norm: float | None = None
-) -> None:
+def descend(optimizer: th.optim.Optimizer, loss: th.Tensor, max_grad_norm: float | None) -> None:
     """
     A step down the gradient of ``loss``.
 

@@ -57,7 +57,30 @@ class Joined:
         return self._batch
 
 
-class Critics:
+class _Flat:
+    """What trains parameters that are laid out flat."""
+
+    _flat: FlatParameters
+    _adam: FlatAdam
+
+    def acts(self) -> bool:
+        return self._flat.attached()
+
+    def attached(self) -> bool:
+        return self._adam.attached()
+
+
+class _FlatWithTarget(_Flat):
+    _flat_target: FlatParameters
+
+    def track(self, tau: float) -> None:
+        self._flat_target.data.lerp_(self._flat.data, tau)
+
+    def attached(self) -> bool:
+        return super().attached() and self._flat_target.attached()
+
+
+class Critics(_FlatWithTarget):
     def __init__(self, critic: ContinuousCritic, critic_target: ContinuousCritic) -> None:
         self._flat, self._online = flat_mlp(networks(critic))
         self._flat_target, self._target = flat_mlp(networks(critic_target))
@@ -88,14 +111,8 @@ class Critics:
     def action_gradient(self, dq: th.Tensor) -> th.Tensor:
         return self._of_policy.input_gradient(dq, self._action_columns)
 
-    def track(self, tau: float) -> None:
-        self._flat_target.data.lerp_(self._flat.data, tau)
 
-    def attached(self) -> bool:
-        return self._adam.attached() and self._flat_target.attached()
-
-
-class GaussianActor:
+class GaussianActor(_Flat):
     def __init__(self, actor: sac.Actor, critics: learners.Critics) -> None:
         self._flat, self._mlp = flat_mlp(networks(actor))
         self._gaussian = SquashedGaussian()
@@ -104,9 +121,6 @@ class GaussianActor:
         self._adam = FlatAdam(self._flat, self.optimizer)
         self._action_dim = get_action_dim(actor.action_space)
         self._forward = Forward(self._mlp)
-
-    def acts(self) -> bool:
-        return self._flat.attached()
 
     def explore(self, features: Array) -> Array:
         """Actions in the environments, drawn: ``(n_envs, action_dim)``, in [-1, 1]."""
@@ -128,20 +142,14 @@ class GaussianActor:
         self._mlp.backward(self._gaussian.backward(da, dlog_prob).unsqueeze(0))
         self._adam.descend()
 
-    def attached(self) -> bool:
-        return self._adam.attached()
 
-
-class DeterministicActor:
+class DeterministicActor(_FlatWithTarget):
     def __init__(self, actor: td3.Actor, actor_target: td3.Actor) -> None:
         self._flat, self._online = flat_mlp(networks(actor))
         self._flat_target, self._target = flat_mlp(networks(actor_target))
         self.optimizer = actor.optimizer
         self._adam = FlatAdam(self._flat, self.optimizer)
         self._forward = Forward(self._online)
-
-    def acts(self) -> bool:
-        return self._flat.attached()
 
     def explore(self, features: Array) -> Array:
         """Actions in the environments: ``(n_envs, action_dim)``, in [-1, 1]."""
@@ -157,14 +165,8 @@ class DeterministicActor:
         self._online.backward(da.unsqueeze(0))
         self._adam.descend()
 
-    def track(self, tau: float) -> None:
-        self._flat_target.data.lerp_(self._flat.data, tau)
 
-    def attached(self) -> bool:
-        return self._adam.attached() and self._flat_target.attached()
-
-
-class Temperature:
+class Temperature(_Flat):
     def __init__(self, log_alpha: th.Tensor, optimizer: th.optim.Optimizer) -> None:
         self.log_alpha, self.optimizer = log_alpha, optimizer
         self._flat = FlatParameters([[log_alpha]])
@@ -173,6 +175,3 @@ class Temperature:
     def descend(self, dlog_alpha: th.Tensor) -> None:
         self._flat.grad.copy_(dlog_alpha)
         self._adam.descend()
-
-    def attached(self) -> bool:
-        return self._adam.attached()

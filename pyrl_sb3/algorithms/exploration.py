@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import repeat
-from operator import is_
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -15,7 +14,8 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from pyrl_sb3.algorithms.acting import Array
-from pyrl_sb3.algorithms.step import GradientSteps, Metrics
+from pyrl_sb3.algorithms.step import GradientSteps, Metrics, rows_of
+from pyrl_sb3.algorithms.watch import identical
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.noise.several import for_envs
@@ -37,25 +37,21 @@ class Exploration(GradientSteps):
 
     takes_noise: ClassVar[frozenset[type[ActionNoise]]] = frozenset({ParameterNoise})
 
+    _bound = (*GradientSteps._bound, "_explorers")
     _explorers: "Sequence[_Explorer]" = ()
-    # Of the actor, when last looked at: perturbed for the running episodes were these.
+    # The actor's parameters, from which those of the running episodes were made
     _perturbed_of: Sequence[nn.Parameter] = ()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_explorers", "_perturbed_of"]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """As of `GradientSteps`."""
-        return {**super().__getstate__(), "_explorers": ()}
+        return [*super()._excluded_save_params(), "_perturbed_of"]
 
     def _bind(self) -> None:
         super()._bind()
         policy: Any = self.policy
         before, now = self._perturbed_of, list(policy.actor.parameters())
-        if before and not (len(before) == len(now) and all(map(is_, before, now))):
-            for noise in [] if self.action_noise is None else _processes(self.action_noise):
-                if isinstance(noise, ParameterNoise):
-                    noise.reset()
+        if before and not identical(before, now):
+            for noise in self._parameter_noises():
+                noise.reset()
         self._explorers, self._perturbed_of = (), now
 
     def _setup_learn(
@@ -71,8 +67,8 @@ class Exploration(GradientSteps):
             noise = self.action_noise = for_envs(self.action_noise, self.n_envs)
             if problem := noise_problem(type(self), noise, use_sde=self.use_sde):
                 raise ValueError(problem)
-            if isinstance(first := _processes(noise)[0], ParameterNoise):
-                first.begin(self._n_updates)
+            if noises := self._parameter_noises():
+                noises[0].begin(self._n_updates)
         # Where training goes on, SB3 resets the noise, but no environment.
         kept = self.action_noise if goes_on else None
         with nullcontext() if kept is None else _once_not_reset(kept):
@@ -115,7 +111,8 @@ class Exploration(GradientSteps):
             if noise.parameters is None:
                 noise.parameters = self._perturbed(noise)
             explorer.take(noise.parameters)
-            actions.append(explorer.act(_row(observations, i), deterministic=False))
+            own = rows_of(observations, slice(i, i + 1))
+            actions.append(explorer.act(own, deterministic=False))
         return self._shaped(th.cat(actions))
 
     def _shaped(self, actions: th.Tensor) -> Array:
@@ -130,11 +127,13 @@ class Exploration(GradientSteps):
 
     def _record(self, metrics: Metrics) -> None:
         super()._record(metrics)
-        if self.action_noise is None:
-            return
-        noises = _processes(self.action_noise)
-        if isinstance(noises[0], ParameterNoise):
-            self._adapt(cast("list[ParameterNoise]", noises))
+        if noises := self._parameter_noises():
+            self._adapt(noises)
+
+    def _parameter_noises(self) -> list[ParameterNoise]:
+        """One for each environment, where the noise is on the actor's parameters."""
+        noises = [] if self.action_noise is None else _processes(self.action_noise)
+        return [each for each in noises if isinstance(each, ParameterNoise)]
 
     def _adapt(self, noises: Sequence[ParameterNoise]) -> None:
         """Measure, on replayed observations, what sigma makes of the actions, and adapt it."""
@@ -248,19 +247,9 @@ def _processes(noise: ActionNoise) -> list[ActionNoise]:
     return noise.noises if isinstance(noise, VectorizedActionNoise) else [noise]
 
 
-def _row(observations: Any, i: int) -> Any:
-    if isinstance(observations, dict):
-        return {key: values[i : i + 1] for key, values in observations.items()}
-    return observations[i : i + 1]
-
-
 def _outside_layer_norm(actor: nn.Module) -> Array:
     """1 for each parameter that is perturbed, 0 for those of layer normalisation."""
-    inside = {
-        id(parameter)
-        for module in actor.modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters()
-    }
-    parts = [np.full(p.numel(), id(p) not in inside, np.float32) for p in actor.parameters()]
+    norms = [module for module in actor.modules() if isinstance(module, nn.LayerNorm)]
+    inside = {parameter for norm in norms for parameter in norm.parameters()}
+    parts = [np.full(p.numel(), p not in inside, np.float32) for p in actor.parameters()]
     return np.concatenate(parts)

@@ -3,7 +3,8 @@ What gradient steps are written for: actors, critics and a temperature that trai
 
 A step is written once for both back ends, `pyrl_sb3.algorithms.explicit` and
 `pyrl_sb3.algorithms.autograd`. What they return is detached; what a backward pass needs of the
-forward pass stays with them. Observations are as `Backend.preparation` makes them.
+forward pass stays with them. Observations are as `Backend.preparation` makes them, gradients those
+of the loss.
 """
 
 from collections.abc import Callable
@@ -34,11 +35,7 @@ class Critics(Learner, Protocol):
         ...
 
     def descend(self, dq: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param dq: ``(N, B, 1)``, the gradient of the loss by the last `q_values`
-        """
+        """A step of the optimiser; ``dq`` is the gradient by the last `q_values`, ``(N, B, 1)``."""
         ...
 
     def target_q_values(self, observations: Any, actions: th.Tensor) -> th.Tensor:
@@ -92,8 +89,8 @@ class GaussianActor(Actor, Protocol):
         """
         A step of the optimiser.
 
-        :param da: ``(B, action_dim)``, the gradient of the loss by the last actions
-        :param dlog_prob: ``(B, 1)``, and by their log-probabilities
+        :param da: the gradient by the actions of the last `sample`, ``(B, action_dim)``
+        :param dlog_prob: and by their log-probabilities, ``(B, 1)``
         """
         ...
 
@@ -110,11 +107,7 @@ class DeterministicActor(Actor, Protocol):
         ...
 
     def descend(self, da: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param da: ``(B, action_dim)``, the gradient of the loss by the last `act`
-        """
+        """A step of the optimiser; ``da`` is the gradient by the last `act`."""
         ...
 
     def track(self, tau: float) -> None:
@@ -131,11 +124,7 @@ class Temperature(Learner, Protocol):
         ...
 
     def descend(self, dlog_alpha: th.Tensor) -> None:
-        """
-        A step of the optimiser.
-
-        :param dlog_alpha: the gradient of the loss by log alpha, a scalar
-        """
+        """A step of the optimiser; ``dlog_alpha`` is the gradient by log alpha, a scalar."""
         ...
 
 

@@ -78,9 +78,8 @@ class NormalizedGoals(BaseFeaturesExtractor):
             raise ValueError(f"clip must be positive, not {clip!r}")
         super().__init__(observation_space, sum(sizes.values()))
         self.keys = list(sizes)
-        names = dict.fromkeys(_statistics_of(key) for key in sizes)
         of_size = {_statistics_of(key): size for key, size in sizes.items()}
-        self.norms = nn.ModuleDict({name: RunningNorm(of_size[name], clip) for name in names})
+        self.norms = nn.ModuleDict({name: RunningNorm(n, clip) for name, n in of_size.items()})
 
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """:return: ``(B, features_dim)``"""

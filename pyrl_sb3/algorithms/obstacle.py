@@ -46,25 +46,24 @@ def find_obstacle(model: Any) -> str | None:
         return f"the policy is a {type(policy).__name__}"
     if hooked_everywhere():
         return "there are hooks on all modules or optimizers"
-    found = {}
+    nets = []
     for name in NETWORKS:
-        if getattr(policy, name, None) is not getattr(model, name, None):
+        net = getattr(policy, name, None)
+        if net is not getattr(model, name, None):
             return f"the {name} of the policy is not the model's"
-        if (net := getattr(policy, name, None)) is not None:
-            reason = _network_obstacle(net, policy.observation_space)
-            if reason is not None:
-                return f"the {name} {reason}"
-            found[name] = net
-    if reason := _difference(list(found.values()), policy.observation_space):
+        if net is None:
+            continue
+        if reason := _network_obstacle(net, policy.observation_space):
+            return f"the {name} {reason}"
+        nets.append(net)
+    if reason := _difference(nets, policy.observation_space):
         return reason
     for name in NETWORKS[::2]:
         net = getattr(policy, name)
-        reason = _optimizer_obstacle(net.optimizer, list(net.parameters()))
-        if reason is not None:
+        if reason := _optimizer_obstacle(net.optimizer, list(net.parameters())):
             return f"the optimizer of the {name} {reason}"
     if (optimizer := getattr(model, "ent_coef_optimizer", None)) is not None:
-        reason = _optimizer_obstacle(optimizer, [model.log_ent_coef])
-        if reason is not None:
+        if reason := _optimizer_obstacle(optimizer, [model.log_ent_coef]):
             return f"the optimizer of the temperature {reason}"
         if reason := _value_obstacle([model.log_ent_coef]):
             return f"the temperature {reason}"
@@ -87,7 +86,7 @@ def _network_obstacle(net: Any, observation_space: Any) -> str | None:
     if type(net) not in KINDS:
         return f"is a {type(net).__name__} of its own kind"
     for part in net.modules():
-        if _has_hooks(part) or _has_own_methods(part):
+        if any(hooks_on(part)) or _has_own_methods(part):
             where = "" if part is net else f" on a {type(part).__name__}"
             return f"has hooks or methods of its own{where}"
     if getattr(net, "use_sde", False):
@@ -140,9 +139,14 @@ def _is_simple(layer: nn.Module) -> bool:
     return type(layer) in SIMPLE
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-    return any(hooks) or bool(module._backward_pre_hooks)
+def hooks_on(module: nn.Module) -> tuple[Sized, ...]:
+    """The dictionaries of a module's hooks."""
+    return (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
 
 
 def _has_own_methods(thing: object) -> bool:

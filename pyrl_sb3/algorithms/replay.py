@@ -113,15 +113,15 @@ class ReplayFiles(OffPolicyAlgorithm):
         return prepared
 
     def save_replay_buffer(self, path: Any) -> None:
-        if isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path)):
-            # SB3 adds `.pkl` to names that have no suffix, and writes to all others as they are.
-            place = Path(path) if _less_suffix(Path(path)).suffix else _found(path)
-            if place.suffix == ".pkl" and place.is_file():
-                _replace(place, self.replay_buffer.save)
-            else:
-                self.replay_buffer.save(place)
-        else:
+        if not (isinstance(self.replay_buffer, ReplayBuffer) and isinstance(path, (str, Path))):
             super().save_replay_buffer(path)
+            return
+        # SB3 adds `.pkl` to names that have no suffix, and writes to all others as they are.
+        place = Path(path) if _less_suffix(Path(path)).suffix else _found(path)
+        if place.suffix == ".pkl" and place.is_file():
+            _replace(place, self.replay_buffer.save)
+        else:
+            self.replay_buffer.save(place)
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         path = _found(path) if isinstance(path, (str, Path)) else path

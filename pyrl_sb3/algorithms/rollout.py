@@ -42,6 +42,7 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
       buffers copy what they store.
     """
 
+    _bound = (*Exploration._bound, "_features", "_acts_plainly", "_actor_watch")
     _actor_watch: NetworkWatch | None = None
 
     def _setup_model(self) -> None:
@@ -61,20 +62,10 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
         self._actor_watch = NetworkWatch(self, ("actor",))
 
     def _ensure_acting(self) -> None:
-        """Bind again where the actor is another than that whose parameters are acted on; all that
-        training goes by is looked at when it begins.
-        """
+        """Bind again where the actor is another than that whose parameters are acted on."""
         watch = self._actor_watch
         if watch is None or not (watch.same(self) and self._learners[0].acts()):
             self._bind()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """As of `GradientSteps`."""
-        return {**super().__getstate__(), "_features": None, "_actor_watch": None}
-
-    def _excluded_save_params(self) -> list[str]:
-        own = ("_features", "_acts_plainly", "_actor_watch")
-        return [*super()._excluded_save_params(), *own]
 
     def collect_rollouts(
         self,

@@ -3,17 +3,17 @@
 import math
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from pyrl_sb3 import discrete_losses, losses
 from pyrl_sb3.algorithms.autograd import Follower, Temperature
 from pyrl_sb3.algorithms.discrete import DiscreteSteps, check_flags, descend
+from pyrl_sb3.algorithms.named import by_every_name
 from pyrl_sb3.algorithms.step import Batch, Metrics, update_temperature
 from pyrl_sb3.discrete_policies import DiscreteSACPolicy
 
@@ -51,9 +51,8 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
     :raises ValueError: an argument that is none of these, or out of range
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), DiscreteSACPolicy
-    )
+    policy_aliases = by_every_name(DiscreteSACPolicy)
+    _bound = (*DiscreteSteps._bound, "_followers")
     policy: DiscreteSACPolicy
 
     def __init__(
@@ -237,7 +236,7 @@ class DiscreteSAC(DiscreteSteps, OffPolicyAlgorithm):
         return own if self.ent_coef_optimizer is None else [*own, self.ent_coef_optimizer]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "_followers"]
+        return [*super()._excluded_save_params(), "actor", "critic"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules = ["policy", "actor.optimizer", "critic.optimizer"]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -39,6 +39,13 @@ class Batch(NamedTuple):
     weights: th.Tensor | None
     indices: Any
     demos: int = 0
+
+
+def rows_of(observations: Any, rows: slice) -> Any:
+    """Some rows of a batch of observations, a tensor or a dict of them."""
+    if isinstance(observations, dict):
+        return {key: values[rows] for key, values in observations.items()}
+    return observations[rows]
 
 
 _MANY = 10_000  # tensors, of some 500 bytes each
@@ -121,9 +128,6 @@ def takes_gradient_steps(
     return prepared
 
 
-_BOUND = ("_prepare", "_learners", "_watch")  # attributes that `_bind` makes
-
-
 class GradientSteps(OffPolicyAlgorithm):
     """
     Training for an SB3 off-policy algorithm; mixed in before it.
@@ -132,6 +136,9 @@ class GradientSteps(OffPolicyAlgorithm):
     (`pyrl_sb3.algorithms.explicit`), otherwise autograd does it; the results are the same.
     Which one is decided when the model is set up and printed with ``verbose=1``.
     """
+
+    # Attributes that `_bind` makes, which are not saved; copies and pickles make them anew
+    _bound: ClassVar[tuple[str, ...]] = ("_prepare", "_learners", "_watch")
 
     actor: Any
     _learners: tuple[Any, ...]  # each a `Learner`, or None
@@ -167,8 +174,8 @@ class GradientSteps(OffPolicyAlgorithm):
             self._bind()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which bind anew."""
-        return {**self.__dict__, **dict.fromkeys(_BOUND)}
+        """For copies and pickles."""
+        return {**self.__dict__, **dict.fromkeys(self._bound)}
 
     def _make_learners(self, kind: Backend) -> tuple[Any, ...]:
         """
@@ -228,4 +235,4 @@ class GradientSteps(OffPolicyAlgorithm):
             )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_obstacle", *_BOUND]
+        return [*super()._excluded_save_params(), "_obstacle", *self._bound]

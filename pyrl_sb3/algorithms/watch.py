@@ -7,7 +7,7 @@ from typing import Any
 
 import torch as th
 
-from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS, hooked_everywhere
+from pyrl_sb3.algorithms.obstacle import NETWORKS, OPTIONS, hooked_everywhere, hooks_on
 
 # What networks, layers and distributions compute with besides modules and parameters
 _SETTINGS = ("action_dist", "use_sde", "eps", "approximate", "epsilon")
@@ -23,8 +23,8 @@ class NetworkWatch:
     Networks of a model as they were: their modules and parameters may be replaced or hooked, and
     methods put on them, at any time. So may the distributions that actors draw from.
 
-    It keeps no reference to the model, which has it: one that is deleted, and has no callback that
-    it learned with any more, is gone at once, replay buffer and all.
+    It keeps no reference to the model, so that one that is deleted is gone at once, replay buffer
+    and all.
 
     :param names: of the networks, in the model and its policy
     """
@@ -50,10 +50,7 @@ class NetworkWatch:
         ]
         # Lists, that modules know nothing of
         self._critics = [own for own in self._attributes if "q_networks" in own]
-        self._hooks: list[Sized] = []
-        for part in self.modules:
-            self._hooks += part._forward_hooks, part._forward_pre_hooks
-            self._hooks += part._backward_hooks, part._backward_pre_hooks
+        self._hooks = [hooks for part in self.modules for hooks in hooks_on(part)]
         self._things, self._values = self._now(model), self._values_now()
 
     def same(self, model: Any) -> bool:
