@@ -93,8 +93,8 @@ class Curve:
             "run": self.label,
             "steps": [int(step) for step in self.steps],
             "returns": _finite(self.returns),
-            "spread": None if self.spread is None else _finite(self.spread),
-            "successes": None if self.successes is None else _finite(self.successes),
+            "spread": _finite(self.spread),
+            "successes": _finite(self.successes),
             "episodes": self.episodes,
         }
 
@@ -111,7 +111,9 @@ def _trailing_share(values: Values, window: int) -> Values:
         return _trailing_mean(np.where(known, values, 0), window) / _trailing_mean(known, window)
 
 
-def _finite(values: Values) -> list[float | None]:
+def _finite(values: Values | None) -> list[float | None] | None:
+    if values is None:
+        return None
     return [float(value) if np.isfinite(value) else None for value in values]
 
 

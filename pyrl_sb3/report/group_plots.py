@@ -14,7 +14,7 @@ from pyrl_sb3.report import statistics
 from pyrl_sb3.report.groups import Group
 from pyrl_sb3.report.plots import add_legend, look
 from pyrl_sb3.report.statistics import Array
-from pyrl_sb3.report.summary import environments, scores_of
+from pyrl_sb3.report.summary import by_environment, scores_of
 from pyrl_sb3.training.folders import write_whole
 
 _REPS = 2_000  # as in rliable's pictures
@@ -33,8 +33,7 @@ def plot_groups(groups: Sequence[Group], folder: Path, *, seed: int) -> list[Pat
         the pictures, `ENV_curves.png` and `ENV_profile.png`.
     """
     written = []
-    for env_id in environments(groups):
-        there = [group for group in groups if env_id in group.curves]
+    for env_id, there in by_environment(groups):
         for name, draw in (("curves", _draw_curves), ("profile", _draw_profiles)):
             figure = Figure(figsize=(7, 4.2), layout="constrained")
             axis = figure.subplots()
@@ -71,21 +70,16 @@ def _draw_curve(
     axis: Axes, group: Group, env_id: str, style: dict[str, Any], rng: np.random.Generator
 ) -> None:
     steps, values = curve_values(group, env_id)
-
-    def pointwise(scores: Array) -> Array:
-        """Of `(..., runs, points)` to `(..., points)`."""
-        return statistics.iqm(scores.swapaxes(-1, -2)[..., None])
-
     label = f"{group.label} ({counted(len(values), 'run')})"
     if not len(steps):
         axis.plot([], [], **style, label=f"{label}, never evaluated at the same steps")
         return
     marker = "o" if len(steps) == 1 else None
-    axis.plot(steps, pointwise(values), **style, label=label, marker=marker)
+    axis.plot(steps, statistics.pointwise_iqm(values), **style, label=label, marker=marker)
     if len(values) > 1 and not group.couples_seeds:
         # One draw of whole runs for all points: a run is followed along its curve.
         chosen = rng.integers(len(values), size=(_REPS, len(values)))
-        low, high = statistics.interval(pointwise(values[chosen]))
+        low, high = statistics.interval(statistics.pointwise_iqm(values[chosen]))
         if len(steps) == 1:
             axis.vlines(steps, low, high, color=style["color"], alpha=0.5)
         else:

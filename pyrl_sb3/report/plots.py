@@ -82,12 +82,11 @@ def _style(curve: Curve, number: int) -> dict[str, Any]:
 
 def _draw_returns(axis: Axes, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
-        axis.plot(curve.steps, curve.returns, **_style(curve, number))
-    for number, curve in enumerate(curves):
+        style = _style(curve, number)
+        axis.plot(curve.steps, curve.returns, **style)
         if curve.spread is not None:
             low, high = curve.returns - curve.spread, curve.returns + curve.spread
-            colour = look(number)["color"]
-            axis.fill_between(curve.steps, low, high, color=colour, alpha=0.2, linewidth=0)
+            axis.fill_between(curve.steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
     episodes = {curve.episodes for curve in curves}
     of_evaluations = all(curve.spread is not None for curve in curves)
     if of_evaluations and len(episodes) == 1:

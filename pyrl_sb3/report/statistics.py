@@ -53,6 +53,11 @@ def iqm(scores: Array) -> Array:
     return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
 
 
+def pointwise_iqm(scores: Array) -> Array:
+    """The `iqm` at each point of curves: of `(..., runs, points)`, `(..., points)`."""
+    return iqm(scores.swapaxes(-1, -2)[..., None])
+
+
 def mean(scores: Array) -> Array:
     """The mean over the tasks' means; `scores` are `(..., runs, tasks)`."""
     return scores.mean(axis=(-2, -1))
@@ -143,14 +148,10 @@ def improvement(x: Array, y: Array, rng: np.random.Generator) -> Estimate:
     if min(len(x), len(y)) < 2:
         return Estimate(value, None, None)
 
-    def both(pair: Array) -> Array:
-        return probability_of_improvement(pair[..., : len(x), :], pair[..., len(x) :, :])
-
     def drawn(scores: Array) -> Array:
         return bootstrap(scores, lambda resamples: resamples, rng, IMPROVEMENT_REPS)
 
-    samples = both(np.concatenate([drawn(x), drawn(y)], axis=1))
-    low, high = interval(samples)
+    low, high = interval(probability_of_improvement(drawn(x), drawn(y)))
     return Estimate(value, float(low), float(high))
 
 

@@ -1,8 +1,9 @@
 """The statistics of groups of runs, as tables and JSON have them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,10 @@ class Summary:
         return asdict(self)
 
 
-def environments(groups: Sequence[Group]) -> list[str]:
-    """Return the environments that any group was trained in."""
-    return sorted({env_id for group in groups for env_id in group.curves})
+def by_environment(groups: Sequence[Group]) -> Iterator[tuple[str, list[Group]]]:
+    """Yield each environment, with the groups that were trained in it."""
+    for env_id in sorted({env_id for group in groups for env_id in group.curves}):
+        yield env_id, [group for group in groups if env_id in group.curves]
 
 
 def scores_of(group: Group, env_id: str) -> Array:
@@ -82,9 +84,8 @@ def summarise(
     """
     return [
         _summary(group, env_id, threshold, np.random.default_rng(seed), reps)
-        for env_id in environments(groups)
-        for group in groups
-        if env_id in group.curves
+        for env_id, there in by_environment(groups)
+        for group in there
     ]
 
 
@@ -135,15 +136,13 @@ def improvements(groups: Sequence[Group], *, seed: int) -> list[dict[str, Any]]:
     pair that has runs in the same environment.
     """
     found = []
-    for env_id in environments(groups):
-        there = [group for group in groups if env_id in group.curves]
-        for i, first in enumerate(there):
-            for second in there[i + 1 :]:
-                rng = np.random.default_rng(seed)
-                x, y = scores_of(first, env_id), scores_of(second, env_id)
-                estimate = statistics.improvement(x, y, rng)
-                if first.couples_seeds or second.couples_seeds:
-                    estimate = Estimate(estimate.value, None, None)
-                pair = {"env_id": env_id, "x": first.label, "y": second.label}
-                found.append({**pair, **asdict(estimate)})
+    for env_id, there in by_environment(groups):
+        for first, second in combinations(there, 2):
+            rng = np.random.default_rng(seed)
+            x, y = scores_of(first, env_id), scores_of(second, env_id)
+            estimate = statistics.improvement(x, y, rng)
+            if first.couples_seeds or second.couples_seeds:
+                estimate = Estimate(estimate.value, None, None)
+            pair = {"env_id": env_id, "x": first.label, "y": second.label}
+            found.append({**pair, **asdict(estimate)})
     return found
