@@ -103,14 +103,6 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def build(make: Callable[[], Any]) -> tuple[Any, float, float]:
-    """A buffer, the milliseconds and the mebibytes that its construction takes."""
-    before, start = resident(), time.perf_counter()
-    buffer = make()
-    took = (time.perf_counter() - start) * 1e3
-    return buffer, took, resident() - before
-
-
 def held(buffer: Any) -> int:
     """Bytes that a buffer holds: its arrays, and what SB3's HER keeps in dicts."""
     arrays: list[Any] = []
@@ -187,7 +179,9 @@ def constructed(
     buffers = {}
     print(f"\nconstruction of {slots:,} slots       ms      MiB")
     for name, make in classes.items():
-        buffers[name], took, memory = build(make)
+        before, start = resident(), time.perf_counter()
+        buffers[name] = make()
+        took, memory = (time.perf_counter() - start) * 1e3, resident() - before
         results[name] = {"construct_ms": took, "construct_mib": memory}
         print(f"{name:30} {took:10.2f} {memory:8.2f}")
     return buffers
@@ -269,21 +263,11 @@ def report(filled: int, times: dict[str, Times], results: dict[str, Any]) -> Non
             print(f" sb3/ours {ratio:6.2f}")
 
 
-def to_folder(buffer: Any, path: Path) -> None:
-    """Ours."""
-    buffer.save(path)
-
-
 def from_folder(make: Callable[[], Any], path: Path) -> Any:
     """Ours, construction included: SB3 unpickles a whole buffer."""
     buffer = make()
     buffer.load(path)
     return buffer
-
-
-def from_pickle(make: Callable[[], Any], path: Path) -> Any:
-    """As SB3's `load_replay_buffer`."""
-    return load_from_pkl(path)
 
 
 def bytes_of(path: Path) -> int:
@@ -293,12 +277,17 @@ def bytes_of(path: Path) -> int:
 
 def saved(filled: int, buffers: Any, classes: Any, rounds: int, results: dict[str, Any]) -> None:
     """Print and keep sizes and times of saves as wholes, and of loads into new buffers."""
-    ways: list[Any] = [("pickle", save_pickle, from_pickle)]
+    folder = ("folder", lambda buffer, path: buffer.save(path), from_folder)
+    # As SB3's `save_replay_buffer` and `load_replay_buffer`
+    pickle = (
+        "pickle",
+        lambda buffer, path: save_to_pkl(path, buffer),
+        lambda make, path: load_from_pkl(path),
+    )
     each: dict[Any, tuple[Times, int]] = {}
     for _ in range(rounds):
         for name, buffer in buffers.items():
-            ours = [("folder", to_folder, from_folder)] if name.endswith("ours") else []
-            for way, save, load in ours + ways:
+            for way, save, load in (folder, pickle) if name.endswith("ours") else (pickle,):
                 with tempfile.TemporaryDirectory() as parent:
                     path = Path(parent, f"buffer.{way}")
                     times, _ = each.setdefault((name, way), ({"save": [], "load": []}, 0))
@@ -314,11 +303,6 @@ def saved(filled: int, buffers: Any, classes: Any, rounds: int, results: dict[st
             print(f" {what} {some['median']:9.1f} {spread:18}", end="")
         results[name][f"{way} at {filled}, MB"] = size / 1e6
         print(f" {size / 1e6:8.2f}")
-
-
-def save_pickle(buffer: Any, path: Path) -> None:
-    """As SB3's `save_replay_buffer`."""
-    save_to_pkl(path, buffer)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrl_sb3.report.statistics import censored_median, interval, iqm
+from pyrl_sb3.report.statistics import censored_median, interval, pointwise_iqm
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -65,27 +65,31 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def over_seeds(runs: Sequence[Run], of: Callable[[Run], float]) -> str:
-    """The median over seeds, those that were not solved counting as later, and the range."""
-    median = censored_median([of(run) if run["solved"] else None for run in runs])
-    solved = [of(run) for run in runs if run["solved"]]
+def over_seeds(runs: Sequence[Run], of: Callable[[Sequence[float]], float]) -> str:
+    """
+    The median over seeds, those that were not solved counting as later, and the range.
+
+    :param of: takes the last row of a run
+    """
+    ends = [of(run["curve"][-1]) if run["solved"] else None for run in runs]
+    median, solved = censored_median(ends), [end for end in ends if end is not None]
     if not solved:
         return "-"
     middle = "more" if median is None else number(median)
     return f"{middle} ({number(min(solved))} to {number(max(solved))})"
 
 
-def steps(run: Run) -> float:
-    return float(run["curve"][-1][STEPS])
+def steps_of(row: Sequence[float]) -> float:
+    return float(row[STEPS])
 
 
-def cpu(run: Run) -> float:
-    return float(sum(run["curve"][-1][CPU]))
+def seconds_of(row: Sequence[float]) -> float:
+    return float(sum(row[CPU]))
 
 
 def how_soon(runs: Sequence[Run]) -> list[str]:
     """Steps and processor seconds, over the seeds."""
-    return [over_seeds(runs, steps), over_seeds(runs, cpu)]
+    return [over_seeds(runs, steps_of), over_seeds(runs, seconds_of)]
 
 
 def solved_of(runs: Sequence[Run]) -> str:
@@ -105,11 +109,10 @@ def shares(runs: Sequence[Run]) -> str:
 def mean_score(runs: Sequence[Run]) -> str:
     """Of the agents that solved the task, in other episodes."""
     found = [run["on_other_starts"] for run in runs if run["solved"]]
-    return (
-        f"{np.mean(found):.1f}"
-        if found and abs(found[0]) > 1
-        else (f"{np.mean(found):.2f}" if found else "-")
-    )
+    if not found:
+        return "-"
+    digits = 1 if abs(found[0]) > 1 else 2
+    return f"{np.mean(found):.{digits}f}"
 
 
 def to_be_solved(groups: Groups) -> list[tuple[str, list[Run]]]:
@@ -165,7 +168,7 @@ def side_by_side(runs: Sequence[Run], shipped: Sequence[Run]) -> list[str]:
     if not pairs:
         return ["-"] * 3
     stopped = [run for run, _ in pairs if not run["solved"]]
-    at = min(steps(run) for run in stopped or [run for run, _ in pairs])
+    at = min(steps_of(run["curve"][-1]) for run in stopped or [run for run, _ in pairs])
     scores = np.mean([[score_at(run, at) for run in pair] for pair in pairs], axis=0)
     return [f"{at:,.0f}", *map(number, scores)]
 
@@ -248,14 +251,6 @@ def plot(groups: Groups, task: str, picture: Path) -> None:
     figure.savefig(picture)
 
 
-def steps_of(row: Sequence[float]) -> float:
-    return row[STEPS]
-
-
-def seconds_of(row: Sequence[float]) -> float:
-    return float(sum(row[CPU]))
-
-
 def _draw(axis: Any, runs: Sequence[Run], unit: Callable[[Any], float], label: str) -> None:
     """A run that is over keeps its last score."""
     curves = [
@@ -264,11 +259,8 @@ def _draw(axis: Any, runs: Sequence[Run], unit: Callable[[Any], float], label: s
     at = np.linspace(max(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), 200)
     values = np.array([np.interp(at, x, y) for x, y in curves])  # (runs, points)
 
-    def pointwise(scores: Any) -> Any:
-        return iqm(scores.swapaxes(-1, -2)[..., None])
-
-    (line,) = axis.plot(at, pointwise(values), label=label)
+    (line,) = axis.plot(at, pointwise_iqm(values), label=label)
     if len(values) > 1:
         chosen = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
-        low, high = interval(pointwise(values[chosen]))
+        low, high = interval(pointwise_iqm(values[chosen]))
         axis.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)

@@ -39,6 +39,7 @@ from stable_baselines3.common.noise import (
 )
 
 from pyrl_sb3 import TD3
+from pyrl_sb3.report.statistics import probability_of_improvement
 from pyrl_sb3.testing.lockstep import Lockstep, LockstepGroup
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.state import write_state
@@ -222,7 +223,7 @@ def _row(path: str, lines: list[dict[str, Any]], alone: list[dict[str, Any]], ta
         next(((p[0], p[2]) for p in line["points"] if p[1] >= task.solved), None) for line in lines
     ]
     solved = sum(each is not None for each in first)
-    steps = _median([each[0] if each else np.inf for each in first], "d")
+    steps = _median([each[0] if each else np.inf for each in first], ".0f")
     seconds = _median([each[1] if each else np.inf for each in first], ".1f")
     better = "" if path == ALONE else _improvement(finals, np.array([a["final"] for a in alone]))
     result = f"{finals.mean():.1f} ± {finals.std():.1f}"
@@ -231,7 +232,7 @@ def _row(path: str, lines: list[dict[str, Any]], alone: list[dict[str, Any]], ta
 
 def _median(values: list[float], style: str) -> str:
     middle = float(np.percentile(values, 50, method="lower"))
-    return ">" if np.isinf(middle) else format(int(middle) if style == "d" else middle, style)
+    return ">" if np.isinf(middle) else format(middle, style)
 
 
 def _improvement(ours: NDArray[Any], theirs: NDArray[Any]) -> str:
@@ -239,7 +240,7 @@ def _improvement(ours: NDArray[Any], theirs: NDArray[Any]) -> str:
     rng = np.random.default_rng(0)
 
     def probability(x: NDArray[Any], y: NDArray[Any]) -> float:
-        return float(np.mean((x[:, None] > y) + 0.5 * (x[:, None] == y)))
+        return float(probability_of_improvement(x[:, None], y[:, None]))
 
     draws = [
         probability(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs)))

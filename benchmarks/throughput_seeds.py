@@ -34,6 +34,8 @@ algo(
     policy_kwargs={"net_arch": [width, width]}, buffer_size=steps, device="cpu",
 ).learn(steps)
 """
+# Each side has the threads that it would have by itself.
+ENVIRON = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 SETTINGS = {"learning_starts": 100, "batch_size": 256, "gradient_steps": 1, "train_freq": 1}
 
 
@@ -70,27 +72,17 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
 
 
 def stock(args: argparse.Namespace) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    if args.stock_threads:
-        environ["OMP_NUM_THREADS"] = str(args.stock_threads)
+    threads = {"OMP_NUM_THREADS": str(args.stock_threads)} if args.stock_threads else {}
     for seed in range(args.seeds):
         words = [sys.executable, "-c", STOCK, seed, args.steps, args.env, args.width]
         words.append(args.algo.upper())
-        subprocess.run([str(word) for word in words], env=environ, check=True)
+        subprocess.run([str(word) for word in words], env=ENVIRON | threads, check=True)
 
 
 def seeds(args: argparse.Namespace) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    words = [
-        sys.executable,
-        "-m",
-        "pyrl_sb3",
-        f"{args.algo}-train",
-        args.env,
-        "--seeds",
-        args.seeds,
-    ]
-    words += ["--timesteps", args.steps, "--eval-freq", 0, "--eval-episodes", 1, "--save-freq", 0]
+    words = [sys.executable, "-m", "pyrl_sb3", f"{args.algo}-train", args.env]
+    words += ["--seeds", str(args.seeds), "--timesteps", str(args.steps)]
+    words += ["--eval-freq", "0", "--eval-episodes", "1", "--save-freq", "0"]
     settings = {
         **SETTINGS,
         "buffer_size": args.steps,
@@ -102,13 +94,7 @@ def seeds(args: argparse.Namespace) -> None:
     if args.sync:
         words += ["--sync", args.sync]
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [str(word) for word in words],
-            env=environ,
-            cwd=folder,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        subprocess.run(words, env=ENVIRON, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
