@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.errors import short
@@ -75,40 +74,34 @@ def make_noise(
     noises = []
     for rng in context.rng.spawn(context.n_envs):
         each = replace(context, n_envs=1, rng=rng, total_timesteps=own, learning_starts=starts)
-        made = factory(each, **{**params, **_inner(manager, params, each)})
-        noises.append(_noise(found, made))
+        given = dict(params)
+        if is_noise(params.get("noise")):  # a process for this one, with a generator of its own
+            inner = replace(each, rng=rng.spawn(1)[0])
+            given["noise"] = noise_from_config(manager, params["noise"], inner)
+        noises.append(_noise(found, factory(each, **given)))
     if len(noises) == 1:
         return noises[0]
-    vectorised: ActionNoise = import_module("pyrl_sb3.noise.several").PerEnvNoise(noises)
-    return vectorised
+    from pyrl_sb3.noise.several import PerEnvNoise
+
+    return PerEnvNoise(noises)
 
 
 def _noise(found: Found, made: Any) -> "ActionNoise":
-    if isinstance(made, import_module("stable_baselines3.common.noise").ActionNoise):
-        noise: ActionNoise = made
-        return noise
-    raise PluginError(f"noise {found.name!r} gives {made!r}, which is no ActionNoise of SB3's")
+    from stable_baselines3.common.noise import ActionNoise
+
+    if not isinstance(made, ActionNoise):
+        raise PluginError(f"noise {found.name!r} gives {made!r}, which is no ActionNoise of SB3's")
+    return made
 
 
 def _joint(noise: "ActionNoise", context: NoiseContext) -> "ActionNoise":
     """One process for all environments, as SB3 takes it."""
-    module, shape = import_module("pyrl_sb3.noise.joint"), context.action_space.shape
-    made: ActionNoise = (
-        module.JointNoiseOfOne(noise, shape)
-        if context.n_envs == 1
-        else module.JointNoise(noise, (context.n_envs, *shape))
-    )
-    return made
+    from pyrl_sb3.noise.joint import JointNoise, JointNoiseOfOne
 
-
-def _inner(
-    manager: PluginManager, params: Mapping[str, Any], context: NoiseContext
-) -> "dict[str, ActionNoise | None]":
-    """The process that another one takes, with a generator of its own too."""
-    if not is_noise(params.get("noise")):
-        return {}
-    (rng,) = context.rng.spawn(1)
-    return {"noise": noise_from_config(manager, params["noise"], replace(context, rng=rng))}
+    shape = context.action_space.shape
+    if context.n_envs == 1:
+        return JointNoiseOfOne(noise, shape)
+    return JointNoise(noise, (context.n_envs, *shape))
 
 
 def check_buffer(
@@ -170,11 +163,11 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
 def unchecked_spec(found: Found, params: Mapping[str, Any]) -> "EnvSpec":
     """As `environment_spec`, with all arguments as they are."""
     assert isinstance(found.spec, EnvironmentSpec)
-    registration = import_module("gymnasium.envs.registration")
-    spec: EnvSpec = registration.EnvSpec(
+    from gymnasium.envs.registration import EnvSpec
+
+    return EnvSpec(
         id=environment_id(found),
         entry_point=found.spec.target,
         max_episode_steps=found.spec.max_episode_steps,
         kwargs=dict(params),
     )
-    return spec

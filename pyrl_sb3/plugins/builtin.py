@@ -16,7 +16,7 @@ from pyrl_sb3.plugins.types import (
     SyncCallbackSpec,
 )
 
-_SB3 = "stable_baselines3"
+_SB3, _CONTRIB, _OURS = "stable_baselines3", "sb3_contrib", "pyrl_sb3.algorithms"
 
 
 @hookimpl
@@ -214,54 +214,39 @@ def pyrl_engines() -> Iterable[EngineSpec]:
 @hookimpl
 def pyrl_algorithms() -> Iterable[AlgorithmSpec]:
     """The algorithms of `pyrl_sb3.algorithms`, and three of sb3-contrib."""
-    for name, summary in (
-        ("ddpg", "deep deterministic policy gradient (Lillicrap 2015)"),
-        ("td3", "twin delayed DDPG (Fujimoto 2018)"),
-        ("sac", "soft actor-critic (Haarnoja 2018)"),
-    ):
-        yield AlgorithmSpec(
-            name=name,
-            target=f"pyrl_sb3.algorithms:{name.upper()}",
-            policy=f"pyrl/{name}",
-            serves=frozenset({"env", "priority-updates", "importance-weights"}),
-            summary=summary,
-        )
-    for name, attribute, summary in (
-        ("tqc", "TQC", "truncated quantile critics (Kuznetsov 2020), sb3-contrib's"),
+    discrete = {"dqn", "sac-discrete", "qrdqn"}
+    for name, target, summary in (
+        ("ddpg", f"{_OURS}:DDPG", "deep deterministic policy gradient (Lillicrap 2015)"),
+        ("td3", f"{_OURS}:TD3", "twin delayed DDPG (Fujimoto 2018)"),
+        ("sac", f"{_OURS}:SAC", "soft actor-critic (Haarnoja 2018)"),
+        (
+            "tqc",
+            f"{_CONTRIB}:TQC",
+            "truncated quantile critics (Kuznetsov 2020), sb3-contrib's",
+        ),
         (
             "crossq",
-            "CrossQ",
+            f"{_CONTRIB}:CrossQ",
             "no target networks, batch renormalisation (Bhatt 2024), sb3-contrib's",
         ),
+        (
+            "dqn",
+            f"{_OURS}:DQN",
+            "deep Q-learning (Mnih 2015), double (van Hasselt 2016) if wanted",
+        ),
+        (
+            "sac-discrete",
+            f"{_OURS}:DiscreteSAC",
+            "soft actor-critic, discrete actions (Christodoulou 2019)",
+        ),
+        ("qrdqn", f"{_CONTRIB}:QRDQN", "quantile regression DQN (Dabney 2018), sb3-contrib's"),
     ):
+        weighs = {"priority-updates", "importance-weights"} if target.startswith(_OURS) else set()
         yield AlgorithmSpec(
             name=name,
-            target=f"sb3_contrib:{attribute}",
+            target=target,
             policy=f"pyrl/{name}",
-            serves=frozenset({"env"}),
+            action_kinds=frozenset({"discrete" if name in discrete else "box"}),
+            serves=frozenset({"env"} | weighs),
             summary=summary,
         )
-    yield from _with_discrete_actions()
-
-
-def _with_discrete_actions() -> Iterable[AlgorithmSpec]:
-    for name, attribute, summary in (
-        ("dqn", "DQN", "deep Q-learning (Mnih 2015), double (van Hasselt 2016) if wanted"),
-        ("sac-discrete", "DiscreteSAC", "soft actor-critic, discrete actions (Christodoulou 2019)"),
-    ):
-        yield AlgorithmSpec(
-            name=name,
-            target=f"pyrl_sb3.algorithms:{attribute}",
-            policy=f"pyrl/{name}",
-            action_kinds=frozenset({"discrete"}),
-            serves=frozenset({"env", "priority-updates", "importance-weights"}),
-            summary=summary,
-        )
-    yield AlgorithmSpec(
-        name="qrdqn",
-        target="sb3_contrib:QRDQN",
-        policy="pyrl/qrdqn",
-        action_kinds=frozenset({"discrete"}),
-        serves=frozenset({"env"}),
-        summary="quantile regression DQN (Dabney 2018), sb3-contrib's",
-    )

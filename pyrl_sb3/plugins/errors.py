@@ -5,23 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# Our own distributions, for the hint when a name they provide is used without them.
+# Our own distributions, and the names for whose lack there is a hint to install them.
 FIRST_PARTY = {
-    ("noise", "colored"): "pyrl-colored-noise",
-    ("noise", "pink"): "pyrl-colored-noise",
-    ("noise", "red"): "pyrl-colored-noise",
-    ("noise", "white"): "pyrl-colored-noise",
-    ("replay-buffer", "prioritized"): "pyrl-prioritized-replay",
-    ("replay-buffer", "prioritized-dict"): "pyrl-prioritized-replay",
-    ("replay-buffer", "prioritized-her"): "pyrl-prioritized-replay",
-    ("sync-callback", "population"): "pyrl-population-sync",
-    ("engine", "ray"): "pyrl-ray",
-}
-FIRST_PARTY_PLUGINS = {
-    "colored-noise": "pyrl-colored-noise",
-    "prioritized-replay": "pyrl-prioritized-replay",
-    "population-sync": "pyrl-population-sync",
-    "ray": "pyrl-ray",
+    "pyrl-colored-noise": ("noise", "colored pink red white"),
+    "pyrl-prioritized-replay": ("replay-buffer", "prioritized prioritized-dict prioritized-her"),
+    "pyrl-population-sync": ("sync-callback", "population"),
+    "pyrl-ray": ("engine", "ray"),
 }
 
 # What strangers' code may raise where that ends nothing but itself: not Ctrl-C.
@@ -30,7 +19,7 @@ RAISED = (Exception, SystemExit)
 
 def text_of(thing: Any, how: Callable[[Any], str] = str) -> str:
     """
-    What to print of a plugin's object: a message about one plugin must not fail for what it raises.
+    What to print of a plugin's object, whose own `str` may raise.
 
     :param how: `str` or `repr`.
     """
@@ -38,6 +27,12 @@ def text_of(thing: Any, how: Callable[[Any], str] = str) -> str:
         return how(thing)
     except Exception:
         return f"({type(thing).__name__} without a {how.__name__})"
+
+
+def named(error: BaseException) -> str:
+    """Type and text of an error in one line."""
+    text = " ".join(text_of(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class PluginError(Exception):
@@ -92,8 +87,7 @@ class PluginFailure:
     @property
     def reason(self) -> str:
         """Where it failed and why, in one line."""
-        what = f"{type(self.error).__name__}: {text_of(self.error)}".removesuffix(": ")
-        return f"failed at {self.stage}: {' '.join(what.split())}"
+        return f"failed at {self.stage}: {named(self.error)}"
 
     @property
     def traceback(self) -> str:
@@ -108,7 +102,7 @@ def install_command(distribution: str, version: Any = None) -> str:
     :param version: Of packages of others; ours are installed by folder: while they are not on PyPI,
         anyone may take their names there.
     """
-    if distribution in FIRST_PARTY_PLUGINS.values():
+    if distribution in FIRST_PARTY:
         return f"pip install ./plugins/{distribution}, in a clone"
     return f"pip install {distribution}=={version}"
 
@@ -117,5 +111,8 @@ def install_hint(kind: str, name: str) -> str | None:
     """The distribution of ours that provides `name`, bare or qualified, if one does."""
     namespace, _, bare = name.rpartition("/")
     if namespace:
-        return FIRST_PARTY_PLUGINS.get(namespace)
-    return FIRST_PARTY.get((kind, bare))
+        return f"pyrl-{namespace}" if f"pyrl-{namespace}" in FIRST_PARTY else None
+    for distribution, (of_kind, names) in FIRST_PARTY.items():
+        if kind == of_kind and bare in names.split():
+            return distribution
+    return None

@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from pyrl_sb3.plugins.errors import (
     text_of,
 )
 from pyrl_sb3.plugins.fields import is_path
+from pyrl_sb3.plugins.sources import package_of
 from pyrl_sb3.plugins.types import SPECS
 
 if TYPE_CHECKING:
@@ -57,9 +57,8 @@ class PluginInfo:
 
     @property
     def package(self) -> str:
-        """What it is imported as: the first package of its module, or the stem of its file."""
-        name = self.module
-        return Path(name).stem if name.endswith(".py") else name.partition(".")[0]
+        """What it is imported as."""
+        return package_of(self.module)
 
     @property
     def source(self) -> str:

@@ -33,8 +33,8 @@ from pyrl_sb3.plugins.sources import (
     entry_module,
     load_entry,
     load_module,
-    module_plugin_name,
     name_and_version,
+    package_of,
 )
 from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.plugins.validation import check_api, check_hooks, environments, item_problem
@@ -87,7 +87,7 @@ class PluginManager:
                 self.disabled.append(info)
         for module in self.settings.modules:
             import_module("gymnasium")  # so that what the module registers is told from its own
-            info = PluginInfo(name=module_plugin_name(module), module=module)
+            info = PluginInfo(name=normalise(package_of(module)).strip("-"), module=module)
             self._add(info, partial(load_module, module))
 
     def register(self, plugin: object, name: str) -> PluginInfo:
@@ -190,7 +190,9 @@ class PluginManager:
             self._fail(info, stage, error, quiet)
             return
         finally:
-            self._trace(f"{info}: {info.module} in {1000 * (time.perf_counter() - started):.1f} ms")
+            if self.settings.trace:
+                took = 1000 * (time.perf_counter() - started)
+                print(f"[plugins] {info}: {info.module} in {took:.1f} ms", file=sys.stderr)
         self.plugins[info.name] = info
         self._collect(plugin, info, quiet)
 
@@ -209,12 +211,9 @@ class PluginManager:
             raise
 
     def _collect(self, plugin: object, info: PluginInfo, quiet: bool) -> None:
-        implemented = {caller.name: caller for caller in self._pluggy.get_hookcallers(plugin) or ()}
         for spec in SPECS.values():
-            if spec.hook not in implemented:
-                continue
             # One by one: in a joint call, one raising implementation would lose all results.
-            for impl in implemented[spec.hook].get_hookimpls():
+            for impl in getattr(self._pluggy.hook, spec.hook).get_hookimpls():
                 if impl.plugin is plugin:
                     info.hooks = (*info.hooks, spec.hook)
                     self._take(info, spec, impl.function, quiet)
@@ -257,10 +256,6 @@ class PluginManager:
     def _is_named(self, info: PluginInfo) -> bool:
         """Whether it is of a module that was asked for, not of one that happens to be installed."""
         return info.distribution is None and info.module in self.settings.modules
-
-    def _trace(self, message: str) -> None:
-        if self.settings.trace:
-            print(f"[plugins] {message}", file=sys.stderr)
 
 
 @cache

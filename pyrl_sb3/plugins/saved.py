@@ -9,7 +9,6 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
@@ -42,7 +41,10 @@ def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Re
     path = path if path.suffix else path.with_suffix(".zip")
     path.parent.mkdir(parents=True, exist_ok=True)
     named = {use["kind"]: use for use in uses}
-    records = [{**record, **_named(named.get(record["kind"]))} for record in components_of(model)]
+    records = components_of(model)
+    for record in records:
+        if use := named.get(record["kind"]):
+            record |= {"name": use["name"], "params": use["params"]}
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to elsewhere
     with temporary.open("w+b") as file:
@@ -75,22 +77,11 @@ def load(
     if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):
         path = f"{os.fspath(path)}.zip"
     records = {record["kind"]: record for record in read_components(path)}
+    moved, dropped, carried = _absent(path, records, missing)
     custom_objects = dict(kwargs.pop("custom_objects", None) or {})
-    moved, carried = {}, []
-    for kind, record in records.items():
-        if exists(record):
-            continue
-        if is_registered(record):
-            moved[kind] = record  # its name still stands for it
-        elif missing == "drop" and kind in _DISPENSABLE:
-            custom_objects[_DISPENSABLE[kind]] = None
-            if kind == "replay-buffer":
-                custom_objects["replay_buffer_kwargs"] = {}
-        elif not record.get("distribution") and kind != "algorithm":
-            carried.append(record)  # maybe by the file itself, as the classes of scripts are
-        else:
-            rest = '; to act without it: missing="drop"' if kind in _DISPENSABLE else ""
-            raise MissingPluginError(_missing(path, record, rest))
+    custom_objects |= {_DISPENSABLE[kind]: None for kind in dropped}
+    if "replay-buffer" in dropped:
+        custom_objects["replay_buffer_kwargs"] = {}
     custom_objects |= moved_networks(path, moved.values())
     if "replay-buffer" in moved:
         custom_objects["replay_buffer_class"] = load_registered(moved["replay-buffer"])
@@ -108,6 +99,29 @@ def load(
     if "noise" in moved:
         _rebuild_noise(model, moved["noise"])
     return model
+
+
+def _absent(
+    path: str | os.PathLike[str], records: Mapping[str, Record], missing: str
+) -> tuple[dict[str, Record], set[str], list[Record]]:
+    """
+    Of what is not where it was: what its name still stands for, by kind; the kinds that acting does
+    without; and what the file itself may carry, as it does the classes of scripts.
+    """
+    moved, dropped, carried = {}, set(), []
+    for kind, record in records.items():
+        if exists(record):
+            continue
+        if is_registered(record):
+            moved[kind] = record
+        elif missing == "drop" and kind in _DISPENSABLE:
+            dropped.add(kind)
+        elif not record.get("distribution") and kind != "algorithm":
+            carried.append(record)
+        else:
+            rest = '; to act without it: missing="drop"' if kind in _DISPENSABLE else ""
+            raise MissingPluginError(_missing(path, record, rest))
+    return moved, dropped, carried
 
 
 @contextmanager
@@ -190,13 +204,12 @@ def _may_exist(record: Record) -> bool:
         return False
 
 
-def _named(use: Record | None) -> Record:
-    return {key: use[key] for key in ("name", "params")} if use else {}
-
-
 def _rebuild_noise(model: Any, record: Mapping[str, Any]) -> None:
-    rng = import_module("numpy.random").default_rng(model.seed)
-    context = NoiseContext(action_space=model.action_space, n_envs=model.n_envs, rng=rng)
+    from numpy.random import default_rng
+
+    context = NoiseContext(
+        action_space=model.action_space, n_envs=model.n_envs, rng=default_rng(model.seed)
+    )
     manager = get_plugin_manager()
     model.action_noise = make_noise(manager, record["name"], record["params"], context)
 

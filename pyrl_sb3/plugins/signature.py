@@ -51,9 +51,9 @@ def check(
         if name in component.supplied:
             raise ComponentParameterError(f"{label}: {name!r} is set by the library, not by you")
         if name not in ours and not anything:
+            takes = ", ".join(sorted(ours)) or "none"
             raise ComponentParameterError(
-                f"{label} has no parameter {name!r}; it takes {_listing(ours)}"
-                + did_you_mean(name, ours)
+                f"{label} has no parameter {name!r}; it takes {takes}{did_you_mean(name, ours)}"
             )
     lacking = [name for name in required(component, target) if name not in merged]
     if lacking:
@@ -86,7 +86,3 @@ def _named(function: Callable[..., Any], leading: int) -> tuple[dict[str, Parame
     forwards = any(p.kind is Parameter.VAR_KEYWORD for p in every)
     positional = [p for p in every if p.kind is not Parameter.VAR_POSITIONAL]
     return {p.name: p for p in positional[leading:] if p.kind in _NAMED}, forwards
-
-
-def _listing(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

@@ -9,8 +9,6 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from pyrl_sb3.plugins.settings import normalise
-
 
 def name_and_version(distribution: Distribution | None) -> tuple[str | None, str | None]:
     """As the distribution's metadata say; entry points that are made by hand have none.
@@ -46,10 +44,9 @@ def _look_in(folder: Path) -> None:
         sys.path.append(name)
 
 
-def module_plugin_name(module: str) -> str:
-    """The plugin name of a module (its first package) or of a ``.py`` file (its stem)."""
-    name = Path(module).stem if module.endswith(".py") else module.split(".")[0]
-    return normalise(name).strip("-")
+def package_of(module: str) -> str:
+    """What a module is imported as: its first package, or the stem of a ``.py`` file."""
+    return Path(module).stem if module.endswith(".py") else module.partition(".")[0]
 
 
 def load_module(module: str) -> ModuleType:
@@ -61,7 +58,7 @@ def load_module(module: str) -> ModuleType:
     :raises FileNotFoundError: when the file does not exist.
     """
     if not module.endswith(".py"):
-        if find_spec(module.partition(".")[0]) is None:
+        if find_spec(package_of(module)) is None:
             _look_in(Path())
         return import_module(module)
     path = Path(module)

@@ -92,7 +92,7 @@ def item_problem(
     spec: type[Component], item: object, mine: Iterable[Component]
 ) -> TypeError | ValueError | None:
     """Why `item`, given by the hook of `spec` after `mine`, cannot be taken; None if it can."""
-    if not isinstance(item, Component) or type(item) is not spec:
+    if type(item) is not spec:
         what = text_of(item, repr)
         return TypeError(f"{spec.hook} gave {what}, which is no {spec.__name__}")
     taken = {name for other in mine for name in other.names} & set(item.names)

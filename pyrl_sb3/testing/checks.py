@@ -13,7 +13,7 @@ from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
-from pyrl_sb3.plugins.errors import RAISED, text_of
+from pyrl_sb3.plugins.errors import RAISED, named
 from pyrl_sb3.plugins.signature import parameters, required
 from pyrl_sb3.testing.agents import SMALL, AgentCase, check_agent
 from pyrl_sb3.testing.noise import NoiseCase, check_noise
@@ -72,7 +72,7 @@ def check_component(manager: PluginManager, found: Found) -> str:
     except AssertionError as error:  # one of the component's own, often without a text
         return raised(error)
     except RAISED as error:
-        return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
+        return named(error)
     return ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import TypeVar
 
-from pyrl_sb3.plugins.errors import RAISED, PluginError, text_of
+from pyrl_sb3.plugins.errors import RAISED, PluginError, named
 
 Case = TypeVar("Case")
 
@@ -54,10 +54,9 @@ def run(check: Callable[[Case], None], case: Case, setting: str = "") -> None:
 
 def raised(error: BaseException) -> str:
     """An exception and the line of the component that it came from, such as `noise.py:7`."""
-    what = f"{type(error).__name__}: {' '.join(text_of(error).split())}".removesuffix(": ")
     lines = [
         f"{Path(frame.f_code.co_filename).name}:{line}"
         for frame, line in walk_tb(error.__traceback__)
         if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOT_THEIRS
     ]
-    return f"{what} ({lines[-1]})" if lines else what
+    return f"{named(error)} ({lines[-1]})" if lines else named(error)
