@@ -35,7 +35,6 @@ class Choose(Drift):
     action_space = spaces.Discrete(3)  # type: ignore[assignment]
 
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Move by the choice."""
         return super().step(np.array([float(action) - 1]))
 
 

@@ -22,8 +22,14 @@ RELATED = 0.4
 Stored = dict[int, Transition]
 
 
-def check_batch(batch: Any, stored: Stored) -> list[int]:
-    """Insist that a batch is of stored transitions, but for the goals; their numbers."""
+def check_batches(buffer: Any, stored: Stored) -> None:
+    """Insist that what is sampled is of stored transitions."""
+    for _ in range(BATCHES):
+        check_batch(buffer.sample(BATCH), stored)
+
+
+def check_batch(batch: Any, stored: Stored) -> None:
+    """Insist that a batch is of stored transitions, but for the goals."""
     flat = tensors(batch)
     indices = numbers(flat)
     values = {name: tensor.numpy() for name, tensor in flat.items()}
@@ -43,7 +49,6 @@ def check_batch(batch: Any, stored: Stored) -> list[int]:
             reward = float(compute_reward(achieved, goal[place]))
             _check_goal(goal[place], step, stored)
         require(values["rewards"][place, 0] == np.float32(reward), "rewards are not as stored")
-    return indices
 
 
 def _check_goal(goal: Any, step: Transition, stored: Stored) -> None:

@@ -26,8 +26,6 @@ from pyrl_sb3.training.engines import lacking
 
 # Of an algorithm's defaults, those that would keep it from training within a few steps.
 _PACE = {*SMALL, "train_freq", "gradient_steps"}
-
-
 # Begins what is said of a component that nobody has given its parameters.
 SKIPPED = "skipped: "
 # Without parameters these are not made.

@@ -50,13 +50,11 @@ class Counting(gym.Env[Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin at 0."""
         super().reset(seed=seed)
         self.time = np.zeros(1, np.float32)
         return self.time, {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Count."""
         self.time = self.time + 1
         return self.time, 0.0, False, bool(self.time[0] == 4), {}
 
@@ -92,8 +90,7 @@ def draws_are_valid(case: NoiseCase) -> None:
         noise = case.make(n_envs)
         for _ in range(2):
             drawn = draw(noise)
-            shape = (STEPS, ACTION_DIM) if n_envs == 1 else (STEPS, n_envs, ACTION_DIM)
-            require(drawn.shape == shape, f"{STEPS} draws have shape {drawn.shape}, not {shape}")
+            _check_shape(drawn, n_envs, (ACTION_DIM,))
             require(drawn.dtype == np.float32, f"draws are {drawn.dtype}, not float32")
             require(bool(np.isfinite(drawn).all()), "draws are not finite")
             noise.reset()
@@ -176,9 +173,12 @@ def actions_may_be_matrices(case: NoiseCase) -> None:
             raise
         except RAISED:
             return
-        drawn = draw(noise)
-        shape = (STEPS, 2, 2) if n_envs == 1 else (STEPS, n_envs, 2, 2)
-        require(drawn.shape == shape, f"{STEPS} draws have shape {drawn.shape}, not {shape}")
+        _check_shape(draw(noise), n_envs, MATRIX.shape)
+
+
+def _check_shape(drawn: Array, n_envs: int, action: tuple[int, ...]) -> None:
+    shape = (STEPS, *action) if n_envs == 1 else (STEPS, n_envs, *action)
+    require(drawn.shape == shape, f"{STEPS} draws have shape {drawn.shape}, not {shape}")
 
 
 def _has_several(value: Any) -> bool:

@@ -51,13 +51,11 @@ class NumberedEnv(gym.Env[Any, Array]):
         return obs if self.kind == "dict" else obs["observation"]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        """Begin the next episode."""
         self.episode += 1
         self._left = next(self._lengths)
         return self._observe(), {}
 
     def step(self, action: Array) -> Any:
-        """Go to the next number."""
         self._left -= 1
         late = self._left == 0 and self.episode % 2 == 1
         achieved = np.array([self.number + 1], np.float32)
@@ -65,7 +63,6 @@ class NumberedEnv(gym.Env[Any, Array]):
         return self._observe(), float(reward), self._left == 0 and not late, late, {}
 
     def compute_reward(self, achieved: Array, desired: Array, info: Any) -> Any:
-        """See `compute_reward`."""
         return compute_reward(achieved, desired)
 
 

@@ -20,6 +20,7 @@ from pyrl_sb3.testing.batches import (
     BATCHES,
     check_all_are_drawn,
     check_batch,
+    check_batches,
     check_goals_go_to_any,
     numbers,
     same,
@@ -68,8 +69,7 @@ def samples_are_like_sb3s(case: BufferCase) -> None:
 def what_is_stored_is_sampled(case: BufferCase) -> None:
     """All that is stored, and nothing else, is sampled as it was stored."""
     buffer, stored = case.filled()
-    for _ in range(BATCHES):
-        check_batch(buffer.sample(BATCH), stored)
+    check_batches(buffer, stored)
     check_all_are_drawn(*case.filled(ALL_ENDED))
 
 
@@ -91,8 +91,7 @@ def the_oldest_are_overwritten(case: BufferCase) -> None:
     newest = {i: t for i, t in stored.items() if t.step >= SLOTS + 7}
     says = buffer.size(), buffer.pos, buffer.full
     require(says == (SLOTS, 7, True), f"size(), pos, full are {says}, not {(SLOTS, 7, True)}")
-    for _ in range(BATCHES):
-        check_batch(buffer.sample(BATCH), newest)
+    check_batches(buffer, newest)
     buffer, stored = case.filled(ALL_ENDED_AND_FULL)
     oldest = ALL_ENDED_AND_FULL - SLOTS
     check_all_are_drawn(buffer, {i: t for i, t in stored.items() if t.step >= oldest})
@@ -105,8 +104,7 @@ def arguments_are_left_alone(case: BufferCase) -> None:
         stored[index] = transition
         if transition.episode[0] == case.n_envs - 1:
             _spoil(args)
-    for _ in range(BATCHES):
-        check_batch(buffer.sample(BATCH), stored)
+    check_batches(buffer, stored)
 
 
 class _Watched:
@@ -194,8 +192,7 @@ def reset_forgets(case: BufferCase) -> None:
     says = buffer.size(), buffer.pos, buffer.full
     require(says == (0, 0, False), f"size(), pos, full are {says} after a reset")
     stored = play(buffer, case.env(), 15, skip=len(old))
-    for _ in range(BATCHES):
-        check_batch(buffer.sample(BATCH), stored)
+    check_batches(buffer, stored)
 
 
 def saved_buffers_go_on(case: BufferCase) -> None:
@@ -217,8 +214,7 @@ def saved_buffers_go_on(case: BufferCase) -> None:
             as_saved = same(batch, buffer.sample(BATCH))
             require(as_saved, f"a loaded buffer draws other batches: {way}")
         more = play(twin, case.env(), 4, skip=len(stored))
-        for _ in range(BATCHES):
-            check_batch(twin.sample(BATCH), {**stored, **more})
+        check_batches(twin, {**stored, **more})
 
 
 def stock_models_train(case: BufferCase) -> None:

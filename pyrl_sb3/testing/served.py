@@ -22,14 +22,12 @@ class Weighing(ReplayBuffer):
         self.spread, self.told = spread, 0
 
     def sample_at(self, *args: Any, **kwargs: Any) -> Any:
-        """A batch, with weights and indices."""
         batch = super().sample_at(*args, **kwargs)
         size = len(batch.rewards)
         weights = 1 + self.spread * th.linspace(0, 1, size)[:, None]
         return SimpleNamespace(**batch._asdict(), weights=weights, indices=np.arange(size))
 
     def update_priorities(self, indices: Any, td_errors: Any) -> None:
-        """Count."""
         self.told += len(np.ravel(td_errors))
 
 

@@ -12,10 +12,6 @@ from pyrl_sb3.testing.replay_buffers import BUFFER_CHECKS
 from pyrl_sb3.testing.sync import SYNC_CHECKS, SyncCase
 
 
-def _name(check: Callable[..., None]) -> str:
-    return check.__name__
-
-
 class NoiseSuite:
     """
     ``class TestPink(NoiseSuite): ref = "colored-noise/pink"``.
@@ -26,9 +22,8 @@ class NoiseSuite:
     ref: ClassVar[str]
     params: ClassVar[Mapping[str, Any]] = {}
 
-    @pytest.mark.parametrize("check", NOISE_CHECKS, ids=_name)
+    @pytest.mark.parametrize("check", NOISE_CHECKS)
     def test_noise(self, check: Callable[[NoiseCase], None]) -> None:
-        """One check."""
         check(NoiseCase(ref=self.ref, params=self.params))
 
 
@@ -42,7 +37,7 @@ class ReplayBufferSuite:
     ref: ClassVar[str]
     params: ClassVar[Mapping[str, Any]] = {}
 
-    @pytest.mark.parametrize("check", BUFFER_CHECKS, ids=_name)
+    @pytest.mark.parametrize("check", BUFFER_CHECKS)
     def test_replay_buffer(self, check: Callable[[BufferCase], None]) -> None:
         """One check, in one and in three environments."""
         manager = get_plugin_manager()
@@ -64,7 +59,6 @@ class SyncCallbackSuite:
     ref: ClassVar[str]
     params: ClassVar[Mapping[str, Any]] = {}
 
-    @pytest.mark.parametrize("check", SYNC_CHECKS, ids=_name)
+    @pytest.mark.parametrize("check", SYNC_CHECKS)
     def test_sync_callback(self, check: Callable[[SyncCase], None]) -> None:
-        """One check."""
         check(SyncCase(ref=self.ref, params=self.params))

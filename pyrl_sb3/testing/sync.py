@@ -46,7 +46,6 @@ class Drift(gym.Env[NDArray[Any], NDArray[Any]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Start anywhere."""
         super().reset(seed=seed)
         if seed is not None:
             self.length = 8 - seed % 3
@@ -54,7 +53,6 @@ class Drift(gym.Env[NDArray[Any], NDArray[Any]]):
         return np.array([self.position, 0.0]), {}
 
     def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Move by the action."""
         self.position += 0.3 * float(action[0])
         self.time += 1
         observation = np.array([self.position, self.time / 8])
