@@ -147,8 +147,6 @@ def environment_spec(manager: PluginManager, ref: str, **kwargs: Any) -> "EnvSpe
     """
     The environment as a ``gymnasium.EnvSpec``, for ``gymnasium.make`` in any process.
 
-    An id in gymnasium's registry would be unknown in the worker processes of ``SubprocVecEnv``.
-
     :param manager: As in `noise_from_config`.
     :param ref: Its name, ``plugin/name`` or ``pkg.mod:Class``.
     :param kwargs: Arguments of the environment's constructor.

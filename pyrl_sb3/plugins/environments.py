@@ -19,9 +19,8 @@ _OF_MAKE = {"max_episode_steps", "disable_env_checker"}  # arguments of gymnasiu
 
 def plugin_spec(env_id: str) -> "EnvSpec | None":
     """
-    Return the specification of a plugin's environment; None where no plugin has it.
-
-    It has the plugin's own arguments, to which `check_arguments` adds those of a config.
+    Return the specification of a plugin's environment, with the plugin's own arguments; None where
+    no plugin has it.
 
     Args:
         env_id: `BitFlipping-v0`, `bit-flipping` or `pyrl/bit-flipping`, all of which mean the same,

@@ -55,9 +55,9 @@ def check_keywords(field: str, value: Any) -> None:
         raise ValueError(f"{field} must be a dictionary by parameter, not {value!r}")
 
 
-def check_words(field: str, words: object, known: Set[str] | None = None) -> None:
+def check_words(field: str, words: Any, known: Set[str] | None = None) -> None:
     """A set of words, of those that are `known` unless any will do."""
     fits = isinstance(words, Set) and all(isinstance(word, str) for word in words)
-    if not (fits and isinstance(words, Set) and (known is None or words <= known)):
+    if not (fits and (known is None or words <= known)):
         wanted = "words" if known is None else ", ".join(sorted(known))
         raise ValueError(f"{field} {words!r} is not a set of {wanted}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyrl_sb3.plugins.errors import ComponentLoadError, PluginFailure
-from pyrl_sb3.plugins.lookup import Found, PluginInfo, load_target
+from pyrl_sb3.plugins.lookup import Found, PluginInfo, load_target, plugin_name
 from pyrl_sb3.plugins.manager import PluginManager
 from pyrl_sb3.plugins.signature import parameters
 
@@ -17,8 +17,7 @@ def offers(manager: PluginManager, info: PluginInfo, kind: str | None) -> list[F
 
 def all_names(found: Found) -> set[str | None]:
     """The names by which somebody may ask for a component, its plugin's included."""
-    plugin = found.plugin.name if found.plugin else None
-    return {plugin, found.name, *found.spec.names}
+    return {plugin_name(found), found.name, *found.spec.names}
 
 
 def describe(found: Found) -> dict[str, Any]:

@@ -105,6 +105,11 @@ class Found:
         }
 
 
+def plugin_name(found: Found) -> str | None:
+    """The name of the plugin that brings it; None for ``pkg.mod:Attr``."""
+    return found.plugin.name if found.plugin else None
+
+
 def qualified_name(thing: Any) -> str:
     """
     The path ``pkg.mod:Attr`` of a class or function; of another object that can be called, that of
@@ -146,7 +151,7 @@ def find(manager: "PluginManager", kind: str, ref: str) -> Found:
     matches = [
         found
         for found in known
-        if bare in found.spec.names and (not namespace or _plugin(found) == namespace)
+        if bare in found.spec.names and (not namespace or plugin_name(found) == namespace)
     ]
     if not matches:
         raise UnknownComponentError(_unknown(manager, kind, ref, known))
@@ -187,7 +192,7 @@ def _choose(manager: "PluginManager", kind: str, ref: str, matches: Sequence[Fou
     names = ", ".join(sorted(found.name for found in matches))
     for found in matches:
         # Installing a package must not change what a config means.
-        if _plugin(found) == BUILTIN:
+        if plugin_name(found) == BUILTIN:
             manager.warn(
                 f"{kind} {ref!r} means {found.name!r}; write the full name for another of {names}"
             )
@@ -207,7 +212,3 @@ def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Foun
     lines += [f"  note: {failure}" for failure in manager.failures]
     lines += [f"  note: plugin {info} is installed but disabled" for info in manager.disabled]
     return "\n".join(lines)
-
-
-def _plugin(found: Found) -> str | None:
-    return found.plugin.name if found.plugin else None

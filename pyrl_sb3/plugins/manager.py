@@ -111,9 +111,7 @@ class PluginManager:
         self.failures = [failure for failure in self.failures if failure.name != name]
         for kind, found in self._found.items():
             self._found[kind] = {
-                key: value
-                for key, value in found.items()
-                if value.plugin is None or value.plugin.name != name
+                key: each for key, each in found.items() if lookup.plugin_name(each) != name
             }
 
     def components(self, kind: str | None = None) -> list[Found]:

@@ -9,9 +9,8 @@ from pyrl_sb3.plugins.errors import ComponentParameterError
 from pyrl_sb3.plugins.manager import PluginManager
 from pyrl_sb3.plugins.types import NoiseSpec
 
-# Of the package's own noise processes, those that take another one.
-EPSILON_GREEDY, POLICY, SCHEDULED = "eps", "policy", "scheduled"
-_OUTER = (EPSILON_GREEDY, POLICY)
+# Of the package's own noise processes, those that take another one after a plus.
+_OUTER = ("eps", "policy")
 
 
 def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]:
@@ -37,20 +36,21 @@ def parse_noise(manager: PluginManager, text: str) -> tuple[str, dict[str, Any]]
             raise ComponentParameterError(
                 f"noise {text!r}: only {' and '.join(_OUTER)} take another noise after +"
             )
-        params["noise"] = _inner(manager, rest.strip(), unit=name == POLICY)
+        inner, given = parse_noise(manager, rest.strip())
+        scale = _scale(manager, inner)
+        if name == "policy" and scale is not None:
+            given = {scale: 1.0, **given}
+        params["noise"] = {"name": inner, "params": given}
     if end is not None:
-        params = {"noise": {"name": name, "params": params}, "end": end}
-        name = SCHEDULED
+        return "scheduled", {"noise": {"name": name, "params": params}, "end": end}
     return name, params
 
 
-def _inner(manager: PluginManager, text: str, *, unit: bool) -> dict[str, Any]:
-    name, params = parse_noise(manager, text)
-    spec = manager.find("noise", name).spec
+def _scale(manager: PluginManager, ref: str) -> str | None:
+    """The parameter that a number after the noise sets."""
+    spec = manager.find("noise", ref).spec
     assert isinstance(spec, NoiseSpec)
-    if unit and spec.scale is not None:
-        params = {spec.scale: 1.0, **params}
-    return {"name": name, "params": params}
+    return spec.scale
 
 
 def _term(manager: PluginManager, text: str) -> tuple[str, dict[str, Any], float | None]:
@@ -58,17 +58,16 @@ def _term(manager: PluginManager, text: str) -> tuple[str, dict[str, Any], float
     ref, underscore, number = text.rpartition("_")
     if not underscore or ":" in text:
         return text, {}, None
-    spec = manager.find("noise", ref).spec
-    assert isinstance(spec, NoiseSpec)
-    if spec.scale is None:
+    scale = _scale(manager, ref)
+    if scale is None:
         raise ComponentParameterError(f"noise {ref!r} has no scale, so {text!r} means nothing")
     start, dots, end = number.partition("..")
     first = _number(text, ref, start)
     if not dots:
-        return ref, {spec.scale: first}, None
+        return ref, {scale: first}, None
     if not first > 0:
         raise ComponentParameterError(f"noise {text!r}: a scale that changes must begin above 0")
-    return ref, {spec.scale: first}, _number(text, ref, end) / first
+    return ref, {scale: first}, _number(text, ref, end) / first
 
 
 def _number(text: str, ref: str, number: str) -> float:
