@@ -67,7 +67,6 @@ class GaussianNoise(ActionNoise):
         return (self.sigma * self.rng.standard_normal(self.sigma.shape)).astype(np.float32)
 
     def __repr__(self) -> str:
-        """The parameters."""
         return f"GaussianNoise(sigma={_stated(self.sigma)})"
 
 
@@ -111,7 +110,6 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
         return noise.astype(np.float32)
 
     def __repr__(self) -> str:
-        """The parameters."""
         return f"OrnsteinUhlenbeckNoise(sigma={_stated(self.sigma)}, theta={self.theta})"
 
 

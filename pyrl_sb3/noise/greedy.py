@@ -111,7 +111,6 @@ class EpsilonGreedy(Standalone):
         return perturbation(np.asarray(noise), replaced, instead)
 
     def __repr__(self) -> str:
-        """The parameters."""
         return f"EpsilonGreedy(probability={self.probability}, noise={self.noise})"
 
 

@@ -47,7 +47,6 @@ class JointNoise(VectorizedActionNoise):
         return _drawn(self.base_noise, self.shape)
 
     def __repr__(self) -> str:
-        """The process."""
         return f"JointNoise({self.base_noise})"
 
 
@@ -74,7 +73,6 @@ class JointNoiseOfOne(ActionNoise):
         return first
 
     def __repr__(self) -> str:
-        """The process."""
         return f"JointNoiseOfOne({self.base_noise})"
 
 

@@ -91,7 +91,6 @@ class ParameterNoise(Standalone):
         )
 
     def __repr__(self) -> str:
-        """The parameters."""
         return f"ParameterNoise(target={self.target}, sigma={self.sigma})"
 
 

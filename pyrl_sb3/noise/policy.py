@@ -39,7 +39,6 @@ class PolicyNoise(Standalone):
         )
 
     def __repr__(self) -> str:
-        """The process."""
         return f"PolicyNoise({self.noise})"
 
 

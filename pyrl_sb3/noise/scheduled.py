@@ -83,7 +83,6 @@ class ScheduledNoise(ActionNoise):
         return (factor * self.noise()).astype(np.float32)
 
     def __repr__(self) -> str:
-        """The parameters."""
         return f"ScheduledNoise({self.noise}, steps={self.steps}, end={self.end}, {self.shape})"
 
 

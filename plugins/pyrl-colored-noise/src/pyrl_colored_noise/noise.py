@@ -70,7 +70,6 @@ class ColoredNoise(ActionNoise):
         return self._block[self._used - 1].copy()
 
     def __repr__(self) -> str:
-        """The parameters."""
         sigma = self.sigma.tolist()
         return f"ColoredNoise(exponent={self.exponent}, sigma={sigma}, length={self.length})"
 

@@ -77,13 +77,13 @@ class PopulationSync(BaseCallback):
         returns = [episode["r"] for episode in list(self.model.ep_info_buffer)[-self.episodes :]]
         led = self.guide is not None and self.guide_rank == self.group.rank
         numbers = {
-            "score": _mean(returns),
-            "spread": _mean(self._spreads),
-            "change": self._distance() if led else math.nan,
+            "score": np.array(_mean(returns)),
+            "spread": np.array(_mean(self._spreads)),
+            "change": np.array(self._distance() if led else math.nan),
         }
         state = self.model.actor.state_dict(prefix=PARAMETER)
         weights = {name: value.cpu().numpy() for name, value in state.items()}
-        everybody = self.group.all_gather({**_arrays(numbers), **weights})
+        everybody = self.group.all_gather({**numbers, **weights})
         self._adapt(everybody)
         scores = {rank: float(value["score"]) for rank, value in everybody.items()}
         finished = {rank: score for rank, score in scores.items() if not math.isnan(score)}
@@ -150,10 +150,6 @@ class _MeanActions(th.nn.Module):
         if hasattr(self.actor, "get_action_dist_params"):
             return th.tanh(self.actor.get_action_dist_params(observations)[0])
         return self.actor(observations)
-
-
-def _arrays(numbers: Mapping[str, float]) -> dict[str, NDArray[Any]]:
-    return {name: np.array(number) for name, number in numbers.items()}
 
 
 def _mean(numbers: Iterable[float]) -> float:
