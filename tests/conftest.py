@@ -2,9 +2,12 @@
 
 import gc
 import os
+import tempfile
 
 # Before torch is imported; the commands that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Trainings that log nothing make a folder for it all the same: this one, and not one each.
+os.environ.setdefault("SB3_LOGDIR", os.path.join(tempfile.gettempdir(), "pyrl-sb3-tests"))
 
 
 def pytest_collection_finish():
