@@ -108,7 +108,8 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False, obj=shown)
     except typer.Abort as error:
         # Typer's, for EOFError, which an environment whose simulator has died may raise.
-        raise error.__cause__ or error from None
+        raised = error.__cause__ or error
+        raise raised from raised.__cause__
     except (typer.TyperException, InputError, PluginError, ConfigError) as error:
         if shown[options.VERBOSE]:
             traceback.print_exc()

@@ -134,7 +134,8 @@ def _missing_where_not_carried(
         return
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Could not deserialize object")  # which SB3 leaves out
+            # SB3 leaves out what it cannot read.
+            warnings.filterwarnings("error", "Could not deserialize object (policy|action|replay)")
             yield
     except (ImportError, UserWarning) as error:
         raise MissingPluginError(_missing(path, carried[0])) from error

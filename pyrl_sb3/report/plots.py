@@ -1,6 +1,6 @@
 """Pictures of learning curves."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,14 @@ def look(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": line}
 
 
-def _style(curve: Curve, number: int) -> dict[str, Any]:
-    marker = "o" if len(curve.steps) <= _MARKED else None
+def _style(steps: Sized, number: int) -> dict[str, Any]:
+    marker = "o" if len(steps) <= _MARKED else None
     return {**look(number), "marker": marker, "markersize": 4, "linewidth": 1.5}
 
 
 def _draw_returns(axis: Axes, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
-        style = _style(curve, number)
+        style = _style(curve.steps, number)
         axis.plot(curve.steps, curve.returns, **style)
         if curve.spread is not None:
             low, high = curve.returns - curve.spread, curve.returns + curve.spread
@@ -98,10 +98,9 @@ def _draw_returns(axis: Axes, curves: Sequence[Curve]) -> None:
 def _draw_successes(axis: Axes, curves: Sequence[Curve], threshold: float | None) -> None:
     for number, curve in enumerate(curves):
         if curve.successes is not None:
-            style = _style(curve, number)
             said = np.isfinite(curve.successes)  # where it is not the line would have a gap
             steps, successes = curve.steps[said], curve.successes[said]
-            axis.plot(steps, successes, clip_on=False, zorder=3, **style)
+            axis.plot(steps, successes, clip_on=False, zorder=3, **_style(steps, number))
     axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_ylabel("success rate")

@@ -74,6 +74,7 @@ def learn(
         saved.append(path)
         if end.has_come:
             log.info(_noted_end(run, model))
+        evaluation = None
         with _saved_where_whole(run, model, eval_env, checkpoints):
             evaluation = _final_evaluation(run, model, eval_env)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
@@ -109,8 +110,8 @@ def _saved_where_whole(
             raise
         failed = what_failed(error, model.get_env(), eval_env, callbacks)
         whole = failed is not None and is_finite(model)
-        if whole and failed == "the environment" and run.signals.received:
-            log.warning("the environment failed as it was to stop: %r", error)
+        if failed and whole and failed.endswith("the environment") and run.signals.received:
+            log.warning("%s failed as it was to stop: %r", failed, error)
             return  # to what becomes of a training that a signal stops
         steps, path = counted(model.num_timesteps, "step"), run.folder / MODEL
         if whole:

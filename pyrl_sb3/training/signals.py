@@ -63,7 +63,8 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process and number != signal.SIGINT:
-            _end_by_default(number)
+            self._end_at_once(number, frame)
+            return
         now = monotonic()
         again = now - self._since.setdefault(number, now) >= ONE_SIGNAL
         # A terminal that goes away may say so more than once: nobody asks for an end at once.

@@ -19,6 +19,7 @@ from pyrl_sb3.cli import main
 from pyrl_sb3.training import outermost
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.folders import held
+from pyrl_sb3.training.logs import evaluation_tables
 
 LONG = ("--timesteps", "20000", "--seed", "1", "--save", "runs")
 
@@ -207,7 +208,7 @@ class Simulated(PendulumEnv):
         if Simulated.steps == 30:
             if Simulated.interrupted:
                 signal.raise_signal(signal.SIGINT)
-            raise EOFError
+            raise EOFError from ConnectionResetError("no licence")
         return super().step(action)
 
 
@@ -232,9 +233,24 @@ def test_an_environment_that_the_same_signal_ends_has_not_failed(
     assert pyrl("sac-train", "--resume", run).code == 0
 
 
+@pytest.mark.parametrize(
+    "options", [("--eval-freq", 25), ("--timesteps", 25)], ids=["on the way", "at the end"]
+)
+def test_nor_where_it_is_evaluated(pyrl, folder, simulated, monkeypatch, options):
+    monkeypatch.setattr(Simulated, "interrupted", True)
+    stopped = pyrl(*simulated, *options)
+    assert stopped.code == 128 + signal.SIGINT
+    assert "in an evaluation, the environment failed as it was to stop" in stopped.out
+    run = folder / "sac" / "Simulated-v0_1"
+    assert "SIGINT: stopped after 25 steps" in stopped.out
+    assert pyrl("sac-train", "--resume", run).code == 0
+    assert evaluation_tables(run / "evaluations.npz")["timesteps"][0] == 25
+
+
 def test_the_error_of_an_environment_is_told_as_it_is(pyrl, folder, simulated):
-    with pytest.raises(EOFError):
+    with pytest.raises(EOFError) as raised:
         pyrl(*simulated)
+    assert repr(raised.value.__cause__) == "ConnectionResetError('no licence')"
     assert (folder / "sac" / "Simulated-v0_1" / "model.zip").is_file()
 
 

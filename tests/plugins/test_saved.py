@@ -1,5 +1,6 @@
 """Saved models name their components."""
 
+import base64
 import json
 import os
 import re
@@ -132,12 +133,12 @@ def uninstalled(saved, monkeypatch):
     return saved
 
 
-def rewrite(path, records):
+def rewrite(path, content, member="components"):
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, json.dumps(records) if "components" in name else content)
+        for name, before in members.items():
+            archive.writestr(name, json.dumps(content) if member in name else before)
     return path
 
 
@@ -177,7 +178,18 @@ model = TD3(Mine, "Pendulum-v1", buffer_size=10, policy_kwargs={"net_arch": [4]}
 save(model, "model.zip")
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
-    assert type(load(tmp_path / "model.zip").policy).__name__ == "Mine"
+    path = tmp_path / "model.zip"
+    assert type(load(path).policy).__name__ == "Mine"
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    data["lr_schedule"][":serialized:"] = base64.b64encode(b"cbuiltins\nlen\n)R.").decode()
+    rewrite(path, data, "data")
+    with pytest.warns(UserWarning, match="Could not deserialize object lr_schedule"):
+        assert type(load(path).policy).__name__ == "Mine"
+    data["policy_class"][":serialized:"] = data["lr_schedule"][":serialized:"]
+    rewrite(path, data, "data")
+    with pytest.raises(MissingPluginError, match="needs policy '__main__:Mine'"):
+        load(path)
 
 
 def test_classes_of_scripts_that_are_not_in_the_file_are_missing(uninstalled):

@@ -61,6 +61,7 @@ def test_success_that_is_said_at_some_points_is_a_line_through_these(drawn, tmp_
     plot_curves([curve], tmp_path / "some.png", "some")
     (line,) = FIGURES[-1].axes[0].lines
     assert line.get_xydata().tolist() == [[step, 0.5] for step in range(0, 61, 2)]
+    assert line.get_marker() == "o"  # else one point alone would be none
 
 
 def test_several_runs(drawn, tmp_path):

@@ -91,6 +91,21 @@ print(os.waitstatus_to_exitcode(status))
     assert (done.stdout, done.stderr) == (f"{-int(ended_by)}\n", "")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def test_forks_end_by_the_handler_that_a_script_has():
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))
+    try:
+        with ending_in_order(), StopSignals():
+            child = os.fork()
+            if not child:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(7)
+            _, status = os.waitpid(child, 0)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert os.waitstatus_to_exitcode(status) == 3
+
+
 def test_one_that_ends_at_once_has_the_exit_code_of_its_signal(clock):
     def asked_twice():
         with ending_in_order(), StopSignals():
