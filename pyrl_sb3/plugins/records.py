@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module, metadata
@@ -81,7 +82,7 @@ def stored_records(path: str | os.PathLike[str]) -> list[Record]:
             with archive.open(MEMBER) as member:
                 content = member.read(_MOST + 1)
         records = json.loads(content) if len(content) <= _MOST else None
-    except (zipfile.BadZipFile, ValueError, RecursionError):
+    except (zipfile.BadZipFile, ValueError, OverflowError, RuntimeError, EOFError, zlib.error):
         records = None
     if not (isinstance(records, list) and all(is_record(record) for record in records)):
         raise PluginError(f"{path} is damaged: {MEMBER} in it is no list of components")

@@ -7,6 +7,7 @@ import json
 import pickle
 import random
 import re
+import struct
 import sys
 import tracemalloc
 import zipfile
@@ -668,6 +669,59 @@ def test_a_table_of_contents_that_lies(folder, members, offset, value, message):
     assert re.search(message, refusal(folder))
 
 
+def undecodable(folder, name="model.zip"):
+    """Have the first member's name be UTF-8, which it is not."""
+    patched(folder, 8, b"\x00\x08", name)
+    patched(folder, 46, b"\xff", name)
+
+
+def placed(content, offset):
+    """An archive that says, in 64 bits, that its table of contents begins there."""
+    content, last = content[:-22], content[-22:]
+    count, size = struct.unpack("<HL", last[10:16])
+    end = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, offset)
+    found = struct.pack("<4sLQL", b"PK\6\7", 0, len(content), 1)
+    return content + end + found + last[:16] + b"\xff" * 4 + last[20:]
+
+
+def test_names_and_places_that_cannot_be_read(folder, members):
+    path, wrong = folder / "model.zip", "is damaged: names or places in it cannot be read"
+    write(members)
+    sound = path.read_bytes()
+    undecodable(folder)
+    assert refusal(folder).endswith(wrong)
+    assert saved_timesteps(path) is None
+    with pytest.raises(PluginError, match=r"is damaged: pyrl_components\.json"):
+        saved.read_components(path)
+    path.write_bytes(sound)
+    # Where the member is, not in the table of contents.
+    path.write_bytes(sound[:6] + b"\x00\x08" + sound[8:30] + b"\xff" + sound[31:])
+    assert refusal(folder).endswith(wrong)
+    path.write_bytes(placed(sound, 2**64 - 1))  # the members would be far before the beginning
+    assert refusal(folder).endswith(wrong)
+    path.write_bytes(placed(sound, 2**40))
+    assert "cannot be read" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(8, b"\x01"), (6, b"\xff"), (10, b"\x08"), (20, b"\x01")],
+    ids=["encrypted", "version", "packed", "cut off"],
+)
+def test_lists_of_components_that_cannot_be_read(folder, offset, value):
+    write({saved.MEMBER: b"\xff[]", "a": b""})
+    patched(folder, offset, value)
+    with pytest.raises(PluginError, match=r"is damaged: pyrl_components\.json"):
+        saved.read_components(folder / "model.zip")
+
+
+def test_names_in_the_file_of_weights_that_cannot_be_read(folder, members):
+    (folder / "policy.pth").write_bytes(members["policy.pth"])
+    undecodable(folder, "policy.pth")
+    write({**members, "policy.pth": (folder / "policy.pth").read_bytes()})
+    assert "'policy.pth' in it is no tensor file of PyTorch" in refusal(folder)
+
+
 @pytest.mark.parametrize(
     ("offset", "value"), [(8, b"\x01"), (10, b"\x63"), (10, b"\x0e"), (42, b"\xff" * 4)]
 )
@@ -943,6 +997,10 @@ def test_no_more_is_unpacked_than_the_table_of_contents_says(folder):
 def test_files_that_hold_no_arrays(folder):
     (folder / "a.npz").write_bytes(b"junk")
     with pytest.raises(InputError, match=r"a\.npz is no file of arrays, or a truncated one"):
+        read_arrays(folder / "a.npz")
+    write({"results.npy": npy("()", b"\0" * 8)}, "a.npz")
+    undecodable(folder, "a.npz")
+    with pytest.raises(InputError, match=r"a\.npz is damaged: names or places"):
         read_arrays(folder / "a.npz")
     write({"../results.npy": npy("()", b"\0" * 8)}, "a.npz")
     with pytest.raises(InputError, match="no plain file name"):

@@ -33,10 +33,14 @@ def reading(path: Path, what: str) -> Iterator[None]:
     """Turn what damaged archives raise into an InputError."""
     try:
         yield
+    except InputError:
+        raise
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is no {what}, or a truncated one: {first_line(error)}") from error
     except (OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {damage(error)}") from error
+    except (ValueError, OverflowError) as error:  # names that are no UTF-8, places out of reach
+        raise InputError(f"{path} is damaged: names or places in it cannot be read") from error
 
 
 def check_archive(path: Path, what: str = "model", members: int = _MOST_MEMBERS) -> None:
@@ -129,7 +133,7 @@ def check_stored(path: Path, name: str, content: bytes) -> int:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: {name!r} in it is no tensor file of PyTorch") from error
     if len({member.filename for member in members}) < len(members):
         raise InputError(f"{path}: {name!r} in it lists the same member twice")
