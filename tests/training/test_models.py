@@ -164,8 +164,8 @@ class FakeImageEnv(gym.Env):
 def test_a_cnn_that_is_asked_for_is_made_or_refused(tmp_path, agent):
     floats = gym.spaces.Box(0, 1, (3, 36, 36), np.float32)
     with pytest.raises(AssertionError, match="You should use NatureCNN only with images"):
-        built_for(floats, "{policy: CnnPolicy}", tmp_path, agent)
-    read = "{policy: CnnPolicy, policy_kwargs: {normalize_images: false}}"
+        built_for(floats, "{policy: CnnPolicy, buffer_size: 9}", tmp_path, agent)
+    read = "{policy: CnnPolicy, policy_kwargs: {normalize_images: false}, buffer_size: 9}"
     turned = gym.spaces.Box(0, 255, (36, 40, 3), np.uint8)
     for model in (
         built_for(floats, read, tmp_path, agent),
