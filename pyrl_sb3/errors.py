@@ -11,6 +11,10 @@ class NotANumberError(ValueError):
     """A loss or an action is NaN: there is nothing to learn from, or to do. One line says which."""
 
 
+class NoStackError(ValueError):
+    """Observations are no stacks of frames, as `frame_stack` of a replay buffer says of them."""
+
+
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """`"; did you mean X?"`, or nothing when no choice is close to `name` in either case."""
     spelt = {choice.lower(): choice for choice in choices}

@@ -9,6 +9,7 @@ import numpy as np
 from pyrl_sb3.buffers import frames
 from pyrl_sb3.buffers.columns import Allocate, Field, Obs, StepColumn, Where, same_bits
 from pyrl_sb3.buffers.table import Array, EpisodeTable, Ints
+from pyrl_sb3.errors import NoStackError
 
 Write = tuple[Array, Any, Array]  # into what, in which rows, what
 
@@ -89,7 +90,7 @@ class StackColumn(StepColumn):
 
         :param obs: after the step that has been put
         :param where: all steps, in order, that one last
-        :raises ValueError: this step, or one before, has not moved the stack along that axis
+        :raises NoStackError: this step, or one before, has not moved the stack along that axis
         """
         if self.other is None or not frames.is_moved(
             self.latest, self._value(obs), self.n_stack, self.other
@@ -154,8 +155,8 @@ class StackColumn(StepColumn):
         """Stacks before and after these steps."""
         return self.read(some.positions, some), self.read_next(some.positions, some)
 
-    def _no_stack(self) -> ValueError:
-        return ValueError(
+    def _no_stack(self) -> NoStackError:
+        return NoStackError(
             f"{self.key!r} is no stack of {self.n_stack} frames along axis {self.axis}: "
             "a step did not move it by one frame; leave out frame_stack"
         )

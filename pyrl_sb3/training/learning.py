@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.errors import NotANumberError, counted
+from pyrl_sb3.errors import NoStackError, NotANumberError, counted
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.checkpoint import Save
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
@@ -142,7 +142,7 @@ def _noted_end(run: Run, model: OffPolicyAlgorithm) -> str:
 
 def _has_its_own_line(error: BaseException) -> bool:
     no_space = isinstance(error, OSError) and error.errno in _NO_SPACE
-    return no_space or isinstance(error, (InputError, RunStoppedError))
+    return no_space or isinstance(error, (InputError, RunStoppedError, NoStackError))
 
 
 def _latest(run: Run) -> Path | None:
@@ -173,10 +173,13 @@ def _saying_what_is_left(run: Run) -> Iterator[list[Path]]:
 def stops_in_one_line(run: Run) -> Iterator[None]:
     """
     Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN. Of
-    copies that train together a full disk raises HopelessError: none is to start again.
+    copies that train together a full disk raises HopelessError: none is to start again. What is
+    no stack of frames, as the config has it, raises InputError.
     """
     try:
         yield
+    except NoStackError as error:
+        raise InputError(str(error)) from error
     except ValueError as error:
         what = _nan(error)
         if what is None:

@@ -124,6 +124,17 @@ def test_one_line_and_nothing_written(pyrl, folder, line, message):
     assert (folder / "file").read_text() == "precious"
 
 
+@pytest.mark.parametrize("save", ["runs/of/them", None])
+def test_what_is_no_stack_is_told_by_the_first_step(pyrl, folder, save):
+    line = ["sac-train", "Pendulum-v1", "--set", "replay_buffer_kwargs.frame_stack=3"]
+    outcome = pyrl(*line, "--timesteps", 2, *(["--save", save] if save else []))
+    assert outcome.code == 2
+    *before, last = outcome.err.splitlines()
+    assert re.fullmatch("pyrl: 'observation' is no stack of 3 .*; leave out frame_stack", last)
+    assert not any("failed" in each for each in before)
+    assert not list(folder.iterdir())
+
+
 def test_what_is_advised_loads_the_same_plugins(pyrl, folder, monkeypatch):
     monkeypatch.setattr("pyrl_sb3.cli.plugin_options.pyrl", lambda: "pyrl -p mine.py")
     said = "pyrl: no model at sac; `pyrl -p mine.py sac-train Pendulum-v1` makes one\n"
