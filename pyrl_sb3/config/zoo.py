@@ -71,8 +71,9 @@ def monitoring(value: Any) -> dict[str, Any] | None:
     keywords = mapping(value)
     if keywords is None:
         return None
-    for key in {"info_keywords", "reset_keywords"} & keywords.keys():
-        names = keywords[key]
+    for key, names in keywords.items():  # in their order, in which mistakes are named
+        if key not in ("info_keywords", "reset_keywords"):
+            continue
         if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
             raise ValueError(f"{key} must be a list of names, not {short(names)}")
         keywords[key] = tuple(names)

@@ -123,6 +123,8 @@ Pendulum-v1:
         ("sac", "{monitor_kwargs: {filename: a.csv}}", "filename: what is monitored is written to"),
         ("sac", "{monitor_kwargs: {info_keywords: a}}", "info_keywords must be a list of names"),
         ("sac", "{monitor_kwargs: {info_keywords: [1]}}", "must be a list of names, not [1]"),
+        ("sac", "{monitor_kwargs: {info_keywords: 1, reset_keywords: 2}}", "info_keywords must be"),
+        ("sac", "{monitor_kwargs: {reset_keywords: 2, info_keywords: 1}}", "reset_keywords must"),
         ("sac", "{callback: [{a.B: 3}]}", "the arguments of 'a.B' must be a mapping, not 3"),
         ("sac", "{env: 3}", "is set by the command line"),
         ("sac", "{_init_setup_model: false}", "has no such setting"),
