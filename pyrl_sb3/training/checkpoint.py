@@ -15,6 +15,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from pyrl_sb3.errors import counted
 from pyrl_sb3.training.errors import damage, first_line
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
@@ -223,6 +224,7 @@ class Checkpoint:
             StateError: it is damaged, or the model is of another build.
         """
         try:
+            self._check_n_envs(model)  # before anything is changed
             self._restore_weights(model)
             if wrong := optimizer_misfit(model):
                 raise StateError(wrong)
@@ -232,6 +234,14 @@ class Checkpoint:
             # What is not damaged may not fit in any earlier one either.
             what = f"{self.folder} cannot be resumed from: {first_line(error)}"
             raise StateError(what) from error
+
+    def _check_n_envs(self, model: OffPolicyAlgorithm) -> None:
+        then = self._tree["model"].get("n_envs")
+        if type(then) is int and then != model.n_envs:  # what else is told where it is put back
+            raise StateError(
+                f"it was taken with {counted(then, 'environment')}, and the model has "
+                f"{model.n_envs}: make the model with as many as then"
+            )
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:
         path = self.folder / MODEL

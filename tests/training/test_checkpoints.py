@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnMaxEpisodes
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment
@@ -231,3 +232,22 @@ def test_the_latest_checkpoint_is_gone_on_from_or_one_that_is_named(tmp_path):
     assert (model.num_timesteps, callback.begin_with.folder) == (10, tmp_path / "step_10")
     assert not Checkpoints(tmp_path / "none").resume(model)
     assert model.num_timesteps == 10
+
+
+def test_a_checkpoint_of_another_number_of_environments_is_refused_in_plain_words(tmp_path):
+    def pendulums(n):
+        env = DummyVecEnv([lambda: gym.make("Pendulum-v1")] * n)
+        return SAC("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, buffer_size=9)
+
+    pendulums(2).learn(4, callback=Checkpoints(tmp_path, save_freq=2, by_steps=True))
+    model, callback = pendulums(1), Checkpoints(tmp_path)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    callback.resume(model)
+    with pytest.raises(StateError) as caught:
+        model.learn(4, callback=callback, reset_num_timesteps=False)
+    assert str(caught.value) == (
+        f"{tmp_path / 'step_2'} cannot be resumed from: it was taken with 2 environments, and the "
+        "model has 1: make the model with as many as then"
+    )
+    after = model.policy.state_dict()
+    assert all(th.equal(after[name], value) for name, value in before.items())
