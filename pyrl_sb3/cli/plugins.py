@@ -158,7 +158,8 @@ def check(
     """
     Import all that a plugin names and run the test kit on it; the exit code is 1 on failure.
 
-    What needs parameters is skipped: the functions of pyrl_sb3.testing take them.
+    What needs parameters is skipped: the functions of pyrl_sb3.testing take them. So is what says
+    that another package has to be installed for it.
 
     Examples: pyrl plugins check colored-noise   |   pyrl plugins check colored-noise --json
     """

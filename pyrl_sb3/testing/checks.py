@@ -13,7 +13,7 @@ from pyrl_sb3.config.documents import read_document
 from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.noise.policy import PolicyNoise
 from pyrl_sb3.plugins import AlgorithmSpec, Found, PluginError, PluginManager, ReplayBufferSpec
-from pyrl_sb3.plugins.errors import RAISED, named
+from pyrl_sb3.plugins.errors import RAISED, named, text_of
 from pyrl_sb3.plugins.signature import parameters, required
 from pyrl_sb3.testing.agents import SMALL, AgentCase, check_agent
 from pyrl_sb3.testing.noise import NoiseCase, check_noise
@@ -26,7 +26,7 @@ from pyrl_sb3.training.engines import lacking
 
 # Of an algorithm's defaults, those that would keep it from training within a few steps.
 _PACE = {*SMALL, "train_freq", "gradient_steps"}
-# Begins what is said of a component that nobody has given its parameters.
+# Begins what is said of a component that lacks its parameters, or a package.
 SKIPPED = "skipped: "
 # Without parameters these are not made.
 _MADE = ("noise", "replay-buffer", "sync-callback", "callback", "algorithm")
@@ -44,7 +44,8 @@ def check_component(manager: PluginManager, found: Found) -> str:
     """
     Import the component's target and run the kit for its kind.
 
-    :return: what is wrong, or nothing; after `SKIPPED`, which parameters it needs
+    :return: what is wrong, or nothing; after `SKIPPED`, which parameters it needs, or
+        what it says itself that has to be installed
     """
     try:
         target = manager.load(found.kind, found.name)
@@ -69,6 +70,9 @@ def check_component(manager: PluginManager, found: Found) -> str:
         return str(error)
     except AssertionError as error:  # one of the component's own, often without a text
         return raised(error)
+    except ImportError as error:
+        # Python names the module; who raises it without says what to install.
+        return named(error) if error.name else f"{SKIPPED}{' '.join(text_of(error).split())}"
     except RAISED as error:
         return named(error)
     return ""

@@ -53,6 +53,40 @@ def test_a_factory_that_exits_is_wrong_and_ends_nothing(kind, told):
     assert check_component(manager, manager.find(kind, "leaving")) == told
 
 
+class Bar(BaseCallback):
+    def __init__(self, wants="tqdm"):
+        if wants == "tqdm":
+            raise ImportError("You must install tqdm:\n`pip install tqdm`")
+        import not_there_at_all  # noqa: F401
+
+    def _on_step(self):
+        return True
+
+
+class Bars:
+    @hookimpl
+    def pyrl_callbacks(self):
+        yield CallbackSpec(name="wanting", target=Bar)
+        yield CallbackSpec(name="misspelt", target=Bar, defaults={"wants": "other"})
+
+
+def test_what_says_itself_that_a_package_is_missing_is_skipped():
+    manager = PluginManager(Settings(load=frozenset()))
+    manager.register(Bars(), "acme")
+    wanting, misspelt = (
+        check_component(manager, manager.find("callback", name)) for name in ("wanting", "misspelt")
+    )
+    assert wanting == "skipped: You must install tqdm: `pip install tqdm`"
+    assert misspelt.startswith("ModuleNotFoundError: No module named 'not_there_at_all'")
+
+
+def test_our_bar_is_skipped_without_the_packages_that_draw_it(monkeypatch):
+    monkeypatch.setattr("stable_baselines3.common.callbacks.tqdm", None)
+    manager = get_plugin_manager()
+    found = check_component(manager, manager.find("callback", "pyrl/progress-bar"))
+    assert found.startswith("skipped: You must install tqdm and rich")
+
+
 class BareNoise(GaussianNoise):
     def __call__(self):
         raise AssertionError
