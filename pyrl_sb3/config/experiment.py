@@ -110,6 +110,11 @@ class Experiment:
         """What `as_yaml` cannot hold: objects of a trusted Python file, classes made in it."""
         return list(_unwritable(dict(self.given)))
 
+    def unwritable_keys(self) -> dict[str, Any]:
+        """The first thing that `as_yaml` cannot hold, by the key of the entry that it is in."""
+        found = {key: [*_unwritable({key: value})] for key, value in self.given.items()}
+        return {key: parts[0] for key, parts in found.items() if parts}
+
     def check_components(self) -> None:
         """
         Import the wrappers and callbacks that are named.

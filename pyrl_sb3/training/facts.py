@@ -43,12 +43,14 @@ def write_facts(
     else there is to say.
     """
     asked = {**request_written(request), "save": str(folder.parent)}
+    lacking = {key: short(value) for key, value in experiment.unwritable_keys().items()}
     facts = {
         "pyrl_sb3": __version__,
         **_circumstances(uses),
         "request": asked,
         "source": experiment.source,
         "hyperparameters": experiment.as_plain(),
+        **({"unwritable": lacking} if lacking else {}),
         "components": list(uses),
         **notes,
         "resumed": [],
@@ -137,6 +139,7 @@ class Facts:
         sync: the strategy that synchronises it with other copies; None where it learns alone.
         hyperparameters: as they were written to its config; None in older ones.
         ended: the steps after which a callback of its own ended it; None where none did.
+        unwritable: by key, in words, what that config could not hold.
     """
 
     request: TrainingRequest
@@ -146,6 +149,7 @@ class Facts:
     sync: str | None = None
     hyperparameters: Mapping[str, Any] | None = None
     ended: int | None = None
+    unwritable: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def why_finished(self, done: int, wanted: int) -> str | None:
         """Tell why a run of so many wanted steps is finished after `done`; None where it is not."""
@@ -203,6 +207,7 @@ def read_facts(folder: Path) -> Facts:
             sync=facts.get("sync", {}).get("name"),
             hyperparameters=None if config is None else dict(config),
             ended=facts.get("ended"),
+            unwritable=dict(facts.get("unwritable", {})),
         )
     except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {damage(error)}") from error
@@ -241,6 +246,16 @@ def add_end(folder: Path, after: int) -> None:
     """Note in `run.yml` that a callback of a run's own ended it after so many steps."""
     path = folder / FACTS
     write_text(path, write_yaml({**read_written(path), "ended": after}))
+
+
+def refuse_unwritable(folder: Path, facts: Facts) -> None:
+    """Raise InputError where the config of a run could not hold all that it was begun with."""
+    for key, value in facts.unwritable.items():
+        raise InputError(
+            f"{folder} cannot go on: {key} has {short(value)} of {facts.request.config}, "
+            f"which {CONFIG} cannot hold; begin a new run with text, numbers, and classes that can "
+            "be imported, their arguments beside them"
+        )
 
 
 def refuse_edited(folder: Path, facts: Facts) -> None:

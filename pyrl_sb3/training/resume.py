@@ -17,7 +17,14 @@ from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.facts import Facts, check_run, completed, read_facts, refuse_edited
+from pyrl_sb3.training.facts import (
+    Facts,
+    check_run,
+    completed,
+    read_facts,
+    refuse_edited,
+    refuse_unwritable,
+)
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, check_writable, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn, stops_in_one_line
@@ -145,8 +152,10 @@ def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
     for run in runs:
         if (run / CONFIG).is_file():
             try:
+                facts = read_facts(run)
+                refuse_unwritable(run, facts)
                 checked_experiment(agent, _as_it_was(run, request), begun=True)
-                refuse_edited(run, read_facts(run))
+                refuse_edited(run, facts)
                 return
             except (InputError, ConfigError, PluginError) as error:
                 first = first or error
@@ -169,6 +178,7 @@ def _go_on(
 ) -> TrainingResult:
     for change in other_versions(facts.versions, facts.components):
         log.info(change)  # first: the config may not be for these
+    refuse_unwritable(folder, facts)  # of which the config has something else, or text
     agent = find_agent(request.agent, stock=request.stock)
     experiment = checked_experiment(agent, request, begun=True)
     run = Run(

@@ -591,6 +591,7 @@ def test_what_a_config_cannot_hold_is_known(tmp_path: Path) -> None:
     experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
     ready, own = experiment.unwritable()
     assert (type(ready).__name__, own.__name__) == ("StopTrainingOnMaxEpisodes", "Own")
+    assert experiment.unwritable_keys() == {"callback": ready}
 
 
 def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:
