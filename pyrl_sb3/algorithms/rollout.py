@@ -92,7 +92,6 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
         while continue_training and should_collect_more_steps(train_freq, steps, episodes):
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
                 self.actor.reset_noise(env.num_envs)
-            self._ensure_acting()  # callbacks may replace the actor at every step
             actions, buffer_actions = self._sample_action(
                 learning_starts, action_noise, env.num_envs
             )
@@ -116,6 +115,7 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[Array, Array]:
+        self._ensure_acting()  # callbacks may replace the actor at every step
         sde_warmup = self.use_sde and self.use_sde_at_warmup
         if self.num_timesteps < learning_starts and not sde_warmup:
             actions = np.array([self.action_space.sample() for _ in range(n_envs)])

@@ -59,8 +59,8 @@ class Checkpoints(BaseCallback):
     from here, bit for bit. With `exact=False` nothing is reset: a resumed training is then a fair
     continuation, not the same one.
 
-    Numbers, arrays, generators and containers of these go on in the other callbacks too, unless
-    their `keeps_state` is False.
+    Attributes of the other callbacks that are numbers, arrays, generators or containers of these go
+    on too, unless a callback's `keeps_state` is False.
 
     Args:
         folder: for the checkpoints.

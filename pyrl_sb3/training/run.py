@@ -25,7 +25,7 @@ from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
 from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
-from pyrl_sb3.training.folders import CHECKPOINTS, held, make_folder, new_run_folder
+from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals, with_normalized_keys
 from pyrl_sb3.training.learning import learn, stops_in_one_line
 from pyrl_sb3.training.logs import log_formats
@@ -37,7 +37,7 @@ from pyrl_sb3.training.signals import StopSignals, ending_in_order
 log = logging.getLogger("pyrl_sb3")
 
 # By default there are at most so many checkpoints, and none in a run that is soon repeated.
-_MOST_CHECKPOINTS, _LEAST_SAVE_FREQ = 10, 10_000
+_CHECKPOINTS, _LEAST_SAVE_FREQ = 10, 10_000
 
 
 def train(
@@ -93,8 +93,8 @@ def train(
             raise
         try:
             return learn(run, model, eval_env, [*added, *ours])
-        except NoStackError:  # told by the first step, as a rule
-            if not (folder / CHECKPOINTS).exists():
+        except NoStackError:
+            if model.num_timesteps <= completed.n_envs:  # told by the first step, as a rule
                 _remove(folder, made, there)
             raise
 
@@ -156,7 +156,7 @@ def _completed(request: TrainingRequest, experiment: Experiment) -> CompleteRequ
         raise InputError(f"{experiment.source} has no n_timesteps; say --timesteps N")
     save_freq = request.save_freq
     if save_freq is None:
-        save_freq = max(timesteps // _MOST_CHECKPOINTS, _LEAST_SAVE_FREQ)
+        save_freq = max(timesteps // _CHECKPOINTS, _LEAST_SAVE_FREQ)
     return complete(
         request,
         timesteps=timesteps,

@@ -1,5 +1,6 @@
 """Collecting experience: what is stored, against the environment's own record and SB3."""
 
+import copy
 import json
 from types import MappingProxyType
 from typing import Any
@@ -12,9 +13,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3 import algorithms
+from pyrl_sb3.noise.parameter import ParameterNoise
 from pyrl_sb3.policies import DDPGPolicy, SACPolicy, TD3Policy
 
 NET = MappingProxyType({"net_arch": [8]})
@@ -237,3 +240,16 @@ class BaseCallbackList(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+def test_a_copy_explores_with_parameter_noise_in_rollouts_of_sb3s():
+    class OfSB3s(algorithms.TD3):
+        collect_rollouts = OffPolicyAlgorithm.collect_rollouts
+
+    noise = ParameterNoise(0.1, np.random.default_rng(0))
+    small = {"policy_kwargs": {"net_arch": [4]}, "batch_size": 4, "train_freq": 4}
+    model = OfSB3s("MlpPolicy", "Pendulum-v1", learning_starts=4, action_noise=noise, **small)
+    model.learn(12)
+    copied = copy.deepcopy(model)
+    copied.learn(12, reset_num_timesteps=False)
+    assert copied.num_timesteps == 24

@@ -3,6 +3,8 @@
 import re
 import shutil
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 MISTAKES = {
@@ -133,6 +135,29 @@ def test_what_is_no_stack_is_told_by_the_first_step(pyrl, folder, save):
     assert re.fullmatch("pyrl: 'observation' is no stack of 3 .*; leave out frame_stack", last)
     assert not any("failed" in each for each in before)
     assert not list(folder.iterdir())
+
+
+class StackedForAWhile(gym.Env):
+    observation_space, action_space = gym.spaces.Box(0, 9, (3,)), gym.spaces.Box(-1, 1)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 2
+        return np.arange(3, dtype=np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        frames = np.arange(self.steps - 2, self.steps + 1, dtype=np.float32)
+        return frames[:: 1 if self.steps < 6 else -1].copy(), 0.0, False, self.steps == 9, {}
+
+
+def test_what_is_no_stack_later_leaves_what_there_is(pyrl, folder):
+    gym.register("StackedForAWhile-v0", StackedForAWhile)
+    line = ["sac-train", "StackedForAWhile-v0", "--set", "replay_buffer_kwargs.frame_stack=3"]
+    outcome = pyrl(*line, "--timesteps", 9, "--save-freq", 0)
+    del gym.registry["StackedForAWhile-v0"]
+    assert outcome.code == 2
+    assert "is no stack of 3 frames" in outcome.err
+    assert (folder / "sac" / "StackedForAWhile-v0_1" / "run.yml").is_file()
 
 
 def test_what_is_advised_loads_the_same_plugins(pyrl, folder, monkeypatch):
