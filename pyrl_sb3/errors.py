@@ -1,8 +1,10 @@
-"""What every layer may raise, and how mistakes and numbers are worded."""
+"""What every layer may raise, how mistakes and numbers are worded, and which of these are whole."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 _LONGEST = 60
 
@@ -31,6 +33,15 @@ def did_you_mean_beside(path: Path) -> str:
 def counted(number: int, what: str) -> str:
     """`"1 episode"`, `"2 episodes"`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def as_whole(value: Any) -> int | None:
+    """A whole number as `int`, NumPy's and 1e5 too; None for all else, flags included."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    if isinstance(value, Integral):
+        return int(value)
+    return int(float(value)) if float(value).is_integer() else None
 
 
 def short(value: object) -> str:

@@ -1,7 +1,6 @@
 """From observation spaces to what is stored for them."""
 
 from collections.abc import Collection, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 
 from pyrl_sb3.buffers.columns import Field
 from pyrl_sb3.buffers.frames import stacking_axes
+from pyrl_sb3.errors import as_whole
 
 DType = str | type[Any] | np.dtype
 DTypes = DType | Mapping[str, DType]
@@ -104,9 +104,10 @@ def whole(name: str, value: Any, of: str) -> int:
 
     :raises ValueError: it is no whole number from 1 on
     """
-    if not (isinstance(value, Real) and float(value).is_integer() and float(value) >= 1):
+    number = as_whole(value)
+    if number is None or number < 1:
         raise ValueError(f"{name}={value!r} is no number of {of}: choose a whole one from 1 on")
-    return int(float(value))
+    return number
 
 
 def check_same_spaces(stored: spaces.Space[Any], other: spaces.Space[Any]) -> None:

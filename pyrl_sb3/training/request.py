@@ -4,11 +4,11 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pyrl_sb3.errors import short
+from pyrl_sb3.errors import as_whole, short
 from pyrl_sb3.training.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,11 +60,10 @@ def make_plain(request: Any) -> None:
 
 
 def _whole(name: str, value: Any) -> int:
-    # Flags are numbers to Python, and one that is given for a number is a mistake.
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if number and (isinstance(value, Integral) or float(value).is_integer()):
-        return int(value)
-    raise InputError(f"{_option(name)} {_said(value)}: must be a whole number")
+    whole = as_whole(value)
+    if whole is None:
+        raise InputError(f"{_option(name)} {_said(value)}: must be a whole number")
+    return whole
 
 
 def _flag(name: str, value: object) -> bool:

@@ -200,7 +200,7 @@ def test_bad_options_are_named():
         DictReplayBuffer(10, space, ACTION, dtype="uint8")
     with pytest.raises(ValueError, match="frame_stack=4 does not say of which key"):
         DictReplayBuffer(10, space, ACTION, frame_stack=4)
-    for n in (0, -1, 1.5, "3", None):
+    for n in (0, -1, 1.5, "3", None, True):
         with pytest.raises(ValueError, match=f"^n_steps={n!r} .* choose a whole one from 1 on$"):
             ReplayBuffer(10, BOX, ACTION, n_steps=n)
         with pytest.raises(ValueError, match=f"^frame_stack={n!r} .* choose a whole one from 1 on"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from numbers import Real
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -12,6 +11,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+from pyrl_sb3.errors import as_whole
 from pyrl_sb3.plugins import NoiseContext, get_plugin_manager, noise_from_config
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.randomness import random_states, restore_random_states
@@ -178,9 +178,10 @@ class AgentTrainer:
 
 
 def _count(name: str, value: Any, least: int) -> int:
-    if not (isinstance(value, Real) and float(value).is_integer() and float(value) >= least):
+    number = as_whole(value)
+    if number is None or number < least:
         raise InputError(f"{name}={value}: must be a whole number, at least {least}")
-    return int(float(value))
+    return number
 
 
 def _check_arguments(
