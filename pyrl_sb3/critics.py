@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch as th
 from sb3_contrib.crossq import policies as crossq
@@ -10,8 +10,13 @@ from sb3_contrib.tqc import policies as tqc
 from stable_baselines3.common import policies as sb3
 from torch import nn
 
+if TYPE_CHECKING:
+    _Critic = sb3.BaseModel
+else:
+    _Critic = object
 
-class ConstantForPolicies(sb3.BaseModel):
+
+class ConstantForPolicies(_Critic):
     """
     A critic whose parameters are constants where it judges computed actions, as in the losses of
     policies. Stock algorithms compute the gradients of both there, and throw those of the critic

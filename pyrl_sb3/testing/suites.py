@@ -24,6 +24,7 @@ class NoiseSuite:
 
     @pytest.mark.parametrize("check", NOISE_CHECKS)
     def test_noise(self, check: Callable[[NoiseCase], None]) -> None:
+        """One check."""
         check(NoiseCase(ref=self.ref, params=self.params))
 
 
@@ -61,4 +62,5 @@ class SyncCallbackSuite:
 
     @pytest.mark.parametrize("check", SYNC_CHECKS)
     def test_sync_callback(self, check: Callable[[SyncCase], None]) -> None:
+        """One check."""
         check(SyncCase(ref=self.ref, params=self.params))

@@ -139,8 +139,8 @@ class RenewableVecEnv(DummyVecEnv):
     """
     Environments side by side, which can be opened anew under their monitors.
 
-    Monitors write no log where that is None. With `continued`, the steps of each environment, they
-    add to those that are there.
+    `logs` are of the monitors, None for one that writes none. With `continued`, the steps of each
+    environment, they are added to.
 
     Attributes:
         failure: what one of them has raised in a step or a reset.

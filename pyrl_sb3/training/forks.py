@@ -38,7 +38,7 @@ class ForkServer:
         self, arguments: Sequence[str], log: Path, environment: dict[str, str]
     ) -> "ForkedProcess":
         """
-        Start a process, of what `Job` is made of; waits until all is imported.
+        Start a process, from what a `Job` has and `Job.environment`; waits until all is imported.
 
         Raises:
             RunStoppedError: what forks the processes has ended.

@@ -57,8 +57,8 @@ class ProgressReport(BaseCallback):
     """
     Shows steps, speed, and the mean return and success rate of the latest training episodes.
 
-    In a terminal it is a bar, redrawn a few times a second; elsewhere 20 lines over the whole
-    run.
+    Where the console is a terminal it is a bar, redrawn a few times a second; elsewhere 20 lines
+    over the whole run.
     """
 
     keeps_state = False  # it shows what the model knows
