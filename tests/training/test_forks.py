@@ -84,8 +84,8 @@ def test_mistakes_and_signals_are_its_exit_code(tmp_path, shared):
     words = [*TRAIN, *LONG]
     stopped, killed = (shared.start(words, tmp_path / name, {}) for name in ("a", "b"))
     assert stopped.poll() is killed.poll() is None
-    assert os.getsid(stopped.pid) == stopped.pid
     wait_for(lambda: sum(map(learns, tmp_path.glob("runs/*"))) == 2)
+    assert os.getsid(stopped.pid) == stopped.pid
     killed_run = next(run for run in tmp_path.glob("runs/*") if _is_of(run, killed.pid))
     stopped.stop()
     os.kill(killed.pid, signal.SIGKILL)

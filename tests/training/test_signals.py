@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -69,41 +70,51 @@ def test_a_terminal_or_a_parent_that_is_gone_asks_for_no_end_at_once(
             assert stop.received == number
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
-@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
-@pytest.mark.parametrize("within", ["ending_in_order()", "StopSignals()"])
-def test_forks_end_as_other_processes_do(within, ended_by):
-    script = f"""
-import os, signal, time
-from pyrl_sb3.training.signals import StopSignals, ending_in_order
-
-with {within}:
+def forked(do, *signals):
+    """Exit code of a fork of this process that does something, and gets signals meanwhile."""
+    ready, begun = os.pipe()
     child = os.fork()
     if not child:
-        time.sleep(20)
-        os._exit(7)
-    time.sleep(0.2)
-    os.kill(child, {int(ended_by)})
+        try:
+            os.write(begun, b".")  # what comes before that is lost
+            do()
+        finally:  # whatever it raises: it is no second run of the tests
+            os._exit(7)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(begun)
+    for number in signals:
+        os.kill(child, number)
     _, status = os.waitpid(child, 0)
-print(os.waitstatus_to_exitcode(status))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == (f"{-int(ended_by)}\n", "")
+    return os.waitstatus_to_exitcode(status)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def forks(test):
+    for mark in (
+        pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks"),
+        pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    ):
+        test = mark(test)
+    return test
+
+
+@forks
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize("within", [ending_in_order, StopSignals])
+def test_forks_end_as_other_processes_do(within, ended_by, capfd):
+    with within():
+        assert forked(lambda: time.sleep(20), ended_by) == -ended_by
+    assert capfd.readouterr() == ("", "")
+
+
+@forks
 def test_forks_end_by_the_handler_that_a_script_has():
     previous = signal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))
     try:
         with ending_in_order(), StopSignals():
-            child = os.fork()
-            if not child:
-                signal.raise_signal(signal.SIGTERM)
-                os._exit(7)
-            _, status = os.waitpid(child, 0)
+            assert forked(lambda: signal.raise_signal(signal.SIGTERM)) == 3
     finally:
         signal.signal(signal.SIGTERM, previous)
-    assert os.waitstatus_to_exitcode(status) == 3
 
 
 def test_one_that_ends_at_once_has_the_exit_code_of_its_signal(clock):
