@@ -106,14 +106,10 @@ class Experiment:
         """The entry as YAML can hold it."""
         return {key: _written(each) for key, each in self.given.items()}
 
-    def unwritable(self) -> list[Any]:
-        """What `as_yaml` cannot hold: objects of a trusted Python file, classes made in it."""
-        return list(_unwritable(dict(self.given)))
-
-    def unwritable_keys(self) -> dict[str, Any]:
-        """The first thing that `as_yaml` cannot hold, by the key of the entry that it is in."""
-        found = {key: [*_unwritable({key: value})] for key, value in self.given.items()}
-        return {key: parts[0] for key, parts in found.items() if parts}
+    def unwritable(self) -> dict[str, list[Any]]:
+        """What `as_yaml` cannot hold, by key: objects of a Python file, classes made in it."""
+        found = {key: list(_unwritable(value)) for key, value in self.given.items()}
+        return {key: parts for key, parts in found.items() if parts}
 
     def check_components(self) -> None:
         """

@@ -43,7 +43,7 @@ def write_facts(
     else there is to say.
     """
     asked = {**request_written(request), "save": str(folder.parent)}
-    lacking = {key: short(value) for key, value in experiment.unwritable_keys().items()}
+    lacking = {key: short(first) for key, (first, *_) in experiment.unwritable().items()}
     facts = {
         "pyrl_sb3": __version__,
         **_circumstances(uses),

@@ -202,8 +202,9 @@ def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
         log.info("no TensorBoard log: pip install 'pyrl-sb3[tensorboard]' brings it")
     log.info("writing to %s", run.folder)
     if unwritable := experiment.unwritable():
+        first, *_ = next(iter(unwritable.values()))
         log.warning(
             "%s is of a Python file, and %s cannot hold it: --resume will refuse this run",
-            short(unwritable[0]),
+            short(first),
             CONFIG,
         )
