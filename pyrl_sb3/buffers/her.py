@@ -53,6 +53,9 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     :param goal_mix: weights of "real", "future", "final" and "episode" goals in a batch, instead of
         `n_sampled_goal` and `goal_selection_strategy`
+    :param same_rewards: the rewards of all environments are the same function of goals, so that the
+        first one may be asked for all transitions, as SB3 does: quicker with many environments, and
+        most of all in other processes
 
     :raises ValueError: an unknown strategy, or observations without the three goal keys
     """
@@ -60,7 +63,11 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
     once = ("desired_goal",)
 
     def __init__(
-        self, *args: Any, goal_mix: Mapping[str, float] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        goal_mix: Mapping[str, float] | None = None,
+        same_rewards: bool = False,
+        **kwargs: Any,
     ) -> None:
         strategy = kwargs.get("goal_selection_strategy", "future")
         if isinstance(strategy, str) and strategy.lower() not in KEY_TO_GOAL_STRATEGY:
@@ -80,6 +87,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         self._mix = {self.goal_selection_strategy.name.lower(): 1.0}
         if goal_mix is not None:
             self.her_ratio, self._mix = shares(goal_mix)
+        self._same_rewards = same_rewards
         self._blank = NoInfos()  # made once: garbage collection notices dicts
         self._oracle: GoalOracle | None = None
         self._sub_goals = self._features = False
@@ -110,7 +118,7 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         :param env: with observations like those stored
         """
         self.env = env
-        self._oracle = GoalOracle(env)
+        self._oracle = GoalOracle(env, self._same_rewards)
         self._sub_goals, self._features = self._oracle.translates, self._oracle.describes
         self._normalize = unwrap_vec_normalize(env)
         keep_raw_terminals(env)

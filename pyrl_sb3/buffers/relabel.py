@@ -2,7 +2,7 @@
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,10 +51,13 @@ class GoalOracle:
 
     A method that takes one transition at a time instead of a batch is noticed on its first use and
     then called row by row. Environments in other processes are asked without risk to the process.
+
+    :param same: all environments say the same, so that the first is asked for all rows
     """
 
-    def __init__(self, env: VecEnv) -> None:
+    def __init__(self, env: VecEnv, same: bool = False) -> None:
         self.env = env
+        self._first = same or env.num_envs == 1
         self._batched: dict[str, bool] = {}
         self._terminates: bool | None = None
 
@@ -80,7 +83,7 @@ class GoalOracle:
         :param uniform: random numbers in `[0, 1)`, one for each row
         """
         goals: Array | None = None
-        for index, rows in _by_owner(envs):
+        for index, rows in [(0, slice(None))] if self._first else _by_owner(envs):
             asked = achieved[rows], later[rows], uniform[rows]
             found = self.env.env_method("hindsight_goals", *asked, indices=[index])[0]
             if goals is None:
@@ -110,7 +113,7 @@ class GoalOracle:
         false) is taken to say nothing.
         """
         if self._terminates is None and len(achieved):
-            name, env = "compute_terminated", int(envs[0])
+            name, env = "compute_terminated", 0 if self._first else int(envs[0])
             self._terminates = self.env.has_attr(name) and (
                 self._takes_batches(name, (achieved, achieved, infos), env)
                 or any(infos)
@@ -123,12 +126,23 @@ class GoalOracle:
         return self._ask("compute_terminated", achieved, desired, infos, envs).astype(bool)
 
     def _ask(self, method: str, achieved: Array, desired: Array, infos: Infos, envs: Ints) -> Array:
-        if self.env.num_envs == 1 and len(envs):
+        if self._first and len(envs):
             return self._call(method, (achieved, desired, infos), 0)
-        out, kind = np.empty(len(envs)), NoInfos if isinstance(infos, NoInfos) else list
-        for index, rows in _by_owner(envs):
-            some = kind(infos[row] for row in rows.tolist())
-            out[rows] = self._call(method, (achieved[rows], desired[rows], some), index)
+        owners, kind = list(_by_owner(envs)), NoInfos if isinstance(infos, NoInfos) else list
+        parts = [
+            (achieved[rows], desired[rows], kind(infos[row] for row in rows.tolist()))
+            for _, rows in owners
+        ]
+        indices = [index for index, _ in owners]
+        processes = isinstance(self.env.unwrapped, SubprocVecEnv)
+        if parts and processes and self._takes_batches(method, parts[0], indices[0]):
+            each = map(_InTurn, zip(*parts, strict=True))
+            answers = self.env.env_method(method, *each, indices=indices)
+        else:
+            answers = [self._call(method, *one) for one in zip(parts, indices, strict=True)]
+        out = np.empty(len(envs))
+        for (_, rows), answer in zip(owners, answers, strict=True):
+            out[rows] = np.reshape(answer, len(rows))
         return out
 
     def _call(self, method: str, rows: Rows, env: int) -> Array:
@@ -181,6 +195,20 @@ class GoalOracle:
             return False
         ask: Any = _Ask(method, rows)
         return self.env.env_is_wrapped(ask, indices=[env])[0]
+
+
+class _InTurn:
+    """What several processes are sent at once: one part to each, since each is sent a pickle."""
+
+    def __init__(self, parts: Iterable[Any]) -> None:
+        self._parts = iter(parts)
+
+    def __reduce__(self) -> Any:
+        return _as_is, (next(self._parts),)
+
+
+def _as_is(part: Any) -> Any:
+    return part
 
 
 def _by_owner(envs: Ints) -> Iterator[tuple[int, Ints]]:

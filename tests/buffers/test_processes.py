@@ -1,5 +1,7 @@
 """Environments in processes of their own."""
 
+import multiprocessing
+import pickle
 import sys
 import warnings
 from contextlib import closing
@@ -7,10 +9,11 @@ from contextlib import closing
 import cloudpickle
 import gymnasium as gym
 import numpy as np
+import pytest
 from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from pyrl_sb3.buffers import HerReplayBuffer
 from pyrl_sb3.buffers.relabel import GoalOracle
@@ -57,8 +60,21 @@ class FussyWalk(Walk):
         return super().compute_reward(achieved, desired, info)
 
 
+class SlowWalk(Walk):
+    """Answers for its part of a batch, four rows, when the other environment is asked too."""
+
+    def __init__(self, owner, both_asked):
+        super().__init__(owner)
+        self.both_asked = both_asked
+
+    def compute_reward(self, achieved, desired, info):
+        if len(achieved) == 4:
+            self.both_asked.wait(timeout=20)
+        return super().compute_reward(achieved, desired, info)
+
+
 def subprocesses(*make):
-    return closing(SubprocVecEnv(list(make)))
+    return closing(SubprocVecEnv(list(make), start_method="fork"))
 
 
 def test_training_with_the_owners_rewards():
@@ -106,3 +122,41 @@ def test_an_exception_in_trying_a_batch_ends_no_process():
             assert oracle._batched == {"compute_reward": batched}
             assert ["wrapper" in str(each.message) for each in caught] == [True] * (owner == 1)
         assert all(process.is_alive() for process in env.processes)
+
+
+def test_processes_compute_their_rewards_at_the_same_time():
+    fork = multiprocessing.get_context("fork")
+    both_asked = fork.Barrier(2)
+    make = [lambda i=i: Monitor(SlowWalk(i, both_asked)) for i in range(2)]
+    achieved, desired = np.arange(8, dtype=np.float32)[:, None], np.zeros((8, 1), np.float32)
+    owners = np.array([1, 0, 0, 1, 1, 0, 1, 0])
+    with closing(SubprocVecEnv(make, start_method="fork")) as env:
+        infos = [{"row": row} for row in range(8)]
+        rewards = GoalOracle(env).rewards(achieved, desired, infos, owners)
+    assert rewards.tolist() == (100 * owners + np.arange(8)).tolist()
+
+
+@pytest.mark.parametrize("make_env", [DummyVecEnv, SubprocVecEnv])
+def test_where_all_rewards_are_the_same_the_first_environment_computes_them(make_env):
+    make = [lambda i=i: Monitor(Walk(i)) for i in range(2)]
+    with closing(make_env(make)) as env:
+        args = 40, env.observation_space, env.action_space, env, "cpu", 2
+        kwargs = {"goal_mix": {"episode": 1}, "seed": 0}
+        own = HerReplayBuffer(*args, **kwargs)
+        same = HerReplayBuffer(*args, **kwargs, same_rewards=True)
+        observations = env.reset()
+        for _ in range(20):
+            actions = np.array([[0.5], [-1.0]])
+            following, rewards, dones, infos = env.step(actions)
+            for buffer in (own, same):
+                buffer.add(observations, following, actions, rewards, dones, infos)
+            observations = following
+        ours, theirs = own.sample(100), same.sample(100)
+        again = pickle.loads(pickle.dumps(same))
+        again.set_env(env)
+        third = again.sample(50)
+    owner = ours.observations["observation"]
+    assert set(owner.flatten().tolist()) == {0, 1}
+    assert (ours.observations["desired_goal"] == theirs.observations["desired_goal"]).all()
+    assert (ours.rewards - theirs.rewards - 100 * owner).abs().max() < 1e-4
+    assert third.rewards.abs().max() < 50
