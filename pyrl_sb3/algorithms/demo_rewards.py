@@ -31,7 +31,7 @@ def check_rewards(env: VecEnv, demonstrations: Demonstrations) -> None:
     if isinstance(env.unwrapped, SubprocVecEnv) and _has(env, gym.RewardWrapper):
         raise DemonstrationError(
             f"{demonstrations.source}: rewards: a RewardWrapper of environments in other processes "
-            "does not reach them; use DummyVecEnv"
+            "does not reach them; use DummyVecEnv, which is --vec-env dummy"
         )
 
 

@@ -104,6 +104,14 @@ NEnvs = Annotated[
     int | None,
     typer.Option(metavar="N", help="Environments side by side [default: as in the config, or 1]."),
 ]
+VecEnv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="dummy: environments step one after another; subproc: at the same time, each in a "
+        "process of its own [default: dummy].",
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 EvalEpisodes = Annotated[
     int | None, typer.Option(metavar="N", help="Episodes of each evaluation [default: 10].")

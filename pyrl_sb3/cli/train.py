@@ -77,6 +77,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         demos: options.Demos = None,
         trust: options.Trust = False,
         n_envs: options.NEnvs = None,
+        vec_env: options.VecEnv = None,
         device: options.Device = "auto",
         eval_episodes: options.EvalEpisodes = None,
         eval_freq: options.EvalFreq = None,

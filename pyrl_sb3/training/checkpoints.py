@@ -11,10 +11,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from pyrl_sb3.errors import counted
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment, Save, write_checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
-from pyrl_sb3.training.environments import RenewableVecEnv
 from pyrl_sb3.training.kept import end_episodes
 from pyrl_sb3.training.logs import keep_logs
 from pyrl_sb3.training.models import save_model
+from pyrl_sb3.training.renewable import Renewable
 from pyrl_sb3.training.request import require_at_least, require_if_given
 
 log = logging.getLogger("pyrl_sb3")
@@ -32,7 +32,7 @@ def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: 
     assert env is not None
     evaluating = [each.eval_env for each in callbacks if isinstance(each, EvalCallback)]
     for number, each in enumerate((env, *evaluating)):
-        if isinstance(each.unwrapped, RenewableVecEnv):
+        if isinstance(each.unwrapped, Renewable):
             each.unwrapped.renew()
         each.seed(seed + number * env.num_envs)
     model._last_obs = env.reset()  # type: ignore[assignment]  # of no Tuple space

@@ -1,8 +1,8 @@
 """Environments by name: found, and opened alone or side by side."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,9 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 from pyrl_sb3.config import Experiment, wrapping
 from pyrl_sb3.errors import did_you_mean
@@ -22,8 +20,9 @@ from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.environments import check_arguments, plugin_ids, plugin_spec
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.training.errors import InputError, complaint, first_line
-from pyrl_sb3.training.monitors import continued_monitor, new_monitor
 from pyrl_sb3.training.outermost import Outermost
+from pyrl_sb3.training.processes import RenewableSubprocVecEnv
+from pyrl_sb3.training.renewable import RenewableVecEnv
 
 Env = gym.Env[Any, Any]
 
@@ -135,66 +134,6 @@ def _wrapped(env_id: str, experiment: Experiment, render_mode: str | None = None
     return Outermost(wrap(env) if wrap else env)
 
 
-class RenewableVecEnv(DummyVecEnv):
-    """
-    Environments side by side, which can be opened anew under their monitors.
-
-    `logs` are of the monitors, None for one that writes none. With `continued`, the steps of each
-    environment, they are added to.
-
-    Attributes:
-        failure: what one of them has raised in a step or a reset.
-    """
-
-    failure: BaseException | None = None
-
-    def __init__(
-        self,
-        makers: Sequence[Callable[[], Env]],
-        logs: Sequence[str | None],
-        monitor_kwargs: Mapping[str, Any],
-        continued: int | None = None,
-    ) -> None:
-        self._makers = makers
-        # The monitor tells evaluations when an episode ends, so it must be outside of whatever
-        # may end one; SB3's `make_vec_env` wraps around it.
-        monitor = partial(new_monitor, **monitor_kwargs)
-        if continued is not None:
-            monitor = partial(continued_monitor, steps=continued, **monitor_kwargs)
-        super().__init__(
-            [partial(_monitored, monitor, *each) for each in zip(makers, logs, strict=True)]
-        )
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step; note what an environment raises."""
-        with self._noting():
-            return super().step_wait()
-
-    def reset(self) -> VecEnvObs:
-        """Reset; note what an environment raises."""
-        with self._noting():
-            return super().reset()
-
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        try:
-            yield
-        except RAISED as error:
-            self.failure = error
-            raise
-
-    def renew(self) -> None:
-        """Close the environments and open them again; the next call must be `reset`."""
-        for monitor, make in zip(self.envs, self._makers, strict=True):
-            assert isinstance(monitor, Monitor)
-            monitor.env.close()
-            monitor.env = make()
-
-
-def _monitored(monitor: Callable[..., Monitor], make: Callable[[], Env], log: str | None) -> Env:
-    return monitor(make(), log)
-
-
 def _seeded(
     env_id: str, experiment: Experiment, training: bool, render_mode: str | None, seed: int
 ) -> Env:
@@ -224,6 +163,7 @@ def vector_env(
     continued: int | None = None,
     normalize: Callable[[VecEnv], VecEnv] | None = None,
     render_mode: str | None = None,
+    processes: bool = False,
 ) -> VecEnv:
     """
     Open environments side by side, seeded `seed`, `seed + 1`, ...
@@ -239,12 +179,14 @@ def vector_env(
         continued: the steps, over all environments, after which files that are there go on.
         normalize: wraps them in `VecNormalize`; None leaves observations as they are.
         render_mode: as in `gymnasium.make`.
+        processes: each in one of its own.
     """
     make = partial(_seeded, env_id, experiment, training, render_mode)
     makers = [partial(make, seed + index) for index in range(n_envs)]
     logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
     each = None if continued is None else continued // n_envs
-    venv: VecEnv = RenewableVecEnv(makers, logs, experiment.monitor_kwargs, each)
+    side_by_side = RenewableSubprocVecEnv if processes else RenewableVecEnv
+    venv: VecEnv = side_by_side(makers, logs, experiment.monitor_kwargs, each)
     venv.seed(seed)
     try:
         wrap = wrapping(experiment.vec_env_wrapper)

@@ -1,6 +1,7 @@
 """How good an agent is: whole episodes with its deterministic policy."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,12 @@ class PeriodicEvaluation(EvalCallback):
         self.signals = signals
         self.record = record
         self.owed = 0  # the steps after which one was interrupted; checkpoints keep it
+
+    def _init_callback(self) -> None:
+        with warnings.catch_warnings():
+            # Where those of the training are in processes of their own.
+            warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
+            super()._init_callback()
 
     def _on_rollout_start(self) -> None:
         if self.owed:

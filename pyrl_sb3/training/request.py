@@ -92,6 +92,7 @@ def _said(value: object) -> str:
     return str(value) if isinstance(value, Real) else short(value)  # without NumPy's `np.int64(`
 
 
+VEC_ENVS = ("dummy", "subproc")  # as in RL Zoo
 MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
 
 
@@ -114,6 +115,8 @@ class TrainingRequest:
         buffer: the config's `replay_buffer_class` in short.
         trust: run Python configs, and classes that a config takes from any package.
         n_envs: environments side by side.
+        vec_env: `dummy`, these step one after another; `subproc`, at the same time, each in a
+            process of its own.
         device: as in PyTorch, or `auto`.
         eval_freq: environment steps between evaluations; 0 evaluates at the end only.
         eval_episodes: episodes of each evaluation.
@@ -140,6 +143,7 @@ class TrainingRequest:
     buffer: str | None = None
     trust: bool = False
     n_envs: int | None = None
+    vec_env: str = VEC_ENVS[0]
     device: str = "auto"
     eval_freq: int | None = None
     eval_episodes: int = 10
@@ -157,6 +161,8 @@ class TrainingRequest:
             require_if_given(0, name, getattr(self, name))
         if self.seed is not None and self.seed > MOST_SEED:
             raise InputError(f"--seed {self.seed}: must be at most {MOST_SEED}")
+        if self.vec_env not in VEC_ENVS:
+            raise InputError(f"--vec-env {self.vec_env}: must be {' or '.join(VEC_ENVS)}")
 
 
 @dataclass(frozen=True, kw_only=True)

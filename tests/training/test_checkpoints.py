@@ -18,8 +18,8 @@ from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.checkpoints import Checkpoints, restart
-from pyrl_sb3.training.environments import RenewableVecEnv
 from pyrl_sb3.training.randomness import random_states, restore_random_states
+from pyrl_sb3.training.renewable import RenewableVecEnv
 from pyrl_sb3.training.state import StateError, capture
 from pyrl_sb3.training.state_files import read_tree, write_tree
 

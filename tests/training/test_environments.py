@@ -52,6 +52,10 @@ class Told(gym.Wrapper):
         self.training = True
 
 
+def fail(*_, **__):
+    raise ValueError("not these")
+
+
 @pytest.fixture(autouse=True)
 def _registered():
     made.clear()
@@ -59,7 +63,8 @@ def _registered():
     gym.register(ENV_ID, Noted, max_episode_steps=9)
     yield
     for env_id in {*gym.registry} - before:
-        del gym.registry[env_id]
+        if not isinstance(gym.registry[env_id].entry_point, str):  # that of an installed package
+            del gym.registry[env_id]
 
 
 def experiment(*overrides):
@@ -121,14 +126,19 @@ def test_what_they_raise_is_noted():
     assert again.failure is caught.value
 
 
+def test_what_comes_of_opening_them_anew_is_noted():
+    env = vector_env(ENV_ID, 1, 0, experiment())
+    gym.registry[ENV_ID].entry_point = fail
+    with pytest.raises(ValueError, match="not these") as caught:
+        env.renew()
+    assert env.failure is caught.value
+
+
 def test_they_are_wrapped_in_order_and_closed_where_that_fails(tmp_path):
     env = vector_env(ENV_ID, 1, 0, experiment("frame_stack=2"), normalize=VecNormalize)
     assert isinstance(env, VecNormalize)
     assert isinstance(env.venv, VecFrameStack)
     assert env.observation_space.shape == (4,)
-
-    def fail(env):
-        raise ValueError("not these")
 
     with pytest.raises(ValueError, match="not these"):
         vector_env(ENV_ID, 2, 0, experiment(), normalize=fail)

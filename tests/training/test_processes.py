@@ -1,0 +1,258 @@
+"""Environments in processes of their own."""
+
+import os
+import signal
+import time
+import warnings
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.processes import RenewableSubprocVecEnv
+from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.run import train
+
+GOALS = ("observation", "achieved_goal", "desired_goal")
+
+
+class OddError(Exception):
+    def __init__(self, one, two):
+        super().__init__("it is odd")
+
+
+class Fragile(gym.Env):
+    """Does what it is told by `trouble` in the step, or the reset, after `at` steps."""
+
+    observation_space = spaces.Dict(dict.fromkeys(GOALS, spaces.Box(-1, 1, (1,))))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, trouble=None, at=0):
+        self.trouble, self.at, self.steps, self.opened = trouble, at, 0, os.getpid()
+
+    def observe(self):
+        return {key: np.full(1, np.random.uniform(-1, 1), np.float32) for key in GOALS}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.trouble == "reset" and self.steps:
+            raise ArithmeticError("the simulator diverged")
+        return self.observe(), {"steps": self.steps}
+
+    def step(self, action):
+        if self.steps == self.at:
+            if self.trouble == "step":
+                raise ArithmeticError("the simulator diverged")
+            if self.trouble == "odd":
+                raise OddError(1, 2)
+            if self.trouble == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.trouble == "exit":
+                os._exit(3)
+            if self.trouble == "hang":
+                time.sleep(600)
+        self.steps += 1
+        return self.observe(), 1.0, False, self.steps % 5 == 0, {"process": os.getpid()}
+
+    def compute_reward(self, achieved, desired, info):
+        return {}["reward"]
+
+
+def opened(*makers, logs=None):
+    return RenewableSubprocVecEnv(makers, logs or [None] * len(makers), {})
+
+
+def steps(env, n):
+    for _ in range(n):
+        found = env.step(np.zeros((env.num_envs, 1)))
+    return found
+
+
+def test_each_has_a_process_and_is_opened_anew_in_it(tmp_path):
+    logs = [str(tmp_path / str(i)) for i in range(2)]
+    with closing(opened(Fragile, Fragile, logs=logs)) as env:
+        env.seed(0)
+        env.reset()
+        *_, infos = steps(env, 5)
+        processes = [info["process"] for info in infos]
+        assert len({*processes, os.getpid()}) == 3
+        assert [info["steps"] for info in env.reset_infos] == [5, 5]
+        env.renew()
+        env.reset()
+        assert [info["steps"] for info in env.reset_infos] == [0, 0]
+        *_, infos = steps(env, 5)
+        assert [info["process"] for info in infos] == processes == env.get_attr("opened")
+    for log in logs:
+        rows = Path(f"{log}.monitor.csv").read_text().splitlines()
+        assert [row.split(",")[:2] for row in rows[2:]] == [["5.0", "5"]] * 2
+
+
+def test_global_generators_draw_other_numbers_in_each_and_the_same_again():
+    with closing(opened(Fragile, Fragile)) as env:
+        drawn = []
+        for seed in (7, 7, 8):
+            env.renew()
+            env.seed(seed)
+            env.reset()
+            observations, *_ = steps(env, 3)
+            drawn.append(observations["observation"].flatten().tolist())
+    assert drawn[0] == drawn[1]
+    assert len({*drawn[0], *drawn[2]}) == 3  # 8 is the seed of one in each
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        ("step", "^the simulator diverged$"),
+        ("reset", "^the simulator diverged$"),
+        ("odd", "^OddError: it is odd$"),
+    ],
+)
+def test_what_one_raises_is_raised_here_and_its_process_lives_on(trouble, error):
+    kind = RuntimeError if trouble == "odd" else ArithmeticError
+    with closing(opened(Fragile, lambda: Fragile(trouble, at=2))) as env:
+        env.reset()
+        with pytest.raises(kind, match=error) as raised:
+            steps(env, 5)
+        assert env.failure is raised.value
+        assert "in Fragile" not in str(raised.value)
+        assert "raise" in str(raised.value.__cause__)  # the traceback there
+        assert env.env_method("observe")[1].keys() == {*GOALS}
+        with pytest.raises(KeyError, match="reward"):
+            env.env_method("compute_reward", 0, 0, {}, indices=[0])
+        assert all(process.is_alive() for process in env.processes)
+
+
+@pytest.mark.parametrize(("trouble", "how"), [("killed", "by SIGKILL"), ("exit", "with code 3")])
+def test_a_process_that_ends_is_named(trouble, how):
+    with closing(opened(Fragile, lambda: Fragile(trouble, at=2))) as env:
+        env.reset()
+        with pytest.raises(
+            RuntimeError, match=f"^the process of environment 1 ended {how}$"
+        ) as error:
+            steps(env, 3)
+        assert env.failure is error.value
+    assert not any(process.is_alive() for process in env.processes)
+
+
+def test_what_opening_one_raises_is_raised_here():
+    def broken():
+        raise LookupError("no licence")
+
+    with pytest.raises(LookupError, match="no licence"):
+        opened(Fragile, broken)
+
+
+def test_a_process_that_ends_as_it_opens_one_is_named():
+    with pytest.raises(RuntimeError, match=r"^the process of environment 0 ended with code 4$"):
+        opened(lambda: os._exit(4), Fragile)
+
+
+def test_signals_are_for_the_training_alone():
+    with closing(opened(Fragile, Fragile)) as env:
+        env.reset()
+        for process in env.processes:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(process.pid, number)
+        steps(env, 20)
+        assert all(process.is_alive() for process in env.processes)
+
+
+def test_one_that_hangs_is_not_waited_for():
+    with closing(opened(lambda: Fragile("hang"))) as env:
+        env.reset()
+        env.step_async(np.zeros((1, 1)))
+    assert not env.processes[0].is_alive()
+
+
+def test_all_end_when_the_training_is_killed():
+    reader, writer = os.pipe()
+    training = os.fork()
+    if not training:
+        env = opened(Fragile, Fragile)
+        os.write(writer, b" ".join(b"%d" % process.pid for process in env.processes))
+        time.sleep(600)
+    os.set_blocking(reader, True)
+    processes = [int(pid) for pid in os.read(reader, 100).split()]
+    os.kill(training, signal.SIGKILL)
+    os.waitpid(training, 0)
+    assert len(processes) == 2
+    deadline = time.monotonic() + 30
+    while any(map(is_running, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+class Interrupted(BaseCallback):
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def _on_step(self):
+        if self.num_timesteps >= self.at:
+            raise KeyboardInterrupt
+        return True
+
+
+def asked(save, **more):
+    overrides = ("learning_starts=20", "batch_size=8", "policy_kwargs={net_arch: [8]}")
+    return TrainingRequest(
+        agent="sac",
+        env_id="Pendulum-v1",
+        timesteps=240,
+        seed=1,
+        n_envs=2,
+        save=save,
+        save_freq=90,
+        eval_freq=0,
+        eval_episodes=1,
+        overrides=(*overrides, "normalize=true", "train_freq=1"),
+        **more,
+    )
+
+
+def weights(result):
+    from stable_baselines3 import SAC
+
+    return SAC.load(result.model).policy.state_dict()
+
+
+def test_a_training_is_the_same_in_processes_and_when_it_goes_on(tmp_path):
+    there = train(asked(tmp_path / "dummy"))
+    here = train(asked(tmp_path / "subproc", vec_env="subproc"))
+    with pytest.raises(KeyboardInterrupt):
+        train(asked(tmp_path / "broken", vec_env="subproc"), [Interrupted(200)])
+    resumed = resume(tmp_path / "broken" / "Pendulum-v1_1")
+    first = weights(there)
+    for other in (here, resumed):
+        assert all(th.equal(first[name], values) for name, values in weights(other).items())
+    assert str(there.evaluation) == str(here.evaluation) == str(resumed.evaluation)
+
+
+def test_evaluations_in_this_process_are_no_reason_to_warn(tmp_path):
+    request = asked(tmp_path, vec_env="subproc")
+    request = replace(request, timesteps=10, eval_freq=5, overrides=request.overrides[:3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert train(request).evaluation
+
+
+def test_only_these_kinds():
+    with pytest.raises(InputError, match=r"^--vec-env threads: must be dummy or subproc$"):
+        asked(None, vec_env="threads")
