@@ -4,6 +4,7 @@ from inspect import Parameter
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.error import DependencyNotInstalled
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -66,16 +67,28 @@ def check_component(manager: PluginManager, found: Found) -> str:
             _check_callback(found, target)
         elif isinstance(found.spec, AlgorithmSpec):
             _check_algorithm(manager, found.name, found.spec, target)
-    except (PluginError, ConfigError, CheckError) as error:
-        return str(error)
-    except AssertionError as error:  # one of the component's own, often without a text
-        return raised(error)
-    except ImportError as error:
-        # Python names the module; who raises it without says what to install.
-        return named(error) if error.name else f"{SKIPPED}{' '.join(text_of(error).split())}"
     except RAISED as error:
-        return named(error)
+        wanted = _wanted(error)
+        return f"{SKIPPED}{wanted}" if wanted else _told(error)
     return ""
+
+
+def _wanted(error: BaseException) -> str:
+    """What a component says itself that has to be installed for it; nothing where it does not."""
+    while isinstance(error, (PluginError, CheckError)) and error.__cause__:
+        error = error.__cause__
+    text = " ".join(text_of(error).split())
+    # Python names the missing module; who raises the error without a name says what to install.
+    of_python = getattr(error, "name", None) or text.startswith("attempted relative import")
+    says = isinstance(error, (ImportError, DependencyNotInstalled))
+    return text if says and not of_python and not isinstance(error, PluginError) else ""
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, (PluginError, ConfigError, CheckError)):
+        return str(error)
+    # A component's own assertion often has no text.
+    return raised(error) if isinstance(error, AssertionError) else named(error)
 
 
 def _check_class(kind: str, target: Any) -> None:

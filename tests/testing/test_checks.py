@@ -9,6 +9,7 @@ from pyrl_sb3.noise.action import GaussianNoise
 from pyrl_sb3.plugins import (
     AlgorithmSpec,
     CallbackSpec,
+    EnvironmentSpec,
     NoiseSpec,
     PluginManager,
     ReplayBufferSpec,
@@ -54,30 +55,112 @@ def test_a_factory_that_exits_is_wrong_and_ends_nothing(kind, told):
 
 
 class Bar(BaseCallback):
-    def __init__(self, wants="tqdm"):
-        if wants == "tqdm":
-            raise ImportError("You must install tqdm:\n`pip install tqdm`")
-        import not_there_at_all  # noqa: F401
+    def __init__(self, code, package=""):
+        exec(code, {"__package__": package})
 
     def _on_step(self):
         return True
 
 
-class Bars:
-    @hookimpl
-    def pyrl_callbacks(self):
-        yield CallbackSpec(name="wanting", target=Bar)
-        yield CallbackSpec(name="misspelt", target=Bar, defaults={"wants": "other"})
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (
+            "raise ImportError('You must install tqdm:\\n`pip install tqdm`')",
+            "skipped: You must install tqdm: `pip install tqdm`",
+        ),
+        (
+            "import gymnasium; raise gymnasium.error.DependencyNotInstalled('install tqdm')",
+            "skipped: install tqdm",
+        ),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("from pathlib import Pth", "ImportError: cannot import name 'Pth' from 'pathlib'"),
+        (
+            "from . import helper",
+            "ImportError: attempted relative import with no known parent package",
+        ),
+        (
+            "from .. import helper",
+            "ImportError: attempted relative import beyond top-level package",
+        ),
+        ("raise ImportError", "ImportError"),
+        (
+            "import pyrl_sb3.plugins; raise pyrl_sb3.plugins.MissingPluginError('no plugin')",
+            "no plugin",
+        ),
+        (
+            "raise RuntimeError('no display') from ImportError('install tqdm')",
+            "RuntimeError: no display",
+        ),
+    ],
+)
+def test_what_says_itself_that_a_package_is_missing_is_skipped(code, told):
+    params = {"code": code, "package": "json" if ".." in code else ""}
 
+    class Bars:
+        @hookimpl
+        def pyrl_callbacks(self):
+            yield CallbackSpec(name="bar", target=Bar, defaults=params)
 
-def test_what_says_itself_that_a_package_is_missing_is_skipped():
     manager = PluginManager(Settings(load=frozenset()))
     manager.register(Bars(), "acme")
-    wanting, misspelt = (
-        check_component(manager, manager.find("callback", name)) for name in ("wanting", "misspelt")
+    assert check_component(manager, manager.find("callback", "bar")).startswith(told)
+
+
+def wanting(*args, **kwargs):
+    raise ImportError("install frob: pip install frob")
+
+
+class Wanting:
+    @hookimpl
+    def pyrl_noise_processes(self):
+        yield NoiseSpec(name="wanting", target=wanting)
+
+    @hookimpl
+    def pyrl_sync_callbacks(self):
+        yield SyncCallbackSpec(name="wanting", target=wanting, couples_seeds=True)
+
+    @hookimpl
+    def pyrl_replay_buffers(self):
+        buffer = type("WantingBuffer", (ReplayBuffer,), {"__init__": wanting})
+        yield ReplayBufferSpec(name="wanting", target=buffer)
+
+    @hookimpl
+    def pyrl_algorithms(self):
+        yield AlgorithmSpec(name="wanting", target=type("WantingTD3", (TD3,), {"train": wanting}))
+
+    @hookimpl
+    def pyrl_environments(self):
+        yield EnvironmentSpec(name="wanting", target="wants_frob:Env")
+
+    @hookimpl
+    def pyrl_callbacks(self):
+        yield CallbackSpec(name="wanting", target="forgot_frob:Callback")
+
+
+@pytest.mark.parametrize(
+    "kind", ["noise", "sync-callback", "replay-buffer", "algorithm", "environment"]
+)
+def test_components_of_all_kinds_are_skipped_for_a_package(kind, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wants_frob.py").write_text(
+        "try: import frob_nobody_has\n"
+        "except ImportError as e: raise ImportError('install frob: pip install frob') from e"
     )
-    assert wanting == "skipped: You must install tqdm: `pip install tqdm`"
-    assert misspelt.startswith("ModuleNotFoundError: No module named 'not_there_at_all'")
+    manager = PluginManager(Settings(load=frozenset()))
+    manager.register(Wanting(), "acme")
+    told = check_component(manager, manager.find(kind, "wanting"))
+    assert told == "skipped: install frob: pip install frob"
+
+
+def test_modules_that_cannot_be_imported_are_wrong(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "forgot_frob.py").write_text("import frob_nobody_has")
+    manager = PluginManager(Settings(load=frozenset()))
+    manager.register(Wanting(), "acme")
+    told = check_component(manager, manager.find("callback", "wanting"))
+    assert "could not be imported" in told
+    assert told.endswith("ModuleNotFoundError: No module named 'frob_nobody_has'")
 
 
 def test_our_bar_is_skipped_without_the_packages_that_draw_it(monkeypatch):
