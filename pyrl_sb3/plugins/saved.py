@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyrl_sb3.plugins.build import make_noise
 from pyrl_sb3.plugins.contexts import NoiseContext
-from pyrl_sb3.plugins.errors import MissingPluginError, PluginError, install_command
+from pyrl_sb3.plugins.errors import MissingPluginError, PluginError, install_command, named
 from pyrl_sb3.plugins.manager import get_plugin_manager
 from pyrl_sb3.plugins.moved import exists, is_registered, load_registered, moved_networks
 from pyrl_sb3.plugins.records import MEMBER, Record, components_of, stored_records
@@ -135,10 +135,12 @@ def _missing_where_not_carried(
     try:
         with warnings.catch_warnings():
             # SB3 leaves out what it cannot read.
-            warnings.filterwarnings("error", "Could not deserialize object (policy|action|replay)")
+            unread = "Could not deserialize object (policy|action_noise|replay)"
+            warnings.filterwarnings("error", unread)
             yield
     except (ImportError, UserWarning) as error:
-        raise MissingPluginError(_missing(path, carried[0])) from error
+        # Anything else in the file may lack its module as well.
+        raise MissingPluginError(f"{_missing(path, carried[0])}: {named(error)}") from error
 
 
 def read_components(path: str | os.PathLike[str]) -> list[Record]:

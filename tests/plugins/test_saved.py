@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -166,7 +167,8 @@ def test_missing_policies_cannot_be_dropped(uninstalled):
         check_for_acting(path)
 
 
-def test_classes_of_scripts_are_in_the_file(tmp_path):
+@pytest.fixture(scope="module")
+def saved_by_a_script(tmp_path_factory):
     script = """
 from pyrl_sb3 import TD3, TD3Policy
 from pyrl_sb3.plugins.saved import save
@@ -177,19 +179,51 @@ class Mine(TD3Policy):
 model = TD3(Mine, "Pendulum-v1", buffer_size=10, policy_kwargs={"net_arch": [4]})
 save(model, "model.zip")
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
-    path = tmp_path / "model.zip"
-    assert type(load(path).policy).__name__ == "Mine"
+    folder = tmp_path_factory.mktemp("script")
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder)
+    return folder / "model.zip"
+
+
+@pytest.fixture
+def of_a_script(saved_by_a_script, tmp_path):
+    """A model with a policy of the script that has saved it."""
+    return shutil.copy(saved_by_a_script, tmp_path)
+
+
+RAISING = {TypeError: b"cbuiltins\nlen\n)R.", ImportError: b"cnumpy.no_such\nx\n."}
+
+
+def spoil(path, key, error):
+    """Have what the model's file has of that name raise an error where it is read."""
     with zipfile.ZipFile(path) as archive:
         data = json.loads(archive.read("data"))
-    data["lr_schedule"][":serialized:"] = base64.b64encode(b"cbuiltins\nlen\n)R.").decode()
-    rewrite(path, data, "data")
+    data[key][":serialized:"] = base64.b64encode(RAISING[error]).decode()
+    return rewrite(path, data, "data")
+
+
+def test_classes_of_scripts_are_in_the_file(of_a_script):
+    assert type(load(of_a_script).policy).__name__ == "Mine"
+    spoil(of_a_script, "lr_schedule", TypeError)
     with pytest.warns(UserWarning, match="Could not deserialize object lr_schedule"):
-        assert type(load(path).policy).__name__ == "Mine"
-    data["policy_class"][":serialized:"] = data["lr_schedule"][":serialized:"]
-    rewrite(path, data, "data")
-    with pytest.raises(MissingPluginError, match="needs policy '__main__:Mine'"):
-        load(path)
+        assert type(load(of_a_script).policy).__name__ == "Mine"
+    spoil(of_a_script, "policy_class", TypeError)
+    with pytest.raises(MissingPluginError, match=r"needs policy '__main__:Mine'.* takes exactly"):
+        load(of_a_script)
+
+
+@pytest.mark.parametrize("key", ["action_space", "observation_space"])
+def test_spaces_that_cannot_be_read_are_no_missing_classes(of_a_script, key):
+    spoil(of_a_script, key, TypeError)
+    told = pytest.warns(UserWarning, match=f"Could not deserialize object {key}")
+    with told, pytest.raises(KeyError, match="observation_space and action_space were not given"):
+        load(of_a_script)
+
+
+@pytest.mark.parametrize("key", ["policy_class", "lr_schedule"])
+def test_what_a_file_needs_besides_its_own_classes_is_named(of_a_script, key):
+    spoil(of_a_script, key, ImportError)
+    with pytest.raises(MissingPluginError, match=r"^[^\n]*'numpy\.no_such'$"):
+        load(of_a_script)
 
 
 def test_classes_of_scripts_that_are_not_in_the_file_are_missing(uninstalled):
