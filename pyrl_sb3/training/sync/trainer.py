@@ -56,10 +56,10 @@ class AgentTrainer:
         model_kwargs: of the algorithm.
 
     Raises:
-        InputError: there is no such strategy, or not with such parameters, less than one copy,
-            no number as a seed, no class or one that keeps no replay, one environment for all
-            or several of a copy, noise for discrete actions, an object of noise, which would be
-            the same for all, or no `total_timesteps` where needed.
+        InputError: there is no such strategy, or not with such parameters, a number is too small
+            or not whole, no class or one that keeps no replay, one environment for all or several
+            of a copy, noise for discrete actions, an object of noise, which would be the same for
+            all, or no `total_timesteps` where needed.
         PluginError: there is no such noise, or it does not take its number.
 
     Attributes:
@@ -83,7 +83,10 @@ class AgentTrainer:
         **model_kwargs: Any,
     ) -> None:
         n_seeds = _count("n_seeds", n_seeds, 1)
-        _check_arguments(algorithm, env, seed, noise, model_kwargs)
+        seed = _count("seed", seed, 0)
+        if total_timesteps is not None:
+            total_timesteps = _count("total_timesteps", total_timesteps, 1)
+        _check_arguments(algorithm, env, noise, model_kwargs)
         self.strategy = strategy_of(sync, sync_params or {})
         self.score = score
         before = random_states()
@@ -180,21 +183,15 @@ class AgentTrainer:
 def _count(name: str, value: Any, least: int) -> int:
     number = as_whole(value)
     if number is None or number < least:
-        raise InputError(f"{name}={value}: must be a whole number, at least {least}")
+        raise InputError(f"{name}={value!r}: must be a whole number, at least {least}")
     return number
 
 
 def _check_arguments(
-    algorithm: object,
-    env: object,
-    seed: object,
-    noise: object,
-    model_kwargs: Mapping[str, Any],
+    algorithm: object, env: object, noise: object, model_kwargs: Mapping[str, Any]
 ) -> None:
     if not callable(algorithm):
         raise InputError(f"algorithm={algorithm!r}: must be a class, such as pyrl_sb3.TD3")
-    if not isinstance(seed, (int, np.integer)):
-        raise InputError(f"seed={seed}: must be a number; each copy gets one of its own")
     if not isinstance(env, str) and not callable(env):
         raise InputError(
             f"env is a {type(env).__name__}: each copy needs its own; "

@@ -134,7 +134,14 @@ def test_returns_are_those_of_the_copies():
         ("train_steps=0.5: must be a whole number, at least 0", lambda: make().run(1, 0.5)),
         ("env is a Monitor: .* give its id, or a function that makes", lambda: make(env=short())),
         ("PPO is no off-policy algorithm", lambda: AgentTrainer(PPO, short, 2)),
-        ("seed=None: must be a number", lambda: make(seed=None)),
+        *(
+            (f"seed={seed}: must be a whole number, at least 0", partial(make, seed=seed))
+            for seed in (None, True, -1, 0.5)
+        ),
+        *(
+            (f"total_timesteps={steps!r}: must be a whole", partial(make, total_timesteps=steps))
+            for steps in (-5, 0, True, float("nan"), "100")
+        ),
     ],
 )
 def test_bad_input(problem, call):
@@ -143,8 +150,8 @@ def test_bad_input(problem, call):
 
 
 def test_whole_floats_and_what_makes_the_algorithm_will_do():
-    trainer = AgentTrainer(partial(pyrl_sb3.TD3, gamma=0.9), short, 1.0, **SMALL)
-    assert trainer.models[0].gamma == 0.9
+    trainer = AgentTrainer(partial(pyrl_sb3.TD3, gamma=0.9), short, 1.0, seed=3.0, **SMALL)
+    assert (trainer.models[0].gamma, trainer.models[0].seed) == (0.9, 3)
     assert len(trainer.run(1.0, np.float32(2))) == 1
 
 
