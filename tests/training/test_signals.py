@@ -117,6 +117,19 @@ def test_forks_end_by_the_handler_that_a_script_has():
         signal.signal(signal.SIGTERM, previous)
 
 
+@forks
+def test_forks_go_on_after_a_handler_that_returns_and_are_not_to_stop():
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    with StopSignals() as stop:
+
+        def heard():
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(3 if seen and stop.received is None else 4)
+
+        assert forked(heard) == 3
+
+
 def test_one_that_ends_at_once_has_the_exit_code_of_its_signal(clock):
     def asked_twice():
         with ending_in_order(), StopSignals():
