@@ -25,9 +25,10 @@ from pyrl_sb3.training.facts import (
     refuse_edited,
     refuse_unwritable,
 )
+from pyrl_sb3.training.failures import stops_in_one_line
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, check_writable, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG
-from pyrl_sb3.training.learning import learn, stops_in_one_line
+from pyrl_sb3.training.learning import learn
 from pyrl_sb3.training.loading import saved_timesteps
 from pyrl_sb3.training.logs import (
     EVALUATIONS,

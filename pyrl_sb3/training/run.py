@@ -24,10 +24,11 @@ from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
+from pyrl_sb3.training.failures import stops_in_one_line
 from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals, with_normalized_keys
-from pyrl_sb3.training.learning import learn, stops_in_one_line
+from pyrl_sb3.training.learning import learn
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete

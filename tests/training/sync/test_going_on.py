@@ -12,9 +12,9 @@ import yaml
 from pyrl_sb3.cli import synchronised as synchronised_cli
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError
+from pyrl_sb3.training.failures import stops_in_one_line
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.jobs import State
-from pyrl_sb3.training.learning import stops_in_one_line
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync import common, job, launch
