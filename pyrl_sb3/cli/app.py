@@ -108,8 +108,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="pyrl", standalone_mode=False, obj=shown)
     except typer.Abort as error:
         # Typer's, for EOFError, which an environment whose simulator has died may raise.
-        raised = error.__cause__ or error
-        raise raised from raised.__cause__
+        aborted = error
     except (typer.TyperException, InputError, PluginError, ConfigError) as error:
         if shown[options.VERBOSE]:
             traceback.print_exc()
@@ -130,7 +129,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         typer.echo(f"pyrl: {' '.join(str(error).split()) or 'out of memory'}", err=True)
         return 1
-    return int(code or 0)
+    else:
+        return int(code or 0)
+    # Here, since what is raised as another error is handled forgets what it came from itself.
+    raise aborted.__cause__ or aborted
 
 
 def _problems(error: Exception) -> Sequence[str]:

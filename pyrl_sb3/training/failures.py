@@ -22,7 +22,7 @@ from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.facts import add_end
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL
 from pyrl_sb3.training.setup import Run
-from pyrl_sb3.training.signals import EndAskedError
+from pyrl_sb3.training.signals import EndAskedError, StopAskedError, StopSignals
 from pyrl_sb3.training.tensors import may_be_finite, tensors_of
 
 log = logging.getLogger("pyrl_sb3")
@@ -160,6 +160,21 @@ def saved_where_whole(
             told = "%s failed after %s, and nothing is saved of it; %s"
             log.warning(told, what, steps, _kept(run))
         raise
+
+
+@contextmanager
+def ended_by_a_stop(signals: StopSignals) -> Iterator[None]:
+    """
+    Let an evaluation raise what it does once a signal has come: that may have ended its simulator
+    as well. What it was is said.
+    """
+    try:
+        yield
+    except RAISED as error:
+        if not signals.received:
+            raise
+        if not isinstance(error, StopAskedError):
+            log.warning("the evaluation failed as it was to stop: %r", error)
 
 
 def is_early(run: Run, model: OffPolicyAlgorithm) -> bool:

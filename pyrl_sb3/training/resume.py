@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pyrl_sb3.training.facts import (
     refuse_edited,
     refuse_unwritable,
 )
-from pyrl_sb3.training.failures import stops_in_one_line
+from pyrl_sb3.training.failures import ended_by_a_stop, stops_in_one_line
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, check_writable, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.learning import learn
@@ -46,7 +46,7 @@ from pyrl_sb3.training.request import (
 )
 from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
-from pyrl_sb3.training.signals import StopAskedError, StopSignals, ending_in_order
+from pyrl_sb3.training.signals import StopSignals, ending_in_order
 from pyrl_sb3.training.trial import TrialRequest, try_out
 from pyrl_sb3.training.versions import other_versions
 
@@ -234,7 +234,7 @@ def _evaluated(folder: Path, request: CompleteRequest, signals: StopSignals) -> 
         device=request.device,
         trust=request.trust,
     )
-    with suppress(StopAskedError):
+    with ended_by_a_stop(signals):
         return try_out(trial, signals.check)
     return None
 

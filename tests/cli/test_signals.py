@@ -201,14 +201,19 @@ FEW_GRADIENTS = ("--set", "learning_starts=2900", "--set", "policy_kwargs.net_ar
 class Simulated(PendulumEnv):
     """As one whose simulator is another process, that the terminal's Ctrl-C ends."""
 
-    steps, interrupted = 0, False
+    steps, interrupted, says_why = 0, False, True
 
     def step(self, action):
         Simulated.steps += 1
         if Simulated.steps == 30:
             if Simulated.interrupted:
                 signal.raise_signal(signal.SIGINT)
-            raise EOFError from ConnectionResetError("no licence")
+            try:
+                raise ConnectionResetError("no licence")
+            except ConnectionResetError as error:
+                if Simulated.says_why:
+                    raise EOFError from error
+                raise EOFError  # noqa: B904  # as most do
         return super().step(action)
 
 
@@ -247,10 +252,42 @@ def test_nor_where_it_is_evaluated(pyrl, folder, simulated, monkeypatch, options
     assert evaluation_tables(run / "evaluations.npz")["timesteps"][0] == 25
 
 
-def test_the_error_of_an_environment_is_told_as_it_is(pyrl, folder, simulated):
+def test_nor_where_a_finished_run_is_evaluated(pyrl, folder, simulated, monkeypatch):
+    monkeypatch.setattr(Simulated, "interrupted", True)
+    assert pyrl(*simulated, "--timesteps", 25).code == 128 + signal.SIGINT
+    run = folder / "sac" / "Simulated-v0_1"
+    monkeypatch.setattr(Simulated, "steps", 27)
+    stopped = pyrl("sac-train", "--resume", run)
+    assert stopped.code == 128 + signal.SIGINT
+    assert "the evaluation failed as it was to stop: EOFError()" in stopped.out
+    assert f"go on: pyrl sac-train --resume {run}\n" in stopped.out
+    assert pyrl("sac-train", "--resume", run).code == 0
+    assert evaluation_tables(run / "evaluations.npz")["timesteps"].tolist() == [25]
+
+
+def test_an_evaluation_of_a_finished_run_that_nobody_stops_fails(
+    pyrl, folder, simulated, monkeypatch
+):
+    with pytest.raises(EOFError):
+        pyrl(*simulated, "--timesteps", 25)
+    monkeypatch.setattr(Simulated, "steps", 27)
+    with pytest.raises(EOFError):
+        pyrl("sac-train", "--resume", folder / "sac" / "Simulated-v0_1")
+
+
+@pytest.mark.parametrize("says_why", [True, False], ids=["from another", "while it was handled"])
+def test_the_error_of_an_environment_is_told_as_it_is(
+    pyrl, folder, simulated, monkeypatch, says_why
+):
+    monkeypatch.setattr(Simulated, "says_why", says_why)
     with pytest.raises(EOFError) as raised:
         pyrl(*simulated)
-    assert repr(raised.value.__cause__) == "ConnectionResetError('no licence')"
+    error = raised.value
+    assert repr(error.__context__) == "ConnectionResetError('no licence')"
+    assert (error.__cause__, error.__suppress_context__) == (
+        error.__context__ if says_why else None,
+        says_why,
+    )
     assert (folder / "sac" / "Simulated-v0_1" / "model.zip").is_file()
 
 
