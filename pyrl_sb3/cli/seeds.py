@@ -1,7 +1,7 @@
 """`pyrl sac-train ENV --seeds 10`: several seeds at once, with a table of all of them."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,7 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
     if stopped:  # and with it those seeds that did not fail
         tasks = {seed: task for seed, task in tasks.items() if task.state is State.FAILED}
     code = _say_unfinished(console, group, tasks)
+    wrong = None if stopped else _why_none_has_begun(group, tasks)
     if stopped:
         if cut:
             names = ", ".join(task.job.name for task in cut)
@@ -162,7 +163,9 @@ def _run(group: SeedGroup, commands: Mapping[int, tuple[str, ...]], runs: Engine
         each = "each other seed" if code or cut else "each seed"
         console.print(f"{stopped.name}: stopped; what {each} has learned is saved")
         code = 128 + stopped
-    if code:
+    if wrong:
+        console.print(f"none has begun: {wrong}", markup=False)
+    elif code:
         output.say_how_to_go_on(console, agent, group.folder, trust=trust)
     else:
         console.print(f"statistics: pyrl report {quoted(group.folder)}", markup=False)
@@ -192,3 +195,13 @@ def _say_unfinished(console: Console, group: SeedGroup, tasks: Mapping[int, Task
                 markup=False,
             )
     return code
+
+
+def _why_none_has_begun(group: SeedGroup, tasks: Mapping[int, Task]) -> str | None:
+    """What seeds say is wrong with what was asked for, where none has left a run to go on with."""
+    mistaken = bool(tasks) and all(task.code == 2 for task in tasks.values())
+    if mistaken and not any(group.run(seed).exists() for seed in group.seeds):
+        with suppress(OSError, IndexError):
+            said = group.log(min(tasks)).read_text(encoding="utf-8", errors="replace")
+            return said.splitlines()[-1].removeprefix("pyrl: ")
+    return None

@@ -82,6 +82,7 @@ class _Failed(NamedTuple):
 
     what: str
     is_environment: bool = False
+    goes_on: bool = True  # whether the run may, from here
 
 
 def _what_failed(
@@ -96,6 +97,8 @@ def _what_failed(
         return _Failed("the environment", is_environment=True)
     if _is_of(error, eval_env):
         return _Failed("in an evaluation, the environment", is_environment=True)
+    if isinstance(error, NoStackError):
+        return _Failed("the training", goes_on=False)  # which would soon come to the same
     if callbacks is not None and callbacks.failure is not error:
         return None  # a gradient step, say
     if callbacks is None or isinstance(callbacks.failed, PeriodicEvaluation):
@@ -132,14 +135,16 @@ def saved_where_whole(
     Save what was learned where something raises that leaves it whole, and say so; or what is left.
 
     Of a step that an environment raises in, nothing has come to the model or its buffer, which are
-    as after the last one. Of a gradient step there may be a half.
+    as after the last one. Of one that is no stack nothing has come there either, and the model is
+    saved alone. Of a gradient step there may be a half.
     """
     try:
         yield
     except RAISED as error:
         # Copies that train together go on from the checkpoints that all of them have.
         begun = model.num_timesteps > 0 and checkpoints.begin_with is None
-        if not begun or run.signals.together or _has_its_own_line(error):
+        at_once = isinstance(error, NoStackError) and is_first_step(run, model)
+        if not begun or at_once or run.signals.together or _has_its_own_line(error):
             raise
         failed = _what_failed(error, model.get_env(), eval_env, callbacks)
         whole = failed is not None and is_finite(model)
@@ -148,18 +153,24 @@ def saved_where_whole(
             log.warning("%s failed as it was to stop: %r", what, error)
             return  # to what becomes of a training that a signal stops
         steps, path = counted(model.num_timesteps, "step"), run.folder / MODEL
-        if whole:
-            checkpoints.take()
+        if failed and whole:
+            if failed.goes_on:
+                checkpoints.take()
             checkpoints.save(model, path)
-            goes_on = "goes on" if callbacks else "evaluates it"  # that alone is left
-            then = f"--resume {quoted(run.folder)} {goes_on}"
-            if callbacks and not callbacks.goes_on and is_early(run, model):
-                then = noted_end(run, model)
+            then = _then(run, model, callbacks) if failed.goes_on else _kept(run)
             log.warning("%s failed after %s; model saved: %s; %s", what, steps, path, then)
         elif _nan(error) is None:
             told = "%s failed after %s, and nothing is saved of it; %s"
             log.warning(told, what, steps, _kept(run))
         raise
+
+
+def _then(run: Run, model: OffPolicyAlgorithm, callbacks: WholeSteps | None) -> str:
+    """What becomes of a run that is saved."""
+    if callbacks and not callbacks.goes_on and is_early(run, model):
+        return noted_end(run, model)
+    goes_on = "goes on" if callbacks else "evaluates it"  # that alone is left
+    return f"--resume {quoted(run.folder)} {goes_on}"
 
 
 @contextmanager
@@ -177,6 +188,11 @@ def ended_by_a_stop(signals: StopSignals) -> Iterator[None]:
             log.warning("the evaluation failed as it was to stop: %r", error)
 
 
+def is_first_step(run: Run, model: OffPolicyAlgorithm) -> bool:
+    """Whether a training is at its first step, which is counted before it is stored."""
+    return model.num_timesteps <= run.request.n_envs
+
+
 def is_early(run: Run, model: OffPolicyAlgorithm) -> bool:
     """Whether a training that has ended did so for a callback."""
     return model.num_timesteps < run.request.timesteps and not run.signals.received
@@ -191,7 +207,7 @@ def noted_end(run: Run, model: OffPolicyAlgorithm) -> str:
 
 def _has_its_own_line(error: BaseException) -> bool:
     no_space = isinstance(error, OSError) and error.errno in _NO_SPACE
-    return no_space or isinstance(error, (InputError, RunStoppedError, NoStackError))
+    return no_space or isinstance(error, (InputError, RunStoppedError))
 
 
 def _latest(run: Run) -> Path | None:
@@ -221,13 +237,15 @@ def saying_what_is_left(run: Run) -> Iterator[list[Path]]:
 @contextmanager
 def stops_in_one_line(run: Run) -> Iterator[None]:
     """
-    Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN. Of
-    copies that train together a full disk raises HopelessError: none is to start again. What is
-    no stack of frames, as the config has it, raises InputError.
+    Raise RunStoppedError, saying what is left, where a disk is full or learning comes to NaN, and
+    InputError where observations are no stacks of frames, as the config has it. Of copies that
+    train together a full disk and no stack raise HopelessError: none is to start again.
     """
     try:
         yield
     except NoStackError as error:
+        if run.signals.together:
+            raise HopelessError(f"{error}; {_kept(run)}") from error
         raise InputError(str(error)) from error
     except ValueError as error:
         what = _nan(error)

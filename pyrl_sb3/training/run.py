@@ -24,7 +24,7 @@ from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, write_facts
-from pyrl_sb3.training.failures import stops_in_one_line
+from pyrl_sb3.training.failures import is_first_step, stops_in_one_line
 from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals, with_normalized_keys
@@ -64,7 +64,8 @@ def train(
         notes: what else `run.yml` is to say.
 
     Raises:
-        InputError: what was asked for cannot be done; nothing has been written.
+        InputError: what was asked for cannot be done; nothing has been written, but the model
+            where it is after some steps that observations are no stacks of frames.
         ConfigError: the same of the hyperparameters.
         RunStoppedError: there is no space left on the disk, or what is learned is NaN.
     """
@@ -95,7 +96,7 @@ def train(
         try:
             return learn(run, model, eval_env, [*added, *ours])
         except NoStackError:
-            if model.num_timesteps <= completed.n_envs:  # told by the first step, as a rule
+            if is_first_step(run, model):  # which tells it, as a rule
                 _remove(folder, made, there)
             raise
 

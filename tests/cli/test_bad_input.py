@@ -126,14 +126,16 @@ def test_one_line_and_nothing_written(pyrl, folder, line, message):
     assert (folder / "file").read_text() == "precious"
 
 
-@pytest.mark.parametrize("save", ["runs/of/them", None])
-def test_what_is_no_stack_is_told_by_the_first_step(pyrl, folder, save):
+@pytest.mark.parametrize(
+    "options", [("--save", "runs/of/them"), (), ("--n-envs", 2)], ids=["--save", "none", "--n-envs"]
+)
+def test_what_is_no_stack_is_told_by_the_first_step(pyrl, folder, options):
     line = ["sac-train", "Pendulum-v1", "--set", "replay_buffer_kwargs.frame_stack=3"]
-    outcome = pyrl(*line, "--timesteps", 2, *(["--save", save] if save else []))
+    outcome = pyrl(*line, "--timesteps", 2, *options)
     assert outcome.code == 2
     *before, last = outcome.err.splitlines()
     assert re.fullmatch("pyrl: 'observation' is no stack of 3 .*; leave out frame_stack", last)
-    assert not any("failed" in each for each in before)
+    assert not any("failed" in each for each in [*before, *outcome.out.splitlines()])
     assert not list(folder.iterdir())
 
 
@@ -150,14 +152,36 @@ class StackedForAWhile(gym.Env):
         return frames[:: 1 if self.steps < 6 else -1].copy(), 0.0, False, self.steps == 9, {}
 
 
-def test_what_is_no_stack_later_leaves_what_there_is(pyrl, folder):
+@pytest.fixture
+def stacked_for_a_while():
     gym.register("StackedForAWhile-v0", StackedForAWhile)
-    line = ["sac-train", "StackedForAWhile-v0", "--set", "replay_buffer_kwargs.frame_stack=3"]
-    outcome = pyrl(*line, "--timesteps", 9, "--save-freq", 0)
+    yield "StackedForAWhile-v0"
     del gym.registry["StackedForAWhile-v0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "kept"),
+    [
+        (("--save-freq", 0), 4, "there is no checkpoint yet"),
+        (("--save-freq", 2, "--no-exact"), 4, "the last checkpoint is {}/checkpoints/step_2"),
+        (("--save-freq", 0, "--n-envs", 2), 8, "there is no checkpoint yet"),
+    ],
+    ids=["no checkpoint", "a checkpoint", "two environments"],
+)
+def test_what_is_no_stack_later_leaves_what_was_learned(
+    pyrl, stacked_for_a_while, options, steps, kept
+):
+    line = ["sac-train", stacked_for_a_while, "--set", "replay_buffer_kwargs.frame_stack=3"]
+    outcome = pyrl(*line, "--timesteps", 9, *options, "--save", "runs")
+    run = "runs/StackedForAWhile-v0_1"
     assert outcome.code == 2
-    assert "is no stack of 3 frames" in outcome.err
-    assert (folder / "sac" / "StackedForAWhile-v0_1" / "run.yml").is_file()
+    (said,) = outcome.err.splitlines()
+    assert re.fullmatch("pyrl: 'observation' is no stack of 3 .*; leave out frame_stack", said)
+    told = f"the training failed after {steps} steps; model saved: {run}/model.zip; "
+    assert f"{told}{kept.format(run)}\n" in outcome.out
+    tested = pyrl("sac-test", stacked_for_a_while, run, "--episodes", 1)
+    assert f"trained for {steps} steps" in tested.out
+    assert pyrl("sac-train", "--resume", run).code == 2
 
 
 def test_what_is_advised_loads_the_same_plugins(pyrl, folder, monkeypatch):

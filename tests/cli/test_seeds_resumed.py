@@ -692,6 +692,36 @@ def test_seeds_that_end_early_are_named(stopped, group, pyrl, monkeypatch):
     assert "statistics" not in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("codes", "log", "begun", "stopped", "last"),
+    [
+        ((2, 2, 2), "pyrl: no stack", False, None, "none has begun: no stack"),
+        ((2, 2, 2), "pyrl: no stack", True, None, "go on: pyrl td3-train --resume G"),
+        ((2, 2, 1), "pyrl: no stack", False, None, "go on: pyrl td3-train --resume G"),
+        ((2, 2, 2), "pyrl: no stack", False, signal.SIGINT, "go on: pyrl td3-train --resume G"),
+        ((2, 2, 2), "", False, None, "go on: pyrl td3-train --resume G"),
+        ((2, 2, 2), None, False, None, "go on: pyrl td3-train --resume G"),
+    ],
+    ids=["none", "one has", "one may", "others may", "nothing is said", "no log"],
+)
+def test_what_no_seed_can_begin_with_is_said_without_a_command_that_goes_on(
+    codes, log, begun, stopped, last, group, pyrl, monkeypatch
+):
+    def run_jobs(tasks, *_):
+        for task, code in zip(tasks, codes, strict=True):
+            task.state, task.code = State.FAILED, code
+            if log is not None:
+                task.job.log.write_text(f"TD3 on Pendulum-v1\n{log}\n" if log else "")
+        if begun:
+            group.run(1).mkdir()
+        return stopped
+
+    monkeypatch.setattr(command, "run_jobs", run_jobs)
+    outcome = pyrl("td3-train", "--resume", "G")
+    assert outcome.out.splitlines()[-1] == last
+    assert outcome.code == (130 if stopped else 1)
+
+
 def test_a_single_run_is_not_synchronised_when_it_is_resumed(pyrl, folder):
     begin(folder / "run", 300)
     for name, said in (("run", "--sync: run is a single run, which learns"), ("r", "no run at r")):

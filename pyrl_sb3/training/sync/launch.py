@@ -53,6 +53,7 @@ class _Ends:
         self.times = 0
         self._seeds = seeds
         self._before: tuple[set[tuple[int, int | None]], int] = set(), 0
+        self._hopeless = False
 
     def come_again(self, codes: Mapping[int, int | None]) -> bool:
         """Note the exit codes of seeds; return whether more starts are in vain."""
@@ -65,14 +66,16 @@ class _Ends:
         kept = min((last_checkpoint(self._seeds.run(seed)) for seed in left), default=0)
         (ends_before, kept_before), self._before = self._before, (ends, kept)
         again = kept == kept_before and not ends.isdisjoint(ends_before)
-        return again or HopelessError.exit_code in codes.values()
+        self._hopeless = HopelessError.exit_code in codes.values()
+        return again or self._hopeless
 
     def too_many(self) -> RunStoppedError:
         """Return the error that says so."""
         seeds = self._seeds
         command = going_on(seeds.request.agent, seeds.folder, trust=seeds.needs_trust)
         often = "once" if self.times == 1 else f"{self.times} times"
-        return RunStoppedError(f"copies ended {often}; go on with `pyrl {command}`")
+        first = " when what they say is mended, or begin anew" if self._hopeless else ""
+        return RunStoppedError(f"copies ended {often}; go on with `pyrl {command}`{first}")
 
 
 class _ElasticAgent(LocalElasticAgent):

@@ -11,6 +11,7 @@ import yaml
 
 from pyrl_sb3.cli import synchronised as synchronised_cli
 from pyrl_sb3.cli.app import run
+from pyrl_sb3.errors import NoStackError
 from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError
 from pyrl_sb3.training.failures import stops_in_one_line
 from pyrl_sb3.training.folders import held
@@ -302,9 +303,11 @@ def test_copies_on_an_engine_start_again_where_they_may_come_further(
 
     monkeypatch.setattr(launch, "run_jobs", run_jobs)
     often = "once" if expected == 1 else f"{expected} times"
-    with pytest.raises(RunStoppedError, match=f"copies ended {often}; go on with"):
+    with pytest.raises(RunStoppedError, match=f"copies ended {often}; go on with") as raised:
         launch.launch_on(Engine(), group, [])
     assert len(starts) == expected
+    in_vain = any(HopelessError.exit_code in ends for ends in codes)
+    assert ("when what they say is mended" in str(raised.value)) == in_vain
 
 
 def test_copies_that_exchange_different_arrays_are_not_started_again(group, monkeypatch, capsys):
@@ -321,6 +324,16 @@ def test_copies_that_exchange_different_arrays_are_not_started_again(group, monk
     monkeypatch.setattr(launch, "launch", fails)
     assert run(["td3-train", "--resume", str(group.folder)]) == HopelessError.exit_code
     assert capsys.readouterr().err == "pyrl: seed 3: no\n"
+
+
+@pytest.mark.parametrize("steps", [[], [100]])
+def test_copies_whose_observations_are_no_stacks_are_not_started_again(group, steps):
+    folders = add_checkpoints(group, 3, *steps)
+    run = SimpleNamespace(folder=group.run(3), signals=SimpleNamespace(together=True))
+    with pytest.raises(HopelessError) as caught, stops_in_one_line(run):
+        raise NoStackError("no stack")
+    kept = f"the last checkpoint is {folders[0]}" if folders else "there is no checkpoint yet"
+    assert str(caught.value) == f"no stack; {kept}"
 
 
 @pytest.mark.parametrize("said", ["No space left on device", "what was saved before is intact"])
