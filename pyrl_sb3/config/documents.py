@@ -120,7 +120,23 @@ def _python(path: Path, trust: bool) -> Document:
     names = runpy.run_path(str(path))
     if "hyperparams" not in names:
         raise ConfigError(f"{path}: defines no `hyperparams`{did_you_mean('hyperparams', names)}")
-    return Document(str(path), names["hyperparams"])
+    return Document(str(path), _without_numpy(names["hyperparams"]))
+
+
+def _without_numpy(value: Any) -> Any:
+    """
+    Python's numbers and text in the place of NumPy's: YAML has no others, and a run is to go on,
+    and to be tested, with what it was trained with.
+    """
+    import numpy as np
+
+    if type(value) is dict:
+        return {_without_numpy(key): _without_numpy(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_without_numpy, value))
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        return value.item()
+    return value
 
 
 class _Bounded(yaml.SafeLoader):

@@ -132,7 +132,7 @@ def _unwritable(value: Any) -> Iterator[Any]:
     elif isinstance(value, type):
         if value.__module__ == "<run_path>":
             yield value
-    elif not isinstance(value, _PLAIN):
+    elif type(value) not in _PLAIN:  # of those derived from these, such as enums, YAML knows none
         yield value
 
 
@@ -144,7 +144,7 @@ def _written(value: Any) -> Any:
         return [_written(each) for each in value]
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    return value if isinstance(value, _PLAIN) else repr(value)
+    return value if type(value) in _PLAIN else repr(value)
 
 
 def read_experiment(

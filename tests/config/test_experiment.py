@@ -594,6 +594,40 @@ def test_what_a_config_cannot_hold_is_known(tmp_path: Path) -> None:
     assert key == "callback"
 
 
+def test_numbers_of_numpy_are_pythons_in_training_and_in_the_config_that_is_kept(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(
+        "import numpy as np\n"
+        "kwargs = {'is_slippery': np.bool_(False), np.str_('map_name'): np.str_('4x4')}\n"
+        "hyperparams = {'default': {'gamma': np.float64(0.9), 'tau': np.float32(0.5),"
+        " 'buffer_size': np.int64(9), 'env_kwargs': kwargs,"
+        " 'policy_kwargs': {'net_arch': [*np.array([8, 4])]}, 'train_freq': (np.int8(2), 'step')}}"
+    )
+    experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
+    plain = (
+        "{'gamma': 0.9, 'tau': 0.5, 'buffer_size': 9, 'env_kwargs': {'is_slippery': False,"
+        " 'map_name': '4x4'}, 'policy_kwargs': {'net_arch': [8, 4]}, 'train_freq': (2, 'step')}"
+    )
+    assert repr(experiment.given) == plain  # no NumPy among them, whose repr is another
+    assert experiment.unwritable() == {}
+    again = read(tmp_path, experiment.as_yaml())
+    assert (again.env_kwargs, again.arguments) == (experiment.env_kwargs, experiment.arguments)
+
+
+def test_an_enum_that_is_a_number_is_known_as_what_a_config_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(
+        "from enum import IntEnum\n"
+        "hyperparams = {'default': {'env_kwargs': {'side': IntEnum('Side', 'LEFT').LEFT}}}"
+    )
+    experiment = read_experiment(path, "sac", "Pendulum-v1", trust=True)
+    ((key, (side,)),) = experiment.unwritable().items()
+    assert (key, side.name) == ("env_kwargs", "LEFT")
+    assert read(tmp_path, experiment.as_yaml()).env_kwargs == {"side": repr(side)}
+
+
 def test_components_that_cannot_be_had_are_named_together(tmp_path: Path) -> None:
     text = """\
 default:
