@@ -11,6 +11,8 @@ from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import PluginError, get_plugin_manager, parse_noise
 
+LEFT_OUT: Any = object()  # in the place of a value: the key is not to be there
+
 
 @dataclass(frozen=True)
 class Override:
@@ -18,6 +20,7 @@ class Override:
     One value.
 
     :param path: The keys down to it.
+    :param value: What is to be there, or `LEFT_OUT`.
     :param option: The option it comes from, where that is not ``--set``.
     """
 
@@ -69,7 +72,10 @@ def apply(content: Mapping[str, Any], changes: list[Override]) -> dict[str, Any]
                 raise ConfigError(f"{change.where}: {inside} is {short(inner)}, no mapping")
             level[key] = inner
             level = inner
-        level[last] = change.value
+        if change.value is LEFT_OUT:
+            level.pop(last, None)
+        else:
+            level[last] = change.value
     return changed
 
 

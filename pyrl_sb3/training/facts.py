@@ -248,16 +248,6 @@ def add_end(folder: Path, after: int) -> None:
     write_text(path, write_yaml({**read_written(path), "ended": after}))
 
 
-def refuse_unwritable(folder: Path, facts: Facts) -> None:
-    """Raise InputError where the config of a run could not hold all that it was begun with."""
-    for key, value in facts.unwritable.items():
-        raise InputError(
-            f"{folder} cannot go on: {key} has {short(value)} of {facts.request.config}, "
-            f"which {CONFIG} cannot hold; begin a new run with text, numbers, and classes that can "
-            "be imported, their arguments beside them"
-        )
-
-
 def refuse_edited(folder: Path, facts: Facts) -> None:
     """
     Check that a run's config is what it was begun with: part of it is in the checkpoints as well.

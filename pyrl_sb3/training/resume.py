@@ -17,14 +17,7 @@ from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.evaluation import Evaluation
-from pyrl_sb3.training.facts import (
-    Facts,
-    check_run,
-    completed,
-    read_facts,
-    refuse_edited,
-    refuse_unwritable,
-)
+from pyrl_sb3.training.facts import Facts, check_run, completed, read_facts, refuse_edited
 from pyrl_sb3.training.failures import ended_by_a_stop, stops_in_one_line
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL, check_writable, held, is_group
 from pyrl_sb3.training.hyperparams import CONFIG
@@ -48,6 +41,7 @@ from pyrl_sb3.training.run import checked_experiment, say_what
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 from pyrl_sb3.training.trial import TrialRequest, try_out
+from pyrl_sb3.training.unwritable import refuse_unwritable
 from pyrl_sb3.training.versions import other_versions
 
 log = logging.getLogger("pyrl_sb3")

@@ -15,7 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.errors import NoStackError, counted, short
+from pyrl_sb3.errors import NoStackError, counted
 from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.environments import plugin_environment
 from pyrl_sb3.plugins.records import Record
@@ -27,13 +27,14 @@ from pyrl_sb3.training.facts import FACTS, write_facts
 from pyrl_sb3.training.failures import is_first_step, stops_in_one_line
 from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
-from pyrl_sb3.training.hyperparams import CONFIG, experiment_of, for_goals, with_normalized_keys
+from pyrl_sb3.training.hyperparams import experiment_of, for_goals, with_normalized_keys
 from pyrl_sb3.training.learning import learn
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
+from pyrl_sb3.training.unwritable import say_unwritable
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -203,10 +204,4 @@ def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
     if "tensorboard" not in log_formats():
         log.info("no TensorBoard log: pip install 'pyrl-sb3[tensorboard]' brings it")
     log.info("writing to %s", run.folder)
-    if unwritable := experiment.unwritable():
-        first, *_ = next(iter(unwritable.values()))
-        log.warning(
-            "%s is of a Python file, and %s cannot hold it: --resume will refuse this run",
-            short(first),
-            CONFIG,
-        )
+    say_unwritable(experiment)

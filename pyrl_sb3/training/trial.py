@@ -12,7 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import Experiment, read_experiment
-from pyrl_sb3.config.overrides import Override
+from pyrl_sb3.config.overrides import LEFT_OUT, Override
 from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
@@ -36,6 +36,7 @@ from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import make_plain, require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
+from pyrl_sb3.training.unwritable import unwritable_of_the_training
 from pyrl_sb3.training.zoo_runs import environment_asked_for, say_what_is_used
 
 log = logging.getLogger("pyrl_sb3")
@@ -140,11 +141,20 @@ def _settings(model: Path, agent: str) -> tuple[Path, list[Override]]:
     """The config that a model was trained with, or else its agent's, and what was changed in it."""
     config = model.with_name(CONFIG)
     if config.is_file():
-        return config, []
+        keys = unwritable_of_the_training(_one_run(model.parent))
+        return config, [Override((key,), LEFT_OUT) for key in keys]
     if zoo := zoo_settings(model.parent):
         say_what_is_used(zoo)
         return zoo / CONFIG, environment_asked_for(zoo)
     return packaged_config(agent), []
+
+
+def _one_run(folder: Path) -> Path:
+    """A run's folder, or in that of copies, which have the same config, the first one's."""
+    if not is_group(folder):
+        return folder
+    group = read_group(folder)
+    return group.run(group.seeds[0])
 
 
 def _say_what_lacks(experiment: Experiment, model: Path) -> None:

@@ -148,3 +148,40 @@ def test_a_wrapper_that_ends_episodes_ends_them_in_evaluations(pyrl, folder, con
     with (folder / "td3" / "Pendulum-v1_1" / "0.monitor.csv").open() as file:
         next(file)
         assert {episode["l"] for episode in csv.DictReader(file)} == {"7"}
+
+
+OBJECTS = """\
+import functools, gymnasium, numpy as np
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.noise import NormalActionNoise
+hyperparams = {"default": {"policy": "MlpPolicy", "learning_starts": 90,
+    "policy_kwargs": {"net_arch": [4]}, %s}}
+"""
+SHORT = ("--trust", "--timesteps", 8, "--eval-freq", 0, "--eval-episodes", 1, "--save", "runs")
+
+
+def test_a_run_is_tested_without_what_its_config_could_not_hold_of_the_training(pyrl, folder):
+    rate = "'learning_rate': lambda left: 1e-3"
+    noise = "'action_noise': NormalActionNoise(np.zeros(1), np.ones(1))"
+    (folder / "mine.py").write_text(OBJECTS % f"{rate}, {noise}, 'env_kwargs': {{'g': 9.0}}")
+    begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", *SHORT)
+    assert "cannot hold it: --resume will refuse this run" in begun.out
+    tested = pyrl("sac-test", "Pendulum-v1", "runs/Pendulum-v1_1", "--episodes", 1)
+    assert (tested.code, tested.err) == (0, "")
+
+
+def test_a_run_whose_environment_its_config_could_not_hold_is_not_tested_in_another(pyrl, folder):
+    wrapper = "'env_wrapper': [functools.partial(TimeLimit, max_episode_steps=9)]"
+    (folder / "mine.py").write_text(OBJECTS % f"'learning_rate': lambda left: 1e-3, {wrapper}")
+    begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", *SHORT)
+    assert "cannot hold it: --resume and tests will refuse this run" in begun.out
+    run = "runs/Pendulum-v1_1"
+    for command in (("sac-test", "Pendulum-v1", run), ("evaluate", run), ("record", run)):
+        outcome = pyrl(*command, "--episodes", 1, "--trust")
+        assert outcome.code == 2
+        assert re.fullmatch(
+            rf"pyrl: {run} cannot be tried out: env_wrapper has .* of a Python file, which "
+            "config.yml cannot hold; begin a new run with text, numbers, and classes that can be "
+            "imported, their arguments beside them\n",
+            outcome.err,
+        )

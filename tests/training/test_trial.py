@@ -79,3 +79,22 @@ def test_runs_of_which_none_has_a_model_are_their_folder(tmp_path):
     (tmp_path / "A-v0_1").mkdir()
     assert run_meant(tmp_path, "A-v0") == tmp_path
     assert run_meant(tmp_path / "A-v0_1", "A-v0") == tmp_path / "A-v0_1"
+
+
+@pytest.mark.parametrize("copies", [False, True], ids=["a run", "copies"])
+def test_an_environment_that_a_config_could_not_hold_is_no_text(copies, tmp_path):
+    run = tmp_path / "seed_3" if copies else tmp_path
+    run.mkdir(exist_ok=True)
+    if copies:  # one model of all, with the config of one
+        request = TrainingRequest(agent="sac", env_id="Pendulum-v1", timesteps=9)
+        write_group(SeedGroup(folder=tmp_path, seeds=(3, 4), request=request, couples_seeds=True))
+    (tmp_path / "config.yml").write_text("default: {env_kwargs: {g: Decimal('9')}, gamma: 0.9}")
+    (tmp_path / MODEL).touch()
+    asked = TrialRequest(agent="sac", env_id="Pendulum-v1", path=tmp_path / MODEL)
+    facts = run / "run.yml"
+    facts.write_text("unwritable: {env_kwargs: Decimal('9')}")
+    with pytest.raises(InputError, match="env_kwargs has \"Decimal\\('9'\\)\" of a Python file"):
+        open_trial(asked)
+    facts.write_text("unwritable: 9")
+    with pytest.raises(InputError, match=f"{facts} cannot be read as a run's: it has another form"):
+        open_trial(asked)
