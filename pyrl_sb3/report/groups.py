@@ -1,5 +1,6 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,8 +114,11 @@ def _require_curves(groups: Sequence[Group]) -> None:
 
 def _configured(run: Path) -> tuple[str, str]:
     """What a run by itself has in common with those of its group, and its agent."""
-    request = read_facts(run).request
-    return f"{request.agent} {request.stock} {request.n_envs} {_config(run)}", request.agent
+    facts = read_facts(run)
+    request, config = facts.request, _config(run)
+    if facts.config_sha256:  # objects of one file are the same wherever they were in memory
+        config = re.sub(r" at 0x[0-9a-fA-F]+", "", config) + facts.config_sha256
+    return f"{request.agent} {request.stock} {request.n_envs} {config}", request.agent
 
 
 def _config(run: Path) -> str:

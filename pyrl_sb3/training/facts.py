@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,16 @@ def write_facts(
     """
     asked = {**request_written(request), "save": str(folder.parent)}
     lacking = {key: short(first) for key, (first, *_) in experiment.unwritable().items()}
+    objects: dict[str, Any] = {"unwritable": lacking} if lacking else {}
+    if lacking and request.config:
+        objects["config_sha256"] = sha256(request.config.read_bytes()).hexdigest()
     facts = {
         "pyrl_sb3": __version__,
         **_circumstances(uses),
         "request": asked,
         "source": experiment.source,
         "hyperparameters": experiment.as_plain(),
-        **({"unwritable": lacking} if lacking else {}),
+        **objects,
         "components": list(uses),
         **notes,
         "resumed": [],
@@ -140,6 +144,7 @@ class Facts:
         hyperparameters: as they were written to its config; None in older ones.
         ended: the steps after which a callback of its own ended it; None where none did.
         unwritable: by key, in words, what that config could not hold.
+        config_sha256: of the file that has these; empty where there are none.
     """
 
     request: TrainingRequest
@@ -150,6 +155,7 @@ class Facts:
     hyperparameters: Mapping[str, Any] | None = None
     ended: int | None = None
     unwritable: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config_sha256: str = ""
 
     def why_finished(self, done: int, wanted: int) -> str | None:
         """Tell why a run of so many wanted steps is finished after `done`; None where it is not."""
@@ -208,6 +214,7 @@ def read_facts(folder: Path) -> Facts:
             hyperparameters=None if config is None else dict(config),
             ended=facts.get("ended"),
             unwritable=dict(facts.get("unwritable", {})),
+            config_sha256=str(facts.get("config_sha256", "")),
         )
     except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {damage(error)}") from error

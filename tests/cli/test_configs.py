@@ -2,10 +2,13 @@
 
 import csv
 import re
+from hashlib import sha256
 
 import pytest
 import yaml
 from stable_baselines3 import TD3
+
+from pyrl_sb3.training.facts import read_facts
 
 CONFIG = """\
 default:
@@ -168,6 +171,8 @@ def test_a_run_is_tested_without_what_its_config_could_not_hold_of_the_training(
     assert "cannot hold it: --resume will refuse this run" in begun.out
     tested = pyrl("sac-test", "Pendulum-v1", "runs/Pendulum-v1_1", "--episodes", 1)
     assert (tested.code, tested.err) == (0, "")
+    facts = read_facts(folder / "runs" / "Pendulum-v1_1")
+    assert facts.config_sha256 == sha256((folder / "mine.py").read_bytes()).hexdigest()
 
 
 def test_a_run_whose_environment_its_config_could_not_hold_is_not_tested_in_another(pyrl, folder):

@@ -228,6 +228,18 @@ def test_other_settings_on_the_command_line_are_another_group(tmp_path):
     assert sizes == [2, 1, 1]
 
 
+def test_runs_with_objects_of_the_same_config_in_python_are_one_group(tmp_path):
+    runs = [make_run(tmp_path / str(i), [10], seed=i) for i in range(6)]
+    texts = ["<function rate at 0x7f53>", "<function rate at 0x7fa1>"] * 3
+    for run, text, digest in zip(runs, texts, ("a", "a", "b", "b", None, None), strict=True):
+        (run / "config.yml").write_text(f"Pendulum-v1: {{learning_rate: {text}}}")
+        facts = yaml.safe_load((run / "run.yml").read_text())
+        said = {"config_sha256": digest} if digest else {}
+        (run / "run.yml").write_text(yaml.safe_dump({**facts, **said}))
+    sizes = [len(group.curves["Pendulum-v1"]) for group in read_groups(runs)]
+    assert sizes == [2, 2, 1, 1]  # a function of another file may be another, or of no known one
+
+
 BOMB = b"a: &a [x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (i, i, b",".join([b"*%c" % (i - 1)] * 9)) for i in range(98, 110)
 )
