@@ -224,7 +224,7 @@ class Checkpoint:
             StateError: it is damaged, or the model is of another build.
         """
         try:
-            self._check_n_envs(model)  # before anything is changed
+            self._check_build(model)  # before anything is changed
             self._restore_weights(model)
             if wrong := optimizer_misfit(model):
                 raise StateError(wrong)
@@ -235,12 +235,29 @@ class Checkpoint:
             what = f"{self.folder} cannot be resumed from: {first_line(error)}"
             raise StateError(what) from error
 
-    def _check_n_envs(self, model: OffPolicyAlgorithm) -> None:
+    def _check_build(self, model: OffPolicyAlgorithm) -> None:
+        """Tell what models are often made without; what else is told where it is put back."""
         then = self._tree["model"].get("n_envs")
-        if type(then) is int and then != model.n_envs:  # what else is told where it is put back
+        if type(then) is int and then != model.n_envs:
             raise StateError(
                 f"it was taken with {counted(then, 'environment')}, and the model has "
                 f"{model.n_envs}: make the model with as many as then"
+            )
+        wrappers, there = len(self._tree["wrappers"]), len([*_wrappers(model.env)])
+        if wrappers != there:
+            raise StateError(
+                f"it was taken with {counted(wrappers, 'wrapper')} around the environments "
+                f"(VecNormalize is one), and the model has {there}: make the model with those of "
+                "then"
+            )
+        assert model.replay_buffer is not None
+        # Of SB3's alone; ours take what another size has room for.
+        buffer, size = self._tree["buffer"], model.replay_buffer.buffer_size
+        rows = buffer.get("buffer_size") if isinstance(buffer, dict) else None
+        if type(rows) is int and rows != size:
+            raise StateError(
+                f"its replay buffer is for {counted(rows, 'step')} of each environment, and the "
+                f"model's for {size}: make the model with the buffer_size of then"
             )
 
     def _restore_weights(self, model: OffPolicyAlgorithm) -> None:

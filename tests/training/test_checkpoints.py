@@ -234,20 +234,42 @@ def test_the_latest_checkpoint_is_gone_on_from_or_one_that_is_named(tmp_path):
     assert model.num_timesteps == 10
 
 
-def test_a_checkpoint_of_another_number_of_environments_is_refused_in_plain_words(tmp_path):
-    def pendulums(n):
-        env = DummyVecEnv([lambda: gym.make("Pendulum-v1")] * n)
-        return SAC("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, buffer_size=9)
+def pendulums(n_envs=1, *, normalize=False, size=9):
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1")] * n_envs)
+    env = VecNormalize(env) if normalize else env
+    return SAC("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, buffer_size=size)
 
-    pendulums(2).learn(4, callback=Checkpoints(tmp_path, save_freq=2, by_steps=True))
-    model, callback = pendulums(1), Checkpoints(tmp_path)
+
+WRAPPERS = (
+    "it was taken with {} around the environments (VecNormalize is one), and the model has {}: "
+    "make the model with those of then"
+)
+SIZES = (
+    "its replay buffer is for {} steps of each environment, and the model's for {}: make the model "
+    "with the buffer_size of then"
+)
+OTHERS = {
+    "environments": (
+        {"n_envs": 2},
+        {"n_envs": 1},
+        "it was taken with 2 environments, and the "
+        "model has 1: make the model with as many as then",
+    ),
+    "no wrapper": ({"normalize": True}, {}, WRAPPERS.format("1 wrapper", 0)),
+    "a wrapper": ({}, {"normalize": True}, WRAPPERS.format("0 wrappers", 1)),
+    "smaller buffer": ({"size": 9}, {"size": 4}, SIZES.format(9, 4)),
+    "larger buffer": ({"size": 9}, {"size": 20}, SIZES.format(9, 20)),
+}
+
+
+@pytest.mark.parametrize(("then", "now", "message"), OTHERS.values(), ids=OTHERS)
+def test_a_checkpoint_of_another_build_is_refused_in_plain_words(then, now, message, tmp_path):
+    pendulums(**then).learn(4, callback=Checkpoints(tmp_path, save_freq=2, by_steps=True))
+    model, callback = pendulums(**now), Checkpoints(tmp_path)
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     callback.resume(model)
     with pytest.raises(StateError) as caught:
         model.learn(4, callback=callback, reset_num_timesteps=False)
-    assert str(caught.value) == (
-        f"{tmp_path / 'step_2'} cannot be resumed from: it was taken with 2 environments, and the "
-        "model has 1: make the model with as many as then"
-    )
+    assert str(caught.value) == f"{tmp_path / 'step_2'} cannot be resumed from: {message}"
     after = model.policy.state_dict()
     assert all(th.equal(after[name], value) for name, value in before.items())
