@@ -136,10 +136,11 @@ def test_processes_compute_their_rewards_at_the_same_time():
     assert rewards.tolist() == (100 * owners + np.arange(8)).tolist()
 
 
-@pytest.mark.parametrize("make_env", [DummyVecEnv, SubprocVecEnv])
-def test_where_all_rewards_are_the_same_the_first_environment_computes_them(make_env):
+@pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
+def test_where_all_rewards_are_the_same_the_first_environment_computes_them(kind):
     make = [lambda i=i: Monitor(Walk(i)) for i in range(2)]
-    with closing(make_env(make)) as env:
+    given = {"start_method": "fork"} if kind is SubprocVecEnv else {}
+    with closing(kind(make, **given)) as env:
         args = 40, env.observation_space, env.action_space, env, "cpu", 2
         kwargs = {"goal_mix": {"episode": 1}, "seed": 0}
         own = HerReplayBuffer(*args, **kwargs)

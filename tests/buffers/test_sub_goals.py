@@ -1,6 +1,7 @@
 """Sub-goals: what relay-goals asks for, and what hindsight makes of it."""
 
 import pickle
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -270,7 +271,7 @@ def test_other_processes_are_asked_and_draw_nothing():
         env.close()
         return np.stack([each.observations["desired_goal"].numpy() for each in found])
 
-    here, there = batch(DummyVecEnv), batch(SubprocVecEnv)
+    here, there = batch(DummyVecEnv), batch(partial(SubprocVecEnv, start_method="fork"))
     assert np.array_equal(here, there)
     assert not np.array_equal(here[0], here[1])
 

@@ -1,89 +1,106 @@
-"""Two real processes over gloo: one script, run as torchrun would run it."""
+"""Two real processes over gloo, as torchrun would start them."""
 
 import os
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+# Forks of an interpreter that has imported all: what starts anew takes seconds.
 SCRIPT = """
+import os
+import socket
 import sys
+import traceback
 from functools import partial
 
 import gymnasium as gym
 import numpy as np
+import torch._dynamo  # which the first optimizer would import
 import pyrl_sb3
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
 from pyrl_sb3.training.sync.strategies import STRATEGIES
 
-out, saved = sys.argv[1], {}
-with DistributedGroup.of_torchrun() as group:
-    def make():
-        return pyrl_sb3.SAC(
-            "MlpPolicy", gym.make("Pendulum-v1"), seed=group.rank, learning_starts=20,
-            policy_kwargs={"net_arch": [8]}, batch_size=8, device="cpu",
-        )
+def copy(out):
+    saved = {}
+    with DistributedGroup.of_torchrun() as group:
+        def make():
+            return pyrl_sb3.SAC(
+                "MlpPolicy", gym.make("Pendulum-v1"), seed=group.rank, learning_starts=20,
+                policy_kwargs={"net_arch": [8]}, batch_size=8, device="cpu",
+            )
 
-    def keep(name, model):
-        saved.update({f"{name}:{key}": a for key, a in read_state(model).as_arrays().items()})
+        def keep(name, model):
+            saved.update({f"{name}:{key}": a for key, a in read_state(model).as_arrays().items()})
 
-    keep("own", make())
-    model = make()
-    sync = SeedSyncCallback("mean", interval=15, group=group)
-    begun = AgentState.of_arrays(group.all_gather(read_state(model).as_arrays())[0])
-    write_state(model, begun)
-    keep("begun", model)
-    model.learn(40)
-    saved["seen"] = model.replay_buffer.observations[:5]
-    trained = read_state(model)
-    keep("trained", model)
-    for name in STRATEGIES:
-        params = {"patience": 1} if name == "best" else {}
-        sync = SeedSyncCallback(
-            name, group=group, score=lambda model: float(group.rank), **params
-        )
-        write_state(model, trained)
-        sync.init_callback(model)
-        sync._memory = {"weights": begun.weights}
-        sync.synchronise()
-        keep(name, model)
-    model = make()
-    model.learn(50 if group.rank else 20, SeedSyncCallback("mean", interval=15, group=group))
-    keep("learned", model)  # copy 0 ended early
-    saved["latest"] = np.array(group.latest)
-np.savez(f"{out}.{group.rank}.npz", **saved)
-"""
+        keep("own", make())
+        model = make()
+        sync = SeedSyncCallback("mean", interval=15, group=group)
+        begun = AgentState.of_arrays(group.all_gather(read_state(model).as_arrays())[0])
+        write_state(model, begun)
+        keep("begun", model)
+        model.learn(40)
+        saved["seen"] = model.replay_buffer.observations[:5]
+        trained = read_state(model)
+        keep("trained", model)
+        for name in STRATEGIES:
+            params = {"patience": 1} if name == "best" else {}
+            sync = SeedSyncCallback(
+                name, group=group, score=lambda model: float(group.rank), **params
+            )
+            write_state(model, trained)
+            sync.init_callback(model)
+            sync._memory = {"weights": begun.weights}
+            sync.synchronise()
+            keep(name, model)
+        model = make()
+        model.learn(50 if group.rank else 20, SeedSyncCallback("mean", interval=15, group=group))
+        keep("learned", model)  # copy 0 ended early
+        saved["latest"] = np.array(group.latest)
+    np.savez(f"{out}.{group.rank}.npz", **saved)
 
-
-def run(folder, name):
+def execute(out):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    base = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("TORCHELASTIC")},
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder / name)],
-            env={**base, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(200) for process in processes] == [0, 0]
-    return [dict(np.load(folder / f"{name}.{rank}.npz")) for rank in range(2)]
+    copies = []
+    for rank in "01":
+        copies.append(os.fork())
+        if not copies[-1]:
+            try:
+                os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                copy(out)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+    assert [os.waitpid(each, 0)[1] for each in copies] == [0, 0]
+
+pyrl_sb3.SAC
+execute(sys.argv[1])
+"""
 
 
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("group"), "first")
+def executions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("group")
+    names = "first", "again"
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("TORCHELASTIC")}
+    begun = [
+        subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder / name)], env=environ)
+        for name in names
+    ]
+    assert [each.wait(200) for each in begun] == [0, 0]
+    return [[dict(np.load(folder / f"{name}.{rank}.npz")) for rank in range(2)] for name in names]
+
+
+@pytest.fixture(scope="module")
+def copies(executions):
+    return executions[0]
 
 
 def part(copy, name, kind=""):
@@ -147,8 +164,8 @@ def test_a_copy_that_ended_early_is_missed_by_nobody(copies):
         assert copy["latest"].tolist() == [1]
 
 
-def test_two_executions_end_with_the_same_weights(copies, tmp_path):
-    for one, other in zip(copies, run(tmp_path, "second"), strict=True):
+def test_two_executions_end_with_the_same_weights(executions):
+    for one, other in zip(*executions, strict=True):
         assert one.keys() == other.keys()
         for name, array in one.items():
             np.testing.assert_array_equal(array, other[name], err_msg=name)
