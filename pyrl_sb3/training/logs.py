@@ -33,6 +33,7 @@ log = logging.getLogger("pyrl_sb3")
 
 PROGRESS = "progress.csv"
 EVALUATIONS = "evaluations.npz"
+_EVENTS = "events.out.tfevents."
 _KEPT = "run"  # a folder in checkpoints, for these files
 _FILES = (PROGRESS, EVALUATIONS, BEST_MODEL, statistics_file(Path(BEST_MODEL)).name)
 
@@ -257,11 +258,22 @@ def _continued_tensorboard(run: Path, timesteps: int) -> TensorBoardOutputFormat
         SessionLog,
     )
 
-    # Files are read by name, and the names of those of one second are in no order.
-    if any(run.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
-        time.sleep(1)
-    writer = TensorBoardOutputFormat(str(run))
+    writer = _newest_tensorboard(run)
     # What SummaryWriter(purge_step=) does; SB3 does not pass that on.
     start = Event(step=timesteps + 1, session_log=SessionLog(status=SessionLog.START))
     writer.writer._get_file_writer().add_event(start)  # type: ignore[no-untyped-call]
     return writer
+
+
+def _newest_tensorboard(run: Path) -> TensorBoardOutputFormat:
+    # Files are read by name, and the names of those of one second are in no certain order.
+    while True:
+        before = {*run.glob(f"{_EVENTS}*")}
+        writer = TensorBoardOutputFormat(str(run))
+        (file,) = {*run.glob(f"{_EVENTS}*")} - before
+        second, *_ = file.name.removeprefix(_EVENTS).split(".")
+        if file == max(run.glob(f"{_EVENTS}{second}.*")):
+            return writer
+        writer.close()
+        file.unlink()
+        time.sleep(1 - time.time() % 1)

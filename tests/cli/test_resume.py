@@ -134,6 +134,16 @@ def test_tensorboard_reads_what_was_continued_last(run):
     assert max(run.glob("events.*")) != earlier
 
 
+def test_tensorboard_reads_in_order_what_was_continued_within_a_second(run):
+    order = []
+    for _ in range(12):  # of numbers that end their names, 10 is less than 9
+        before = {*run.glob("events.*")}
+        continued_logger(run, 45).close()
+        order += {*run.glob("events.*")} - before
+    assert len(order) == 12
+    assert order == sorted(order)
+
+
 def test_callbacks_of_the_caller_go_on(run):
     stop = Stop(0)
     assert resume(run, callbacks=[stop]).timesteps == 90
