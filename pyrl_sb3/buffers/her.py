@@ -53,9 +53,9 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
 
     :param goal_mix: weights of "real", "future", "final" and "episode" goals in a batch, instead of
         `n_sampled_goal` and `goal_selection_strategy`
-    :param same_rewards: the rewards of all environments are the same function of goals, so that the
-        first one may be asked for all transitions, as SB3 does: quicker with many environments, and
-        most of all in other processes
+    :param same_rewards: all environments compute the same rewards for the same goals, and the same
+        ends and sub-goals, so that the first one may be asked for all transitions, as SB3 does:
+        quicker with many environments, and most of all in other processes
 
     :raises ValueError: an unknown strategy, or observations without the three goal keys
     """

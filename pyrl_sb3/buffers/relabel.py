@@ -246,4 +246,7 @@ class _Ask:
     aloud: bool = False
 
     def __instancecheck__(self, env: Any) -> bool:
-        return _answers(env.get_wrapper_attr(self.method), self.rows, self.aloud)
+        try:
+            return _answers(env.get_wrapper_attr(self.method), self.rows, self.aloud)
+        except NoInfoError:  # as it says itself where it is called
+            return True

@@ -198,10 +198,10 @@ def _episode(
 
 
 def check_demonstrations(
-    agent: NamedAgent, experiment: Experiment, actions: spaces.Box, env_id: str
+    agent: NamedAgent, experiment: Experiment, actions: spaces.Box, env_id: str, processes: bool
 ) -> None:
     """
-    Check the demonstrations that an experiment names, if it names any.
+    Check the demonstrations that an experiment names, if it names any; `processes` as `vector_env`.
 
     Raises:
         InputError: they cannot be read, are of something else, or another setting of the training
@@ -217,7 +217,7 @@ def check_demonstrations(
         require_room(buffer, experiment.arguments.get("batch_size", 2))
         found = load_demonstrations(source)
         # As in training, so that nothing is refused there that has passed here, nor the reverse.
-        make = partial(vector_env, env_id, 1, 0, experiment)
+        make = partial(vector_env, env_id, 1, 0, experiment, processes=processes)
         with closing(made_by(make, "vec_env_wrapper, frame_stack")) as env:
             check_for(env, actions, found)
     except DemonstrationError as error:

@@ -2,12 +2,14 @@
 
 import atexit
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, SupportsFloat
 
@@ -26,7 +28,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 from pyrl_sb3.plugins.errors import RAISED, named
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.renewable import Maker, Renewable, monitored, reopen
-from pyrl_sb3.training.signals import STOPPING
+from pyrl_sb3.training.signals import STOPPING, end_by_default
 
 _FAILURE = "pyrl_sb3.failure"
 
@@ -41,6 +43,8 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
     Raises:
         InputError: there are no forks, as on Windows.
     """
+
+    _asking = False  # or an answer has not come
 
     def __init__(
         self,
@@ -71,8 +75,10 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
 
     def _begin(self, index: int, monitor: Callable[[], Monitor], make: Maker) -> gym.Env[Any, Any]:
         """Open an environment in its process."""
+        multiprocessing.current_process().daemon = False  # it may have processes of its own
         for number in STOPPING:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, partial(_not_heard, os.getpid()))
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         for each in (*self.remotes, *self.work_remotes):
             if each is not self.work_remotes[index]:  # else nobody sees the end of another process
                 each.close()
@@ -91,8 +97,8 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             with self._reaching():
                 observations, rewards, dones, infos = super().step_wait()
             _raise_first([*infos, *self.reset_infos])
-            # Of the same precision as in `DummyVecEnv`, so that the training is the same.
-            return self._typed(observations), rewards.astype(np.float32), dones, infos
+            rewards = _stored(rewards, (), np.float32)
+            return self._typed(observations), rewards, dones, infos
 
     def reset(self) -> VecEnvObs:
         with self.noting():
@@ -104,8 +110,14 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
     def _typed(self, observations: Any) -> VecEnvObs:
         space = self.observation_space
         if isinstance(space, gym.spaces.Dict):
-            return {key: np.asarray(observations[key], each.dtype) for key, each in space.items()}
-        return np.asarray(observations, space.dtype)
+            return {k: _stored(observations[k], v.shape, v.dtype) for k, v in space.items()}
+        return _stored(observations, space.shape, space.dtype)
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        with self._reaching():
+            return super().env_is_wrapped(wrapper_class, indices)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
@@ -125,7 +137,8 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
         if self.closed:
             return
         try:
-            if not self.waiting:  # for a step that was interrupted, or whose process has ended
+            # Else something was interrupted, or has ended a process: no answer may come any more.
+            if not (self.waiting or self._asking):
                 with self._reaching():
                     super().close()
         finally:
@@ -137,22 +150,47 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             process.kill()
         for process in processes:
             process.join()
-        for remote in self.remotes:
+        for remote in getattr(self, "remotes", ()):
             remote.close()
         self.closed = True
         atexit.unregister(self._end)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
+        self._asking = True
         try:
             yield
+            self._asking = False
         except (EOFError, ConnectionError) as error:
             for index, process in enumerate(self.processes):
                 process.join(0.2)  # it may be about to end
                 if (code := process.exitcode) is not None:
-                    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+                    how = f"with code {code}; what it said is above"
+                    if code < 0:
+                        how = f"by {signal.Signals(-code).name}"
                     raise RuntimeError(f"the process of environment {index} ended {how}") from error
             raise
+
+
+def _not_heard(here: int, number: int, frame: Any) -> None:
+    """Do nothing; in forks of this process end. Programs that it starts do not inherit handlers."""
+    if os.getpid() != here:
+        end_by_default(number)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # it may be in the midst of a step, which may have no end
+
+
+def _stored(rows: Any, shape: tuple[int, ...] | None, dtype: Any) -> Any:
+    """Rows as `DummyVecEnv` stores them, in shape and precision: the training is to be the same."""
+    stored = np.empty((len(rows), *(shape or ())), dtype)
+    for index, row in enumerate(rows):
+        stored[index] = row
+    return stored
 
 
 class _InProcess(gym.Wrapper[Any, Any, Any, Any]):
@@ -166,7 +204,8 @@ class _InProcess(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         try:
-            return self.env.step(action)
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            return observation, reward, bool(terminated), bool(truncated), info
         except RAISED as error:
             return self.observation_space.sample(), 0.0, False, False, {_FAILURE: _Raised(error)}
 
@@ -206,11 +245,10 @@ class _Raised:
 
     def __init__(self, error: BaseException) -> None:
         self._trace = "".join(traceback.format_exception(error))
-        try:
-            pickle.loads(pickle.dumps(error))
-            self._error = error
-        except Exception:  # a class may do anything then
-            self._error = RuntimeError(named(error))
+        self._error: BaseException = RuntimeError(named(error))
+        with suppress(*RAISED):  # a class may do anything then
+            if isinstance(pickle.loads(pickle.dumps(error)), type(error)):
+                self._error = error
 
     def __reduce__(self) -> Any:
         return _as_raised, (self._error, self._trace)

@@ -164,6 +164,11 @@ class TrainingRequest:
         if self.vec_env not in VEC_ENVS:
             raise InputError(f"--vec-env {self.vec_env}: must be {' or '.join(VEC_ENVS)}")
 
+    @property
+    def processes(self) -> bool:
+        """Whether each environment has a process of its own."""
+        return self.vec_env == "subproc"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompleteRequest(TrainingRequest):

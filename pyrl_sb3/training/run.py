@@ -146,7 +146,7 @@ def checked_experiment(
         observations, actions = probe.observation_space, probe.action_space
     check_components(agent, experiment, observations, actions)
     if isinstance(actions, Box):
-        check_demonstrations(agent, experiment, actions, request.env_id)
+        check_demonstrations(agent, experiment, actions, request.env_id, request.processes)
     if has_goal(observations):
         experiment = for_goals(experiment)
     return experiment if begun else with_normalized_keys(experiment, observations)

@@ -149,7 +149,7 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
         monitor=run.folder,
         continued=run.checkpoint.moment.timesteps if run.checkpoint else None,
         normalize=learning,
-        processes=request.vec_env == "subproc",
+        processes=request.processes,
     )
     opened.callback(env.close)
     seed = request.seed + request.n_envs

@@ -84,7 +84,7 @@ class StopSignals:
         if callable(before):
             before(number, frame)
         else:  # also where it was ignored: it has been heard since, and once more asks for more
-            _end_by_default(number)
+            end_by_default(number)
 
     def before_waiting(self, do: Callable[[], None]) -> None:
         """Have that done before this training, when it has ended, waits for copies that go on."""
@@ -106,7 +106,7 @@ def ending_in_order() -> Iterator[None]:
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:  # a fork, whose parent may wait for it
-            _end_by_default(number)
+            end_by_default(number)
         raise EndAskedError(number)
 
     for number in changed:
@@ -128,7 +128,8 @@ class EndAskedError(BaseException):
         self.number = number
 
 
-def _end_by_default(number: int) -> None:
+def end_by_default(number: int) -> None:
+    """End this process by a signal as one without handlers ends."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

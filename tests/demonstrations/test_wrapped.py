@@ -21,6 +21,7 @@ from pyrl_sb3.buffers.demofiles import load_demonstrations, save_demonstrations
 from pyrl_sb3.buffers.demonstrations import DemonstrationError, Demonstrations, Episode
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training.demos import record
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.wrappers import BoundedRewards
@@ -228,6 +229,15 @@ def few_steps(save, *settings):
     settings = ("learning_starts=10", "batch_size=8", "policy_kwargs.net_arch=[8]", *settings)
     few = {"timesteps": 20, "eval_episodes": 1, "eval_freq": 0, "seed": 0}
     return TrainingRequest(agent="td3", env_id="Pendulum-v1", save=save, overrides=settings, **few)
+
+
+def test_what_other_processes_do_not_change_is_refused_before_a_run_begins(tmp_path):
+    given = f"demonstrations={pendulum(tmp_path / 'a.npz')}", f"env_wrapper={__name__}.Doubled"
+    request = few_steps(tmp_path / "runs", *given)
+    request = dataclasses.replace(request, vec_env="subproc", trust=True)
+    with pytest.raises(InputError, match=r"in other processes.*--vec-env dummy$"):
+        train(request)
+    assert not (tmp_path / "runs").exists()
 
 
 def assert_true_rewards(episode):

@@ -1,7 +1,10 @@
 """Environments in processes of their own."""
 
+import errno
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 import warnings
 from contextlib import closing
@@ -14,9 +17,12 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from pyrl_sb3.buffers.relabel import GoalOracle, NoInfoError, no_infos
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.processes import RenewableSubprocVecEnv
+from pyrl_sb3.training.renewable import RenewableVecEnv
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
@@ -27,6 +33,11 @@ GOALS = ("observation", "achieved_goal", "desired_goal")
 class OddError(Exception):
     def __init__(self, one, two):
         super().__init__("it is odd")
+
+
+class StrangeError(Exception):
+    def __reduce__(self):
+        return "".join, (["it is", " odd"],)
 
 
 class Fragile(gym.Env):
@@ -45,6 +56,8 @@ class Fragile(gym.Env):
         super().reset(seed=seed)
         if self.trouble == "reset" and self.steps:
             raise ArithmeticError("the simulator diverged")
+        if self.trouble == "hang in reset":
+            time.sleep(600)
         return self.observe(), {"steps": self.steps}
 
     def step(self, action):
@@ -53,6 +66,8 @@ class Fragile(gym.Env):
                 raise ArithmeticError("the simulator diverged")
             if self.trouble == "odd":
                 raise OddError(1, 2)
+            if self.trouble == "strange":
+                raise StrangeError
             if self.trouble == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.trouble == "exit":
@@ -63,7 +78,22 @@ class Fragile(gym.Env):
         return self.observe(), 1.0, False, self.steps % 5 == 0, {"process": os.getpid()}
 
     def compute_reward(self, achieved, desired, info):
-        return {}["reward"]
+        return [each["reward"] for each in info]
+
+    def of_a_program(self):
+        program = subprocess.Popen(["sleep", "600"])
+        program.terminate()
+        return program.wait(20)
+
+    def of_a_process(self):
+        context = multiprocessing.get_context("fork")
+        runs = context.Event()
+        process = context.Process(target=lambda: (runs.set(), time.sleep(600)))
+        process.start()
+        runs.wait(20)  # a signal that comes as it begins may be lost
+        process.terminate()
+        process.join(20)
+        return process.exitcode
 
 
 def opened(*makers, logs=None):
@@ -114,10 +144,11 @@ def test_global_generators_draw_other_numbers_in_each_and_the_same_again():
         ("step", "^the simulator diverged$"),
         ("reset", "^the simulator diverged$"),
         ("odd", "^OddError: it is odd$"),
+        ("strange", "^StrangeError$"),
     ],
 )
 def test_what_one_raises_is_raised_here_and_its_process_lives_on(trouble, error):
-    kind = RuntimeError if trouble == "odd" else ArithmeticError
+    kind = ArithmeticError if trouble in ("step", "reset") else RuntimeError
     with closing(opened(Fragile, lambda: Fragile(trouble, at=2))) as env:
         env.reset()
         with pytest.raises(kind, match=error) as raised:
@@ -127,11 +158,13 @@ def test_what_one_raises_is_raised_here_and_its_process_lives_on(trouble, error)
         assert "raise" in str(raised.value.__cause__)  # the traceback there
         assert env.env_method("observe")[1].keys() == {*GOALS}
         with pytest.raises(KeyError, match="reward"):
-            env.env_method("compute_reward", 0, 0, {}, indices=[0])
+            env.env_method("compute_reward", 0, 0, [{}], indices=[0])
         assert all(process.is_alive() for process in env.processes)
 
 
-@pytest.mark.parametrize(("trouble", "how"), [("killed", "by SIGKILL"), ("exit", "with code 3")])
+@pytest.mark.parametrize(
+    ("trouble", "how"), [("killed", "by SIGKILL"), ("exit", "with code 3; what it said is above")]
+)
 def test_a_process_that_ends_is_named(trouble, how):
     with closing(opened(Fragile, lambda: Fragile(trouble, at=2))) as env:
         env.reset()
@@ -143,6 +176,15 @@ def test_a_process_that_ends_is_named(trouble, how):
     assert not any(process.is_alive() for process in env.processes)
 
 
+def test_one_that_is_killed_between_steps_is_named_once():
+    with closing(opened(Fragile, Fragile, Fragile)) as env:
+        env.reset()
+        env.processes[1].kill()
+        env.processes[1].join()
+        with pytest.raises(RuntimeError, match=r"^the process of environment 1 ended by SIGKILL$"):
+            steps(env, 1)
+
+
 def test_what_opening_one_raises_is_raised_here():
     def broken():
         raise LookupError("no licence")
@@ -152,8 +194,55 @@ def test_what_opening_one_raises_is_raised_here():
 
 
 def test_a_process_that_ends_as_it_opens_one_is_named():
-    with pytest.raises(RuntimeError, match=r"^the process of environment 0 ended with code 4$"):
+    with pytest.raises(RuntimeError, match=r"^the process of environment 0 ended with code 4; "):
         opened(lambda: os._exit(4), Fragile)
+
+
+def test_what_keeps_them_from_being_opened_is_raised(monkeypatch):
+    def fail(self, *_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(SubprocVecEnv, "__init__", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        opened(Fragile)
+
+
+@pytest.mark.parametrize("method", ["of_a_program", "of_a_process"])
+def test_what_an_environment_starts_can_be_ended(method):
+    with closing(opened(Fragile)) as env:
+        assert env.env_method(method) == [-signal.SIGTERM]
+
+
+def test_a_reward_that_needs_infos_says_so():
+    with closing(opened(Fragile, Fragile)) as env:
+        goals = np.zeros((4, 1), np.float32)
+        with pytest.raises(NoInfoError, match="copy_info_dict=true"):
+            GoalOracle(env).rewards(goals, goals, no_infos(4), np.array([0, 1, 0, 1]))
+
+
+class Loose(gym.Env):
+    """What its spaces do not say, and DummyVecEnv takes."""
+
+    observation_space, action_space = spaces.Box(-9, 9, (3,)), spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return [0.1], {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.full((1, 3), 0.1 * self.steps), 0.1, self.steps // 3, 0, {}
+
+
+def test_of_what_steps_give_all_is_as_in_one_process():
+    found = []
+    for kind in (RenewableVecEnv, RenewableSubprocVecEnv):
+        with closing(kind([Loose, Loose], [None] * 2, {})) as env:
+            found.append([(env.reset(),), *(env.step(np.zeros((2, 1))) for _ in range(4))])
+    for here, there in zip(*found, strict=True):
+        for one, other in zip(here[:3], there[:3], strict=True):
+            assert one.dtype == other.dtype
+            assert one.tolist() == other.tolist()
 
 
 def test_signals_are_for_the_training_alone():
@@ -173,11 +262,28 @@ def test_one_that_hangs_is_not_waited_for():
     assert not env.processes[0].is_alive()
 
 
+def test_nor_one_that_hangs_in_a_reset():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with closing(opened(lambda: Fragile("hang in reset"))) as env:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                env.reset()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not env.processes[0].is_alive()
+
+
 def test_all_end_when_the_training_is_killed():
     reader, writer = os.pipe()
     training = os.fork()
     if not training:
-        env = opened(Fragile, Fragile)
+        env = opened(Fragile, lambda: Fragile("hang"))
+        env.reset()
+        env.step_async(np.zeros((2, 1)))
         os.write(writer, b" ".join(b"%d" % process.pid for process in env.processes))
         time.sleep(600)
     os.set_blocking(reader, True)
