@@ -60,9 +60,8 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             partial(self._begin, index, *each)
             for index, each in enumerate(zip(monitors, makers, strict=True))
         ]
-        atexit.register(
-            self._end
-        )  # else Python asks them to end, which they do not hear, and waits
+        # Else Python asks them to end, which they do not hear, and waits.
+        atexit.register(self._end)
         try:
             with warnings.catch_warnings(), self._reaching():
                 # Of threads at a fork: PyTorch's, which no environment is to find there.

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 import warnings
 from contextlib import closing
@@ -295,6 +296,23 @@ def test_all_end_when_the_training_is_killed():
     while any(map(is_running, processes)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.learning
+def test_a_script_that_closes_nothing_ends():
+    script = """
+import gymnasium as gym
+from pyrl_sb3.training.processes import RenewableSubprocVecEnv
+
+env = RenewableSubprocVecEnv([lambda: gym.make("Pendulum-v1")] * 2, [None] * 2, {})
+env.reset()
+print(*(process.pid for process in env.processes))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert not done.stderr
+    assert not any(map(is_running, map(int, done.stdout.split())))
 
 
 def is_running(pid):
