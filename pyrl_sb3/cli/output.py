@@ -105,9 +105,11 @@ def say_how_to_go_on(console: "Console", agent: str, folder: Path, *, trust: boo
     console.print(f"go on: {pyrl()} {going_on(agent, folder, trust=trust)}", markup=False)
 
 
-def say_how_to_test(console: "Console", agent: str, env_id: str, folder: Path) -> None:
+def say_how_to_test(
+    console: "Console", agent: str, env_id: str, folder: Path, *, trust: bool
+) -> None:
     """Print the command that tests the agent of a run."""
-    command = f"{pyrl()} {agent}-test {env_id} {quoted(folder)}"
+    command = f"{pyrl()} {agent}-test {env_id} {quoted(folder)}{' --trust' if trust else ''}"
     console.print(f"test it: {command}", markup=False)
 
 

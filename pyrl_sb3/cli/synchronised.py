@@ -125,7 +125,8 @@ def _start(asked: Asked, group: SeedGroup, root: Path | None = None) -> int:
         console.print(f"{stopped.name}: stopped", markup=False)
         output.say_how_to_go_on(console, agent.name, folder, trust=group.needs_trust)
         return 128 + stopped
-    output.say_how_to_test(console, agent.name, group.request.env_id, folder)
+    trust = group.needs_trust
+    output.say_how_to_test(console, agent.name, group.request.env_id, folder, trust=trust)
     return 0
 
 

@@ -210,5 +210,5 @@ def _say(console: "Console", agent: NamedAgent, result: "TrainingResult", *, tru
     if result.evaluation:
         console.print(f"final evaluation: {result.evaluation}")
     console.print(f"model saved: {result.model}", markup=False)
-    output.say_how_to_test(console, agent.name, result.env_id, result.folder)
+    output.say_how_to_test(console, agent.name, result.env_id, result.folder, trust=trust)
     return 0

@@ -202,7 +202,8 @@ def _may_exist(record: Record) -> bool:
     """Whether its package is installed: to look further would run code that the file names."""
     package = record["target"].partition(":")[0].partition(".")[0]
     try:
-        return package == "__main__" or find_spec(package) is not None
+        # Those of scripts, and of configs in Python, are in the file.
+        return package in ("__main__", "<run_path>") or find_spec(package) is not None
     except (ImportError, ValueError):
         return False
 

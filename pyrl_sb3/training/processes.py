@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from pyrl_sb3.training.renewable import Maker, Renewable, monitored, reopen
 from pyrl_sb3.training.signals import STOPPING, end_by_default
 
 _FAILURE = "pyrl_sb3.failure"
+_POLL = 1.0  # seconds
 
 
 class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
@@ -57,7 +59,7 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             raise InputError("--vec-env subproc needs forks, which this system has not; use dummy")
         monitors = monitored(makers, logs, monitor_kwargs, continued)
         forks: list[Maker] = [
-            partial(self._begin, index, *each)
+            partial(self._begin, os.getpid(), index, *each)
             for index, each in enumerate(zip(monitors, makers, strict=True))
         ]
         # Else Python asks them to end, which they do not hear, and waits.
@@ -72,12 +74,14 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             self._end()
             raise
 
-    def _begin(self, index: int, monitor: Callable[[], Monitor], make: Maker) -> gym.Env[Any, Any]:
-        """Open an environment in its process."""
+    def _begin(
+        self, training: int, index: int, monitor: Callable[[], Monitor], make: Maker
+    ) -> gym.Env[Any, Any]:
+        """Open an environment in its process, that of a training."""
         multiprocessing.current_process().daemon = False  # it may have processes of its own
         for number in STOPPING:
             signal.signal(number, partial(_not_heard, os.getpid()))
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with, args=(training,), daemon=True).start()
         for each in (*self.remotes, *self.work_remotes):
             if each is not self.work_remotes[index]:  # else nobody sees the end of another process
                 each.close()
@@ -172,15 +176,17 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
 
 
 def _not_heard(here: int, number: int, frame: Any) -> None:
-    """Do nothing; in forks of this process end. Programs that it starts do not inherit handlers."""
-    if os.getpid() != here:
+    """Do nothing; forks of this process end but by Ctrl-C. Programs that it starts have handlers of
+    their own.
+    """
+    if os.getpid() != here and number != signal.SIGINT:
         end_by_default(number)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with(training: int) -> None:
+    # Pipes do not tell of its end as long as a fork of any environment has them too.
+    while os.getppid() == training:
+        time.sleep(_POLL)
     os._exit(1)  # it may be in the midst of a step, which may have no end
 
 

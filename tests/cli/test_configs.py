@@ -175,6 +175,18 @@ def test_a_run_is_tested_without_what_its_config_could_not_hold_of_the_training(
     assert facts.config_sha256 == sha256((folder / "mine.py").read_bytes()).hexdigest()
 
 
+def test_a_policy_that_a_config_defines_is_in_the_model(pyrl, folder):
+    source = OBJECTS.replace('"MlpPolicy"', "Mine") % "'gamma': 0.9"
+    classes = "from stable_baselines3.sac.policies import SACPolicy\nclass Mine(SACPolicy): pass\n"
+    (folder / "mine.py").write_text(classes + source)
+    begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", *SHORT)
+    (hint,) = re.findall("test it: pyrl (.*)", begun.out)
+    assert hint == "sac-test Pendulum-v1 runs/Pendulum-v1_1 --trust"
+    assert "--trust" in pyrl(*hint.split()[:-1], "--episodes", 1).err
+    tested = pyrl(*hint.split(), "--episodes", 1)
+    assert (tested.code, tested.err) == (0, "")
+
+
 def test_a_run_whose_environment_its_config_could_not_hold_is_not_tested_in_another(pyrl, folder):
     wrapper = "'env_wrapper': [functools.partial(TimeLimit, max_episode_steps=9)]"
     (folder / "mine.py").write_text(OBJECTS % f"'learning_rate': lambda left: 1e-3, {wrapper}")

@@ -86,13 +86,18 @@ class Fragile(gym.Env):
         program.terminate()
         return program.wait(20)
 
-    def of_a_process(self):
+    def of_an_interrupted_process(self):
+        return self.of_a_process(signal.SIGINT, signal.SIGTERM)
+
+    def of_a_process(self, *signals):
         context = multiprocessing.get_context("fork")
         runs = context.Event()
         process = context.Process(target=lambda: (runs.set(), time.sleep(600)))
         process.start()
         runs.wait(20)  # a signal that comes as it begins may be lost
-        process.terminate()
+        for number in signals or [signal.SIGTERM]:
+            os.kill(process.pid, number)
+            process.join(0.2)
         process.join(20)
         return process.exitcode
 
@@ -208,7 +213,7 @@ def test_what_keeps_them_from_being_opened_is_raised(monkeypatch):
         opened(Fragile)
 
 
-@pytest.mark.parametrize("method", ["of_a_program", "of_a_process"])
+@pytest.mark.parametrize("method", ["of_a_program", "of_a_process", "of_an_interrupted_process"])
 def test_what_an_environment_starts_can_be_ended(method):
     with closing(opened(Fragile)) as env:
         assert env.env_method(method) == [-signal.SIGTERM]
