@@ -27,9 +27,14 @@ def stop_with_parent() -> None:
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def wait_for_end_of(parent: int) -> None:
+    """Return once a process that is this one's parent has ended."""
     while os.getppid() == parent:
         time.sleep(_POLL)
+
+
+def _watch(parent: int) -> None:
+    wait_for_end_of(parent)
     from pyrl_sb3.training.signals import StopSignals  # which loads much
 
     # The same may have come to this one before: the second would end it before it has saved.

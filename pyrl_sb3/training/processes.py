@@ -6,10 +6,9 @@ import os
 import pickle
 import signal
 import threading
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, SupportsFloat
@@ -28,11 +27,11 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 
 from pyrl_sb3.plugins.errors import RAISED, named
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.renewable import Maker, Renewable, monitored, reopen
+from pyrl_sb3.training.orphans import wait_for_end_of
+from pyrl_sb3.training.renewable import Maker, Renewable, reopen
 from pyrl_sb3.training.signals import STOPPING, end_by_default
 
 _FAILURE = "pyrl_sb3.failure"
-_POLL = 1.0  # seconds
 
 
 class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
@@ -48,19 +47,12 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
 
     _asking = False  # or an answer has not come
 
-    def __init__(
-        self,
-        makers: Sequence[Maker],
-        logs: Sequence[str | None],
-        monitor_kwargs: Mapping[str, Any],
-        continued: int | None = None,
-    ) -> None:
+    def _open(self, monitors: Sequence[Callable[[], Monitor]]) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise InputError("--vec-env subproc needs forks, which this system has not; use dummy")
-        monitors = monitored(makers, logs, monitor_kwargs, continued)
         forks: list[Maker] = [
             partial(self._begin, os.getpid(), index, *each)
-            for index, each in enumerate(zip(monitors, makers, strict=True))
+            for index, each in enumerate(zip(monitors, self.makers, strict=True))
         ]
         # Else Python asks them to end, which they do not hear, and waits.
         atexit.register(self._end)
@@ -68,8 +60,8 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             with warnings.catch_warnings(), self._reaching():
                 # Of threads at a fork: PyTorch's, which no environment is to find there.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                super().__init__(forks, start_method="fork")
-            _raise_first({_FAILURE: error} for error in self.get_attr("failure") if error)
+                SubprocVecEnv.__init__(self, forks, start_method="fork")
+            _raise_first(self.get_attr("failure"))
         except BaseException:
             self._end()
             raise
@@ -99,7 +91,7 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
         with self.noting():
             with self._reaching():
                 observations, rewards, dones, infos = super().step_wait()
-            _raise_first([*infos, *self.reset_infos])
+            _raise_first(info.get(_FAILURE) for info in (*infos, *self.reset_infos))
             rewards = _stored(rewards, (), np.float32)
             return self._typed(observations), rewards, dones, infos
 
@@ -107,7 +99,7 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
         with self.noting():
             with self._reaching():
                 observations = super().reset()
-            _raise_first(self.reset_infos)
+            _raise_first(info.get(_FAILURE) for info in self.reset_infos)
             return self._typed(observations)
 
     def _typed(self, observations: Any) -> VecEnvObs:
@@ -129,7 +121,7 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             answers = super().env_method(
                 "answer", method_name, *method_args, indices=indices, **kwargs
             )
-        _raise_first({_FAILURE: error} for _, error in answers if error)
+        _raise_first(error for _, error in answers)
         return [answer for answer, _ in answers]
 
     def renew(self) -> None:
@@ -185,8 +177,7 @@ def _not_heard(here: int, number: int, frame: Any) -> None:
 
 def _end_with(training: int) -> None:
     # Pipes do not tell of its end as long as a fork of any environment has them too.
-    while os.getppid() == training:
-        time.sleep(_POLL)
+    wait_for_end_of(training)
     os._exit(1)  # it may be in the midst of a step, which may have no end
 
 
@@ -264,7 +255,7 @@ def _as_raised(error: BaseException, trace: str) -> BaseException:
     return error
 
 
-def _raise_first(infos: Iterable[Mapping[str, Any]]) -> None:
-    for info in infos:
-        if _FAILURE in info:
-            raise info[_FAILURE]
+def _raise_first(errors: Iterable[BaseException | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error

@@ -22,11 +22,34 @@ class Renewable(VecEnv):
     """
     Environments side by side, which can be opened anew under their monitors.
 
+    `logs` are of the monitors, None for one that writes none. With `continued`, the steps of each
+    environment, they are added to.
+
     Attributes:
+        makers: what opens each.
         failure: what one of them has raised in a step, a reset or as it was opened anew.
     """
 
     failure: BaseException | None = None
+
+    def __init__(
+        self,
+        makers: Sequence[Maker],
+        logs: Sequence[str | None],
+        monitor_kwargs: Mapping[str, Any],
+        continued: int | None = None,
+    ) -> None:
+        self.makers = makers
+        # The monitor tells evaluations when an episode ends, so it must be outside of whatever
+        # may end one; SB3's `make_vec_env` wraps around it.
+        monitor = partial(new_monitor, **monitor_kwargs)
+        if continued is not None:
+            monitor = partial(continued_monitor, steps=continued, **monitor_kwargs)
+        self._open([partial(_opened, monitor, *each) for each in zip(makers, logs, strict=True)])
+
+    @abstractmethod
+    def _open(self, monitors: Sequence[Callable[[], Monitor]]) -> None:
+        """Be SB3's class of environments that these open."""
 
     @abstractmethod
     def renew(self) -> None:
@@ -43,22 +66,10 @@ class Renewable(VecEnv):
 
 
 class RenewableVecEnv(Renewable, DummyVecEnv):
-    """
-    Those of this process, one after another.
+    """Those of this process, one after another."""
 
-    `logs` are of the monitors, None for one that writes none. With `continued`, the steps of each
-    environment, they are added to.
-    """
-
-    def __init__(
-        self,
-        makers: Sequence[Maker],
-        logs: Sequence[str | None],
-        monitor_kwargs: Mapping[str, Any],
-        continued: int | None = None,
-    ) -> None:
-        self._makers = makers
-        super().__init__([*monitored(makers, logs, monitor_kwargs, continued)])
+    def _open(self, monitors: Sequence[Callable[[], Monitor]]) -> None:
+        DummyVecEnv.__init__(self, [*monitors])
 
     def step_wait(self) -> VecEnvStepReturn:
         with self.noting():
@@ -70,24 +81,9 @@ class RenewableVecEnv(Renewable, DummyVecEnv):
 
     def renew(self) -> None:
         with self.noting():
-            for monitor, make in zip(self.envs, self._makers, strict=True):
+            for monitor, make in zip(self.envs, self.makers, strict=True):
                 assert isinstance(monitor, Monitor)
                 reopen(monitor, make)
-
-
-def monitored(
-    makers: Sequence[Maker],
-    logs: Sequence[str | None],
-    monitor_kwargs: Mapping[str, Any],
-    continued: int | None,
-) -> list[Callable[[], Monitor]]:
-    """Return what opens each environment under its monitor; arguments as of `RenewableVecEnv`."""
-    # The monitor tells evaluations when an episode ends, so it must be outside of whatever
-    # may end one; SB3's `make_vec_env` wraps around it.
-    monitor = partial(new_monitor, **monitor_kwargs)
-    if continued is not None:
-        monitor = partial(continued_monitor, steps=continued, **monitor_kwargs)
-    return [partial(_opened, monitor, *each) for each in zip(makers, logs, strict=True)]
 
 
 def _opened(monitor: Callable[..., Monitor], make: Maker, log: str | None) -> Monitor:
