@@ -97,8 +97,21 @@ Demos = Annotated[
         help="Demonstrations to learn from, of `pyrl demos record`, or minari:NAME.",
     ),
 ]
+TrainedAgent = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Begin with the agent of another run, or of a model's file: its networks, temperature "
+        "and statistics of observations.",
+    ),
+]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Run code that the config names: Python, any package.")
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run code that the config names, Python or any package, or that the trained agent "
+        "holds.",
+    ),
 ]
 NEnvs = Annotated[
     int | None,

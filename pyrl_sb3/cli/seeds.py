@@ -39,7 +39,12 @@ def train_seeds(asked: Asked, runs: Engine) -> int:
     wanted = groups.parse_seeds(asked.seeds, asked.given.get("seed"))
     require_if_given(1, "jobs", asked.jobs)
     _, complete, _ = checked(request)
-    request = replace(request, env_id=complete.env_id, timesteps=complete.timesteps)
+    request = replace(
+        request,
+        env_id=complete.env_id,
+        timesteps=complete.timesteps,
+        trained_agent=complete.trained_agent,
+    )
     group = SeedGroup(
         folder=Path(), seeds=wanted, request=request, engine=asked.engine or PROCESSES
     )

@@ -75,6 +75,7 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
         noise: options.Noise = None,
         buffer: options.Buffer = None,
         demos: options.Demos = None,
+        trained_agent: options.TrainedAgent = None,
         trust: options.Trust = False,
         n_envs: options.NEnvs = None,
         vec_env: options.VecEnv = None,

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -36,9 +37,10 @@ from pyrl_sb3.training.untrusted import (
 
 log = logging.getLogger("pyrl_sb3")
 
-_DATA, _POLICY = "data", "policy.pth"
+_DATA, _POLICY, _VARIABLES = "data", "policy.pth", "pytorch_variables.pth"
 _MOST_DATA, _SMALL_DATA = 64 * 2**20, 2**20
 _MOST_WEIGHTS = 4 * 2**30
+_MOST_VARIABLES = 2**20
 # Building networks may take so many times what is saved of them, and for scratch so much more.
 _TIMES = 4
 _SPARE_TENSORS, _SPARE_BYTES = 100, 64 * 2**20
@@ -81,7 +83,7 @@ def load_model(
     except (InputError, PluginError):
         raise
     except Exception as error:  # whatever a foreign file comes to
-        raise InputError(f"{path} cannot be loaded: {_complaint(error)}") from error
+        raise InputError(f"{path} cannot be loaded: {complaint(error)}") from error
     for name, tensor in tensors_of(model.policy):
         if not may_be_finite(tensor):
             raise InputError(f"{path}: its weights {name} are not all finite numbers")
@@ -94,6 +96,27 @@ def saved_timesteps(path: Path) -> int | None:
         check_contents(path)  # without checksums, which would mean reading all weights
         return int(_data(path)["num_timesteps"])
     return None
+
+
+def saved_temperature(path: Path) -> th.Tensor | None:
+    """
+    Return the logarithm of the temperature, ``(1,)``, that a saved model has learned; None where it
+    has none. The archive is one that `load_model` has read.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    content = read_member(path, _VARIABLES, _MOST_VARIABLES)
+    try:
+        variables = read_tensors(path, _VARIABLES, content, "cpu")
+    except ValueError as error:
+        raise InputError(f"{path} cannot be loaded: {first_line(error)}") from error
+    found = variables.get("log_ent_coef") if isinstance(variables, dict) else None
+    if not isinstance(found, th.Tensor):
+        return None
+    if found.shape != (1,) or not may_be_finite(found):
+        raise InputError(f"{path}: its log_ent_coef is not one finite number")
+    return found.detach()
 
 
 def _data(path: Path) -> dict[str, Any]:
@@ -188,7 +211,7 @@ def _value(path: Path, data: Mapping[str, Any], key: str) -> Any:
     return read_pickle(content, f"{path}: {key}", moved)
 
 
-def _complaint(error: Exception) -> str:
+def complaint(error: Exception) -> str:
     """Return the line of an error that says what is wrong, PyTorch's second one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
     is_vecenv_wrapped,
+    unwrap_vec_normalize,
 )
 
 from pyrl_sb3.errors import did_you_mean
@@ -65,12 +66,15 @@ def _turned(env: VecEnv, norm_obs: bool, keys: Iterable[str] | None) -> VecEnv:
     return VecTransposeImage(env) if last and not is_vecenv_wrapped(env, VecTransposeImage) else env
 
 
-def load_statistics(path: Path | str, env: VecEnv, *, trust: bool = False) -> VecEnv:
+def load_statistics(
+    path: Path | str, env: VecEnv, *, trust: bool = False, returns: bool = False
+) -> VecEnv:
     """
     Return `env` normalised as the model at `path` saw it in training, and no longer updated.
 
     The statistics are beside the model; those of RL Zoo in the folder of its settings. Without
-    `trust` the file is read without running any of it.
+    `trust` the file is read without running any of it; with `returns` those of returns too, which
+    only learning needs.
 
     Raises:
         InputError: damaged, of other observations, or it would run code; or `path` is a folder.
@@ -82,7 +86,7 @@ def load_statistics(path: Path | str, env: VecEnv, *, trust: bool = False) -> Ve
     if not statistics.is_file():
         return env
     try:
-        found = (_trusted if trust else _read)(statistics, env)
+        found = _trusted(statistics, env) if trust else _read(statistics, env, returns)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file comes to
@@ -91,6 +95,38 @@ def load_statistics(path: Path | str, env: VecEnv, *, trust: bool = False) -> Ve
     found.training = False
     found.norm_reward = False
     return found
+
+
+def adopt_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> None:
+    """
+    Have an environment begin with the statistics that are beside the model at `path`: those of
+    observations, and of returns, by which rewards are scaled, where both have them.
+
+    Raises:
+        InputError: as `load_statistics`; or observations are normalised for one of them alone.
+    """
+    own = unwrap_vec_normalize(env)
+    inner = env if own is None else own.venv
+    found = load_statistics(path, inner, trust=trust, returns=True)
+    theirs = found if isinstance(found, VecNormalize) else None
+    seen, here = _seen(theirs), _seen(own)
+    if seen != here:
+        raise InputError(f"{path} has learned from {seen}, here are {here}; see `normalize`")
+    if own is None or theirs is None:
+        return
+    if own.norm_obs:
+        own.obs_rms = theirs.obs_rms
+    if own.norm_reward:
+        own.ret_rms = theirs.ret_rms
+
+
+def _seen(env: VecNormalize | None) -> str:
+    """Say how a model sees observations in an environment."""
+    if env is None or not env.norm_obs:
+        return "observations as they are"
+    if isinstance(env.obs_rms, dict):
+        return f"observations with {', '.join(sorted(env.obs_rms)) or 'no key'} normalised"
+    return "normalised observations"
 
 
 def _trusted(statistics: Path, env: VecEnv) -> VecNormalize:
@@ -103,7 +139,7 @@ def _trusted(statistics: Path, env: VecEnv) -> VecNormalize:
     return found
 
 
-def _read(statistics: Path, env: VecEnv) -> VecNormalize:
+def _read(statistics: Path, env: VecEnv, returns: bool) -> VecNormalize:
     if statistics.stat().st_size > _MOST:
         raise InputError(f"{statistics} is larger than {_MOST} bytes")
     captured = read_pickle(statistics.read_bytes(), str(statistics))
@@ -124,6 +160,8 @@ def _read(statistics: Path, env: VecEnv) -> VecNormalize:
             _copy(moments[key], target, f"{statistics}: {key}")
     elif norm_obs:
         _copy(moments, found.obs_rms, str(statistics))
+    if returns:
+        _copy(state["ret_rms"], found.ret_rms, f"{statistics}: ret_rms")
     return found
 
 

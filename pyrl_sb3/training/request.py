@@ -113,7 +113,9 @@ class TrainingRequest:
         overrides: `key.path=value` each, in place of the config's values.
         noise: the config's `noise` in short, such as `pink_0.3`, or `none`; or a mapping in YAML.
         buffer: the config's `replay_buffer_class` in short.
-        trust: run Python configs, and classes that a config takes from any package.
+        trained_agent: a model, or a run's folder, with whose agent the training begins.
+        trust: run Python configs, classes that a config takes from any package, and what the files
+            of the trained agent hold.
         n_envs: environments side by side.
         vec_env: `dummy`, these step one after another; `subproc`, at the same time, each in a
             process of its own.
@@ -141,6 +143,7 @@ class TrainingRequest:
     overrides: tuple[str, ...] = ()
     noise: str | None = None
     buffer: str | None = None
+    trained_agent: Path | None = None
     trust: bool = False
     n_envs: int | None = None
     vec_env: str = VEC_ENVS[0]

@@ -20,6 +20,7 @@ from pyrl_sb3.plugins import get_plugin_manager
 from pyrl_sb3.plugins.environments import plugin_environment
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
+from pyrl_sb3.training.begun_with import trained_model
 from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
@@ -107,6 +108,9 @@ def checked(request: TrainingRequest) -> tuple[NamedAgent, CompleteRequest, Expe
     agent = find_agent(request.agent, stock=request.stock)
     check_device(request.device)
     request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
+    if request.trained_agent is not None:
+        model = trained_model(request.trained_agent, request.env_id, agent)
+        request = dataclasses.replace(request, trained_agent=model)
     experiment = checked_experiment(agent, request)
     return agent, _completed(request, experiment), experiment
 

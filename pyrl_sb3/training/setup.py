@@ -18,6 +18,7 @@ from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.plugins.errors import RAISED
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.agents import NamedAgent, find_agent
+from pyrl_sb3.training.begun_with import TrainedAgent
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.environments import vector_env
 from pyrl_sb3.training.errors import InputError, first_line, made_by
@@ -67,13 +68,14 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
     Raises:
         InputError: an argument that only a constructor objects to, of the model, of a wrapper or of
             a callback; or wrappers of all environments do not compute the rewards that the agent
-            asks for.
+            asks for; or as `TrainedAgent`.
         ConfigError, PluginError: see `build_model`.
     """
     try:
         env, eval_env = _environments(run, opened)
         request, options = run.request, run.experiment.arguments.get("replay_buffer_kwargs")
         check_new_goals(run.agent, env, request.env_id, options or {})
+        before = None if run.checkpoint else _trained_agent(run, env)
         model = build_model(
             run.agent,
             env,
@@ -82,6 +84,8 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
             seed=request.seed,
             device=request.device,
         )
+        if before:
+            before.hand_over(model, run.experiment.source)
         # As SB3 has wrapped the model's: images with channels last are turned.
         eval_env = model._wrap_env(eval_env, monitor_wrapper=False)
         callbacks = [_callback(each) for each in run.experiment.callback]
@@ -97,6 +101,13 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
     opened.callback(logger.close)
     model.set_logger(logger)
     return model, eval_env, callbacks
+
+
+def _trained_agent(run: Run, env: VecEnv) -> TrainedAgent | None:
+    path = run.request.trained_agent
+    if path is None:
+        return None
+    return TrainedAgent(path, run.agent, env, run.request.device, trust=run.request.trust)
 
 
 def callback_list(given: Callbacks) -> list[BaseCallback]:
