@@ -207,9 +207,9 @@ class LeanPolicy(LeanActing):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        # SB3's SACPolicy forgets the last one.
+        # SB3's SACPolicy forgets the last one. Unused ones are left out: its classes load the rest.
         names = ("layer_norm", "constant_critic", "share_features_extractor")
-        data.update((name, getattr(self, name)) for name in names)
+        data.update((name, value) for name in names if (value := getattr(self, name)))
         return data
 
     def make_actor(self, features_extractor: Any = None) -> Any:

@@ -19,7 +19,9 @@ class DiscreteSteps(NamedPolicies, ReplayFiles, GradientSteps):
     """
 
     def _setup_model(self) -> None:
-        assert isinstance(self.action_space, spaces.Discrete)
+        assert isinstance(self.action_space, spaces.Discrete), (
+            f"{type(self).__name__} needs Discrete actions, not {self.action_space}"
+        )
         if (first := self.action_space.start) != 0:
             raise ValueError(
                 f"{self.action_space} counts its actions from {first}: SB3 counts from 0"

@@ -46,7 +46,10 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
     _actor_watch: NetworkWatch | None = None
 
     def _setup_model(self) -> None:
-        assert isinstance(self.action_space, spaces.Box)
+        # SB3 does not look at the space that a saved model of another algorithm has.
+        assert isinstance(self.action_space, spaces.Box), (
+            f"{type(self).__name__} needs continuous actions (Box), not {self.action_space}"
+        )
         low, high = self.action_space.low, self.action_space.high
         fixed = np.flatnonzero(low == high)
         if fixed.size:  # scaled to [-1, 1] it would be NaN
@@ -65,7 +68,7 @@ class Rollouts(NamedPolicies, ReplayFiles, Exploration, Cloning, SparseTargets, 
         """Bind again where the actor is another than that whose parameters are acted on."""
         watch = self._actor_watch
         if watch is None or not (watch.same(self) and self._learners[0].acts()):
-            self._bind()
+            self._bind_again()
 
     def collect_rollouts(
         self,

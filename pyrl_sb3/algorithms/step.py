@@ -171,7 +171,13 @@ class GradientSteps(OffPolicyAlgorithm):
         """Bind again where something else than training has changed or moved the networks."""
         same = self._watch is not None and self._watch.same(self)
         if not (same and all(learner.attached() for learner in self._learners if learner)):
-            self._bind()
+            self._bind_again()
+
+    def _bind_again(self) -> None:
+        before = self.gradients
+        self._bind()
+        if self.verbose >= 1 and self.gradients != before:
+            print(f"Gradients: {self.gradients}")
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles."""

@@ -42,6 +42,23 @@ def test_an_optimizers_hook_is_called(make_env: Any) -> None:
     assert len(calls) == 10
 
 
+def test_a_change_of_the_gradients_is_printed(make_env: Any, capsys: Any) -> None:
+    model = make(algorithms, "SAC", make_env(), verbose=1)
+    model.learn(10)
+    model.actor.requires_grad_(False)
+    model.learn(10, reset_num_timesteps=False)
+    model.actor.requires_grad_(True)
+    model.learn(10, reset_num_timesteps=False)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Gradients" in line]
+    explicit, frozen, again = lines
+    assert explicit == again == "Gradients: explicit"
+    assert frozen.startswith("Gradients: autograd: ")
+    model.verbose = 0
+    model.actor.requires_grad_(False)
+    model.learn(10, reset_num_timesteps=False)
+    assert "Gradients" not in capsys.readouterr().out
+
+
 def test_half_precision_is_left_to_autograd(make_env: Any) -> None:
     model = make(algorithms, "TD3", make_env())
     model.policy.to(th.bfloat16)

@@ -209,3 +209,14 @@ def test_the_choice_is_printed_once(make_env: Any, capsys: pytest.CaptureFixture
     assert "Gradients: autograd: the actor uses gSDE" in capsys.readouterr().out
     make(algorithms, "SAC", make_env())
     assert capsys.readouterr().out == ""
+
+
+def test_a_model_of_other_actions_is_refused_in_words(tmp_path: Any) -> None:
+    for name, env, other, needs in (
+        ("SAC", "Pendulum-v1", "DQN", "DQN needs Discrete actions, not Box"),
+        ("DQN", "CartPole-v1", "TD3", r"TD3 needs continuous actions \(Box\), not Discrete"),
+    ):
+        model = getattr(algorithms, name)("MlpPolicy", env, policy_kwargs={"net_arch": [4]})
+        model.save(tmp_path / name)
+        with pytest.raises(AssertionError, match=needs):
+            getattr(algorithms, other).load(tmp_path / name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from sb3_contrib import CrossQ
+from sb3_contrib import CrossQ, crossq
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3.buffers import DictReplayBuffer, HerReplayBuffer, ReplayBuffer
@@ -123,6 +123,15 @@ def test_a_policy_saved_alone_loads(tmp_path: Any) -> None:
     observation = {key: np.ones((1, *space.shape), np.float32) for key, space in GOALS.items()}
     actions = [each.predict(observation, deterministic=True)[0] for each in (policy, loaded)]
     np.testing.assert_array_equal(*actions)
+
+
+def test_a_policy_saved_alone_loads_with_the_class_of_sb3_contrib(tmp_path: Any) -> None:
+    model = make(CrossQPolicy, vectors)
+    model.policy.save(tmp_path / "policy")
+    loaded = crossq.MlpPolicy.load(tmp_path / "policy")
+    observation = model.get_env().reset()
+    actions = [each.predict(observation, deterministic=True)[0] for each in (model, loaded)]
+    np.testing.assert_allclose(*actions, rtol=1e-5)
 
 
 def test_observations_are_joined_key_by_key_and_by_nothing_else() -> None:

@@ -429,6 +429,25 @@ def test_a_policy_saved_alone_loads_with_its_options(algorithm: str, tmp_path: A
     )
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("space", ["box", "dict", "image"])
+def test_a_policy_saved_alone_loads_with_sb3s_class(
+    algorithm: str, space: str, tmp_path: Any
+) -> None:
+    ours = make_ours(algorithm, SPACES[space])
+    ours.policy.save(tmp_path / "policy")
+    module = sb3_contrib.tqc if algorithm == "tqc" else getattr(sb3, algorithm)
+    name = {"box": "MlpPolicy", "dict": "MultiInputPolicy", "image": "CnnPolicy"}[space]
+    loaded = getattr(module, name).load(tmp_path / "policy")
+    assert not isinstance(loaded, type(ours.policy))
+    observations = ours.get_env().reset()
+    np.testing.assert_allclose(
+        loaded.predict(observations, deterministic=True)[0],
+        ours.predict(observations, deterministic=True)[0],
+        rtol=1e-5,
+    )
+
+
 LOAD = """
 import sys
 import numpy as np
