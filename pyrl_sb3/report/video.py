@@ -20,6 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from pyrl_sb3.errors import short
+from pyrl_sb3.training.environments import UndrawnError
 from pyrl_sb3.training.errors import first_line, require_package
 from pyrl_sb3.training.evaluation import EachStep
 from pyrl_sb3.training.folders import require_writable, write_whole
@@ -116,7 +117,10 @@ def film_trial(
         NoPictureError, UnfitFilmError: as `film`.
         InputError, ConfigError: as `open_trial`.
     """
-    model, env = open_trial(replace(request, render_mode="rgb_array"))
+    try:
+        model, env = open_trial(replace(request, render_mode="rgb_array"))
+    except UndrawnError as error:
+        raise UnfitFilmError(str(error)) from error
     try:
         film(model, env, path, episodes, each_step)
     finally:

@@ -1,7 +1,7 @@
 """Environments by name: found, and opened alone or side by side."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from functools import partial
 from importlib import import_module
@@ -98,6 +98,10 @@ def newest_ids() -> list[str]:
     return sorted(spec.id for spec in newest.values())
 
 
+class UndrawnError(InputError):
+    """An environment that was to draw itself has no way of drawing."""
+
+
 def open_env(env_id: str, experiment: Experiment) -> Env:
     """
     Open one environment as an experiment has it, wrappers included.
@@ -128,10 +132,20 @@ def open_env(env_id: str, experiment: Experiment) -> Env:
 
 
 def _wrapped(env_id: str, experiment: Experiment, render_mode: str | None = None) -> Env:
-    given = {} if render_mode is None else {"render_mode": render_mode}
-    env: Env = gym.make(env_spec(env_id), **{**experiment.env_kwargs, **given})
+    env = _made(env_spec(env_id), experiment.env_kwargs, render_mode)
     wrap = wrapping(experiment.env_wrapper)
     return Outermost(wrap(env) if wrap else env)
+
+
+def _made(spec: EnvSpec, given: Mapping[str, Any], mode: str | None) -> Env:
+    if mode is None:
+        return gym.make(spec, **given)
+    try:
+        return gym.make(spec, **{**given, "render_mode": mode})
+    except TypeError as error:
+        if "render_mode" not in first_line(error):
+            raise
+        raise UndrawnError(f"{spec.id} takes no render_mode, by which it could draw") from error
 
 
 def _seeded(

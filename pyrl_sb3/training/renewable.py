@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,9 @@ class RenewableVecEnv(Renewable, DummyVecEnv):
 
     def _open(self, monitors: Sequence[Callable[[], Monitor]]) -> None:
         DummyVecEnv.__init__(self, [*monitors])
+        # Models draw from it. That of the environments may be one for all of their class, which is
+        # seeded whenever one of them is opened.
+        self.action_space = deepcopy(self.action_space)
 
     def step_wait(self) -> VecEnvStepReturn:
         with self.noting():

@@ -7,10 +7,12 @@ import signal
 import zipfile
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 import yaml
+from gymnasium.envs.registration import EnvSpec
 
 AGENTS = {
     **dict.fromkeys(("sac", "td3", "ddpg", "tqc", "crossq"), "Pendulum-v1"),
@@ -24,6 +26,24 @@ TINY = {
     "learning_starts": 25,
     "train_freq": 1,
 }
+
+
+class Undrawn(gym.Env):
+    """Takes no `render_mode`."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation_space.sample(), 0.0, self.steps == 9, False, {}
+
+
 QUICK = ("--timesteps", 60, "--eval-episodes", 1, "--seed", 1)
 
 
@@ -214,6 +234,23 @@ def test_film(pyrl, folder):
     assert 48 <= iio.improps("agent.gif", index=None).n_images <= 51
     assert iio.immeta("agent.gif")["duration"] == 30
     assert [path.name for path in folder.glob("*.gif")] == ["agent.gif"]
+
+
+@pytest.mark.filterwarnings("ignore:.*possible render_modes")
+def test_an_environment_without_a_render_mode_is_not_filmed(pyrl, monkeypatch):
+    monkeypatch.setitem(gym.registry, "Undrawn-v0", EnvSpec("Undrawn-v0", Undrawn))
+    assert pyrl("td3-train", "Undrawn-v0", *QUICK).code == 0
+    outcome = pyrl("td3-test", "Undrawn-v0", "--episodes", 1, "--gif", "agent.gif")
+    assert (outcome.code, outcome.err) == (0, "")
+    why = "Undrawn-v0 takes no render_mode, by which it could draw"
+    assert f"no film: Undrawn-v0 cannot be filmed ({why})" in outcome.out
+    recorded = pyrl("record", "td3/Undrawn-v0_1")
+    assert recorded.code == 2
+    assert recorded.err.splitlines() == [f"pyrl: Undrawn-v0 cannot be filmed: {why}"]
+    monkeypatch.setattr("pyrl_sb3.report.video.has_display", lambda: True)
+    shown = pyrl("td3-test", "Undrawn-v0", "--render")
+    assert shown.code == 2
+    assert shown.err.splitlines() == [f"pyrl: {why}"]
 
 
 def test_where_nothing_can_be_drawn_the_test_goes_on(pyrl, fresh_pyrl, folder):

@@ -110,6 +110,21 @@ def test_they_are_opened_anew_below_their_monitors():
     assert made[3].action_space.sample() == space.sample()
 
 
+def test_actions_go_on_where_all_environments_of_a_class_have_one_space(monkeypatch):
+    shared = gym.spaces.Discrete(1000)
+    monkeypatch.setattr(Noted, "__init__", lambda self, **_: made.append(self))
+    monkeypatch.setattr(Noted, "action_space", shared, raising=False)
+    monkeypatch.setattr(Noted, "seeds", [], raising=False)
+    monkeypatch.setattr(Noted, "closed", 0, raising=False)
+    env = vector_env(ENV_ID, 2, 7, experiment())
+    env.action_space.seed(3)  # as a model's does, for its random actions
+    drawn = [env.action_space.sample() for _ in range(5)]
+    env.renew()
+    drawn += [env.action_space.sample() for _ in range(5)]
+    expected = gym.spaces.Discrete(1000, seed=3)
+    assert drawn == [expected.sample() for _ in range(10)]
+
+
 def test_what_they_raise_is_noted():
     env = vector_env(ENV_ID, 1, 0, experiment())
     env.reset()
