@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
@@ -18,6 +20,8 @@ from pyrl_sb3.training.renewable import Renewable
 from pyrl_sb3.training.request import require_at_least, require_if_given
 
 log = logging.getLogger("pyrl_sb3")
+
+Observations: TypeAlias = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 
 _SEEDS = 2**31 - 1024  # the environments' are this and the next ones
 
@@ -35,13 +39,23 @@ def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: 
         if isinstance(each.unwrapped, Renewable):
             each.unwrapped.renew()
         each.seed(seed + number * env.num_envs)
-    model._last_obs = env.reset()  # type: ignore[assignment]  # of no Tuple space
+    model._last_obs = _as_read(env.reset())  # type: ignore[arg-type]  # of no Tuple space
     normalize = model.get_vec_normalize_env()
     if normalize is not None:
         model._last_original_obs = normalize.get_original_obs()
     if model.action_noise is not None:
         model.action_noise.reset()
     end_episodes(model.replay_buffer)
+
+
+def _as_read(observations: Observations) -> Observations:
+    """
+    Lay observations out as those that a checkpoint is read from: images whose colours were put
+    first are not, and of several environments convolutions round them otherwise.
+    """
+    if isinstance(observations, dict):
+        return {key: np.ascontiguousarray(values) for key, values in observations.items()}
+    return np.ascontiguousarray(observations)
 
 
 class Checkpoints(BaseCallback):

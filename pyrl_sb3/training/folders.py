@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyrl_sb3.errors import did_you_mean_beside
+from pyrl_sb3.training.command_line import going_on
 from pyrl_sb3.training.errors import InputError, file_of
 
 MODEL = "model.zip"
@@ -204,9 +205,10 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
         others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
         others += sorted(file.name for file in path.glob("*.zip"))[:5]
         there = f"; there are {', '.join(others)}" if others else ""
-        raise InputError(
-            f"no model of {env_id} in {path}{there}; `pyrl {agent}-train {env_id}` makes one"
-        )
+        way = f"`pyrl {agent}-train {env_id}` makes one"
+        if killed := next((run for run in runs if any(run.glob(f"{CHECKPOINTS}/step_*"))), None):
+            way = f"`pyrl {going_on(agent, killed, trust=False)}` goes on to one"
+        raise InputError(f"no model of {env_id} in {path}{there}; {way}")
     hint = did_you_mean_beside(path) or f"; `pyrl {agent}-train {env_id}` makes one"
     raise InputError(f"no model at {path}{hint}")
 

@@ -9,6 +9,10 @@ _STARTED_BY = "PYRL_STARTED_BY"
 _POLL = 1.0  # seconds
 _WAIT = 600.0  # seconds to come to the end of a step and save
 
+# Whether what started this process is gone, and it is to save, however long that takes: the signal
+# may have come to it before, and the second would end it.
+orphaned = False
+
 
 def bound_to_this_process() -> dict[str, str]:
     """Return the variables by which a process that this one starts ends with it."""
@@ -35,10 +39,9 @@ def wait_for_end_of(parent: int) -> None:
 
 def _watch(parent: int) -> None:
     wait_for_end_of(parent)
-    from pyrl_sb3.training.signals import StopSignals  # which loads much
-
-    # The same may have come to this one before: the second would end it before it has saved.
-    StopSignals.orphaned = True
+    # Nothing is imported here, where another thread may be importing the same.
+    global orphaned
+    orphaned = True
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_WAIT)
     os._exit(128 + signal.SIGTERM)

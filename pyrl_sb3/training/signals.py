@@ -12,6 +12,8 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.training import orphans
+
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
 # Seconds in which a signal that comes twice is one: some that start others, such as `make`, pass on
@@ -44,8 +46,6 @@ class StopSignals:
     received: signal.Signals | None = None
     # Whether copies of the training, in other processes, stop at the same step.
     together = False
-    # Of this process: whether what started it is gone, and it is to save, however long that takes.
-    orphaned = False
 
     def __enter__(self) -> "StopSignals":
         self._since: dict[int, float] = {}
@@ -68,7 +68,7 @@ class StopSignals:
         now = monotonic()
         again = now - self._since.setdefault(number, now) >= ONE_SIGNAL
         # A terminal that goes away may say so more than once: nobody asks for an end at once.
-        if again and number != _HANGUP and not StopSignals.orphaned:
+        if again and number != _HANGUP and not orphans.orphaned:
             self._end_at_once(number, frame)
         else:
             self._stop(number)

@@ -39,6 +39,18 @@ def test_the_latest_run_with_a_model_is_found(tmp_path):
         find_model(tmp_path, "B-v1", "sac")
 
 
+def test_of_a_run_that_was_killed_it_is_said_how_it_goes_on(tmp_path):
+    run = new_run_folder(tmp_path / "a b", "A-v1")
+    (run / "checkpoints" / "step_20").mkdir(parents=True)
+    (run / "best_model.zip").touch()
+    for path, there in ((run, "; there are best_model.zip"), (run.parent, "")):
+        with pytest.raises(InputError) as refused:
+            find_model(path, "A-v1", "sac")
+        way = f"`pyrl sac-train --resume '{run}'` goes on to one"
+        assert str(refused.value) == f"no model of A-v1 in {path}{there}; {way}"
+    assert find_model(run / "best_model", "A-v1", "sac") == run / "best_model.zip"
+
+
 def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "model.zip"
     write_whole(path, lambda part: part.write_text("first"))

@@ -1,11 +1,13 @@
 """Images as environments have them, with the colours last: SB3 turns them for its networks."""
 
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
 
@@ -15,6 +17,7 @@ from pyrl_sb3.buffers.demofiles import load_demonstrations
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.training import hyperparams
 from pyrl_sb3.training import run as training
+from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.normalization import normalized
 from pyrl_sb3.training.trial import TrialRequest, open_trial
 
@@ -52,6 +55,45 @@ class Screen(gym.Env):
     def step(self, action):
         self.steps += 1
         return self.observation_space.sample(), 1.0, False, self.steps == 5, {}
+
+
+class Layouts(BaseCallback):
+    """Keeps how observations lie in memory where rollouts begin, by the steps there were."""
+
+    keeps_state = False
+
+    def __init__(self):
+        super().__init__()
+        self.strides = {}
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_start(self):
+        last = self.model._last_obs
+        keyed = last if isinstance(last, dict) else {"": last}
+        strides = {key: values.strides for key, values in keyed.items()}
+        self.strides[self.model.num_timesteps] = strides
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_what_goes_on_from_a_checkpoint_has_images_in_the_same_layout(keyed, tmp_path):
+    """Convolutions round otherwise where images of several environments lie in other ways."""
+    seen = []
+    for steps in (40, 60):
+        env = DummyVecEnv([partial(Screen, keyed)] * 2)
+        sizes = {"buffer_size": 50, "policy_kwargs": {"net_arch": [4]}, "device": "cpu"}
+        model = TD3("MultiInputPolicy" if keyed else "CnnPolicy", env, **sizes)
+        checkpoints, layouts = Checkpoints(tmp_path, save_freq=10), Layouts()
+        begun = checkpoints.resume(model)
+        assert begun == bool(seen)
+        left = steps - model.num_timesteps
+        model.learn(left, [checkpoints, layouts], reset_num_timesteps=not begun)
+        seen.append(layouts.strides)
+    went_on, resumed = seen
+    at = min(resumed)
+    assert at >= 30
+    assert went_on[at] == resumed[at]
 
 
 def asked(*settings):

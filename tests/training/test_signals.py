@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pyrl_sb3.training import signals
+from pyrl_sb3.training import orphans, signals
 from pyrl_sb3.training.signals import EndAskedError, StopSignals, ending_in_order
 
 
@@ -62,7 +62,7 @@ def test_the_same_signal_again_ends_at_once_and_within_a_second_is_one(clock, nu
 def test_a_terminal_or_a_parent_that_is_gone_asks_for_no_end_at_once(
     clock, monkeypatch, number, orphaned
 ):
-    monkeypatch.setattr(StopSignals, "orphaned", orphaned)
+    monkeypatch.setattr(orphans, "orphaned", orphaned)
     with ending_in_order(), StopSignals() as stop:
         for _ in range(3):
             clock[0] += 60
@@ -201,6 +201,21 @@ from pyrl_sb3.training.orphans import bound_to_this_process
 words = [sys.executable, "-c", sys.argv[1]]
 subprocess.Popen(words, env={**os.environ, **bound_to_this_process()})
 """
+
+
+LOADING = """
+import os, signal, sys, time
+from pyrl_sb3.training import orphans
+signal.signal(signal.SIGTERM, lambda *_: os._exit(3 if "torch" in sys.modules else 0))
+os.environ[orphans._STARTED_BY] = str(os.getpid())  # that is not its parent
+orphans.stop_with_parent()
+time.sleep(60)
+"""
+
+
+def test_what_watches_for_the_end_of_a_parent_imports_nothing():
+    """Two threads that import the same at a time may wait for each other."""
+    assert subprocess.run([sys.executable, "-c", LOADING], timeout=60).returncode == 0
 
 
 def test_a_process_whose_parent_has_gone_ends_though_its_step_does_not():
