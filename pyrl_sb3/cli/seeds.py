@@ -21,7 +21,7 @@ from pyrl_sb3.training.folders import empty, held
 from pyrl_sb3.training.jobs import State, Task, run_jobs
 from pyrl_sb3.training.request import require_if_given
 from pyrl_sb3.training.resume import changes_in, check_configs, refuse_differences
-from pyrl_sb3.training.run import checked
+from pyrl_sb3.training.run import checked_for_others
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.threads import share_cores
 
@@ -38,7 +38,7 @@ def train_seeds(asked: Asked, runs: Engine) -> int:
     request = request_of_several(asked.given, seed=None)
     wanted = groups.parse_seeds(asked.seeds, asked.given.get("seed"))
     require_if_given(1, "jobs", asked.jobs)
-    _, complete, _ = checked(request)
+    _, complete, _ = checked_for_others(request)
     request = replace(
         request,
         env_id=complete.env_id,
@@ -114,10 +114,10 @@ def _beginning(group: SeedGroup, seed: int) -> tuple[str, ...]:
 
 
 def _check_starting(group: SeedGroup, left: Iterable[int]) -> None:
-    """Raise as `checked` or `resume` where seeds would start in vain: they may need `--trust`."""
+    """Raise what seeds would that start in vain, as if they were: they may need `--trust`."""
     anew = [seed for seed in left if _begins_anew(group, seed)]
     if anew:
-        checked(group.request_of(anew[0]))
+        checked_for_others(group.request_of(anew[0]))
     else:
         check_configs(group.request, map(group.run, left))
 

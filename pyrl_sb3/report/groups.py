@@ -118,7 +118,9 @@ def _configured(run: Path) -> tuple[str, str]:
     request, config = facts.request, _config(run)
     if facts.config_sha256:  # objects of one file are the same wherever they were in memory
         config = re.sub(r" at 0x[0-9a-fA-F]+", "", config) + facts.config_sha256
-    return f"{request.agent} {request.stock} {request.n_envs} {config}", request.agent
+    before = "trained" if request.trained_agent else "new"
+    key = f"{request.agent} {before} {request.stock} {request.n_envs} {config}"
+    return key, request.agent
 
 
 def _config(run: Path) -> str:

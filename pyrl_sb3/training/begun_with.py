@@ -12,7 +12,7 @@ from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.folders import find_model
+from pyrl_sb3.training.folders import find_model, with_zip, zoo_settings
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.loading import complaint, load_model, saved_temperature
 from pyrl_sb3.training.normalization import adopt_statistics
@@ -21,9 +21,17 @@ from pyrl_sb3.training.trial import run_meant
 log = logging.getLogger("pyrl_sb3")
 
 
-def trained_model(path: Path, env_id: str, agent: NamedAgent) -> Path:
+def trained_model(path: Path, env_id: str) -> Path:
     """Return the file of the model that a path means, as in tests; InputError if there is none."""
-    return find_model(run_meant(path, env_id), env_id, agent.name).absolute()
+    try:
+        return find_model(run_meant(path, env_id), env_id, None).absolute()
+    except InputError as error:
+        raise InputError(f"--trained-agent: {error}") from error
+
+
+def may_mean(path: Path, model: Path) -> bool:
+    """Tell whether a path, given again, can mean the model that was found by it."""
+    return model.resolve().is_relative_to(with_zip(path).resolve())
 
 
 class TrainedAgent:
@@ -48,7 +56,7 @@ class TrainedAgent:
         self, path: Path, agent: NamedAgent, env: VecEnv, device: str, *, trust: bool
     ) -> None:
         self.path = path
-        self._model = load_model(path, agent, env, device, trust=trust)
+        self._model = load_model(path, agent, env, device, trust=trust, command="train")
         self._log_alpha = saved_temperature(path)
         adopt_statistics(path, env, trust=trust)
 
@@ -68,12 +76,29 @@ class TrainedAgent:
         try:
             model.policy.load_state_dict(self._model.policy.state_dict())
         except RuntimeError as error:  # other names or shapes
-            config = self.path.with_name(CONFIG)
-            advice = f"; --config {quoted(config)} is its own" if config.is_file() else ""
-            raise InputError(f"{self.path}, for {source}: {complaint(error)}{advice}") from error
+            raise self._unfit(source, complaint(error)) from error
+        theirs, ours = _layers(self._model), _layers(model)
+        if theirs != ours:
+            others = f"it has {_named(theirs - ours)}, not {_named(ours - theirs)}"
+            raise self._unfit(source, others)
         learned = getattr(model, "log_ent_coef", None)
         if learned is not None and self._log_alpha is not None:
             with th.no_grad():
                 learned.copy_(self._log_alpha)
         steps = counted(self._model.num_timesteps, "step")
         log.info("begins with the agent of %s, trained for %s", self.path, steps)
+
+    def _unfit(self, source: str, why: str) -> InputError:
+        folder = self.path.parent
+        configs = [place / CONFIG for place in (folder, zoo_settings(folder)) if place]
+        own = [f"; --config {quoted(each)} is its own" for each in configs if each.is_file()]
+        return InputError(f"{self.path}, for {source}: {why}{''.join(own[:1])}")
+
+
+def _layers(model: OffPolicyAlgorithm) -> set[str]:
+    """Return the layers of a model's networks in words: also those that have no weights."""
+    return {repr(part) for part in model.policy.modules() if not any(part.children())}
+
+
+def _named(layers: set[str]) -> str:
+    return " and ".join(sorted(layers)) or "none of them"

@@ -181,7 +181,7 @@ def model_in(run: Path) -> Path | None:
     return run / f"{zoo.name}.zip" if zoo and (run / f"{zoo.name}.zip").is_file() else None
 
 
-def find_model(path: Path, env_id: str, agent: str) -> Path:
+def find_model(path: Path, env_id: str, agent: str | None) -> Path:
     """
     Return the model file meant by a path.
 
@@ -189,7 +189,7 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
         path: a model file, a run folder, or a folder of runs (then the latest of `env_id`); runs
             may be RL Zoo's.
         env_id: the environment it is wanted for.
-        agent: for the advice when there is none.
+        agent: for the advice when there is none; None gives none.
 
     Raises:
         InputError: nothing there.
@@ -205,12 +205,18 @@ def find_model(path: Path, env_id: str, agent: str) -> Path:
         others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
         others += sorted(file.name for file in path.glob("*.zip"))[:5]
         there = f"; there are {', '.join(others)}" if others else ""
-        way = f"`pyrl {agent}-train {env_id}` makes one"
-        if killed := next((run for run in runs if any(run.glob(f"{CHECKPOINTS}/step_*"))), None):
-            way = f"`pyrl {going_on(agent, killed, trust=False)}` goes on to one"
-        raise InputError(f"no model of {env_id} in {path}{there}; {way}")
-    hint = did_you_mean_beside(path) or f"; `pyrl {agent}-train {env_id}` makes one"
+        raise InputError(f"no model of {env_id} in {path}{there}{_way_to_one(runs, env_id, agent)}")
+    hint = did_you_mean_beside(path) or _way_to_one([], env_id, agent)
     raise InputError(f"no model at {path}{hint}")
+
+
+def _way_to_one(runs: Sequence[Path], env_id: str, agent: str | None) -> str:
+    """The advice where none of the runs has a model."""
+    if agent is None:
+        return ""
+    if killed := next((run for run in runs if any(run.glob(f"{CHECKPOINTS}/step_*"))), None):
+        return f"; `pyrl {going_on(agent, killed, trust=False)}` goes on to one"
+    return f"; `pyrl {agent}-train {env_id}` makes one"
 
 
 def with_zip(path: Path) -> Path:

@@ -47,7 +47,13 @@ _SPARE_TENSORS, _SPARE_BYTES = 100, 64 * 2**20
 
 
 def load_model(
-    path: Path | str, agent: NamedAgent | str, env: VecEnv, device: str, *, trust: bool = False
+    path: Path | str,
+    agent: NamedAgent | str,
+    env: VecEnv,
+    device: str,
+    *,
+    trust: bool = False,
+    command: str = "test",
 ) -> OffPolicyAlgorithm:
     """
     Read a model for acting, not for further training: it gets no replay buffer to speak of.
@@ -62,6 +68,7 @@ def load_model(
         env: what it is to act in.
         device: PyTorch's name of it, such as `cpu`, or `auto`.
         trust: read it as SB3 does, which runs what it holds.
+        command: of the agent that a model is of, for the advice where that is another one.
 
     Raises:
         InputError: the file is missing, truncated, something else, of another algorithm or
@@ -73,7 +80,7 @@ def load_model(
         agent = find_agent(agent)
     check_archive(path)
     data = _data(path)
-    _check_algorithm(path, agent, data)
+    _check_algorithm(path, agent, data, command)
     for line in saved.check_for_acting(path):
         log.info("%s", line)
     try:
@@ -109,6 +116,8 @@ def saved_temperature(path: Path) -> th.Tensor | None:
     content = read_member(path, _VARIABLES, _MOST_VARIABLES)
     try:
         variables = read_tensors(path, _VARIABLES, content, "cpu")
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path} cannot be loaded: {first_line(error)}") from error
     found = variables.get("log_ent_coef") if isinstance(variables, dict) else None
@@ -132,11 +141,11 @@ def _data(path: Path) -> dict[str, Any]:
     return data
 
 
-def _check_algorithm(path: Path, agent: NamedAgent, data: Mapping[str, Any]) -> None:
+def _check_algorithm(path: Path, agent: NamedAgent, data: Mapping[str, Any], command: str) -> None:
     if agent.recognizes(data):
         return
     fitting = [other.name for other in AGENTS.values() if other.recognizes(data)]
-    advice = f"; try {fitting[0]}-test" if fitting else ""
+    advice = f"; try {fitting[0]}-{command}" if fitting else ""
     raise InputError(f"{path} is no {agent.title} model{advice}")
 
 

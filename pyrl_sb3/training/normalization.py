@@ -111,7 +111,8 @@ def adopt_statistics(path: Path, env: VecEnv, *, trust: bool = False) -> None:
     theirs = found if isinstance(found, VecNormalize) else None
     seen, here = _seen(theirs), _seen(own)
     if seen != here:
-        raise InputError(f"{path} has learned from {seen}, here are {here}; see `normalize`")
+        file = "see `normalize`" if theirs else f"there is no {find_statistics(with_zip(path))}"
+        raise InputError(f"{path} has learned from {seen}, here are {here}; {file}")
     if own is None or theirs is None:
         return
     if own.norm_obs:

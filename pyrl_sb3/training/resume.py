@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import PluginError
 from pyrl_sb3.training.agents import find_agent
+from pyrl_sb3.training.begun_with import may_mean
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.environments import env_spec
@@ -252,7 +253,10 @@ def refuse_differences(folder: Path, request: TrainingRequest, given: Mapping[st
     given = {**given, "env_id": env_spec(given.get("env_id", request.env_id)).id}
     for name, value in given.items():
         there = getattr(request, name)
-        if name not in CHANGEABLE and _comparable(there) != _comparable(value):
+        same = _comparable(there) == _comparable(value)
+        if name == "trained_agent":
+            same = there is not None and may_mean(value, there)
+        if name not in CHANGEABLE and not same:
             option = {"env_id": "ENV", "overrides": "--set"}.get(name, f"--{name}")
             said = f"{option.replace('_', '-')} {_shown(value)}"
             raise begun_otherwise(said, folder, _shown(there))

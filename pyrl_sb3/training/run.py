@@ -33,7 +33,7 @@ from pyrl_sb3.training.learning import learn
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete
-from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
+from pyrl_sb3.training.setup import Callbacks, Run, callback_list, check_beginning, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 from pyrl_sb3.training.unwritable import say_unwritable
 
@@ -109,10 +109,24 @@ def checked(request: TrainingRequest) -> tuple[NamedAgent, CompleteRequest, Expe
     check_device(request.device)
     request = dataclasses.replace(request, env_id=env_spec(request.env_id).id)
     if request.trained_agent is not None:
-        model = trained_model(request.trained_agent, request.env_id, agent)
+        model = trained_model(request.trained_agent, request.env_id)
         request = dataclasses.replace(request, trained_agent=model)
     experiment = checked_experiment(agent, request)
     return agent, _completed(request, experiment), experiment
+
+
+def checked_for_others(
+    request: TrainingRequest,
+) -> tuple[NamedAgent, CompleteRequest, Experiment]:
+    """
+    Return the same where other processes will train: what they begin with has been tried out.
+
+    Raises:
+        as `train`.
+    """
+    agent, completed, experiment = checked(request)
+    check_beginning(completed, experiment)
+    return agent, completed, experiment
 
 
 def _remove(folder: Path, above: Sequence[Path], earlier: Container[Path] | None) -> None:

@@ -1,7 +1,7 @@
 """A run's environments, model and logs, opened."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -71,31 +71,14 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
             asks for; or as `TrainedAgent`.
         ConfigError, PluginError: see `build_model`.
     """
-    try:
+    with _saying_what_a_constructor_objects_to(run):
         env, eval_env = _environments(run, opened)
-        request, options = run.request, run.experiment.arguments.get("replay_buffer_kwargs")
-        check_new_goals(run.agent, env, request.env_id, options or {})
-        before = None if run.checkpoint else _trained_agent(run, env)
-        model = build_model(
-            run.agent,
-            env,
-            run.experiment,
-            timesteps=request.timesteps,
-            seed=request.seed,
-            device=request.device,
-        )
-        if before:
-            before.hand_over(model, run.experiment.source)
+        options = run.experiment.arguments.get("replay_buffer_kwargs")
+        check_new_goals(run.agent, env, run.request.env_id, options or {})
+        model = _model(run, env)
         # As SB3 has wrapped the model's: images with channels last are turned.
         eval_env = model._wrap_env(eval_env, monitor_wrapper=False)
         callbacks = [_callback(each) for each in run.experiment.callback]
-    except (InputError, ConfigError, PluginError, OSError):
-        raise
-    except RAISED as error:
-        raise InputError(
-            f"{run.agent.title} cannot be made of {run.experiment.source}: {first_line(error)}; "
-            "check the values there and in --set"
-        ) from error
     moment = run.checkpoint.moment if run.checkpoint else None
     logger = continued_logger(run.folder, moment.timesteps) if moment else new_logger(run.folder)
     opened.callback(logger.close)
@@ -103,11 +86,52 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
     return model, eval_env, callbacks
 
 
-def _trained_agent(run: Run, env: VecEnv) -> TrainedAgent | None:
-    path = run.request.trained_agent
-    if path is None:
-        return None
-    return TrainedAgent(path, run.agent, env, run.request.device, trust=run.request.trust)
+def check_beginning(request: CompleteRequest, experiment: Experiment) -> None:
+    """
+    Check that a training can begin with the trained agent that it is to begin with, if any, where
+    other processes will do it. Nothing is written; raises as `set_up`.
+    """
+    if request.trained_agent is None:
+        return
+    run = Run(folder=Path(), request=request, experiment=experiment, uses=())
+    with _saying_what_a_constructor_objects_to(run), ExitStack() as opened:
+        normalize = _normalizing(experiment)
+        env = vector_env(request.env_id, 1, request.seed, experiment, normalize=normalize)
+        opened.callback(env.close)
+        _model(run, env)
+
+
+@contextmanager
+def _saying_what_a_constructor_objects_to(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, ConfigError, PluginError, OSError):
+        raise
+    except RAISED as error:
+        raise InputError(
+            f"{run.agent.title} cannot be made of {run.experiment.source}: {first_line(error)}; "
+            "check the values there and in --set"
+        ) from error
+
+
+def _model(run: Run, env: VecEnv) -> OffPolicyAlgorithm:
+    """The model, untrained, or as the agent with which the training begins."""
+    request, before = run.request, None
+    if request.trained_agent is not None and run.checkpoint is None:
+        before = TrainedAgent(
+            request.trained_agent, run.agent, env, request.device, trust=request.trust
+        )
+    model = build_model(
+        run.agent,
+        env,
+        run.experiment,
+        timesteps=request.timesteps,
+        seed=request.seed,
+        device=request.device,
+    )
+    if before:
+        before.hand_over(model, run.experiment.source)
+    return model
 
 
 def callback_list(given: Callbacks) -> list[BaseCallback]:
@@ -148,9 +172,8 @@ def _callback(reference: Reference) -> BaseCallback:
 def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
     """Open the environments to learn in, and the one to be evaluated in."""
     request, experiment = run.request, run.experiment
-    learning = evaluating = None
-    if experiment.normalize is not None:
-        learning = partial(normalized, **experiment.normalize)
+    learning = evaluating = _normalizing(experiment)
+    if learning is not None:
         evaluating = partial(learning, training=False, norm_reward=False)
     env = vector_env(
         request.env_id,
@@ -167,3 +190,9 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
     eval_env = vector_env(request.env_id, 1, seed, experiment, training=False, normalize=evaluating)
     opened.callback(eval_env.close)
     return env, eval_env
+
+
+def _normalizing(experiment: Experiment) -> Callable[..., VecEnv] | None:
+    if experiment.normalize is None:
+        return None
+    return partial(normalized, **experiment.normalize)

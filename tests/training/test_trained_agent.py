@@ -16,7 +16,7 @@ import stable_baselines3 as sb3
 import torch as th
 import yaml
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import statistics_file
@@ -224,16 +224,22 @@ def test_what_does_not_fit(asked, trained, normalized, tmp_path):
     narrower = asked(overrides=(*SMALL[1:], "policy_kwargs.net_arch=[3]"))
     deeper = asked(overrides=(*SMALL[1:], "policy_kwargs.net_arch=[4, 4]"))
     cases = [
-        (asked(), tmp_path / "nothing", "no model at"),
-        (asked("td3"), trained, "is no TD3 model"),
+        (asked(), tmp_path / "nothing", r"^--trained-agent: no model at \S*nothing$"),
+        (asked(), tmp_path, r"^--trained-agent: no model of Pendulum-v1 in \S*$"),
+        (asked("td3"), trained, "is no TD3 model; try sac-train$"),
         (other_env, trained, "Observation spaces do not match"),
         (narrower, trained, r"size mismatch .*; --config \S*config.yml is its own"),
+        (
+            asked(overrides=(*SMALL, "policy_kwargs.activation_fn=nn.Tanh")),
+            trained,
+            r"it has ReLU\(\), not Tanh\(\); --config \S*config.yml is its own",
+        ),
         (deeper, trained, r"Missing key.*; --config \S*config.yml is its own"),
         (asked(), normalized, "learned from normalised observations, here are observations as"),
         (
             asked(overrides=(*SMALL, "normalize=true")),
             trained,
-            "learned from observations as they are, here are normalised observations",
+            r"from observations as they are, here are normalised .* no \S*vecnormalize.pkl$",
         ),
     ]
     for request, path, problem in cases:
@@ -291,6 +297,29 @@ def test_damaged_agents(asked, trained, normalized, tmp_path):
     found.save(statistics_file(copied / "model.zip"))
     with pytest.raises(InputError, match="ret_rms: its var is negative"):
         train(asked(overrides=(*SMALL, "normalize=true"), trained_agent=copied))
+    env = DummyVecEnv([partial(gym.make, "Pendulum-v1")])
+    assert load_statistics(copied / "model.zip", env).obs_rms.count > 60  # acting needs no returns
+
+
+class Named(th.nn.ReLU):
+    """Computes as, and calls itself, ReLU; of a script, whose code is not run unless trusted."""
+
+    def __repr__(self):
+        return "ReLU()"
+
+
+def test_agents_of_scripts_need_trust(asked, tmp_path):
+    kwargs = {"net_arch": [4], "activation_fn": Named}
+    model = sb3.SAC("MlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, device="cpu")
+    model.save(tmp_path / "model")
+    env = DummyVecEnv([partial(gym.make, "Pendulum-v1")])
+    VecNormalize(env).save(tmp_path / "vecnormalize.pkl")
+    overrides = (*SMALL, NOTHING_LEARNED, "normalize=true")
+    request = asked(overrides=overrides, trained_agent=tmp_path / "model.zip")
+    with pytest.raises(InputError, match="--trust"):
+        train(request)
+    run = train(replace(request, trust=True)).folder
+    assert equal(saved(run)[1]["policy"], model.policy.state_dict())
 
 
 class Bomb:

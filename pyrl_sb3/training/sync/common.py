@@ -12,7 +12,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import FACTS, read_facts, read_written
 from pyrl_sb3.training.folders import CHECKPOINTS, check_writable
 from pyrl_sb3.training.resume import check_configs
-from pyrl_sb3.training.run import checked
+from pyrl_sb3.training.run import checked_for_others
 from pyrl_sb3.training.seeds import SeedGroup
 from pyrl_sb3.training.sync.group import DistributedGroup
 from pyrl_sb3.training.unfinished import has_all_steps, last_checkpoint, may_be_emptied
@@ -118,8 +118,8 @@ def check_in_common(seeds: SeedGroup) -> None:
 
     Raises:
         InputError: as `in_common` or `refuse_loss`; or one cannot be written to.
-        InputError, ConfigError, PluginError: as `checked`, where they are to begin anew, or as
-            `check_configs`.
+        InputError, ConfigError, PluginError: as `checked_for_others`, where they are to begin anew,
+            or as `check_configs`.
     """
     last, _ = in_common(
         seeds,
@@ -136,7 +136,7 @@ def check_in_common(seeds: SeedGroup) -> None:
         return
     for seed in seeds.seeds:
         refuse_loss(seeds, seed)
-    checked(seeds.request_of(seeds.seeds[0]))
+    checked_for_others(seeds.request_of(seeds.seeds[0]))
 
 
 def refuse_loss(seeds: SeedGroup, seed: int) -> None:

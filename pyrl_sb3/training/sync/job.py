@@ -20,7 +20,7 @@ from pyrl_sb3.training.errors import HopelessError, InputError, RunStoppedError,
 from pyrl_sb3.training.folders import MODEL, SEEDS, empty, held, is_group, make_folder
 from pyrl_sb3.training.request import TrainingRequest, TrainingResult, require_at_least
 from pyrl_sb3.training.resume import resume
-from pyrl_sb3.training.run import checked, train
+from pyrl_sb3.training.run import checked_for_others, train
 from pyrl_sb3.training.seeds import SeedGroup, new_group, read_group, write_group
 from pyrl_sb3.training.sync.alone import Alone
 from pyrl_sb3.training.sync.callback import SeedSyncCallback
@@ -95,7 +95,7 @@ def synchronised(
     Raises:
         InputError, ConfigError, PluginError: it cannot be.
     """
-    agent, completed, experiment = checked(request)
+    agent, completed, experiment = checked_for_others(request)
     if plan.params.get("share_replay"):
         check_sharing(agent, experiment, completed.env_id)
     frequency = experiment.arguments.get("train_freq")
