@@ -148,13 +148,10 @@ def _made(spec: EnvSpec, given: Mapping[str, Any], mode: str | None) -> Env:
         raise UndrawnError(f"{spec.id} takes no render_mode, by which it could draw") from error
 
 
-def _seeded(
-    env_id: str, experiment: Experiment, training: bool, render_mode: str | None, seed: int
-) -> Env:
+def _opened(env_id: str, experiment: Experiment, training: bool, render_mode: str | None) -> Env:
     env = _wrapped(env_id, experiment, render_mode)
     if not training:
         _tell_of_evaluation(env)
-    env.action_space.seed(seed)
     return env
 
 
@@ -195,8 +192,7 @@ def vector_env(
         render_mode: as in `gymnasium.make`.
         processes: each in one of its own.
     """
-    make = partial(_seeded, env_id, experiment, training, render_mode)
-    makers = [partial(make, seed + index) for index in range(n_envs)]
+    makers = [partial(_opened, env_id, experiment, training, render_mode)] * n_envs
     logs = [str(monitor / str(index)) if monitor else None for index in range(n_envs)]
     each = None if continued is None else continued // n_envs
     side_by_side = RenewableSubprocVecEnv if processes else RenewableVecEnv

@@ -31,6 +31,8 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     some environments write into the same array.
     An environment that cannot be closed is warned of, once: what it was opened for is done by then.
     So are episodes without a time limit, for whose end evaluations might wait in silence.
+    Some environments draw from their spaces, which Gymnasium seeds by themselves: a seeded reset
+    seeds them too.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -38,10 +40,14 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
         self._endless = not is_wrapped(env, TimeLimit)
         self._steps = 0
 
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset, and count steps from 0."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset, spaces too where there is a seed, and count steps from 0."""
         self._steps = 0
-        return self.env.reset(**options)
+        if seed is not None:
+            _seed_spaces(self.env, seed)
+        return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step, and copy `success` where there is one, and what is seen last."""
@@ -88,6 +94,14 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
     def _name(self) -> str:
         spec = self.unwrapped.spec
         return spec.id if spec else type(self.unwrapped).__name__
+
+
+def _seed_spaces(env: gym.Env[Any, Any], seed: int) -> None:
+    """Seed the spaces of an environment and of its wrappers, each of which may have its own."""
+    env.action_space.seed(seed)
+    env.observation_space.seed(seed)
+    if isinstance(env, gym.Wrapper):
+        _seed_spaces(env.env, seed)
 
 
 def _copied(info: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class RenewableVecEnv(Renewable, DummyVecEnv):
     def _open(self, monitors: Sequence[Callable[[], Monitor]]) -> None:
         DummyVecEnv.__init__(self, [*monitors])
         # Models draw from it. That of the environments may be one for all of their class, which is
-        # seeded whenever one of them is opened.
+        # seeded whenever one of them is reset from a seed.
         self.action_space = deepcopy(self.action_space)
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -106,8 +106,37 @@ def test_they_are_opened_anew_below_their_monitors():
     env.seed(5)
     env.reset()
     assert [each.seeds for each in made] == [[7], [8], [5], [6]]
-    space = gym.spaces.Box(-1, 1, (1,), seed=8)
+    space = gym.spaces.Box(-1, 1, (1,), seed=6)
     assert made[3].action_space.sample() == space.sample()
+
+
+class Shifted(gym.ObservationWrapper):
+    """Has a space of its own."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = gym.spaces.Box(0, 2, (2,))
+
+    def observation(self, observation):
+        return observation + 1
+
+
+def test_what_they_draw_from_their_spaces_follows_from_the_seed(monkeypatch):
+    gym.register("Shifted-v0", lambda **options: Shifted(Noted(**options)))
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+    monkeypatch.setattr(Noted, "reset", reset)
+    monkeypatch.setattr(Noted, "observation_space", gym.spaces.Box(-1, 1, (2,)))
+    env = vector_env("Shifted-v0", 2, 7, experiment())
+    first, second = env.reset(), env.reset()
+    assert not np.array_equal(first, second)
+    for seed, same in ((7, True), (8, False)):
+        env.renew()
+        env.seed(seed)
+        assert np.array_equal(env.reset(), first) == same
+        assert np.array_equal(env.reset(), second) == same
 
 
 def test_actions_go_on_where_all_environments_of_a_class_have_one_space(monkeypatch):

@@ -183,7 +183,7 @@ class SharedReplay(Stateful):
         rest = {"action": action, "reward": reward, "done": done, "truncated": truncated}
         step = {**_named("obs", obs), **after, **{k: np.asarray(v) for k, v in rest.items()}}
         if not self._noted:
-            self._noted = {name: np.empty((64, *v.shape), v.dtype) for name, v in step.items()}
+            self._noted = {name: np.zeros((64, *v.shape), v.dtype) for name, v in step.items()}
         elif self._count == len(self._noted["reward"]):
             self._noted = {name: np.concatenate((v, v)) for name, v in self._noted.items()}
         for name, value in step.items():
