@@ -40,14 +40,12 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
         self._endless = not is_wrapped(env, TimeLimit)
         self._steps = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Reset, spaces too where there is a seed, and count steps from 0."""
         self._steps = 0
-        if seed is not None:
-            _seed_spaces(self.env, seed)
-        return self.env.reset(seed=seed, options=options)
+        if options.get("seed") is not None:
+            _seed_spaces(self.env, options["seed"])
+        return self.env.reset(**options)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step, and copy `success` where there is one, and what is seen last."""

@@ -10,6 +10,7 @@ from pyrl_sb3.training import environments
 from pyrl_sb3.training.environments import env_spec, newest_ids, vector_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.hyperparams import packaged_config
+from pyrl_sb3.training.outermost import Outermost
 
 ENV_ID = "Noted-v3"
 made = []
@@ -119,6 +120,21 @@ class Shifted(gym.ObservationWrapper):
 
     def observation(self, observation):
         return observation + 1
+
+
+def test_options_are_passed_on_only_where_there_are_some():
+    """As SB3 does: not all wrappers know them."""
+    given = []
+
+    class Old(gym.Wrapper):
+        def reset(self, seed=None):
+            given.append(seed)
+            return self.env.reset(seed=seed)
+
+    env = Outermost(Old(Noted()))
+    env.reset(seed=3)
+    env.reset()
+    assert given == [3, None]
 
 
 def test_what_they_draw_from_their_spaces_follows_from_the_seed(monkeypatch):
