@@ -118,9 +118,8 @@ def _configured(run: Path) -> tuple[str, str]:
     request, config = facts.request, _config(run)
     if facts.config_sha256:  # objects of one file are the same wherever they were in memory
         config = re.sub(r" at 0x[0-9a-fA-F]+", "", config) + facts.config_sha256
-    before = "trained" if request.trained_agent else "new"
-    key = f"{request.agent} {before} {request.stock} {request.n_envs} {config}"
-    return key, request.agent
+    name = f"{request.agent} (trained before)" if request.trained_agent else request.agent
+    return f"{name} {request.stock} {request.n_envs} {config}", name
 
 
 def _config(run: Path) -> str:

@@ -55,7 +55,8 @@ def test_runs_that_begin_with_an_agent_are_a_group_of_their_own(pyrl):
     runs = [f"sac/Pendulum-v1_{number}" for number in (1, 2, 3, 4)]
     outcome = pyrl("report", *runs, "--label", "new", "--label", "tuned", "--json")
     assert outcome.code == 0, outcome.err
-    assert pyrl("report", *runs, "--label", "a", "--label", "b", "--label", "c").code == 2
+    three = pyrl("report", *runs, "--label", "a", "--label", "b", "--label", "c")
+    assert three.err == "pyrl: --label: 3 for 2 groups: sac, sac (trained before)\n"
 
 
 def test_it_is_the_same_one_when_a_run_goes_on(pyrl, folder):
