@@ -125,6 +125,13 @@ class HerReplayBuffer(ReplayBuffer, sb3.HerReplayBuffer):
         _warn_of_stacked_goals(env)
         _warn_of_changed_rewards(env)
 
+    def forget_answers(self) -> None:
+        """Find out anew what the environment's methods take, which calls them: after a checkpoint
+        a training that went on then calls them as often as one that is resumed.
+        """
+        if self.env is not None:
+            self._oracle = GoalOracle(self.env, self._same_rewards)
+
     def _meet(self, env: VecNormalize) -> None:
         super()._meet(env)
         if self._is_another(env):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3 import HerReplayBuffer
+from stable_baselines3 import HerReplayBuffer as TheirHerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
 
-from pyrl_sb3.buffers import ReplayBuffer
+from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.header import read_header
 from pyrl_sb3.buffers.saving import save
 from pyrl_sb3.buffers.shards import check_files, read_file
@@ -100,7 +100,9 @@ def end_episodes(buffer: TheirReplayBuffer | None) -> None:
     """Tell a replay buffer that the environments were reset."""
     if isinstance(buffer, ReplayBuffer):
         buffer.store.cut()
-    elif isinstance(buffer, HerReplayBuffer):
+        if isinstance(buffer, HerReplayBuffer):
+            buffer.forget_answers()
+    elif isinstance(buffer, TheirHerReplayBuffer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it does
             buffer.truncate_last_trajectory()

@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer as TheirDictReplay
 from stable_baselines3.common.buffers import ReplayBuffer as TheirReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from pyrl_sb3.buffers import ReplayBuffer
+from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.training.kept import check_buffer, end_episodes, load_buffer, save_buffer
 from pyrl_sb3.training.state import StateError
 from pyrl_sb3.training.state_files import read_tree, write_tree
@@ -104,6 +104,28 @@ def test_a_reset_ends_the_episodes_of_all_buffers():
     assert own.timeouts[:2, 0].tolist() == [0, 1]
     end_episodes(None)
     end_episodes(made(TheirReplayBuffer)[0])
+
+
+def test_after_a_reset_it_is_found_out_anew_what_an_environment_takes():
+    """As in a training that is resumed: `compute_reward` may draw from what the steps draw from."""
+    calls = []
+
+    class Counting(Goals):
+        def compute_reward(self, achieved, desired, info):
+            calls.append(len(achieved))
+            return super().compute_reward(achieved, desired, info)
+
+    buffer = HerReplayBuffer(8, GOALS, ACTIONS, DummyVecEnv([Counting]))
+    fill(buffer, observation, 0, 8)
+    asked = []
+    for _ in range(2):
+        for _ in range(2):
+            calls.clear()
+            buffer.sample(64)
+            asked.append(len(calls))
+        end_episodes(buffer)
+    first, later, again, after = asked
+    assert first == again > later == after > 0
 
 
 def own(steps):
