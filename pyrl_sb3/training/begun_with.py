@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -60,7 +59,7 @@ class TrainedAgent:
         self._log_alpha = saved_temperature(path)
         adopt_statistics(path, env, trust=trust)
 
-    def hand_over(self, model: Any, source: str) -> None:
+    def hand_over(self, model: OffPolicyAlgorithm, source: str) -> None:
         """
         Give a new model the networks, targets included, and the temperature, where it learns one.
         Its optimisers begin anew.
@@ -72,7 +71,6 @@ class TrainedAgent:
         Raises:
             InputError: its networks are others.
         """
-        assert isinstance(model, OffPolicyAlgorithm)
         try:
             model.policy.load_state_dict(self._model.policy.state_dict())
         except RuntimeError as error:  # other names or shapes
