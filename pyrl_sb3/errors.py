@@ -1,5 +1,6 @@
 """What every layer may raise, how mistakes and numbers are worded, and which of these are whole."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -42,6 +43,11 @@ def as_whole(value: Any) -> int | None:
     if isinstance(value, Integral):
         return int(value)
     return int(float(value)) if float(value).is_integer() else None
+
+
+def without_addresses(text: str) -> str:
+    """Drop from what objects call themselves where in memory they are, which means nothing."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def short(value: object) -> str:

@@ -1,6 +1,5 @@
 """Groups of runs that are to be compared, and what each run scored."""
 
-import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.config.documents import read_document
+from pyrl_sb3.errors import without_addresses
 from pyrl_sb3.report.curves import Curve, Values, read_episodes, read_evaluations
 from pyrl_sb3.training.errors import InputError, one_line
 from pyrl_sb3.training.facts import FACTS, read_facts
@@ -117,7 +117,7 @@ def _configured(run: Path) -> tuple[str, str]:
     facts = read_facts(run)
     request, config = facts.request, _config(run)
     if facts.config_sha256:  # objects of one file are the same wherever they were in memory
-        config = re.sub(r" at 0x[0-9a-fA-F]+", "", config) + facts.config_sha256
+        config = without_addresses(config) + facts.config_sha256
     name = f"{request.agent} (trained before)" if request.trained_agent else request.agent
     return f"{name} {request.stock} {request.n_envs} {config}", name
 

@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from pyrl_sb3.errors import counted
+from pyrl_sb3.errors import counted, without_addresses
 from pyrl_sb3.training.agents import NamedAgent
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError
@@ -95,7 +95,8 @@ class TrainedAgent:
 
 def _layers(model: OffPolicyAlgorithm) -> set[str]:
     """Return the layers of a model's networks in words: also those that have no weights."""
-    return {repr(part) for part in model.policy.modules() if not any(part.children())}
+    parts = (part for part in model.policy.modules() if not any(part.children()))
+    return {without_addresses(repr(part)) for part in parts}
 
 
 def _named(layers: set[str]) -> str:

@@ -95,11 +95,20 @@ class Outermost(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _seed_spaces(env: gym.Env[Any, Any], seed: int) -> None:
-    """Seed the spaces of an environment and of its wrappers, each of which may have its own."""
-    env.action_space.seed(seed)
-    env.observation_space.seed(seed)
-    if isinstance(env, gym.Wrapper):
-        _seed_spaces(env.env, seed)
+    """
+    Seed the spaces of an environment and of its wrappers, each of which may have its own.
+
+    Each has another seed, none that of the environment, by which both would draw the same numbers.
+    """
+    layers = [env]
+    while isinstance(layers[-1], gym.Wrapper):
+        layers.append(layers[-1].env)
+    seeds = np.random.SeedSequence(seed).generate_state(2 * len(layers)).reshape(-1, 2).tolist()
+    for layer, own in zip(layers, seeds, strict=True):
+        with suppress(*RAISED):  # not each has a space, nor can each space be seeded
+            layer.action_space.seed(own[0])
+        with suppress(*RAISED):
+            layer.observation_space.seed(own[1])
 
 
 def _copied(info: dict[str, Any]) -> dict[str, Any]:

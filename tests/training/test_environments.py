@@ -76,11 +76,13 @@ def test_each_has_a_seed_of_its_own_for_its_actions_too():
     env = vector_env(ENV_ID, 3, 7, experiment())
     env.reset()
     assert [each.seeds for each in made] == [[7], [8], [9]]
-    for number, each in enumerate(made):
-        space = gym.spaces.Box(-1, 1, (1,), seed=7 + number)
-        assert each.action_space.sample() == space.sample()
+    drawn = [float(each.action_space.sample()[0]) for each in made]
+    assert len({*drawn}) == 3
+    env.seed(8)
     env.reset()
-    assert [each.seeds[1] for each in made] == [None] * 3
+    assert [float(each.action_space.sample()[0]) for each in made[:2]] == drawn[1:]
+    env.reset()
+    assert [each.seeds for each in made] == [[7, 8, None], [8, 9, None], [9, 10, None]]
     env.close()
     assert [each.closed for each in made] == [1, 1, 1]
 
@@ -107,8 +109,9 @@ def test_they_are_opened_anew_below_their_monitors():
     env.seed(5)
     env.reset()
     assert [each.seeds for each in made] == [[7], [8], [5], [6]]
-    space = gym.spaces.Box(-1, 1, (1,), seed=6)
-    assert made[3].action_space.sample() == space.sample()
+    other = vector_env(ENV_ID, 1, 6, experiment())
+    other.reset()
+    assert made[3].action_space.sample() == made[4].action_space.sample()
 
 
 class Shifted(gym.ObservationWrapper):
@@ -153,6 +156,48 @@ def test_what_they_draw_from_their_spaces_follows_from_the_seed(monkeypatch):
         env.seed(seed)
         assert np.array_equal(env.reset(), first) == same
         assert np.array_equal(env.reset(), second) == same
+
+
+def test_whatever_draws_has_numbers_of_its_own():
+    """Environments, their spaces, wrappers' spaces, and a model's random actions, by one seed."""
+    env = Outermost(Shifted(Noted()))
+    env.reset(seed=7)
+    drawn = [
+        env.action_space.sample()[0],
+        env.observation_space.sample()[0] - 1,
+        env.unwrapped.observation_space.sample()[0],
+        gym.spaces.Box(-1, 1, (2,), seed=7).sample()[0],  # as a model seeds its own
+    ]
+    assert env.np_random.uniform(-1, 1) == pytest.approx(drawn[-1])
+    assert len({round(float(each), 5) for each in drawn}) == len(drawn)
+
+
+class NoSeed(gym.spaces.Box):
+    def seed(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "spaces", [{}, {"action_space": None}, {"action_space": NoSeed(-1, 1, (2,))}]
+)
+def test_spaces_below_that_cannot_be_seeded_are_left_alone(spaces):
+    class Bare(gym.Env):
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(2, np.float32), {}
+
+    class Covers(gym.Wrapper):
+        def __init__(self, env):
+            super().__init__(env)
+            self.action_space = self.observation_space = gym.spaces.Box(-1, 1, (2,))
+
+    bare = Bare()
+    vars(bare).update(spaces)
+    env = Outermost(Covers(bare))
+    env.reset(seed=3)
+    first = env.action_space.sample()
+    env.reset(seed=3)
+    assert np.array_equal(env.action_space.sample(), first)
 
 
 def test_actions_go_on_where_all_environments_of_a_class_have_one_space(monkeypatch):

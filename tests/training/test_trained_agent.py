@@ -322,6 +322,31 @@ def test_agents_of_scripts_need_trust(asked, tmp_path):
     assert equal(saved(run)[1]["policy"], model.policy.state_dict())
 
 
+SQUARED = """
+from torch import nn
+
+class Squared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.function = lambda x: x * x
+
+    def forward(self, x):
+        return self.function(x)
+
+    def extra_repr(self):
+        return repr(self.function)
+"""
+
+
+def test_layers_are_the_same_wherever_in_memory_they_are(asked, tmp_path, monkeypatch):
+    (tmp_path / "squared_layers.py").write_text(SQUARED)
+    monkeypatch.syspath_prepend(tmp_path)
+    overrides = (*SMALL, "policy_kwargs.activation_fn=squared_layers.Squared", NOTHING_LEARNED)
+    first = train(asked(overrides=overrides, trust=True)).folder
+    again = train(asked(overrides=overrides, trust=True, trained_agent=first)).folder
+    assert equal(saved(again)[1]["policy"], saved(first)[1]["policy"])
+
+
 class Bomb:
     def __reduce__(self):
         return exec, ("raise SystemExit('it ran')",)
