@@ -157,6 +157,9 @@ class RenewableSubprocVecEnv(Renewable, SubprocVecEnv):
             yield
             self._asking = False
         except (EOFError, ConnectionError) as error:
+            # What could not be sent is held there in memory that Python before 3.12.3 crashes over
+            # when it collects a loop of references to it (python/cpython#77894).
+            traceback.clear_frames(error.__traceback__)
             for index, process in enumerate(self.processes):
                 process.join(0.2)  # it may be about to end
                 if (code := process.exitcode) is not None:

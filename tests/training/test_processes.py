@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from contextlib import closing
 from dataclasses import replace
@@ -187,8 +188,12 @@ def test_one_that_is_killed_between_steps_is_named_once():
         env.reset()
         env.processes[1].kill()
         env.processes[1].join()
-        with pytest.raises(RuntimeError, match=r"^the process of environment 1 ended by SIGKILL$"):
+        with pytest.raises(
+            RuntimeError, match=r"^the process of environment 1 ended by SIGKILL$"
+        ) as caught:
             steps(env, 1)
+    for frame, _ in traceback.walk_tb(caught.value.__cause__.__traceback__):
+        assert not any(isinstance(each, memoryview) for each in frame.f_locals.values())
 
 
 def test_what_opening_one_raises_is_raised_here():
