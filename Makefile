@@ -21,6 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "pyrl-sb3 needs Python 3.10 or newer; name one with make PYTHON=python3.11")'
 	@echo "== making the environment $(VENV) (once; a few minutes, mostly PyTorch)"
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'  # older ones may look for versions for minutes
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[robotics,box2d,highway,report,tensorboard,dev]'
 	@touch $@

@@ -47,6 +47,7 @@ def write_facts(
     lacking = {key: short(first) for key, (first, *_) in experiment.unwritable().items()}
     objects: dict[str, Any] = {"unwritable": lacking} if lacking else {}
     if lacking and request.config:
+        asked["config"] = str(request.config.absolute())  # by which it goes on
         objects["config_sha256"] = sha256(request.config.read_bytes()).hexdigest()
     facts = {
         "pyrl_sb3": __version__,

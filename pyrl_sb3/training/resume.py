@@ -38,11 +38,10 @@ from pyrl_sb3.training.request import (
     TrainingResult,
     require_if_given,
 )
-from pyrl_sb3.training.run import checked_experiment, say_what
+from pyrl_sb3.training.run import begun_experiment, say_what
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 from pyrl_sb3.training.trial import TrialRequest, try_out
-from pyrl_sb3.training.unwritable import refuse_unwritable
 from pyrl_sb3.training.versions import other_versions
 
 log = logging.getLogger("pyrl_sb3")
@@ -149,8 +148,7 @@ def check_configs(request: TrainingRequest, runs: Iterable[Path]) -> None:
         if (run / CONFIG).is_file():
             try:
                 facts = read_facts(run)
-                refuse_unwritable(run, facts)
-                checked_experiment(agent, _as_it_was(run, request), begun=True)
+                begun_experiment(run, facts, agent, _as_it_was(run, request))
                 refuse_edited(run, facts)
                 return
             except (InputError, ConfigError, PluginError) as error:
@@ -174,9 +172,8 @@ def _go_on(
 ) -> TrainingResult:
     for change in other_versions(facts.versions, facts.components):
         log.info(change)  # first: the config may not be for these
-    refuse_unwritable(folder, facts)  # of which the config has something else, or text
     agent = find_agent(request.agent, stock=request.stock)
-    experiment = checked_experiment(agent, request, begun=True)
+    experiment = begun_experiment(folder, facts, agent, request)
     run = Run(
         folder=folder,
         request=request,

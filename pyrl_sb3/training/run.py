@@ -24,7 +24,7 @@ from pyrl_sb3.training.begun_with import trained_model
 from pyrl_sb3.training.demos import check_demonstrations
 from pyrl_sb3.training.environments import env_spec, open_env
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import FACTS, write_facts
+from pyrl_sb3.training.facts import FACTS, Facts, write_facts
 from pyrl_sb3.training.failures import is_first_step, stops_in_one_line
 from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
@@ -35,7 +35,7 @@ from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, check_beginning, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
-from pyrl_sb3.training.unwritable import say_unwritable
+from pyrl_sb3.training.unwritable import as_it_was_begun, refuse_others, say_unwritable
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -168,6 +168,27 @@ def checked_experiment(
     if has_goal(observations):
         experiment = for_goals(experiment)
     return experiment if begun else with_normalized_keys(experiment, observations)
+
+
+def begun_experiment(
+    folder: Path, facts: Facts, agent: NamedAgent, request: TrainingRequest
+) -> Experiment:
+    """
+    Return what a run goes on with: its config, or its Python file where that cannot hold all.
+
+    Args:
+        folder: of the run.
+        facts: what it was.
+        agent: the algorithm.
+        request: by which it goes on with its config.
+
+    Raises:
+        InputError, ConfigError: as `checked_experiment`, `as_it_was_begun` and `refuse_others`.
+    """
+    begun = as_it_was_begun(folder, facts, request)
+    experiment = checked_experiment(agent, begun, begun=begun is request)
+    refuse_others(facts, experiment, begun.config)
+    return experiment
 
 
 def _completed(request: TrainingRequest, experiment: Experiment) -> CompleteRequest:

@@ -12,7 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.config import Experiment, read_experiment
-from pyrl_sb3.config.overrides import LEFT_OUT, Override
+from pyrl_sb3.config.overrides import Override
 from pyrl_sb3.errors import counted
 from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
@@ -36,7 +36,7 @@ from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import make_plain, require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
-from pyrl_sb3.training.unwritable import unwritable_of_the_training
+from pyrl_sb3.training.unwritable import begun_with
 from pyrl_sb3.training.zoo_runs import environment_asked_for, say_what_is_used
 
 log = logging.getLogger("pyrl_sb3")
@@ -105,15 +105,15 @@ def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     device = check_device(request.device)
     env_id = env_spec(request.env_id).id
     path = find_model(run_meant(request.path or Path(agent.name), env_id), env_id, agent.name)
-    config, changes = _settings(path, agent.name)
+    config, trained_in, changes = _settings(path, agent.name, env_id, trust=request.trust)
     experiment = read_experiment(
         config,
         agent.name,
-        env_id,
+        trained_in,
         overrides=[*changes, *_ONLY_THE_ENVIRONMENT],
         trust=request.trust,
     )
-    if config.is_relative_to(path.parent):
+    if config != packaged_config(agent.name):
         _say_what_lacks(experiment, path)
     with closing(open_env(env_id, experiment)) as probe:
         wrapped = bool(experiment.vec_env_wrapper)
@@ -137,16 +137,23 @@ def _opened(request: TrialRequest) -> tuple[OffPolicyAlgorithm, VecEnv]:
     return model, env
 
 
-def _settings(model: Path, agent: str) -> tuple[Path, list[Override]]:
-    """The config that a model was trained with, or else its agent's, and what was changed in it."""
+def _settings(
+    model: Path, agent: str, env_id: str, *, trust: bool
+) -> tuple[Path, str, list[str | Override]]:
+    """The config that a model was trained with, or else its agent's, for which environment, and
+    what was changed in it.
+    """
     config = model.with_name(CONFIG)
     if config.is_file():
-        keys = unwritable_of_the_training(_one_run(model.parent))
-        return config, [Override((key,), LEFT_OUT) for key in keys]
+        was, changes = begun_with(_one_run(model.parent), trust=trust)
+        if was is None or was.config is None:
+            return config, env_id, [*changes]
+        many = Override(("n_envs",), was.n_envs)
+        return was.config, env_spec(was.env_id).id, [*was.overrides, many]
     if zoo := zoo_settings(model.parent):
         say_what_is_used(zoo)
-        return zoo / CONFIG, environment_asked_for(zoo)
-    return packaged_config(agent), []
+        return zoo / CONFIG, env_id, [*environment_asked_for(zoo)]
+    return packaged_config(agent), env_id, []
 
 
 def _one_run(folder: Path) -> Path:

@@ -1,14 +1,19 @@
-"""Objects of configs in Python, of which a run's own config has only text: what cannot be done."""
+"""Objects of configs in Python, of which a run's own config has only text: where they come from."""
 
 import logging
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.errors import short
+from pyrl_sb3.config.documents import write_yaml
+from pyrl_sb3.config.overrides import LEFT_OUT, Override
+from pyrl_sb3.errors import short, without_addresses
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.facts import FACTS, Facts, read_written
+from pyrl_sb3.training.facts import FACTS, Facts, read_written, request_from
 from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.request import TrainingRequest
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -20,50 +25,96 @@ _OF_ENVIRONMENTS = (
 
 
 def say_unwritable(experiment: Experiment) -> None:
-    """Say what the config of a run that begins cannot hold, and what it will not do."""
+    """Say what the config of a run that begins cannot hold, and what is needed besides it."""
     unwritable = experiment.unwritable()
     if not unwritable:
         return
     tested = [key for key in unwritable if key in _OF_ENVIRONMENTS]
     first, *_ = unwritable[(tested or [*unwritable])[0]]
     log.warning(
-        "%s is of a Python file, and %s cannot hold it: %s will refuse this run",
+        "%s is of a Python file, and %s cannot hold it: %s that file as it is now, and --trust",
         short(first),
         CONFIG,
-        "--resume and tests" if tested else "--resume",
+        "--resume and tests need" if tested else "--resume needs",
     )
 
 
-def refuse_unwritable(folder: Path, facts: Facts) -> None:
-    """Raise InputError where the config of a run could not hold all that it was begun with."""
-    for key, value in facts.unwritable.items():
-        raise _refusal(f"{folder} cannot go on", key, value, facts.request.config)
-
-
-def unwritable_of_the_training(folder: Path) -> list[str]:
+def as_it_was_begun(folder: Path, facts: Facts, request: TrainingRequest) -> TrainingRequest:
     """
-    Return the keys whose values the config of a run could not hold; none where nothing tells.
+    Return the request by which a run goes on: with its Python file where its config lacks objects.
+
+    Args:
+        folder: of the run.
+        facts: what it was.
+        request: by which it goes on with the config in its folder.
 
     Raises:
-        InputError: environments were made of some, or what tells of them cannot be read.
+        InputError: that file is not there as it was, or is not trusted.
     """
-    path = folder / FACTS
+    for key, value in facts.unwritable.items():
+        was = facts.request
+        config = _again(f"{folder} cannot go on", key, value, was, facts.config_sha256, request)
+        same = {name: getattr(was, name) for name in ("overrides", "noise", "buffer")}
+        return replace(request, config=config, **same)
+    return request
+
+
+def refuse_others(facts: Facts, experiment: Experiment, source: Path | None) -> None:
+    """Raise InputError where a Python file has now other values than a run was begun with."""
+    was = write_yaml({**(facts.hyperparameters or {}), "n_envs": 0})
+    now = write_yaml({**experiment.as_plain(), "n_envs": 0})  # the config need not have it
+    if facts.unwritable and without_addresses(was) != without_addresses(now):
+        raise InputError(
+            f"{source} has other values than the run was begun with, though it is the same: it "
+            f"depends on something else; {CONFIG} has those of then"
+        )
+
+
+def begun_with(run: Path, *, trust: bool) -> tuple[TrainingRequest | None, list[Override]]:
+    """
+    Return the request of a run whose environments need its Python file, and what to change else.
+
+    Of the training's objects, which the config of the run has as text, no trial needs any.
+
+    Args:
+        run: its folder.
+        trust: run the Python file that it was begun with.
+
+    Raises:
+        InputError: that is needed, and not there as it was, or not trusted; or what tells of it
+            cannot be read.
+    """
+    path = run / FACTS
     if not path.is_file():
-        return []
+        return None, []
     try:
         # The rest of it may be of a newer version.
         facts = read_written(path)
         unwritable = dict(facts.get("unwritable", {}))
+        lacking = {key: unwritable[key] for key in _OF_ENVIRONMENTS if key in unwritable}
+        was = request_from(facts["request"]) if lacking else None
     except Exception as error:  # whatever reading a damaged file comes to
         raise InputError(f"{path} cannot be read as a run's: {damage(error)}") from error
-    for key in _OF_ENVIRONMENTS:
-        if key in unwritable:
-            raise _refusal(f"{folder} cannot be tried out", key, unwritable[key], "a Python file")
-    return [*unwritable]
+    if was is None:
+        return None, [Override((key,), LEFT_OUT) for key in unwritable]
+    (key, value), *_ = lacking.items()
+    digest, asked = str(facts.get("config_sha256", "")), replace(was, trust=trust)
+    _again(f"{run} cannot be tried out", key, value, was, digest, asked)
+    return was, []
 
 
-def _refusal(what: str, key: str, value: Any, source: object) -> InputError:
-    return InputError(
-        f"{what}: {key} has {short(value)} of {source}, which {CONFIG} cannot hold; begin a new "
-        "run with text, numbers, and classes that can be imported, their arguments beside them"
+def _again(
+    what: str, key: str, value: Any, was: TrainingRequest, digest: str, asked: TrainingRequest
+) -> Path:
+    config = was.config
+    lacks = (
+        f"{what}: {key} has {short(value)} of {config or 'a Python file'}, which {CONFIG} cannot"
     )
+    if config is None or not config.is_file() or sha256(config.read_bytes()).hexdigest() != digest:
+        raise InputError(
+            f"{lacks} hold, and which is not there as it was; put it back, or begin a new run with "
+            "text, numbers, and classes that can be imported, their arguments beside them"
+        )
+    if not asked.trust:
+        raise InputError(f"{lacks} hold; pass --trust to have that file run once more")
+    return config

@@ -168,11 +168,12 @@ def test_a_run_is_tested_without_what_its_config_could_not_hold_of_the_training(
     noise = "'action_noise': NormalActionNoise(np.zeros(1), np.ones(1))"
     (folder / "mine.py").write_text(OBJECTS % f"{rate}, {noise}, 'env_kwargs': {{'g': 9.0}}")
     begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", *SHORT)
-    assert "cannot hold it: --resume will refuse this run" in begun.out
+    assert "cannot hold it: --resume needs that file as it is now, and --trust" in begun.out
+    (folder / "mine.py").rename(folder / "other.py")
     tested = pyrl("sac-test", "Pendulum-v1", "runs/Pendulum-v1_1", "--episodes", 1)
     assert (tested.code, tested.err) == (0, "")
     facts = read_facts(folder / "runs" / "Pendulum-v1_1")
-    assert facts.config_sha256 == sha256((folder / "mine.py").read_bytes()).hexdigest()
+    assert facts.config_sha256 == sha256((folder / "other.py").read_bytes()).hexdigest()
 
 
 def test_a_policy_that_a_config_defines_is_in_the_model(pyrl, folder):
@@ -187,18 +188,46 @@ def test_a_policy_that_a_config_defines_is_in_the_model(pyrl, folder):
     assert (tested.code, tested.err) == (0, "")
 
 
-def test_a_run_whose_environment_its_config_could_not_hold_is_not_tested_in_another(pyrl, folder):
+def test_environments_that_a_config_could_not_hold_are_made_as_they_were(pyrl, folder):
     wrapper = "'env_wrapper': [functools.partial(TimeLimit, max_episode_steps=9)]"
     (folder / "mine.py").write_text(OBJECTS % f"'learning_rate': lambda left: 1e-3, {wrapper}")
     begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", *SHORT)
-    assert "cannot hold it: --resume and tests will refuse this run" in begun.out
+    assert "--resume and tests need that file as it is now, and --trust" in begun.out
     run = "runs/Pendulum-v1_1"
-    for command in (("sac-test", "Pendulum-v1", run), ("evaluate", run), ("record", run)):
+    lacks = f"{run} cannot be tried out: env_wrapper has .* of {folder}/mine.py, which config.yml"
+    commands = (("sac-test", "Pendulum-v1", run), ("evaluate", run), ("record", run))
+    for command in commands[:2]:
+        tested = pyrl(*command, "--episodes", 1, "--trust")
+        assert "9.0" in tested.out
+    for command in commands:
+        outcome = pyrl(*command, "--episodes", 1)
+        assert outcome.code == 2
+        assert re.fullmatch(
+            f"pyrl: {lacks} cannot hold; pass --trust to have that file run once more\n",
+            outcome.err,
+        )
+    (folder / "mine.py").write_text((folder / "mine.py").read_text() + "# changed")
+    for command in commands:
         outcome = pyrl(*command, "--episodes", 1, "--trust")
         assert outcome.code == 2
         assert re.fullmatch(
-            rf"pyrl: {run} cannot be tried out: env_wrapper has .* of a Python file, which "
-            "config.yml cannot hold; begin a new run with text, numbers, and classes that can be "
-            "imported, their arguments beside them\n",
+            f"pyrl: {lacks} cannot hold, and which is not there as it was; put it back, or begin "
+            "a new run with text, numbers, and classes that can be imported, their arguments "
+            "beside them\n",
             outcome.err,
         )
+
+
+def test_trials_elsewhere_have_the_entry_of_the_training(pyrl, folder):
+    wrapper = "'env_wrapper': [functools.partial(TimeLimit, max_episode_steps=9)]"
+    source = OBJECTS.replace("default", "Pendulum-v1") % wrapper
+    (folder / "mine.py").write_text(source + "hyperparams['default'] = {'n_timesteps': 1}\n")
+    begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", "--n-envs", 2, *SHORT)
+    assert begun.code == 0
+    run = "runs/Pendulum-v1_1"
+    (folder / "other.py").write_text(
+        "import gymnasium as gym\ngym.register('Other-v0', gym.spec('Pendulum-v1').entry_point)"
+    )
+    there = ("-p", "other.py", "sac-test", "Other-v0", run, "--episodes", 1)
+    tested = pyrl(*there, "--trust")
+    assert "9.0" in tested.out

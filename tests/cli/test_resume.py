@@ -27,11 +27,10 @@ from pyrl_sb3.plugins import saved
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
 from pyrl_sb3.training.errors import InputError
-from pyrl_sb3.training.facts import read_facts
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.logs import LogMarks, continued_logger, keep_logs, put_back_logs
 from pyrl_sb3.training.request import TrainingRequest
-from pyrl_sb3.training.resume import check_configs, resume
+from pyrl_sb3.training.resume import resume
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.state import StateError
 from pyrl_sb3.training.state_files import read_tree, write_tree
@@ -303,29 +302,6 @@ def test_a_config_that_was_edited_is_refused_and_nothing_changed(pyrl, run, old,
             "a new run: pyrl td3-train Pendulum-v1 --config run/config.yml\n",
             outcome.err,
         )
-    assert everything() == before
-
-
-def test_what_a_config_could_not_hold_is_named(pyrl, folder):
-    (folder / "mine.py").write_text(
-        "hyperparams = {'default': {'policy': 'MlpPolicy', 'learning_starts': 90,"
-        " 'policy_kwargs': {'net_arch': [4]}, 'learning_rate': lambda left: 1e-3}}"
-    )
-    line = ("--timesteps", 8, "--save-freq", 4, "--eval-freq", 0, "--save", "runs")
-    begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", "--trust", *line)
-    assert "--resume will refuse this run" in begun.out
-    run = folder / "runs" / "Pendulum-v1_1"
-    said = (
-        "cannot go on: learning_rate has '<function <lambda> at 0x[0-9a-f]+>' of mine.py, which "
-        "config.yml cannot hold; begin a new run with text, numbers, and classes that can be "
-        "imported, their arguments beside them"
-    )
-    before = everything()
-    outcome = pyrl("sac-train", "--resume", "runs/Pendulum-v1_1", "--timesteps", 12, "--trust")
-    assert outcome.code == 2
-    assert re.fullmatch(f"pyrl: runs/Pendulum-v1_1 {said}\n", outcome.err)
-    with pytest.raises(InputError, match=said):
-        check_configs(read_facts(run).request, [run])
     assert everything() == before
 
 

@@ -92,7 +92,8 @@ def test_an_environment_that_a_config_could_not_hold_is_no_text(copies, tmp_path
     (tmp_path / MODEL).touch()
     asked = TrialRequest(agent="sac", env_id="Pendulum-v1", path=tmp_path / MODEL)
     facts = run / "run.yml"
-    facts.write_text("unwritable: {env_kwargs: Decimal('9')}")
+    request = "request: {agent: sac, env_id: Pendulum-v1}"
+    facts.write_text(f"unwritable: {{env_kwargs: Decimal('9')}}\n{request}")
     with pytest.raises(InputError, match="env_kwargs has \"Decimal\\('9'\\)\" of a Python file"):
         open_trial(asked)
     facts.write_text("unwritable: 9")

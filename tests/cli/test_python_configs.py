@@ -1,0 +1,129 @@
+"""Runs of configs in Python, with objects that a run's own config cannot hold."""
+
+import re
+import shutil
+import zipfile
+from dataclasses import replace
+
+import pytest
+import torch as th
+import yaml
+
+from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.facts import read_facts
+from pyrl_sb3.training.resume import check_configs
+
+MINE = """
+import os
+import numpy as np, torch as th
+from gymnasium.wrappers import TransformReward
+from pyrl_sb3 import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+
+class Buffer(ReplayBuffer): pass
+class Layer(th.nn.ReLU): pass
+class Halved(TransformReward):
+    def __init__(self, env): super().__init__(env, lambda reward: reward / 2)
+class Turns(BaseCallback):
+    calls = 0
+    def _on_step(self):
+        self.calls += 1
+        self.model.gradient_steps = 1 + self.calls // 20 % 2
+        return True
+
+hyperparams = {"default": {
+    "policy": "MlpPolicy", "learning_starts": 20, "batch_size": 8,
+    "gamma": float(os.environ.get("GAMMA", 0.9)),
+    "policy_kwargs": {"net_arch": [4], "activation_fn": Layer}, "replay_buffer_class": Buffer,
+    "learning_rate": lambda left: 1e-3 * left, "env_wrapper": [Halved, lambda env: Halved(env)],
+    "action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1)), "callback": [Turns()],
+}}
+"""
+
+
+TRAIN = ("td3-train", "Pendulum-v1", "--config", "mine.py", "--trust", "--seed", 1)
+LINE = ("--timesteps", 60, "--save-freq", 20, "--eval-freq", 30, "--eval-episodes", 1)
+
+
+def weights(run):
+    with zipfile.ZipFile(run / "model.zip") as archive, archive.open("policy.pth") as file:
+        return th.load(file, weights_only=True)
+
+
+@pytest.fixture
+def killed(pyrl, folder):
+    """A run that was killed, beside one that was not."""
+    (folder / "mine.py").write_text(MINE)
+    begun = pyrl(*TRAIN, *LINE, "--save", "runs")
+    assert "--resume and tests need that file as it is now, and --trust" in begun.out
+    shutil.copytree(folder / "runs" / "Pendulum-v1_1", folder / "killed")
+    shutil.rmtree(folder / "killed" / "checkpoints" / "step_60")
+    (folder / "killed" / "model.zip").unlink()
+    return folder / "killed"
+
+
+def test_a_run_goes_on_as_if_nothing_had_been(pyrl, folder, killed):
+    resumed = pyrl("td3-train", "--resume", "killed", "--trust")
+    assert resumed.code == 0, resumed.err
+    whole, found = weights(folder / "runs" / "Pendulum-v1_1"), weights(killed)
+    assert all(th.equal(whole[name], found[name]) for name in whole)
+    hint = re.search("test it: pyrl (.*)", resumed.out)[1].split()
+    tested = pyrl(*hint, "--episodes", 1)
+    assert (tested.code, tested.err) == (0, "")
+
+
+def test_a_finished_one_is_prolonged(pyrl, killed):
+    finished = pyrl("td3-train", "--resume", "runs/Pendulum-v1_1", "--timesteps", 70, "--trust")
+    assert finished.code == 0, finished.err
+    assert read_facts(killed.parent / "runs" / "Pendulum-v1_1").timesteps == 70
+
+
+def contents(run):
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("change", "trust", "message"),
+    [
+        ("", (), "cannot hold; pass --trust to have that file run once more"),
+        ("# ", ("--trust",), "cannot hold, and which is not there as it was; put it back, or .*"),
+        (None, ("--trust",), "cannot hold, and which is not there as it was; put it back, or .*"),
+    ],
+    ids=["no trust", "changed", "gone"],
+)
+def test_what_it_takes(pyrl, folder, killed, change, trust, message):
+    if change is None:
+        (folder / "mine.py").unlink()
+    else:
+        (folder / "mine.py").write_text(MINE + change)
+    said = f"cannot go on: \\S+ has .* of {folder}/mine.py, which config.yml {message}"
+    before = contents(killed)
+    outcome = pyrl("td3-train", "--resume", "killed", *trust)
+    assert outcome.code == 2
+    assert re.fullmatch(f"pyrl: killed {said}\n", outcome.err)
+    assert contents(killed) == before
+    with pytest.raises(InputError, match=said):
+        check_configs(replace(read_facts(killed).request, trust=bool(trust)), [killed])
+
+
+def test_what_depends_on_something_else_is_refused(pyrl, killed, monkeypatch):
+    monkeypatch.setenv("GAMMA", "0.8")
+    before = contents(killed)
+    outcome = pyrl("td3-train", "--resume", "killed", "--trust")
+    assert outcome.code == 2
+    assert "has other values than the run was begun with, though it is the same" in outcome.err
+    assert contents(killed) == before
+    assert yaml.safe_load((killed / "config.yml").read_text())["default"]["gamma"] == 0.9
+
+
+def test_several_seeds(pyrl, folder, killed):
+    begun = pyrl(*TRAIN, *LINE, "--seeds", 2, "--save", "several")
+    assert begun.code == 0, begun.err
+    group = folder / "several" / "Pendulum-v1_1"
+    shutil.rmtree(group / "seed_2" / "checkpoints" / "step_60")
+    before = weights(group / "seed_2")
+    (group / "seed_2" / "model.zip").unlink()
+    resumed = pyrl("td3-train", "--resume", group, "--trust")
+    assert resumed.code == 0, resumed.err
+    assert all(th.equal(each, before[name]) for name, each in weights(group / "seed_2").items())
