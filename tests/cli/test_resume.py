@@ -788,13 +788,14 @@ def test_checkpoints_that_cannot_be_written_to_are_said_before_the_run_goes_on(
 
 
 def test_a_checkpoint_that_cannot_be_begun_is_named_as_it_would_be(folder, monkeypatch):
-    def forbidden(path, *_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def forbidden(path, *, exist_ok=False, **_):
+        if not exist_ok:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     checkpoints = CheckpointFolder(folder / "checkpoints")
     checkpoints.add(1, lambda part, last: (part / "model.zip").touch(), keep=2)
     with monkeypatch.context() as patched:
-        patched.setattr("os.mkdir", forbidden)
+        patched.setattr(Path, "mkdir", forbidden)
         with pytest.raises(PermissionError) as error:
             checkpoints.add(2, lambda part, last: None, keep=2)
     assert error.value.filename == str(folder / "checkpoints/step_2")
