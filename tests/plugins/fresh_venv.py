@@ -98,6 +98,7 @@ class Environment:
         """Build the wheels and install them, with the tested versions of what they need."""
         print("== building and installing wheels")
         pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+        self.python(*pip, "install", "pip>=25.1")  # older ones may look for versions for minutes
         for source in (ROOT, *PLUGINS):
             self.python(*pip, "wheel", "--no-deps", "--wheel-dir", str(self.wheels), str(source))
         constraints = ("--constraint", str(ROOT / "constraints.txt"))

@@ -107,6 +107,7 @@ def install(folder: Path, wheel: Path, pins: tuple[str, ...]) -> Path:
     run(sys.executable, "-m", "venv", folder)
     python = folder / "bin" / "python"
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins)
+    run(*pip, "pip>=25.1")  # older ones may look for versions for minutes
     run(*pip, "torch")
     run(*pip, f"{wheel}[report,tensorboard]", "pytest", "hypothesis", "mypy", "types-PyYAML")
     versions = run(python, "-m", "pip", "list", "--format", "freeze").splitlines()
