@@ -61,9 +61,12 @@ def as_it_was_begun(folder: Path, facts: Facts, request: TrainingRequest) -> Tra
 
 def refuse_others(facts: Facts, experiment: Experiment, source: Path | None) -> None:
     """Raise InputError where a Python file has now other values than a run was begun with."""
-    was = write_yaml({**(facts.hyperparameters or {}), "n_envs": 0})
-    now = write_yaml({**experiment.as_plain(), "n_envs": 0})  # the config need not have it
-    if facts.unwritable and without_addresses(was) != without_addresses(now):
+    was, now = (
+        # Of environments side by side a request tells, the config need not.
+        without_addresses(write_yaml({key: value[key] for key in value if key != "n_envs"}))
+        for value in (facts.hyperparameters or {}, experiment.as_plain())
+    )
+    if facts.unwritable and was != now:
         raise InputError(
             f"{source} has other values than the run was begun with, though it is the same: it "
             f"depends on something else; {CONFIG} has those of then"

@@ -127,3 +127,17 @@ def test_several_seeds(pyrl, folder, killed):
     resumed = pyrl("td3-train", "--resume", group, "--trust")
     assert resumed.code == 0, resumed.err
     assert all(th.equal(each, before[name]) for name, each in weights(group / "seed_2").items())
+
+
+def test_what_is_added_to_a_config_is_added_again(pyrl, folder):
+    """Goals are normalised, and the number of environments is that of the command line."""
+    (folder / "goals.py").write_text(
+        "hyperparams = {'default': {'policy': 'MultiInputPolicy', 'learning_starts': 90,"
+        " 'policy_kwargs': {'net_arch': (4,)}, 'learning_rate': lambda left: 1e-3}}"
+    )
+    line = ("--timesteps", 20, "--eval-freq", 0, "--eval-episodes", 1, "--trust", "--save", "runs")
+    begun = pyrl("her-dqn-train", "BitFlipping-v0", "--config", "goals.py", "--n-envs", 2, *line)
+    assert begun.code == 0, begun.err
+    run = "runs/BitFlipping-v0_1"
+    resumed = pyrl("her-dqn-train", "--resume", run, "--timesteps", 30, "--trust")
+    assert (resumed.code, resumed.err) == (0, "")
