@@ -1,7 +1,6 @@
 """Config files: YAML within bounds, or Python where that is trusted."""
 
 import re
-import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from pyrl_sb3.config.components import TRUSTED
 from pyrl_sb3.config.errors import ConfigError
+from pyrl_sb3.config.scripts import run_script
 from pyrl_sb3.devices import is_device
 from pyrl_sb3.errors import did_you_mean, did_you_mean_beside, short
 
@@ -59,7 +59,8 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
 
     :param trust: Run a Python file and take its ``hyperparams``; read the names of Python's classes
         in any package.
-    :raises ConfigError: when the file is missing, too large, no text or no config.
+    :raises ConfigError: when the file is missing, too large, no text or no config, or Python that
+        raises.
     """
     if path.suffix and is_device(path):  # not /dev/stdin, and not what shells make of `<(...)`
         raise ConfigError(f"{path}: a device or a pipe, and no file")
@@ -117,7 +118,7 @@ def _is_written(path: Path) -> bool:
 def _python(path: Path, trust: bool) -> Document:
     if not trust:
         raise ConfigError(f"{path}: Python code, which would be run; pass --trust if you trust it")
-    names = runpy.run_path(str(path))
+    names = run_script(path)
     if "hyperparams" not in names:
         raise ConfigError(f"{path}: defines no `hyperparams`{did_you_mean('hyperparams', names)}")
     return Document(str(path), _without_numpy(names["hyperparams"]))

@@ -231,3 +231,16 @@ def test_trials_elsewhere_have_the_entry_of_the_training(pyrl, folder):
     there = ("-p", "other.py", "sac-test", "Other-v0", run, "--episodes", 1)
     tested = pyrl(*there, "--trust")
     assert "9.0" in tested.out
+
+
+@pytest.mark.parametrize("more", [(), ("--seeds", 2), ("--seeds", 2, "--sync", "mean")])
+def test_a_config_in_python_that_fails_is_a_mistake(pyrl, folder, more):
+    (folder / "my.py").write_text("import nothing_here")
+    line = ("td3-train", "Pendulum-v1", "--config", "my.py", "--trust", *more)
+    said = "pyrl: my.py:1: ModuleNotFoundError: No module named 'nothing_here'; --verbose shows "
+    outcome = pyrl(*line)
+    assert (outcome.code, outcome.err) == (2, f"{said}the traceback\n")
+    shown = pyrl(*line, "--verbose").err
+    assert 'my.py", line 1, in <module>\n    import nothing_here\n' in shown
+    assert shown.endswith(f"{said}the traceback\n")
+    assert [path.name for path in folder.iterdir()] == ["my.py"]

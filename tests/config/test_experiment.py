@@ -204,6 +204,46 @@ def test_a_python_file_must_define_its_hyperparameters(tmp_path: Path) -> None:
         read_document(tmp_path / "my.py", trust=True)
 
 
+FAILING = {
+    "an import": (
+        "\nimport nothing_here",
+        ":2: ModuleNotFoundError: No module named 'nothing_here'",
+    ),
+    "a value": ("def f():\n    1 / 0\n\n\nf()", ":2: ZeroDivisionError: division by zero"),
+    "elsewhere": ("import json\n\njson.loads('')", ":3: JSONDecodeError: Expecting value: line 1"),
+    "syntax": ("a = 1\nb = )", ":2: SyntaxError: unmatched ')'"),
+    "syntax elsewhere": (
+        "\ncompile('x x', 'y.py', 'exec')",
+        ":2: SyntaxError: invalid syntax (y.py,",
+    ),
+    "several lines": ("raise ValueError('a\\n  b')", ":1: ValueError: a b"),
+    "its end": ("import sys\nsys.exit(3)", ":2: SystemExit: 3"),
+    "no text": (b"a = '\xff'", ":1: SyntaxError: (unicode error) "),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), FAILING.values(), ids=FAILING)
+def test_a_python_file_that_fails_is_a_mistake_in_one_line(
+    tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    path = tmp_path / "my.py"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        read_document(path, trust=True)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{path}{said}")
+    assert line.endswith("; --verbose shows the traceback")
+    assert line.count("my.py") == 1
+    assert "\n" not in line
+    assert type(caught.value.__cause__).__name__ in said
+
+
+def test_ctrl_c_while_a_python_file_runs_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        read_document(tmp_path / "my.py", trust=True)
+
+
 def test_anchors_stand_for_what_is_read_there() -> None:
     text = "a: &a !!python/name:torch.nn.ReLU ''\nb: *a\n"
     text += "c: &c !!python/object/apply:collections.OrderedDict [[[x, 1], [y, 2]]]\nd: *c\n"
