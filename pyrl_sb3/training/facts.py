@@ -20,7 +20,7 @@ from pyrl_sb3.errors import counted, did_you_mean_beside, short
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.folders import write_text
+from pyrl_sb3.training.folders import SEEDS, write_text
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
 from pyrl_sb3.training.versions import versions
@@ -168,7 +168,7 @@ class Facts:
 
 
 def check_run(folder: Path) -> None:
-    """Raise InputError, naming the nearest that is, where a folder is no run's."""
+    """Raise InputError, naming what may be meant, where a folder is no run's."""
     if (folder / FACTS).is_file():
         return
     around = [parent for parent in folder.absolute().parents[:2] if (parent / FACTS).is_file()]
@@ -177,10 +177,16 @@ def check_run(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"no run at {folder}{did_you_mean_beside(folder)}")
     refuse_zoo_runs(folder)
-    within = sorted(path.parent.name for path in folder.glob(f"*/{FACTS}"))
+    within = _within(folder, "*") or _within(folder, "*/*")
     more = ", ..." if len(within) > 5 else ""
     there = f"; in it are {', '.join(within[:5])}{more}" if within else ""
     raise InputError(f"{folder} is no run's folder: it has no {FACTS}{there}")
+
+
+def _within(folder: Path, level: str) -> list[str]:
+    """The runs, and groups of them, that are so deep in a folder."""
+    found = {file.parent for name in (FACTS, SEEDS) for file in folder.glob(f"{level}/{name}")}
+    return sorted(str(run.relative_to(folder)) for run in found)
 
 
 def _short(path: Path) -> Path:

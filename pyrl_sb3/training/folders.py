@@ -202,12 +202,24 @@ def find_model(path: Path, env_id: str, agent: str | None) -> Path:
         if model := model_in(run):
             return model
     if path.is_dir():
-        others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
-        others += sorted(file.name for file in path.glob("*.zip"))[:5]
-        there = f"; there are {', '.join(others)}" if others else ""
-        raise InputError(f"no model of {env_id} in {path}{there}{_way_to_one(runs, env_id, agent)}")
+        raise InputError(f"no model of {env_id} in {path}{_instead(path, runs, env_id, agent)}")
     hint = did_you_mean_beside(path) or _way_to_one([], env_id, agent)
     raise InputError(f"no model at {path}{hint}")
+
+
+def _instead(path: Path, runs: Sequence[Path], env_id: str, agent: str | None) -> str:
+    """What else is in a folder whose runs have no model, or one level deeper, or the advice."""
+    deeper = [run for place in path.glob("*") for run in reversed(runs_of(place, env_id))]
+    trained = [run for run in deeper if model_in(run) or any(run.glob(f"seed_*/{MODEL}"))]
+    own = path / agent if agent else None
+    if any(run.parent == own for run in trained):
+        return f"; did you mean {own}?"
+    others = sorted({run.parent.name for run in path.glob(f"*/{MODEL}")})
+    others += sorted(file.name for file in path.glob("*.zip"))[:5]
+    others += sorted(str(run.relative_to(path)) for run in trained)[:5]
+    there = f"; there are {', '.join(others)}" if others else ""
+    runs = [*runs, *(run for run in deeper if run.parent == own)]
+    return f"{there}{_way_to_one(runs, env_id, agent)}"
 
 
 def _way_to_one(runs: Sequence[Path], env_id: str, agent: str | None) -> str:

@@ -156,6 +156,16 @@ MISTAKES = {
     "report sac --out file": "cannot write to file: File exists; name a folder with --out",
     "plot sac --out no/a.png": "cannot write to no",
     "record sac": "sac is no run's folder: it has no run.yml; in it are Pendulum-v1_1",
+    "plot logs": "logs is no run's folder: it has no run.yml; in it are sac/Pendulum-v1_1",
+    "report logs": "in it are sac/Pendulum-v1_1",
+    "evaluate logs": "in it are sac/Pendulum-v1_1",
+    "record logs": "in it are sac/Pendulum-v1_1",
+    "sac-train --resume logs": "in it are sac/Pendulum-v1_1",
+    "sac-test Pendulum-v1 logs": "no model of Pendulum-v1 in logs; did you mean logs/sac?",
+    "record grp": "grp is no run's folder: it has no run.yml; in it are Pendulum-v1_1, a_run",
+    "sac-train --resume grp": "in it are Pendulum-v1_1, a_run",
+    "demos record Pendulum-v1 --policy grp": "in it are Pendulum-v1_1, a_run",
+    "sac-train --resume grps": "in it are grp/Pendulum-v1_1, grp/a_run",
     "record sac/Pendulum-v1_1 --out .": "--out .: is a folder; name a file, such as ",
     "record sac/Pendulum-v1_1 --out a.avi": "must end in .gif or .mp4, such as a.gif",
     "record empty --best": "no best_model.zip in empty; there is model.zip",
@@ -170,6 +180,11 @@ MISTAKES = {
 def test_mistakes(pyrl, runs, line):
     for name in ("empty", "odd", "broken", "deep", "damaged"):
         shutil.copytree(runs / "sac/Pendulum-v1_1", runs / name)
+    shutil.copytree(runs / "sac", runs / "logs/sac")
+    for group in ("grp/Pendulum-v1_1", "grps/grp/Pendulum-v1_1"):
+        shutil.copytree(runs / "sac/Pendulum-v1_1", runs / group / "seed_0")
+        (runs / group / "seeds.yml").touch()
+        shutil.copytree(runs / "sac/Pendulum-v1_1", (runs / group).with_name("a_run"))
     (runs / "nothing").mkdir()
     (runs / "pictures.png").mkdir()
     (runs / "file").touch()
@@ -184,6 +199,7 @@ def test_mistakes(pyrl, runs, line):
     assert outcome.code == 2
     assert outcome.err.startswith("pyrl: ")
     assert outcome.err.count("\n") == 1
+    assert f"{MISTAKES[line]}\n" in outcome.err or "in it" not in MISTAKES[line]
     assert MISTAKES[line] in outcome.err
     assert sorted(runs.rglob("*")) == before
 

@@ -51,6 +51,34 @@ def test_of_a_run_that_was_killed_it_is_said_how_it_goes_on(tmp_path):
     assert find_model(run / "best_model", "A-v1", "sac") == run / "best_model.zip"
 
 
+@pytest.mark.parametrize("model", ["model.zip", "seed_3/model.zip", "A-v1.zip"])
+def test_a_model_that_is_one_level_deeper_is_named(tmp_path, model):
+    (tmp_path / "sac" / "A-v1_2" / model).parent.mkdir(parents=True)
+    (tmp_path / "sac" / "A-v1_2" / model).touch()
+    if model == "A-v1.zip":  # as RL Zoo has them
+        (tmp_path / "sac" / "A-v1_2" / "A-v1").mkdir()
+        (tmp_path / "sac" / "A-v1_2" / "A-v1" / "config.yml").touch()
+    train = "; `pyrl td3-train A-v1` makes one"
+    for agent, env_id, said in (
+        ("sac", "A-v1", f"; did you mean {tmp_path / 'sac'}?"),
+        ("td3", "A-v1", f"; there are sac/A-v1_2{train}"),  # maybe of the same algorithm
+        ("td3", "B-v1", train.replace("A-v1", "B-v1")),
+        (None, "A-v1", "; there are sac/A-v1_2"),
+    ):
+        with pytest.raises(InputError) as refused:
+            find_model(tmp_path, env_id, agent)
+        assert str(refused.value) == f"no model of {env_id} in {tmp_path}{said}"
+
+
+def test_a_run_one_level_deeper_that_was_killed_goes_on_to_a_model(tmp_path):
+    run = new_run_folder(tmp_path / "sac", "A-v1")
+    (run / "checkpoints" / "step_20").mkdir(parents=True)
+    with pytest.raises(InputError) as refused:
+        find_model(tmp_path, "A-v1", "sac")
+    said = f"`pyrl sac-train --resume {run}` goes on to one"
+    assert str(refused.value) == f"no model of A-v1 in {tmp_path}; {said}"
+
+
 def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "model.zip"
     write_whole(path, lambda part: part.write_text("first"))
