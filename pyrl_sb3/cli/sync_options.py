@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyrl_sb3.training.seeds import SeedGroup
 
 _PARAMS = "sync.params."
+_SHARED = {"share_replay": True}  # what --share-replay means
 
 
 def _is_synchronised(folder: Path | None) -> bool:
@@ -64,7 +65,7 @@ def wanted(
             raise InputError(f"--set {text}: parameters of strategies are {_PARAMS}NAME=VALUE")
         params[override.path[-1]] = override.value
     if share_replay:
-        params["share_replay"] = True
+        params |= _SHARED
     asked = {"name": name, "every": every, "params": params or None}
     return {**config, **{key: value for key, value in asked.items() if value is not None}}
 
@@ -84,18 +85,16 @@ def refuse_other_plan(group: "SeedGroup", asked: Mapping[str, Any]) -> None:
     name, params = asked.get("name"), group.extra.get("sync_params", {})
     if name is not None:
         name = get_plugin_manager().find("sync-callback", name).name
-    said = [
-        ("--sync ", name, group.sync),
-        ("--sync-every ", asked.get("every"), group.extra.get("sync_every")),
-        *(
-            (f"--set {_PARAMS}{key}=", value, params.get(key))
-            for key, value in asked.get("params", {}).items()
-        ),
-    ]
+    every, begun_every = asked.get("every"), group.extra.get("sync_every")
+    said = [(f"--sync {name}", name, group.sync), (f"--sync-every {every}", every, begun_every)]
+    for key, value in asked.get("params", {}).items():
+        if {key: value} == _SHARED:
+            said.append(("--share-replay", True, params.get(key) or None))
+        else:
+            said.append((f"--set {_PARAMS}{key}={value}", value, params.get(key)))
     for option, value, begun in said:
         if value is not None and value != begun:
-            there = "none" if begun is None else begun
-            raise begun_otherwise(f"{option}{value}", group.folder, there)
+            raise begun_otherwise(option, group.folder, begun)
 
 
 def _refuse_without(every: int | None, share_replay: bool, given: Mapping[str, Any]) -> None:

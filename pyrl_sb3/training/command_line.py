@@ -9,7 +9,7 @@ from typing import Any
 from pyrl_sb3.training.request import TrainingRequest
 
 # Attributes whose options have other names.
-_OPTIONS = {"folder": "run_folder"}
+_OPTIONS = {"folder": "run_folder", "overrides": "set"}
 
 
 def arguments(request: TrainingRequest) -> list[str]:
@@ -20,8 +20,7 @@ def arguments(request: TrainingRequest) -> list[str]:
         if (value := getattr(request, each.name)) is not None and value != each.default
     }
     words = [f"{given.pop('agent')}-train", given.pop("env_id")]
-    for override in given.pop("overrides", ()):
-        words += ["--set", override]
+    words += options({"overrides": given.pop("overrides", ())})
     return [*words, *options(given)]
 
 
@@ -35,8 +34,23 @@ def options(given: Mapping[str, Any]) -> list[str]:
         elif value is True:
             words.append(option)
         else:
-            words += [option, str(value)]
+            several = value if isinstance(value, tuple) else (value,)
+            words += [word for each in several for word in (option, str(each))]
     return words
+
+
+def said(name: str, value: Any) -> str:
+    """Return the part of the command line that says an attribute of a `TrainingRequest`."""
+    return f"ENV {value}" if name == "env_id" else " ".join(options({name: value}))
+
+
+def said_before(name: str, value: Any) -> str | None:
+    """Return the same without the option, where it takes a value; None where nothing is said."""
+    if isinstance(value, bool):
+        return None if value is getattr(TrainingRequest, name) else said(name, value)
+    if isinstance(value, tuple):
+        return " ".join(value) or None
+    return None if value is None else str(value)
 
 
 def quoted(folder: Path) -> str:

@@ -31,9 +31,10 @@ class HopelessError(RunStoppedError):
 
 
 def begun_otherwise(said: str, folder: Path, there: object) -> InputError:
-    """Return what `--resume` of a folder raises for an option that it was not begun with."""
+    """Return what `--resume` of a folder raises for what it was begun without, or otherwise."""
+    begun = "without it" if there is None else f"with {there}"
     return InputError(
-        f"{said}: {folder} was begun with {there}, and --resume takes that from there; leave it out"
+        f"{said}: {folder} was begun {begun}, and --resume takes that from there; leave it out"
     )
 
 

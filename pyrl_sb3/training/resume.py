@@ -15,6 +15,7 @@ from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.begun_with import may_mean
 from pyrl_sb3.training.checkpoint import Checkpoint
 from pyrl_sb3.training.checkpoint_folder import CheckpointFolder
+from pyrl_sb3.training.command_line import said, said_before
 from pyrl_sb3.training.environments import env_spec
 from pyrl_sb3.training.errors import InputError, begun_otherwise
 from pyrl_sb3.training.evaluation import Evaluation
@@ -254,17 +255,11 @@ def refuse_differences(folder: Path, request: TrainingRequest, given: Mapping[st
         if name == "trained_agent":
             same = there is not None and may_mean(value, there)
         if name not in CHANGEABLE and not same:
-            option = {"env_id": "ENV", "overrides": "--set"}.get(name, f"--{name}")
-            said = f"{option.replace('_', '-')} {_shown(value)}"
-            raise begun_otherwise(said, folder, _shown(there))
+            raise begun_otherwise(said(name, value), folder, said_before(name, there))
 
 
 def _comparable(value: Any) -> Any:
     return value.resolve() if isinstance(value, Path) else value
-
-
-def _shown(value: Any) -> str:
-    return (" ".join(value) or "none") if isinstance(value, tuple) else str(value)
 
 
 def _refuse_one_copy(folder: Path, facts: Facts, signals: StopSignals) -> None:

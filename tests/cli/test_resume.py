@@ -30,7 +30,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import held
 from pyrl_sb3.training.logs import LogMarks, continued_logger, keep_logs, put_back_logs
 from pyrl_sb3.training.request import TrainingRequest
-from pyrl_sb3.training.resume import resume
+from pyrl_sb3.training.resume import refuse_differences, resume
 from pyrl_sb3.training.run import train
 from pyrl_sb3.training.state import StateError
 from pyrl_sb3.training.state_files import read_tree, write_tree
@@ -244,6 +244,19 @@ REFUSED = {
     ),
     "another seed": ("td3-train --resume run --seed 2", "--seed 2: run was begun with 1, .*leave"),
     "another value": ("td3-train --resume run --set tau=0.1", "--set tau=0.1: run was begun with"),
+    "several values": (
+        "td3-train --resume run --set tau=0.1 --set gamma=0.9",
+        "pyrl: --set tau=0.1 --set gamma=0.9: run was begun with policy_kwargs",
+    ),
+    "a flag": ("td3-train --resume run --stock", "pyrl: --stock: run was begun without it, and"),
+    "a flag's no": (
+        "td3-train --resume run --no-exact",
+        "pyrl: --no-exact: run was begun without it, and --resume takes that from there; leave it",
+    ),
+    "what is not there": (
+        "td3-train --resume run --trained-agent other",
+        "pyrl: --trained-agent other: run was begun without it, and",
+    ),
     "another algorithm": ("sac-train --resume run", "run is a run of td3-train, not sac-train"),
     "a misspelt run": ("td3-train --resume rum", "no run at rum; did you mean run?"),
     "nothing there": ("td3-train --resume no/where", "no run at no/where"),
@@ -270,10 +283,22 @@ def test_refused_in_one_line_and_nothing_changed(pyrl, run, line, message):
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     outcome = pyrl(*line.split())
     assert outcome.code == 2
-    assert re.fullmatch(f"pyrl: .*{message}.*\n", outcome.err)
+    message = message.removeprefix("pyrl: ") if message.startswith("pyrl: ") else f".*{message}"
+    assert re.fullmatch(f"pyrl: {message}.*\n", outcome.err)
     after = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert after == before
     assert names(Path()) == ["run"]
+
+
+def test_what_a_run_was_begun_with_is_told_as_a_command_line_has_it():
+    begun = replace(ASKED, exact=False, overrides=())
+    for given, said in (
+        ({"exact": True}, "--exact: run was begun with --no-exact, and --resume takes"),
+        ({"overrides": ("tau=0.1",)}, "--set tau=0.1: run was begun without it, and"),
+        ({"n_envs": 7}, "--n-envs 7: run was begun "),
+    ):
+        with pytest.raises(InputError, match=f"^{said}"):
+            refuse_differences(Path("run"), begun, {"agent": "td3", **given})
 
 
 def everything():

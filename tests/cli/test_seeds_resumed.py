@@ -249,11 +249,12 @@ def test_other_seeds_than_its_own_are_refused(kind, words, group, pyrl):
     [
         (("--sync", "best"), "--sync pyrl/best: G was begun with pyrl/mean"),
         (("--sync-every", 7), "--sync-every 7: G was begun with 100"),
-        (("--set", "sync.params.momentum=0.5"), "momentum=0.5: G was begun with none"),
-        (("--set", "gamma=0.9"), "--set gamma=0.9: G was begun with none"),
+        (("--set", "sync.params.momentum=0.5"), "momentum=0.5: G was begun without it"),
+        (("--share-replay",), "pyrl: --share-replay: G was begun without it"),
+        (("--set", "gamma=0.9"), "--set gamma=0.9: G was begun without it"),
         (("--save", "elsewhere"), "--save elsewhere: G was begun with "),
-        (("--save-freq", 900), "--save-freq 900: G was begun with None"),
-        (("--n-envs", 4), "--n-envs 4: G was begun with None"),
+        (("--save-freq", 900), "--save-freq 900: G was begun without it"),
+        (("--n-envs", 4), "--n-envs 4: G was begun without it"),
     ],
 )
 def test_other_options_of_synchronised_copies_are_refused(words, said, group, pyrl):
