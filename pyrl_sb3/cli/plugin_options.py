@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
+from pyrl_sb3.errors import did_you_mean
 from pyrl_sb3.plugins import PluginWarning, apply_options, get_plugin_manager
+from pyrl_sb3.plugins.settings import normalise
+from pyrl_sb3.plugins.sources import installed, name_and_version
 
 
 def configure(*, no_plugins: bool = False, plugins: Sequence[str] | None = None) -> None:
@@ -26,12 +29,26 @@ def _without(wanted: bool) -> bool:
 
 def _with(names: list[str] | None) -> list[str] | None:
     for name in names or ():
-        if name.endswith(".py") and not Path(name).is_file():
+        if name.startswith("no:"):
+            _require_installed(name.removeprefix("no:").split(","))
+        elif name.endswith(".py") and not Path(name).is_file():
             raise typer.BadParameter(f"there is no file {name}")
     if names:
         configure(plugins=names)
     _loaded[:] = names or ()
     return names
+
+
+def _require_installed(names: Sequence[str]) -> None:
+    """Raise BadParameter where one is neither an installed plugin's name nor its package's."""
+    plugins = installed()
+    packages = [name_and_version(each.dist)[0] or each.name for each in plugins]
+    known = [*(each.name for each in plugins), *packages]
+    for name in names:
+        if normalise(name.strip()) not in map(normalise, known):
+            there = f"; there are {', '.join(each.name for each in plugins)}" if plugins else ""
+            hint = did_you_mean(normalise(name), known) or there
+            raise typer.BadParameter(f"no:{name}: no plugin of that name is installed{hint}")
 
 
 _loaded: list[str] = []

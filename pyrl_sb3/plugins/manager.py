@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 import pluggy
@@ -31,6 +31,7 @@ from pyrl_sb3.plugins.lookup import BUILTIN, Found, PluginInfo
 from pyrl_sb3.plugins.settings import Settings, normalise
 from pyrl_sb3.plugins.sources import (
     entry_module,
+    installed,
     load_entry,
     load_module,
     name_and_version,
@@ -72,8 +73,7 @@ class PluginManager:
         if self._scanned:
             return
         self._scanned = True
-        entry_points = metadata.entry_points(group=PROJECT)
-        for entry in sorted(entry_points, key=lambda e: (normalise(e.name), e.value)):
+        for entry in installed():
             dist, version = name_and_version(entry.dist)
             info = PluginInfo(
                 name=normalise(entry.name),

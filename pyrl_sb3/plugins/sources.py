@@ -3,11 +3,20 @@
 import re
 import sys
 from email.parser import HeaderParser
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.metadata import Distribution, EntryPoint
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+
+from pyrl_sb3.plugins.hookspecs import PROJECT
+from pyrl_sb3.plugins.settings import normalise
+
+
+def installed() -> list[EntryPoint]:
+    """The entry points of the installed plugins, in the order of their names."""
+    entry_points = metadata.entry_points(group=PROJECT)
+    return sorted(entry_points, key=lambda each: (normalise(each.name), each.value))
 
 
 def name_and_version(distribution: Distribution | None) -> tuple[str | None, str | None]:

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from pyrl_sb3.cli.app import run as run_pyrl
 from pyrl_sb3.cli.kinds import KINDS
 from pyrl_sb3.cli.plugin_options import configure, plain_warnings
 from pyrl_sb3.cli.plugins import app, list_components
@@ -460,6 +461,32 @@ def test_options_reach_the_manager(good, monkeypatch):
     monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "")
     configure(no_plugins=True)
     assert get_plugin_manager().settings.load == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("goood", "; did you mean good?"),
+        ("Pyrl_God", "; did you mean pyrl-good?"),
+        ("nothing", "; there are .*good.*"),
+        ("", "; there are .*good.*"),
+    ],
+)
+def test_a_plugin_that_is_not_there_cannot_be_left_out(good, capsys, monkeypatch, name, hint):
+    monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "")
+    assert run_pyrl(["-p", f"no:{name}", "list", "noises"]) == 2
+    said, hint = f"no:{name}: no plugin of that name is installed", hint.replace("?", "[?]")
+    assert re.fullmatch(f"pyrl: Invalid value for '-p': {said}{hint}\n", capsys.readouterr().err)
+    assert os.environ["PYRL_DISABLE_PLUGINS"] == ""
+
+
+@pytest.mark.parametrize("name", ["good", "Good", "pyrl-good", "Pyrl.Good", "good,pyrl-good"])
+def test_a_plugin_is_left_out_by_its_name_or_that_of_its_package(good, capsys, monkeypatch, name):
+    monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "")
+    assert run_pyrl(["list", "noises"]) == 0
+    assert "good/brown" in capsys.readouterr().out
+    assert run_pyrl(["-p", f"no:{name}", "list", "noises"]) == 0
+    assert "good/brown" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plugins", "list"], ["list", "noises"]])
