@@ -4,8 +4,10 @@ import csv
 import re
 from hashlib import sha256
 
+import gymnasium
 import pytest
 import yaml
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3 import TD3
 
 from pyrl_sb3.training.facts import read_facts
@@ -218,18 +220,16 @@ def test_environments_that_a_config_could_not_hold_are_made_as_they_were(pyrl, f
         )
 
 
-def test_trials_elsewhere_have_the_entry_of_the_training(pyrl, folder):
+def test_trials_elsewhere_have_the_entry_of_the_training(pyrl, folder, monkeypatch):
     wrapper = "'env_wrapper': [functools.partial(TimeLimit, max_episode_steps=9)]"
     source = OBJECTS.replace("default", "Pendulum-v1") % wrapper
     (folder / "mine.py").write_text(source + "hyperparams['default'] = {'n_timesteps': 1}\n")
     begun = pyrl("sac-train", "Pendulum-v1", "--config", "mine.py", "--n-envs", 2, *SHORT)
     assert begun.code == 0
     run = "runs/Pendulum-v1_1"
-    (folder / "other.py").write_text(
-        "import gymnasium as gym\ngym.register('Other-v0', gym.spec('Pendulum-v1').entry_point)"
-    )
-    there = ("-p", "other.py", "sac-test", "Other-v0", run, "--episodes", 1)
-    tested = pyrl(*there, "--trust")
+    elsewhere = EnvSpec("Other-v0", entry_point=gymnasium.spec("Pendulum-v1").entry_point)
+    monkeypatch.setitem(gymnasium.registry, "Other-v0", elsewhere)
+    tested = pyrl("sac-test", "Other-v0", run, "--episodes", 1, "--trust")
     assert "9.0" in tested.out
 
 
