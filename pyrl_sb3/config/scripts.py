@@ -1,6 +1,7 @@
 """Config files in Python, which are run."""
 
 import runpy
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from pyrl_sb3.plugins.errors import RAISED, named
 
 def run_script(path: Path) -> dict[str, Any]:
     """
-    Run a Python file and return its names.
+    Run a Python file and return its names; modules beside it are found, then and later.
 
     :raises ConfigError: whatever it raises, with the line of the file where that is known.
     """
+    beside = str(path.absolute().parent)
+    if beside not in sys.path:  # last: it is to hide nothing
+        sys.path.append(beside)
     try:
         return runpy.run_path(str(path))
     except RAISED as error:

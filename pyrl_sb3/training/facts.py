@@ -48,7 +48,7 @@ def write_facts(
     objects: dict[str, Any] = {"unwritable": lacking} if lacking else {}
     if lacking and request.config:
         asked["config"] = str(request.config.absolute())  # by which it goes on
-        objects["config_sha256"] = sha256(request.config.read_bytes()).hexdigest()
+        objects["config_sha256"] = digest_of(request.config)
     facts = {
         "pyrl_sb3": __version__,
         **_circumstances(uses),
@@ -62,6 +62,11 @@ def write_facts(
     }
     write_text(folder / FACTS, write_yaml(facts))
     write_text(folder / CONFIG, experiment.as_yaml())
+
+
+def digest_of(config: Path) -> str:
+    """Return the checksum by which a config in Python is known again."""
+    return sha256(config.read_bytes()).hexdigest()
 
 
 def request_written(request: TrainingRequest) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import EachStep, Evaluation, evaluate
 from pyrl_sb3.training.fit import check_fit
 from pyrl_sb3.training.folders import (
+    CHECKPOINTS,
     MODEL,
     find_model,
     find_statistics,
@@ -143,9 +144,12 @@ def _settings(
     """The config that a model was trained with, or else its agent's, for which environment, and
     what was changed in it.
     """
-    config = model.with_name(CONFIG)
+    run = model.parent
+    if run.absolute().parent.name == CHECKPOINTS:
+        run = run.absolute().parent.parent
+    config = run / CONFIG
     if config.is_file():
-        was, changes = begun_with(_one_run(model.parent), trust=trust)
+        was, changes = begun_with(_one_run(run), trust=trust)
         if was is None or was.config is None:
             return config, env_id, [*changes]
         many = Override(("n_envs",), was.n_envs)

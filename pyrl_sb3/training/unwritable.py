@@ -2,16 +2,15 @@
 
 import logging
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config import Experiment
 from pyrl_sb3.config.documents import write_yaml
 from pyrl_sb3.config.overrides import LEFT_OUT, Override
-from pyrl_sb3.errors import short, without_addresses
+from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.facts import FACTS, Facts, read_written, request_from
+from pyrl_sb3.training.facts import FACTS, Facts, digest_of, read_written, request_from
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.request import TrainingRequest
 
@@ -61,9 +60,11 @@ def as_it_was_begun(folder: Path, facts: Facts, request: TrainingRequest) -> Tra
 
 def refuse_others(facts: Facts, experiment: Experiment, source: Path | None) -> None:
     """Raise InputError where a Python file has now other values than a run was begun with."""
+    # What objects call themselves may be another each time; of environments side by side a request
+    # tells, the config need not.
+    left_out = {*facts.unwritable, "n_envs"}
     was, now = (
-        # Of environments side by side a request tells, the config need not.
-        without_addresses(write_yaml({key: value[key] for key in value if key != "n_envs"}))
+        write_yaml({key: value[key] for key in value if key not in left_out})
         for value in (facts.hyperparameters or {}, experiment.as_plain())
     )
     if facts.unwritable and was != now:
@@ -102,22 +103,25 @@ def begun_with(run: Path, *, trust: bool) -> tuple[TrainingRequest | None, list[
         return None, [Override((key,), LEFT_OUT) for key in unwritable]
     (key, value), *_ = lacking.items()
     digest, asked = str(facts.get("config_sha256", "")), replace(was, trust=trust)
-    _again(f"{run} cannot be tried out", key, value, was, digest, asked)
-    return was, []
+    config = _again(f"{run} cannot be tried out", key, value, was, digest, asked)
+    return replace(was, config=config), []
 
 
 def _again(
     what: str, key: str, value: Any, was: TrainingRequest, digest: str, asked: TrainingRequest
 ) -> Path:
-    config = was.config
-    lacks = (
-        f"{what}: {key} has {short(value)} of {config or 'a Python file'}, which {CONFIG} cannot"
-    )
-    if config is None or not config.is_file() or sha256(config.read_bytes()).hexdigest() != digest:
+    given = was.config
+    lacks = f"{what}: {key} has {short(value)} of {given or 'a Python file'}, which {CONFIG}"
+    # A project may have been moved, in whose folder commands are called.
+    places = [] if given is None else [given, Path(given.name).absolute()]
+    same = (each for each in places if each.is_file() and digest_of(each) == digest)
+    config = next(same, None)
+    if config is None:
         raise InputError(
-            f"{lacks} hold, and which is not there as it was; put it back, or begin a new run with "
-            "text, numbers, and classes that can be imported, their arguments beside them"
+            f"{lacks} cannot hold, and which is not there as it was, nor here; put it back, or "
+            "begin a new run with text, numbers, and classes that can be imported, their arguments "
+            "beside them"
         )
     if not asked.trust:
-        raise InputError(f"{lacks} hold; pass --trust to have that file run once more")
+        raise InputError(f"{lacks} cannot hold; pass --trust to have that file run once more")
     return config

@@ -213,9 +213,9 @@ def test_environments_that_a_config_could_not_hold_are_made_as_they_were(pyrl, f
         outcome = pyrl(*command, "--episodes", 1, "--trust")
         assert outcome.code == 2
         assert re.fullmatch(
-            f"pyrl: {lacks} cannot hold, and which is not there as it was; put it back, or begin "
-            "a new run with text, numbers, and classes that can be imported, their arguments "
-            "beside them\n",
+            f"pyrl: {lacks} cannot hold, and which is not there as it was, nor here; put it back, "
+            "or begin a new run with text, numbers, and classes that can be imported, their "
+            "arguments beside them\n",
             outcome.err,
         )
 

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -25,6 +27,9 @@ class Buffer(ReplayBuffer): pass
 class Layer(th.nn.ReLU): pass
 class Halved(TransformReward):
     def __init__(self, env): super().__init__(env, lambda reward: reward / 2)
+class Named(Halved):
+    def __init__(self, env, names): super().__init__(env)
+
 class Turns(BaseCallback):
     calls = 0
     def _on_step(self):
@@ -36,7 +41,9 @@ hyperparams = {"default": {
     "policy": "MlpPolicy", "learning_starts": 20, "batch_size": 8,
     "gamma": float(os.environ.get("GAMMA", 0.9)),
     "policy_kwargs": {"net_arch": [4], "activation_fn": Layer}, "replay_buffer_class": Buffer,
-    "learning_rate": lambda left: 1e-3 * left, "env_wrapper": [Halved, lambda env: Halved(env)],
+    "learning_rate": lambda left: 1e-3 * left, "env_wrapper": [
+        Halved, lambda env: Halved(env), {Named: {"names": {"a", "b", "c", "d", "e", "f"}}}
+    ],
     "action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1)), "callback": [Turns()],
 }}
 """
@@ -73,6 +80,31 @@ def test_a_run_goes_on_as_if_nothing_had_been(pyrl, folder, killed):
     assert (tested.code, tested.err) == (0, "")
 
 
+def test_projects_may_be_moved_and_have_modules_beside(folder, monkeypatch):
+    """In processes that have neither the working directory nor the config's among their modules."""
+    project = folder / "project"
+    project.mkdir()
+    (project / "mine.py").write_text(MINE.replace("import os\n", "import os, beside\n"))
+    (project / "beside.py").write_text("")
+    for name in ("PYTHONSAFEPATH", "PYTHONHASHSEED"):
+        monkeypatch.setenv(name, "1")
+
+    def pyrl(*arguments):
+        line = [sys.executable, "-m", "pyrl_sb3", *map(str, arguments)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    monkeypatch.chdir(project)
+    pyrl(*TRAIN, *LINE, "--save", "runs")
+    monkeypatch.chdir(folder)
+    run = "project/runs/Pendulum-v1_1"
+    monkeypatch.setenv("PYTHONHASHSEED", "2")
+    pyrl("td3-train", "--resume", run, "--timesteps", 70, "--trust")
+    monkeypatch.chdir(project.rename(folder / "moved"))
+    pyrl("td3-test", "Pendulum-v1", "runs/Pendulum-v1_1", "--episodes", 1, "--trust")
+    pyrl("td3-train", "--resume", "runs/Pendulum-v1_1", "--timesteps", 80, "--trust")
+
+
 def test_a_finished_one_is_prolonged(pyrl, killed):
     finished = pyrl("td3-train", "--resume", "runs/Pendulum-v1_1", "--timesteps", 70, "--trust")
     assert finished.code == 0, finished.err
@@ -87,8 +119,16 @@ def contents(run):
     ("change", "trust", "message"),
     [
         ("", (), "cannot hold; pass --trust to have that file run once more"),
-        ("# ", ("--trust",), "cannot hold, and which is not there as it was; put it back, or .*"),
-        (None, ("--trust",), "cannot hold, and which is not there as it was; put it back, or .*"),
+        (
+            "# ",
+            ("--trust",),
+            "cannot hold, and which is not there as it was, nor here; put it back, or .*",
+        ),
+        (
+            None,
+            ("--trust",),
+            "cannot hold, and which is not there as it was, nor here; put it back, or .*",
+        ),
     ],
     ids=["no trust", "changed", "gone"],
 )

@@ -3,10 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import VecNormalize
 
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.folders import MODEL
 from pyrl_sb3.training.request import TrainingRequest
+from pyrl_sb3.training.run import train
 from pyrl_sb3.training.seeds import SeedGroup, write_group
 from pyrl_sb3.training.trial import TrialRequest, open_trial, run_meant
 
@@ -99,3 +101,20 @@ def test_an_environment_that_a_config_could_not_hold_is_no_text(copies, tmp_path
     facts.write_text("unwritable: 9")
     with pytest.raises(InputError, match=f"{facts} cannot be read as a run's: it has another form"):
         open_trial(asked)
+
+
+@pytest.mark.parametrize("part", ["checkpoints/step_20", "checkpoints/step_20/model.zip"])
+def test_checkpoints_are_tried_out_in_the_environment_of_their_run(tmp_path, part):
+    overrides = (
+        "policy_kwargs={net_arch: [4]}",
+        "env_kwargs={max_episode_steps: 7}",
+        "normalize=true",
+    )
+    asked = {"agent": "sac", "env_id": "Pendulum-v1", "seed": 0, "eval_freq": 0, "timesteps": 20}
+    run = train(
+        TrainingRequest(**asked, save=tmp_path, save_freq=20, eval_episodes=1, overrides=overrides)
+    ).folder
+    _, env = open_trial(TrialRequest(agent="sac", env_id="Pendulum-v1", path=run / part))
+    assert env.get_attr("spec")[0].max_episode_steps == 7
+    assert isinstance(env, VecNormalize)
+    env.close()
