@@ -33,6 +33,7 @@ from pyrl_sb3.training.learning import learn
 from pyrl_sb3.training.logs import log_formats
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete
+from pyrl_sb3.training.seeds import refuse_changed_config
 from pyrl_sb3.training.setup import Callbacks, Run, callback_list, check_beginning, set_up
 from pyrl_sb3.training.signals import StopSignals, ending_in_order
 from pyrl_sb3.training.unwritable import as_it_was_begun, refuse_others, say_unwritable
@@ -72,6 +73,7 @@ def train(
         RunStoppedError: there is no space left on the disk, or what is learned is NaN.
     """
     added = callback_list(callbacks)
+    refuse_changed_config(request)
     agent, completed, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
     made = [path for path in (root, *root.parents) if not path.exists()]

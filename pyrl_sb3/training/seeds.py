@@ -19,8 +19,15 @@ from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.facts import read_written, request_from, request_written
-from pyrl_sb3.training.folders import SEEDS, check_writable, copy, new_run_folder, write_text
+from pyrl_sb3.training.facts import digest_of, read_written, request_from, request_written
+from pyrl_sb3.training.folders import (
+    SEEDS,
+    check_writable,
+    copy,
+    is_group,
+    new_run_folder,
+    write_text,
+)
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_if_given
 
 _MOST_SEEDS = 1000
@@ -79,6 +86,7 @@ class SeedGroup:
         trusted: whether its file says that code of others was trusted, which allows nothing.
         components: the engine and the strategy as the registry has them, with their versions; what
             `seeds.yml` said of them.
+        config_sha256: of a config in Python when the group began; empty where there is none.
         extra: what else `seeds.yml` is to say, or says.
     """
 
@@ -91,6 +99,7 @@ class SeedGroup:
     jobs: int = 1
     trusted: bool = False
     components: Sequence[Record] = ()
+    config_sha256: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def refuse_others(self, seeds: str | None, first: int | None) -> None:
@@ -139,6 +148,24 @@ class SeedGroup:
         )
 
 
+def refuse_changed_config(request: TrainingRequest) -> None:
+    """
+    Check that one of several seeds, in its folder, begins with the config in Python of the others.
+
+    Raises:
+        InputError: the file has changed since they began.
+    """
+    config = request.config
+    if request.folder is None or config is None or not is_group(request.folder.parent):
+        return
+    begun = read_group(request.folder.parent).config_sha256
+    if begun and config.is_file() and digest_of(config) != begun:
+        raise InputError(
+            f"{config} is not as it was when {request.folder.parent} began, whose seeds learn by "
+            "the same; put it back, or begin anew"
+        )
+
+
 def new_group(root: Path, group: SeedGroup) -> SeedGroup:
     """
     Return a group in the next folder of `root`, made for it; earlier ones stay untouched.
@@ -159,7 +186,9 @@ def write_group(group: SeedGroup) -> None:
         InputError: the folder cannot be written to.
     """
     check_writable(group.folder)
-    given = group.request.config
+    given, digest = group.request.config, group.config_sha256
+    if given and given.suffix == ".py" and given.is_file():
+        digest = digest or digest_of(given)
     # Python is read where it is: it may look for other files beside it.
     if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
         copy(given, group.config)
@@ -172,6 +201,7 @@ def write_group(group: SeedGroup) -> None:
         "jobs": group.jobs,
         "command": list(sys.argv),
         "components": _components(group),
+        **({"config_sha256": digest} if digest else {}),
         **group.extra,
         "request": request_written(dataclasses.replace(group.request, trust=trust)),
     }
@@ -215,6 +245,7 @@ def read_group(folder: Path) -> SeedGroup:
             couples_seeds=bool(facts.pop("couples_seeds")),
             jobs=int(facts.pop("jobs", 1)),
             components=list(facts.pop("components", ())),
+            config_sha256=str(facts.pop("config_sha256", "")),
             extra={key: value for key, value in facts.items() if key != "command"},
         )
     except Exception as error:  # whatever reading a damaged file comes to

@@ -169,6 +169,19 @@ def test_several_seeds(pyrl, folder, killed):
     assert all(th.equal(each, before[name]) for name, each in weights(group / "seed_2").items())
 
 
+def test_seeds_of_one_group_begin_with_the_same(pyrl, folder):
+    """The second finds a config that was edited once the first had begun."""
+    source = MINE.replace("import os\n", "import os, pathlib\nhere = pathlib.Path(__file__)\n")
+    edits = "if any(pathlib.Path('one').rglob('seed_1/run.yml')): here.write_text(was + '#')\n"
+    (folder / "mine.py").write_text(source + "was = here.read_text().rstrip('#')\n" + edits)
+    begun = pyrl(*TRAIN, *LINE, "--seeds", 2, "--jobs", 1, "--save", "one")
+    group = folder / "one" / "Pendulum-v1_1"
+    assert begun.code == 1
+    assert "is not as it was when" in (group / "seed_2.log").read_text()
+    assert not (group / "seed_2").exists()
+    assert (group / "seed_1" / "model.zip").is_file()
+
+
 def test_what_is_added_to_a_config_is_added_again(pyrl, folder):
     """Goals are normalised, and the number of environments is that of the command line."""
     (folder / "goals.py").write_text(
