@@ -829,6 +829,20 @@ def test_buffers_of_any_kind_are_tested_when_trusted(folder):
         load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu", trust=True)
 
 
+def test_learning_rates_are_left_alone_when_trusted(folder, recwarn):
+    """They are functions of the Python that saved them, whose code another may crash on."""
+
+    def rate(left):
+        raise SystemError("another version's code")
+
+    model = SAC("MlpPolicy", pendulum(), policy_kwargs={"net_arch": [4]}, buffer_size=1)
+    model.learning_rate = model.lr_schedule = rate
+    model.save("model.zip")
+    loaded = load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu", trust=True)
+    assert loaded.predict(np.zeros((1, 3), np.float32))[0].shape == (1, 1)
+    assert not recwarn.list
+
+
 # Statistics -----------------------------------------------------------------------------------
 
 
