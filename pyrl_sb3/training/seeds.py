@@ -187,11 +187,11 @@ def write_group(group: SeedGroup) -> None:
     """
     check_writable(group.folder)
     given, digest = group.request.config, group.config_sha256
-    if given and given.suffix == ".py" and given.is_file():
-        digest = digest or digest_of(given)
-    # Python is read where it is: it may look for other files beside it.
-    if given and given.suffix != ".py" and given.is_file() and not group.config.exists():
-        copy(given, group.config)
+    if given and given.is_file():
+        if given.suffix == ".py":  # read where it is: it may look for other files beside it
+            digest = digest or digest_of(given)
+        elif not group.config.exists():
+            copy(given, group.config)
     trust = group.request.trust or group.trusted
     facts = {
         "seeds": list(group.seeds),

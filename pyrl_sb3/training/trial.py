@@ -37,7 +37,7 @@ from pyrl_sb3.training.models import check_device, set_threads
 from pyrl_sb3.training.normalization import load_statistics
 from pyrl_sb3.training.request import make_plain, require_at_least
 from pyrl_sb3.training.seeds import SeedGroup, read_group
-from pyrl_sb3.training.unwritable import begun_with
+from pyrl_sb3.training.unwritable import request_for_trials
 from pyrl_sb3.training.zoo_runs import environment_asked_for, say_what_is_used
 
 log = logging.getLogger("pyrl_sb3")
@@ -149,7 +149,7 @@ def _settings(
         run = run.absolute().parent.parent
     config = run / CONFIG
     if config.is_file():
-        was, changes = begun_with(_one_run(run), trust=trust)
+        was, changes = request_for_trials(_one_run(run), trust=trust)
         if was is None or was.config is None:
             return config, env_id, [*changes]
         many = Override(("n_envs",), was.n_envs)

@@ -1,6 +1,7 @@
 """Objects of configs in Python, of which a run's own config has only text: where they come from."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,18 @@ def as_it_was_begun(folder: Path, facts: Facts, request: TrainingRequest) -> Tra
     Raises:
         InputError: that file is not there as it was, or is not trusted.
     """
-    for key, value in facts.unwritable.items():
-        was = facts.request
-        config = _again(f"{folder} cannot go on", key, value, was, facts.config_sha256, request)
-        same = {name: getattr(was, name) for name in ("overrides", "noise", "buffer")}
-        return replace(request, config=config, **same)
-    return request
+    if not facts.unwritable:
+        return request
+    was, what = facts.request, f"{folder} cannot go on"
+    config = _again(what, facts.unwritable, was.config, facts.config_sha256, trust=request.trust)
+    same = {name: getattr(was, name) for name in ("overrides", "noise", "buffer")}
+    return replace(request, config=config, **same)
 
 
 def refuse_others(facts: Facts, experiment: Experiment, source: Path | None) -> None:
     """Raise InputError where a Python file has now other values than a run was begun with."""
+    if not facts.unwritable:
+        return
     # What objects call themselves may be another each time; of environments side by side a request
     # tells, the config need not.
     left_out = {*facts.unwritable, "n_envs"}
@@ -67,14 +70,14 @@ def refuse_others(facts: Facts, experiment: Experiment, source: Path | None) -> 
         write_yaml({key: value[key] for key in value if key not in left_out})
         for value in (facts.hyperparameters or {}, experiment.as_plain())
     )
-    if facts.unwritable and was != now:
+    if was != now:
         raise InputError(
             f"{source} has other values than the run was begun with, though it is the same: it "
             f"depends on something else; {CONFIG} has those of then"
         )
 
 
-def begun_with(run: Path, *, trust: bool) -> tuple[TrainingRequest | None, list[Override]]:
+def request_for_trials(run: Path, *, trust: bool) -> tuple[TrainingRequest | None, list[Override]]:
     """
     Return the request of a run whose environments need its Python file, and what to change else.
 
@@ -101,16 +104,15 @@ def begun_with(run: Path, *, trust: bool) -> tuple[TrainingRequest | None, list[
         raise InputError(f"{path} cannot be read as a run's: {damage(error)}") from error
     if was is None:
         return None, [Override((key,), LEFT_OUT) for key in unwritable]
-    (key, value), *_ = lacking.items()
-    digest, asked = str(facts.get("config_sha256", "")), replace(was, trust=trust)
-    config = _again(f"{run} cannot be tried out", key, value, was, digest, asked)
+    what, digest = f"{run} cannot be tried out", str(facts.get("config_sha256", ""))
+    config = _again(what, lacking, was.config, digest, trust=trust)
     return replace(was, config=config), []
 
 
 def _again(
-    what: str, key: str, value: Any, was: TrainingRequest, digest: str, asked: TrainingRequest
+    what: str, lacking: Mapping[str, Any], given: Path | None, digest: str, *, trust: bool
 ) -> Path:
-    given = was.config
+    (key, value), *_ = lacking.items()
     lacks = f"{what}: {key} has {short(value)} of {given or 'a Python file'}, which {CONFIG}"
     # A project may have been moved, in whose folder commands are called.
     places = [] if given is None else [given, Path(given.name).absolute()]
@@ -122,6 +124,6 @@ def _again(
             "begin a new run with text, numbers, and classes that can be imported, their arguments "
             "beside them"
         )
-    if not asked.trust:
+    if not trust:
         raise InputError(f"{lacks} cannot hold; pass --trust to have that file run once more")
     return config

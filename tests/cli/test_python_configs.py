@@ -111,6 +111,9 @@ def test_a_finished_one_is_prolonged(pyrl, killed):
     assert read_facts(killed.parent / "runs" / "Pendulum-v1_1").timesteps == 70
 
 
+NOT_THERE = "cannot hold, and which is not there as it was, nor here; put it back, or .*"
+
+
 def contents(run):
     return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -119,16 +122,8 @@ def contents(run):
     ("change", "trust", "message"),
     [
         ("", (), "cannot hold; pass --trust to have that file run once more"),
-        (
-            "# ",
-            ("--trust",),
-            "cannot hold, and which is not there as it was, nor here; put it back, or .*",
-        ),
-        (
-            None,
-            ("--trust",),
-            "cannot hold, and which is not there as it was, nor here; put it back, or .*",
-        ),
+        ("# ", ("--trust",), NOT_THERE),
+        (None, ("--trust",), NOT_THERE),
     ],
     ids=["no trust", "changed", "gone"],
 )
@@ -157,7 +152,8 @@ def test_what_depends_on_something_else_is_refused(pyrl, killed, monkeypatch):
     assert yaml.safe_load((killed / "config.yml").read_text())["default"]["gamma"] == 0.9
 
 
-def test_several_seeds(pyrl, folder, killed):
+def test_several_seeds(pyrl, folder):
+    (folder / "mine.py").write_text(MINE)
     begun = pyrl(*TRAIN, *LINE, "--seeds", 2, "--save", "several")
     assert begun.code == 0, begun.err
     group = folder / "several" / "Pendulum-v1_1"
