@@ -16,24 +16,27 @@ def parameters(target: Callable[..., Any], leading: int = 0) -> tuple[dict[str, 
     """
     What `target` can be given by keyword, without its first `leading` arguments.
 
-    A class that forwards ``**kwargs`` also takes what its parents take.
+    A class with ``**kwargs`` also takes what its parents take; and anything, where these take
+    nothing by keyword: then it can only keep them itself.
 
     :return: Name -> parameter, and whether any other name is accepted as well.
     """
     if not inspect.isclass(target):
         return _named(target, leading)
     found: dict[str, Parameter] = {}
+    forwards = False
     for cls in inspect.getmro(target):
         if "__init__" not in vars(cls) or cls is object:
             continue
-        named, forwards = _named(vars(cls)["__init__"], leading + 1)
-        if found:
+        named, more = _named(vars(cls)["__init__"], leading + 1)
+        kept = forwards and not named
+        if forwards:
             # What a parent requires, the child may pass itself.
             named = {k: _optional(parameter) for k, parameter in named.items()}
-        found = {**named, **found}
+        found, forwards = {**named, **found}, more
         if not forwards:
-            return found, False
-    return found, False
+            return found, kept
+    return found, forwards
 
 
 def check(

@@ -220,6 +220,25 @@ def test_parameters_of_parents_keep_their_defaults():
     assert known["capacity"].default is None  # the child may pass it itself
 
 
+class Bare:
+    def __init__(self, env): ...
+
+
+class Keeping(Bare):
+    def __init__(self, env, alpha=1, **options): ...
+
+
+class Rootless:
+    def __init__(self, env, alpha=1, **options): ...
+
+
+@pytest.mark.parametrize("kind", [Keeping, Rootless])
+def test_keywords_that_no_parent_could_take_are_the_class_own(kind):
+    known, anything = parameters(kind, leading=1)
+    assert set(known) == {"alpha"}
+    assert anything
+
+
 def test_modules_and_files_from_the_command_line(tmp_path, good, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     mine = tmp_path / "my_plugin.py"
