@@ -50,7 +50,8 @@ def _command(agent: NamedAgent):  # type: ignore[no-untyped-def]  # typer reads 
 
         console = output.console_for_log()
         if pretrained:
-            path = _pretrained(agent.name, env, path)
+            # It lacks what only training needs, without which trusted models cannot be built.
+            path, trust = _pretrained(agent.name, env, path), False
         if gif:
             check_film(gif)
             prepare_offscreen()

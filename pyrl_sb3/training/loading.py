@@ -155,8 +155,9 @@ def _trusted(path: Path, agent: NamedAgent, env: VecEnv, device: str) -> OffPoli
         "replay_buffer_class": None,
         "replay_buffer_kwargs": {},
         "buffer_size": 1,
-        # Functions are of one version of Python: another may crash as it calls them.
-        "learning_rate": 0.0,
+        # Functions are of one version of Python: another may crash as it calls them. Optimisers
+        # demand a number above 0.
+        "learning_rate": 1e-3,
         "lr_schedule": None,
         **moved_networks(path, stored_records(path)),
     }

@@ -18,6 +18,7 @@ from pyrl_sb3.training.agents import find_agent
 from pyrl_sb3.training.environments import env_spec, open_env, vector_env
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.evaluation import EachStep, Evaluation, evaluate
+from pyrl_sb3.training.facts import FACTS
 from pyrl_sb3.training.fit import check_fit
 from pyrl_sb3.training.folders import (
     CHECKPOINTS,
@@ -144,9 +145,7 @@ def _settings(
     """The config that a model was trained with, or else its agent's, for which environment, and
     what was changed in it.
     """
-    run = model.parent
-    if run.absolute().parent.name == CHECKPOINTS:
-        run = run.absolute().parent.parent
+    run = run_of(model)
     config = run / CONFIG
     if config.is_file():
         was, changes = request_for_trials(_one_run(run), trust=trust)
@@ -158,6 +157,13 @@ def _settings(
         say_what_is_used(zoo)
         return zoo / CONFIG, env_id, [*environment_asked_for(zoo)]
     return packaged_config(agent), env_id, []
+
+
+def run_of(model: Path) -> Path:
+    """Return the folder of the run that a model is of: its own, or that of its checkpoint."""
+    above = model.parent.resolve().parent
+    checkpoint = above.name == CHECKPOINTS and (above.parent / FACTS).is_file()
+    return above.parent if checkpoint else model.parent
 
 
 def _one_run(folder: Path) -> Path:

@@ -39,6 +39,14 @@ def test_each_is_as_good_as_is_said(folder, pyrl) -> None:
         assert mean >= made["mean_return"] - 60
 
 
+def test_trusting_one_changes_nothing(pyrl) -> None:
+    folder = SHIPPED[0]
+    line = (f"{folder.parent.name}-test", folder.name, "--pretrained", "--episodes", "1")
+    tested, trusted = pyrl(*line), pyrl(*line, "--trust")
+    assert trusted == tested
+    assert tested.code == 0
+
+
 def test_what_there_is_not_is_named_with_what_there_is(pyrl) -> None:
     outcome = pyrl("sac-test", "Pendulum-v1", "--pretrained")
     assert outcome.code == 2

@@ -1,5 +1,7 @@
 """Trying out saved models."""
 
+import shutil
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -103,18 +105,41 @@ def test_an_environment_that_a_config_could_not_hold_is_no_text(copies, tmp_path
         open_trial(asked)
 
 
-@pytest.mark.parametrize("part", ["checkpoints/step_20", "checkpoints/step_20/model.zip"])
-def test_checkpoints_are_tried_out_in_the_environment_of_their_run(tmp_path, part):
+def ended_early(tmp_path, save=None):
+    """A run whose episodes have 7 steps and normalised observations."""
     overrides = (
         "policy_kwargs={net_arch: [4]}",
         "env_kwargs={max_episode_steps: 7}",
         "normalize=true",
     )
     asked = {"agent": "sac", "env_id": "Pendulum-v1", "seed": 0, "eval_freq": 0, "timesteps": 20}
-    run = train(
-        TrainingRequest(**asked, save=tmp_path, save_freq=20, eval_episodes=1, overrides=overrides)
-    ).folder
-    _, env = open_trial(TrialRequest(agent="sac", env_id="Pendulum-v1", path=run / part))
-    assert env.get_attr("spec")[0].max_episode_steps == 7
-    assert isinstance(env, VecNormalize)
+    places = {"save": save or tmp_path, "save_freq": 20}
+    return train(TrainingRequest(**asked, **places, eval_episodes=1, overrides=overrides)).folder
+
+
+def tried_as_trained(path):
+    _, env = open_trial(TrialRequest(agent="sac", env_id="Pendulum-v1", path=path))
     env.close()
+    return env.get_attr("spec")[0].max_episode_steps == 7 and isinstance(env, VecNormalize)
+
+
+@pytest.mark.parametrize("part", ["checkpoints/step_20", "checkpoints/step_20/model.zip"])
+def test_checkpoints_are_tried_out_in_the_environment_of_their_run(tmp_path, part):
+    run = ended_early(tmp_path)
+    assert tried_as_trained(run / part)
+    (tmp_path / "latest").symlink_to(run / "checkpoints" / "step_20")
+    assert tried_as_trained(tmp_path / "latest")
+
+
+def test_a_folder_of_runs_may_be_called_checkpoints(tmp_path):
+    (tmp_path / "config.yml").write_text("default: {env_kwargs: {max_episode_steps: 5}}")
+    run = ended_early(tmp_path, tmp_path / "checkpoints")
+    assert tried_as_trained(run)
+
+
+def test_checkpoints_of_no_run_have_the_packaged_config(tmp_path, monkeypatch):
+    """As `Checkpoints(Path("checkpoints"))` writes them, beside a config of something else."""
+    (tmp_path / "config.yml").write_text("Ant-v5: {n_timesteps: 5}")
+    run = ended_early(tmp_path)
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    assert not tried_as_trained(tmp_path / "checkpoints" / "step_20")

@@ -843,6 +843,21 @@ def test_learning_rates_are_left_alone_when_trusted(folder, recwarn):
     assert not recwarn.list
 
 
+class Positive(th.optim.SGD):
+    """Demands a learning rate, as optimisers of others do."""
+
+    def __init__(self, params, lr=1e-3):
+        if not lr > 0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        super().__init__(params, lr)
+
+
+def test_optimizers_that_demand_a_learning_rate_are_loaded_when_trusted(folder):
+    keywords = {"net_arch": [4], "optimizer_class": Positive}
+    SAC("MlpPolicy", pendulum(), policy_kwargs=keywords, buffer_size=1).save("model.zip")
+    load_model(folder / "model.zip", AGENTS["sac"], pendulum(), "cpu", trust=True)
+
+
 # Statistics -----------------------------------------------------------------------------------
 
 
