@@ -117,7 +117,9 @@ def _check_starting(group: SeedGroup, left: Iterable[int]) -> None:
     """Raise what seeds would that start in vain, as if they were: they may need `--trust`."""
     anew = [seed for seed in left if _begins_anew(group, seed)]
     if anew:
-        checked_for_others(group.request_of(anew[0]))
+        request = group.request_of(anew[0])
+        groups.refuse_changed_config(request)
+        checked_for_others(request)
     else:
         check_configs(group.request, map(group.run, left))
 

@@ -106,6 +106,10 @@ class Experiment:
         """The entry as YAML can hold it."""
         return {key: _written(each) for key, each in self.given.items()}
 
+    def may_have_been(self, plain: Mapping[str, Any]) -> bool:
+        """Whether this is `as_plain` of it: objects, which that has as text, may be any."""
+        return _may_have_been(dict(self.given), plain)
+
     def unwritable(self) -> dict[str, list[Any]]:
         """What `as_yaml` cannot hold, by key: objects of a Python file, classes made in it."""
         found = {key: list(_unwritable(value)) for key, value in self.given.items()}
@@ -134,6 +138,15 @@ def _unwritable(value: Any) -> Iterator[Any]:
             yield value
     elif type(value) not in _PLAIN:  # of those derived from these, such as enums, YAML knows none
         yield value
+
+
+def _may_have_been(value: Any, plain: Any) -> bool:
+    if isinstance(value, dict):
+        return isinstance(plain, Mapping) and _may_have_been([*value.items()], [*plain.items()])
+    if isinstance(value, (list, tuple)):
+        several = isinstance(plain, (list, tuple)) and len(plain) == len(value)
+        return several and all(map(_may_have_been, value, plain))
+    return any(_unwritable(value)) or write_yaml(_written(value)) == write_yaml(plain)
 
 
 def _written(value: Any) -> Any:

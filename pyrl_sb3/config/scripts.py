@@ -1,5 +1,6 @@
 """Config files in Python, which are run."""
 
+import os
 import runpy
 import sys
 import traceback
@@ -9,6 +10,8 @@ from typing import Any
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins.errors import RAISED, named
 
+_folders: list[str] = []  # of scripts, at the end of `sys.path`, the last one first
+
 
 def run_script(path: Path) -> dict[str, Any]:
     """
@@ -16,13 +19,41 @@ def run_script(path: Path) -> dict[str, Any]:
 
     :raises ConfigError: whatever it raises, with the line of the file where that is known.
     """
-    beside = str(path.absolute().parent)
-    if beside not in sys.path:  # last: it is to hide nothing
-        sys.path.append(beside)
+    find_modules_in(path.parent)
     try:
         return runpy.run_path(str(path))
     except RAISED as error:
         raise ConfigError(f"{_said(error, path)}; --verbose shows the traceback") from error
+
+
+def find_modules_in(folder: Path) -> None:
+    """Have modules in a script's folder found from now on, rather than those of other scripts."""
+    where = str(folder.absolute())
+    others = [place for place in _folders if place != where]
+    for name, module in list(sys.modules.items()):
+        if "." not in name and _folder_of(module) in others and _has(folder, name):
+            _forget(name)
+    if where in _folders or where not in sys.path:
+        sys.path[:] = [place for place in sys.path if place not in _folders]
+        _folders[:] = [where, *others]
+        sys.path += _folders  # last: they are to hide nothing else
+
+
+def _folder_of(module: Any) -> str | None:
+    """Where a module lies, or its package."""
+    names = getattr(module, "__dict__", {})  # anything may stand for a module
+    if names.get("__path__"):
+        return os.path.dirname(next(iter(names["__path__"])))
+    return os.path.dirname(names["__file__"]) if names.get("__file__") else None
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").is_file() or (folder / name).is_dir()
+
+
+def _forget(name: str) -> None:
+    for each in [each for each in sys.modules if each.partition(".")[0] == name]:
+        del sys.modules[each]
 
 
 def _said(error: BaseException, path: Path) -> str:

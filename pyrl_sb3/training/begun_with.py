@@ -15,7 +15,8 @@ from pyrl_sb3.training.folders import find_model, with_zip, zoo_settings
 from pyrl_sb3.training.hyperparams import CONFIG
 from pyrl_sb3.training.loading import complaint, load_model, saved_temperature
 from pyrl_sb3.training.normalization import adopt_statistics
-from pyrl_sb3.training.trial import run_meant
+from pyrl_sb3.training.trial import run_meant, run_of
+from pyrl_sb3.training.unwritable import find_modules_of
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -55,6 +56,8 @@ class TrainedAgent:
         self, path: Path, agent: NamedAgent, env: VecEnv, device: str, *, trust: bool
     ) -> None:
         self.path = path
+        if trust:
+            find_modules_of(run_of(path))
         self._model = load_model(path, agent, env, device, trust=trust, command="train")
         self._log_alpha = saved_temperature(path)
         adopt_statistics(path, env, trust=trust)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.folders import SEEDS, write_text
 from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.python_configs import digest_of, is_python
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
 from pyrl_sb3.training.versions import versions
 from pyrl_sb3.training.zoo_runs import refuse_zoo_runs
@@ -46,8 +46,8 @@ def write_facts(
     asked = {**request_written(request), "save": str(folder.parent)}
     lacking = {key: short(first) for key, (first, *_) in experiment.unwritable().items()}
     objects: dict[str, Any] = {"unwritable": lacking} if lacking else {}
-    if lacking and request.config:
-        asked["config"] = str(request.config.absolute())  # by which it goes on
+    if request.config and is_python(request.config):  # by which it goes on, or by what lies beside
+        asked["config"] = str(request.config.absolute())
         objects["config_sha256"] = digest_of(request.config)
     facts = {
         "pyrl_sb3": __version__,
@@ -62,11 +62,6 @@ def write_facts(
     }
     write_text(folder / FACTS, write_yaml(facts))
     write_text(folder / CONFIG, experiment.as_yaml())
-
-
-def digest_of(config: Path) -> str:
-    """Return the checksum by which a config in Python is known again."""
-    return sha256(config.read_bytes()).hexdigest()
 
 
 def request_written(request: TrainingRequest) -> dict[str, Any]:
@@ -150,7 +145,7 @@ class Facts:
         hyperparameters: as they were written to its config; None in older ones.
         ended: the steps after which a callback of its own ended it; None where none did.
         unwritable: by key, in words, what that config could not hold.
-        config_sha256: of the file that has these; empty where there are none.
+        config_sha256: of a config in Python; empty where there is none, or was no such thing yet.
     """
 
     request: TrainingRequest

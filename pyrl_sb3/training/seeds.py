@@ -19,7 +19,7 @@ from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
 from pyrl_sb3.training.engines import PROCESSES
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.facts import digest_of, read_written, request_from, request_written
+from pyrl_sb3.training.facts import read_written, request_from, request_written
 from pyrl_sb3.training.folders import (
     SEEDS,
     check_writable,
@@ -28,6 +28,7 @@ from pyrl_sb3.training.folders import (
     new_run_folder,
     write_text,
 )
+from pyrl_sb3.training.python_configs import digest_of, found_again, is_python
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_if_given
 
 _MOST_SEEDS = 1000
@@ -143,6 +144,8 @@ class SeedGroup:
     def request_of(self, seed: int) -> TrainingRequest:
         """Return what one seed is to do, in its folder."""
         config = self.config if self.config.is_file() else self.request.config
+        if config is not None and is_python(config):
+            config = found_again(config, self.config_sha256) or config
         return dataclasses.replace(
             self.request, seed=seed, folder=self.run(seed), save=None, config=config
         )
@@ -186,13 +189,15 @@ def write_group(group: SeedGroup) -> None:
         InputError: the folder cannot be written to.
     """
     check_writable(group.folder)
-    given, digest = group.request.config, group.config_sha256
+    request, digest = group.request, group.config_sha256
+    given = request.config
     if given and given.is_file():
-        if given.suffix == ".py":  # read where it is: it may look for other files beside it
+        if is_python(given):  # read where it is: it may look for other files beside it
+            request = dataclasses.replace(request, config=given.absolute())
             digest = digest or digest_of(given)
         elif not group.config.exists():
             copy(given, group.config)
-    trust = group.request.trust or group.trusted
+    trust = request.trust or group.trusted
     facts = {
         "seeds": list(group.seeds),
         "engine": group.engine,
@@ -203,7 +208,7 @@ def write_group(group: SeedGroup) -> None:
         "components": _components(group),
         **({"config_sha256": digest} if digest else {}),
         **group.extra,
-        "request": request_written(dataclasses.replace(group.request, trust=trust)),
+        "request": request_written(dataclasses.replace(request, trust=trust)),
     }
     write_text(group.folder / SEEDS, write_yaml(facts))
 

@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config import Experiment
-from pyrl_sb3.config.documents import write_yaml
 from pyrl_sb3.config.overrides import LEFT_OUT, Override
 from pyrl_sb3.errors import short
 from pyrl_sb3.training.errors import InputError, damage
-from pyrl_sb3.training.facts import FACTS, Facts, digest_of, read_written, request_from
+from pyrl_sb3.training.facts import FACTS, Facts, read_written, request_from
 from pyrl_sb3.training.hyperparams import CONFIG
+from pyrl_sb3.training.python_configs import find_modules_beside, found_again
 from pyrl_sb3.training.request import TrainingRequest
 
 log = logging.getLogger("pyrl_sb3")
@@ -51,6 +52,8 @@ def as_it_was_begun(folder: Path, facts: Facts, request: TrainingRequest) -> Tra
     Raises:
         InputError: that file is not there as it was, or is not trusted.
     """
+    if request.trust:
+        find_modules_beside(facts.request.config)
     if not facts.unwritable:
         return request
     was, what = facts.request, f"{folder} cannot go on"
@@ -63,14 +66,12 @@ def refuse_others(facts: Facts, experiment: Experiment, source: Path | None) -> 
     """Raise InputError where a Python file has now other values than a run was begun with."""
     if not facts.unwritable:
         return
-    # What objects call themselves may be another each time; of environments side by side a request
-    # tells, the config need not.
-    left_out = {*facts.unwritable, "n_envs"}
+    # Of environments side by side a request tells, the config need not.
     was, now = (
-        write_yaml({key: value[key] for key in value if key not in left_out})
-        for value in (facts.hyperparameters or {}, experiment.as_plain())
+        {key: value for key, value in each.items() if key != "n_envs"}
+        for each in (facts.hyperparameters or {}, experiment.given)
     )
-    if was != now:
+    if not replace(experiment, given=now).may_have_been(was):
         raise InputError(
             f"{source} has other values than the run was begun with, though it is the same: it "
             f"depends on something else; {CONFIG} has those of then"
@@ -94,6 +95,8 @@ def request_for_trials(run: Path, *, trust: bool) -> tuple[TrainingRequest | Non
     path = run / FACTS
     if not path.is_file():
         return None, []
+    if trust:
+        find_modules_of(run)
     try:
         # The rest of it may be of a newer version.
         facts = read_written(path)
@@ -109,15 +112,18 @@ def request_for_trials(run: Path, *, trust: bool) -> tuple[TrainingRequest | Non
     return replace(was, config=config), []
 
 
+def find_modules_of(run: Path) -> None:
+    """Have what lies beside the Python config of a trusted run found, also for its model."""
+    with suppress(Exception):  # where it has no config, or tells of none that can be read
+        find_modules_beside(Path(read_written(run / FACTS)["request"]["config"]))
+
+
 def _again(
     what: str, lacking: Mapping[str, Any], given: Path | None, digest: str, *, trust: bool
 ) -> Path:
     (key, value), *_ = lacking.items()
     lacks = f"{what}: {key} has {short(value)} of {given or 'a Python file'}, which {CONFIG}"
-    # A project may have been moved, in whose folder commands are called.
-    places = [] if given is None else [given, Path(given.name).absolute()]
-    same = (each for each in places if each.is_file() and digest_of(each) == digest)
-    config = next(same, None)
+    config = None if given is None else found_again(given, digest)
     if config is None:
         raise InputError(
             f"{lacks} cannot hold, and which is not there as it was, nor here; put it back, or "

@@ -11,6 +11,7 @@ import pytest
 import torch as th
 import yaml
 
+from pyrl_sb3.config import scripts
 from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.facts import read_facts
 from pyrl_sb3.training.resume import check_configs
@@ -190,3 +191,104 @@ def test_what_is_added_to_a_config_is_added_again(pyrl, folder):
     run = "runs/BitFlipping-v0_1"
     resumed = pyrl("her-dqn-train", "--resume", run, "--timesteps", 30, "--trust")
     assert (resumed.code, resumed.err) == (0, "")
+
+
+BESIDE = """
+import torch as th
+from gymnasium.wrappers import TimeLimit
+
+class Short(TimeLimit):
+    def __init__(self, env): super().__init__(env, LENGTH)
+
+class Layer(th.nn.ReLU): pass
+"""
+WITH_BESIDE = """
+from beside import Layer, Short
+
+hyperparams = {"default": {
+    "policy": "MlpPolicy", "learning_starts": 20, "batch_size": 8,
+    "policy_kwargs": {"net_arch": [4], "activation_fn": Layer}, "env_wrapper": [WRAPPER],
+}}
+"""
+
+
+def project(folder, length, wrapper="Short"):
+    folder.mkdir()
+    (folder / "beside.py").write_text(BESIDE.replace("LENGTH", str(length)))
+    (folder / "mine.py").write_text(WITH_BESIDE.replace("WRAPPER", wrapper))
+    return ("--config", folder / "mine.py", "--trust", "--save", folder / "runs", *LINE)
+
+
+def as_in_a_new_process():
+    sys.path[:] = [place for place in sys.path if place not in scripts._folders]
+    scripts._folders.clear()
+    del sys.modules["beside"]
+
+
+def test_classes_of_modules_beside_a_config_are_found_again(pyrl, folder, monkeypatch):
+    """Of the environment, and of the networks; also where the project was moved."""
+    begun = pyrl("td3-train", "Pendulum-v1", *project(folder / "one", 5))
+    assert begun.code == 0, begun.err
+    monkeypatch.chdir((folder / "one").rename(folder / "moved"))
+    run = "runs/Pendulum-v1_1"
+    for command in [
+        ("td3-train", "--resume", run, "--timesteps", 70, "--trust"),
+        (*TRAIN, *LINE, "--trained-agent", run),
+        ("td3-test", "Pendulum-v1", run, "--episodes", 1, "--trust"),
+    ]:
+        as_in_a_new_process()
+        done = pyrl(*command)
+        assert done.code == 0, done.err
+    assert "length 5.0 steps" in done.out
+
+
+@pytest.mark.parametrize("wrapper", ["Short", "lambda env: Short(env)"])
+def test_modules_beside_two_configs_may_have_one_name(pyrl, folder, wrapper):
+    lengths = {"one": 5, "two": 9}
+    for name, length in lengths.items():
+        begun = pyrl("td3-train", "Pendulum-v1", *project(folder / name, length, wrapper))
+        assert begun.code == 0, begun.err
+    for names in (["one", "two"], ["two", "one"]):
+        runs = [folder / name / "runs" / "Pendulum-v1_1" for name in names]
+        both = pyrl("evaluate", *runs, "--trust", "--episodes", 1)
+        found = re.findall(r"length (\d+)", both.out)
+        assert [int(each) for each in found] == [lengths[name] for name in names]
+
+
+def test_a_seed_that_had_not_begun_begins_where_the_project_was_moved_to(pyrl, folder, monkeypatch):
+    line = project(folder / "one", 5)
+    assert pyrl("td3-train", "Pendulum-v1", *line, "--seeds", 2).code == 0
+    monkeypatch.chdir((folder / "one").rename(folder / "moved"))
+    group = folder / "moved" / "runs" / "Pendulum-v1_1"
+    shutil.rmtree(group / "seed_1")
+    resumed = pyrl("td3-train", "--resume", group, "--trust")
+    assert resumed.code == 0, resumed.err
+    assert (group / "seed_1" / "model.zip").is_file()
+    shutil.rmtree(group / "seed_1")
+    with open("mine.py", "a") as file:
+        file.write("# edited")
+    refused = pyrl("td3-train", "--resume", group, "--trust")
+    assert refused.code == 2
+    assert "mine.py: No such file" in refused.err
+    monkeypatch.chdir(folder)
+    shutil.copytree("moved", "one")
+    refused = pyrl("td3-train", "--resume", group, "--trust")
+    assert refused.code == 2
+    assert f"{folder}/one/mine.py is not as it was when" in refused.err
+
+
+def test_values_beside_objects_are_not_to_be_others_either(pyrl, folder, monkeypatch):
+    wrapper = "lambda env: Short(env), {'gymnasium.wrappers.TimeLimit': {'max_episode_steps': N}}"
+    line = project(folder / "one", 5, wrapper.replace("N", "int(os.environ.get('N', 4))"))
+    with open("one/mine.py", "r+") as file:
+        text = file.read()
+        file.seek(0)
+        file.write("import os\n" + text)
+    assert pyrl("td3-train", "Pendulum-v1", *line).code == 0
+    run = "one/runs/Pendulum-v1_1"
+    monkeypatch.setenv("N", "3")
+    resumed = pyrl("td3-train", "--resume", run, "--timesteps", 70, "--trust")
+    assert resumed.code == 2
+    assert "has other values than the run was begun with" in resumed.err
+    monkeypatch.setenv("N", "4")
+    assert pyrl("td3-train", "--resume", run, "--timesteps", 70, "--trust").code == 0
