@@ -6,6 +6,7 @@ that the header does not name are left over from a save that was interrupted, or
 deleted by the next save.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.buffers.header import HEADER, File, Header, dump, ours, read_header
+
+# What file systems say that cannot write folders through
+_REFUSED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 
 
 def write_file(path: Path, chunks: Iterable[Any]) -> tuple[int, str]:
@@ -45,6 +49,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
     finally:
         os.close(descriptor)
 

@@ -50,9 +50,12 @@ def help_without_command(context: typer.Context) -> None:
 
 def print_anything() -> None:
     """
-    Have letters that the terminal lacks printed as escapes, instead of ending a training; and what
-    is printed go nowhere where an output is closed, as daemons have it.
+    Have letters that the terminal lacks printed as escapes, instead of ending a training; what is
+    printed go nowhere where an output is closed, as daemons have it; and lines of no width, of
+    which Rich would print nothing, be as wide as the terminal.
     """
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # as long as Python runs

@@ -69,7 +69,8 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
             most = MOST_WRITTEN if _is_written(path) else _MOST_BYTES
             raw = file.read(most + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}{did_you_mean_beside(path)}") from None
+        advice = did_you_mean_beside(path) if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{path}: {error.strerror}{advice}") from None
     if path.suffix == ".py":
         return _python(path, trust)
     if len(raw) > most:

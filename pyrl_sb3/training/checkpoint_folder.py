@@ -1,5 +1,6 @@
 """Where the checkpoints of a run are kept."""
 
+import errno
 import re
 import shutil
 from collections.abc import Callable
@@ -61,12 +62,21 @@ class CheckpointFolder:
             raise
         sync_folder(self.path)
         for old in list(self.by_steps().values())[:-keep]:
-            doomed = old.with_name(f".{old.name}.old")
-            old.rename(doomed)
-            shutil.rmtree(doomed)
+            shutil.rmtree(_hidden(old))
         return final
 
     def _clean(self) -> None:
         """Delete what killed processes left behind."""
         for entry in self.path.glob(".step_*"):
             shutil.rmtree(entry)
+
+
+def _hidden(old: Path) -> Path:
+    """A checkpoint under a name that none has, so that no part of it counts as one."""
+    doomed = old.with_name(f".{old.name}.old")
+    try:
+        return old.rename(doomed)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return old  # of a lower layer of overlayfs, as in Docker's images: those cannot be renamed

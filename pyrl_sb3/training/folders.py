@@ -1,5 +1,6 @@
 """Where runs are written and found: `<agent>/<environment>_<n>/`, n counting from 1."""
 
+import logging
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 from pyrl_sb3.errors import did_you_mean_beside
 from pyrl_sb3.training.command_line import going_on
 from pyrl_sb3.training.errors import InputError, file_of
+
+log = logging.getLogger("pyrl_sb3")
 
 MODEL = "model.zip"
 BEST_MODEL = "best_model.zip"
@@ -60,7 +63,12 @@ def new_run_folder(root: Path, env_id: str) -> Path:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in a run's folder; raise InputError where one does."""
+    """
+    Keep other processes from training in a run's folder, where the file system can.
+
+    Raises:
+        InputError: one does.
+    """
     # Folders themselves cannot be opened on Windows.
     windows = sys.platform == "win32"
     path, flags = (folder / LOCK, os.O_RDWR | os.O_CREAT) if windows else (folder, os.O_RDONLY)
@@ -70,6 +78,12 @@ def held(folder: Path) -> Iterator[None]:
             _lock(descriptor)
         except (BlockingIOError, PermissionError) as error:
             raise InputError(f"{folder} is in use: another process is training there") from error
+        except OSError as error:  # as file systems of clusters may have it
+            log.warning(
+                "%s cannot be locked (%s): nothing keeps other processes from training there",
+                folder,
+                error.strerror,
+            )
         yield
     finally:
         os.close(descriptor)

@@ -133,14 +133,19 @@ def keep_evaluations(run: Path, checkpoint: Path) -> None:
         copy(run / EVALUATIONS, checkpoint / _KEPT / EVALUATIONS)
 
 
-def log_formats() -> list[str]:
-    """Return what SB3's logger is to write: TensorBoard's file only where that is installed."""
-    return ["csv", "tensorboard"] if find_spec("tensorboard") else ["csv"]
+def why_no_tensorboard(run: Path) -> str | None:
+    """Return why TensorBoard's file is not written to a run's folder; None where it is."""
+    if not find_spec("tensorboard"):
+        return "pip install 'pyrl-sb3[tensorboard]' brings it"
+    path = str(run.absolute())
+    if os.fsencode(path) != path.encode(errors="replace"):  # as which it would open its file
+        return f"it takes no {path!r}, which is not UTF-8"
+    return None
 
 
 def new_logger(run: Path) -> Logger:
     """Return a logger for a new run."""
-    return configure(str(run), log_formats())
+    return configure(str(run), ["csv"] if why_no_tensorboard(run) else ["csv", "tensorboard"])
 
 
 def keep_logs(run: Path, checkpoint: Path) -> LogMarks:
@@ -226,6 +231,8 @@ def _check_monitor(file: Path, size: int) -> None:
         raise InputError(
             f"{file} is damaged: not what it was at the checkpoint; deleting it begins another"
         )
+    if not os.access(file, os.W_OK):
+        raise InputError(f"{file} cannot be written to, and --resume adds to it")
 
 
 def continued_logger(run: Path, timesteps: int) -> Logger:
@@ -234,7 +241,7 @@ def continued_logger(run: Path, timesteps: int) -> Logger:
     steps. TensorBoard then shows nothing that was logged later before.
     """
     formats: list[KVWriter] = [_continued_csv(run / PROGRESS)]
-    if "tensorboard" in log_formats():
+    if not why_no_tensorboard(run):
         formats.append(_continued_tensorboard(run, timesteps))
     return Logger(str(run), formats)
 

@@ -30,7 +30,7 @@ from pyrl_sb3.training.fit import check_fit, check_new_goals, has_goal
 from pyrl_sb3.training.folders import held, make_folder, new_run_folder
 from pyrl_sb3.training.hyperparams import experiment_of, for_goals, with_normalized_keys
 from pyrl_sb3.training.learning import learn
-from pyrl_sb3.training.logs import log_formats
+from pyrl_sb3.training.logs import why_no_tensorboard
 from pyrl_sb3.training.models import check_components, check_device, set_threads
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, TrainingResult, complete
 from pyrl_sb3.training.seeds import refuse_changed_config
@@ -242,7 +242,7 @@ def say_what(run: Run, model: OffPolicyAlgorithm) -> None:
     if request.timesteps <= model.learning_starts:
         starts = f"learning_starts is {model.learning_starts}"
         log.info("no gradient step is taken in %s: %s", steps, starts)
-    if "tensorboard" not in log_formats():
-        log.info("no TensorBoard log: pip install 'pyrl-sb3[tensorboard]' brings it")
+    if why := why_no_tensorboard(run.folder):
+        log.info("no TensorBoard log: %s", why)
     log.info("writing to %s", run.folder)
     say_unwritable(experiment)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +64,23 @@ def loaded(folder, size=100_000):
 
 def listing(folder):
     return {file.name: file.stat().st_size for file in folder.iterdir()}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be opened there")
+def test_folders_that_a_file_system_cannot_write_through_are_no_failure(tmp_path, monkeypatch):
+    numbers = []
+
+    def refused(_):
+        raise OSError(numbers[-1], os.strerror(numbers[-1]))
+
+    monkeypatch.setattr("os.fsync", refused)
+    for number in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+        numbers.append(number)
+        shards.sync_folder(tmp_path)
+    for number in (errno.EIO, errno.ENOSPC):
+        numbers.append(number)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            shards.sync_folder(tmp_path)
 
 
 def test_ten_thousand_fetch_transitions_take_less_than_1_5_megabytes(tmp_path):

@@ -1,6 +1,7 @@
 """Uncommon options and paths, each of which once went wrong."""
 
 import io
+import os
 import re
 import shlex
 import sys
@@ -54,6 +55,20 @@ def test_an_output_that_is_closed_ends_no_training(monkeypatch, folder, closed):
     for name in closed:
         getattr(sys, name).close()
     assert (folder / "sac" / "Pendulum-v1_1" / "model.zip").is_file()
+
+
+def test_lines_of_no_width_are_printed(fresh_pyrl):
+    assert "return" in fresh_pyrl("sac-train", "Pendulum-v1", *SHORT, COLUMNS="0").out
+    assert "return" in fresh_pyrl("report", "sac/Pendulum-v1_1", COLUMNS="0").out
+
+
+def test_folders_that_tensorboard_cannot_name_do_without_it(pyrl):
+    folder = os.fsdecode(b"l\xe4uf")
+    begun = pyrl("sac-train", "Pendulum-v1", "--save", folder, *SHORT)
+    assert (begun.code, begun.err) == (0, "")
+    assert "no TensorBoard log: it takes no " in begun.out
+    resumed = pyrl("sac-train", "--resume", f"{folder}/Pendulum-v1_1", "--timesteps", 90)
+    assert (resumed.code, resumed.err) == (0, "")
 
 
 @pytest.mark.parametrize("overrides", [(), ("use_sde=true",)])

@@ -483,6 +483,22 @@ def test_a_damaged_log_of_episodes_is_named(pyrl, run, left):
     )
 
 
+def test_a_log_of_episodes_that_cannot_be_written_to_is_named(pyrl, run, monkeypatch):
+    """Before anything else is put back: by another user's account it could not be done."""
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: Path(path).suffix != ".csv" and access(path, mode)
+    )
+    shutil.rmtree(run / "checkpoints" / "step_45")
+    before = everything()
+    outcome = pyrl("td3-train", "--resume", run)
+    assert (outcome.code, outcome.err) == (
+        2,
+        "pyrl: run/0.monitor.csv cannot be written to, and --resume adds to it\n",
+    )
+    assert everything() == before
+
+
 def test_a_log_of_episodes_can_be_deleted(pyrl, run):
     file = run / "0.monitor.csv"
     file.unlink()

@@ -154,3 +154,13 @@ def test_a_plugin_that_is_given_as_a_file_needs_no_trust(
         get_plugin_manager.cache_clear()
         sys.modules.pop("kick", None)
     assert not (folder / "canary").exists()
+
+
+def test_a_file_that_may_not_be_read_has_no_likely_other_name(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "config.yml").touch()
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ConfigError, match=r"config\.yml: Permission denied$"):
+        read_experiment(tmp_path / "config.yml", "sac", "Pendulum-v1")

@@ -1,5 +1,6 @@
 """Checkpoints: when they are taken, which are kept, and what a training goes on with."""
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -98,6 +99,22 @@ def test_a_checkpoint_that_is_there_is_not_written_again_nor_are_others_dropped(
         folder.add(steps, write, keep=2)
     assert folder.add(2, lambda *_: pytest.fail("written again"), keep=1) == tmp_path / "step_2"
     assert list(folder.by_steps()) == [1, 2]
+
+
+def test_what_cannot_be_renamed_is_dropped_too(tmp_path, monkeypatch):
+    """Folders of a lower layer of overlayfs, as in Docker's images."""
+    rename = Path.rename
+
+    def refused(path, target):
+        if not path.name.endswith(".part"):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    folder = CheckpointFolder(tmp_path)
+    for steps in (1, 2, 3):
+        folder.add(steps, write, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_2", "step_3"]
 
 
 def test_checkpoints_go_into_a_folder_that_is_not_there_yet(tmp_path):

@@ -1,6 +1,8 @@
 """Where runs are written and found."""
 
+import errno
 import os
+import sys
 
 import pytest
 
@@ -142,6 +144,21 @@ def test_a_folder_is_emptied_in_place_and_only_where_nobody_trains(tmp_path):
     assert (run.stat().st_ino, tmp_path.is_dir()) == (inode, True)
     with held(run):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it locks otherwise")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_locked_is_trained_in(tmp_path, monkeypatch, caplog, number):
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with held(tmp_path):
+        (message,) = caplog.messages
+    assert message == (
+        f"{tmp_path} cannot be locked ({os.strerror(number)}): nothing keeps other processes from "
+        "training there"
+    )
 
 
 def test_a_number_that_another_run_takes_meanwhile_is_passed_over(tmp_path, monkeypatch):
