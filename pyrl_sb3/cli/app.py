@@ -26,10 +26,12 @@ from pyrl_sb3.cli import (
 )
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.errors import NotANumberError
-from pyrl_sb3.plugins import PluginError
+from pyrl_sb3.plugins import PluginError, get_plugin_manager
 from pyrl_sb3.training.agents import plugin_agents, refuse_without_replay
 from pyrl_sb3.training.errors import InputError, RunStoppedError, file_of
 from pyrl_sb3.training.missing import check_installed
+
+_OF_AGENTS = ("-train", "-test")  # commands that may be those of plugins
 
 
 class _Commands(TyperGroup):
@@ -37,7 +39,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         """Return the command of that name; where it may be a plugin's, all of theirs are added."""
-        if cmd_name not in self.commands and cmd_name.endswith(("-train", "-test")):
+        if cmd_name not in self.commands and cmd_name.endswith(_OF_AGENTS):
             found = list(plugin_agents())
             theirs = typer.Typer(rich_markup_mode=None)
             train.add_commands(theirs, found)
@@ -57,6 +59,8 @@ class _Commands(TyperGroup):
             check_installed(error, [Path(word) for word in (default, *args[1:]) if word])
             if f"{args[0]}-train" in self.commands:
                 error.message += f" There are {args[0]}-train and {args[0]}-test."
+            elif args[0].endswith(_OF_AGENTS):
+                error.message = "; ".join([error.message, *get_plugin_manager().absent()])
             raise
 
 

@@ -209,6 +209,5 @@ def _unknown(manager: "PluginManager", kind: str, ref: str, known: Sequence[Foun
         lines[0] += f"; it is part of {package}: {install_command(package)}"
     else:
         lines[0] += did_you_mean(ref, names)
-    lines += [f"  note: {failure}" for failure in manager.failures]
-    lines += [f"  note: plugin {info} is installed but disabled" for info in manager.disabled]
+    lines += [f"  note: {each}" for each in manager.absent()]
     return "\n".join(lines)

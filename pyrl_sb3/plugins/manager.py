@@ -124,6 +124,12 @@ class PluginManager:
         kinds = SPECS if kind is None else [lookup.check_kind(kind)]
         return [self._found[each][name] for each in kinds for name in sorted(self._found[each])]
 
+    def absent(self) -> list[str]:
+        """A line for each plugin that failed or is disabled, of which what is unknown may be."""
+        self.scan()
+        disabled = (f"plugin {info} is installed but disabled" for info in self.disabled)
+        return [*map(str, self.failures), *disabled]
+
     def find(self, kind: str, ref: str) -> Found:
         """
         What `ref` stands for; does not import its target.

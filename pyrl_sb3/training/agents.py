@@ -158,7 +158,9 @@ def find_agent(name: str, *, stock: bool = False) -> NamedAgent:
     others = {agent.name: agent for agent in plugin_agents()}
     if name not in others:
         refuse_without_replay(name)
-        raise InputError(f"no algorithm {name!r}{did_you_mean(name, {**AGENTS, **others})}")
+        nearest = did_you_mean(name, {**AGENTS, **others})
+        absent = get_plugin_manager().absent()
+        raise InputError("; ".join([f"no algorithm {name!r}{nearest}", *absent]))
     get_plugin_manager().find("algorithm", name.removeprefix("her-"))
     return others[name]
 

@@ -85,7 +85,8 @@ def _what_instead(env_id: str) -> str:
             name, extra = package.replace("_", "-"), _EXTRAS[package]
             return f": install {name} with pip install 'pyrl-sb3[{extra}]'"
     # Both: the nearest name may be that of something else altogether.
-    return f"{did_you_mean(env_id, [*newest_ids(), *plugin_ids()]) or ';'} {_OWN}"
+    advice = f"{did_you_mean(env_id, [*newest_ids(), *plugin_ids()]) or ';'} {_OWN}"
+    return "; ".join([advice, *get_plugin_manager().absent()])
 
 
 def newest_ids() -> list[str]:

@@ -16,6 +16,8 @@ import yaml
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.config import ConfigError
 from pyrl_sb3.plugins import get_plugin_manager
+from pyrl_sb3.training.agents import find_agent
+from pyrl_sb3.training.errors import InputError
 from pyrl_sb3.training.hyperparams import experiment_of
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import SeedGroup, new_group
@@ -308,3 +310,21 @@ def test_a_name_that_is_not_there_gets_the_nearest(pyrl):
     assert misspelt.startswith(line)
     assert "No such command" in without
     assert "small-dpg" in pyrl("list algos")[0]
+
+
+@pytest.mark.filterwarnings("ignore::pyrl_sb3.plugins.errors.PluginWarning")
+@pytest.mark.parametrize("absent", ["is installed but disabled", "failed at import"])
+def test_what_is_not_found_may_be_of_plugins_that_are_absent(
+    fake_dist, tmp_path, monkeypatch, capsys, absent
+):
+    fake_dist("acme", KICK if "disabled" in absent else "import module_nobody_has")
+    if "disabled" in absent:
+        monkeypatch.setenv("PYRL_DISABLE_PLUGINS", "acme")
+    monkeypatch.chdir(tmp_path)
+    get_plugin_manager.cache_clear()
+    for line in ("td3-train Nowhere-v0", "kick-td3-train Pendulum-v1"):
+        assert run(line.split()) == 2
+        (said,) = (each for each in capsys.readouterr().err.splitlines() if "pyrl: " in each)
+        assert re.search(f"; plugin acme .*{absent}", said), said
+    with pytest.raises(InputError, match=f"no algorithm 'kick-td3'; plugin acme .*{absent}"):
+        find_agent("kick-td3")
