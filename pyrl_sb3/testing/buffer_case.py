@@ -33,6 +33,7 @@ class BufferCase:
     params: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "array"
     n_envs: int = 1
+    needs: frozenset[str] = frozenset()
 
     def env(self) -> VecEnv:
         """A new environment."""
@@ -67,6 +68,7 @@ def buffer_cases(
     params: Mapping[str, Any] | None = None,
     *,
     observation_kinds: Collection[str] | None = None,
+    needs: Collection[str] = (),
 ) -> Iterator[BufferCase]:
     """The settings to check a class in: one and three environments, with all kinds it claims."""
     if observation_kinds is None:
@@ -78,7 +80,9 @@ def buffer_cases(
         params["n_steps"] = 1
     for kind in sorted(observation_kinds):
         for n_envs in (1, 3):
-            yield BufferCase(cls=cls, params=params, kind=kind, n_envs=n_envs)
+            yield BufferCase(
+                cls=cls, params=params, kind=kind, n_envs=n_envs, needs=frozenset(needs)
+            )
 
 
 def through_pickle(case: BufferCase, buffer: Any) -> Any:

@@ -59,8 +59,9 @@ def check_component(manager: PluginManager, found: Found) -> str:
         if found.kind == "noise":
             _check_noise(manager, found, target)
         elif isinstance(found.spec, ReplayBufferSpec):
-            kinds = found.spec.observation_kinds
-            check_replay_buffer(target, found.spec.defaults, observation_kinds=kinds)
+            kinds, needs = found.spec.observation_kinds, found.spec.needs
+            defaults = found.spec.defaults
+            check_replay_buffer(target, defaults, observation_kinds=kinds, needs=needs)
         elif found.kind == "sync-callback":
             check_sync_callback(found.name, manager=manager)
         elif found.kind == "callback":

@@ -42,6 +42,7 @@ from pyrl_sb3.testing.numbered import (
     numbered,
     play,
 )
+from pyrl_sb3.testing.priorities import needs_are_what_it_has
 from pyrl_sb3.testing.require import require, run
 
 
@@ -237,6 +238,7 @@ def stock_models_train(case: BufferCase) -> None:
 
 BUFFER_CHECKS: tuple[Callable[[BufferCase], None], ...] = (
     samples_are_like_sb3s,
+    needs_are_what_it_has,
     what_is_stored_is_sampled,
     only_terminations_are_dones,
     the_oldest_are_overwritten,
@@ -258,6 +260,7 @@ def check_replay_buffer(
     params: Mapping[str, Any] | None = None,
     *,
     observation_kinds: Collection[str] | None = None,
+    needs: Collection[str] = (),
 ) -> None:
     """
     Run all checks on `cls`, a replay buffer.
@@ -266,12 +269,13 @@ def check_replay_buffer(
         class sets it itself, is 1: returns of one step are what is checked
     :param observation_kinds: ``"array"``, ``"dict"`` or both; by default what SB3's class that this
         one is a subclass of takes
+    :param needs: as its `ReplayBufferSpec` says
     :raises AssertionError: saying what is wrong, or what was raised by what line of its code, and
         with what observations and how many environments
     """
     require(isinstance(cls, type), f"{cls!r} is no class: give that of the buffer")
     require(issubclass(cls, BaseBuffer), f"{cls.__name__} is no buffer of SB3's")
-    for case in buffer_cases(cls, params, observation_kinds=observation_kinds):
+    for case in buffer_cases(cls, params, observation_kinds=observation_kinds, needs=needs):
         for check in BUFFER_CHECKS:
             run(check, case, str(case))
 

@@ -46,7 +46,8 @@ class ReplayBufferSuite:
         assert isinstance(spec, ReplayBufferSpec)
         params = manager.check_params("replay-buffer", self.ref, self.params)
         cls = manager.load("replay-buffer", self.ref)
-        for case in buffer_cases(cls, params, observation_kinds=spec.observation_kinds):
+        kinds, needs = spec.observation_kinds, spec.needs
+        for case in buffer_cases(cls, params, observation_kinds=kinds, needs=needs):
             check(case)
 
 

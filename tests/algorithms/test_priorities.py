@@ -98,3 +98,17 @@ def test_the_buffer_is_told_how_wrong_the_critics_were(
     assert td_errors.shape == (10,)
     expected = (q - targets[0]).abs().mean(dim=0).flatten()
     np.testing.assert_allclose(td_errors, expected, rtol=1e-5)
+
+
+class Unnumbered(PrioritizedBuffer):
+    """Its batches do not say which rows they are of."""
+
+    def sample(self, batch_size: int, env: Any = None) -> Any:
+        return super().sample(batch_size, env)._replace(indices=None)
+
+
+def test_a_buffer_whose_batches_have_no_indices_is_named(make_env: Any) -> None:
+    model = make("SAC", make_env(), spoiled=False)
+    model.replay_buffer.__class__ = Unnumbered
+    with pytest.raises(TypeError, match=r"Unnumbered has update_priorities, .* no `indices`"):
+        model.train(1, batch_size=10)

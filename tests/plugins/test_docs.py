@@ -15,10 +15,13 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3 import SAC
 
+import pyrl_sb3
 from pyrl_sb3.plugins import NoiseContext, PluginManager, Settings, environment_spec, hookspecs
 from pyrl_sb3.plugins.types import SPECS
 from pyrl_sb3.testing import check_sync_callback
+from pyrl_sb3.testing.buffer_case import buffer_cases
 from pyrl_sb3.testing.noise import NOISE_CHECKS, NoiseCase
+from pyrl_sb3.testing.replay_buffers import BUFFER_CHECKS, saved_buffers_go_on
 from pyrl_sb3.training.state import capture_attributes, restore_attributes
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +91,22 @@ def test_buffer(documented):
     assert {tuple(row) for row in sampled} <= {tuple(row) for row in newest}
 
 
+def test_a_buffer_with_priorities():
+    (block,) = blocks(PAGE.split("#### Priorities\n")[1].split("\n### ")[0])
+    page = {}
+    exec(block, page)
+    needs = ["priority-updates", "importance-weights"]
+    for case in buffer_cases(page["ByError"], needs=needs):
+        for check in BUFFER_CHECKS:
+            if check is not saved_buffers_go_on:  # of which the text says what it takes
+                check(case)
+    model = pyrl_sb3.SAC(
+        "MlpPolicy", gym.make("Pendulum-v1"), replay_buffer_class=page["ByError"], **SMALL
+    )
+    model.learn(60)
+    assert len(np.unique(model.replay_buffer.priorities)) > 5
+
+
 def test_sync(documented):
     manager, ref = documented("pyrl_sync_callbacks")
     check_sync_callback(ref, manager=manager)
@@ -153,6 +172,7 @@ def test_engine(documented, tmp_path):
 import os, time
 from pathlib import Path
 from pyrl_sb3.training.engines import Job
+import pyrl_sb3
 from pyrl_sb3.plugins import NoiseContext, PluginManager, Settings
 import polite.plugin
 manager = PluginManager(Settings(load=frozenset()))

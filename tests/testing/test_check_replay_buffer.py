@@ -458,6 +458,13 @@ class KeepsObjects(ByReward):
         return {"table": object()}
 
 
+class Numberless(ReplayBuffer):
+    """Its batches do not say which rows they are of."""
+
+    def update_priorities(self, indices, td_errors):
+        self.priorities = indices
+
+
 class Priorities(ReplayBuffer):
     """Those of transitions that were never sampled are equal, and only these are kept."""
 
@@ -548,6 +555,7 @@ class NoneToTrainWith(ReplayBuffer):
         (ForgetsShares, "saved_buffers_go_on", r"draws other batches: .* get_extra_state\(\)"),
         (CannotPutBack, "saved_buffers_go_on", "no checkpoint can keep it: AttributeError"),
         (KeepsObjects, "saved_buffers_go_on", "no checkpoint can keep it: StateError"),
+        (Numberless, "needs_are_what_it_has", "its batches have no indices"),
         (Priorities, "saved_buffers_go_on", "a loaded buffer draws other batches"),
         (OtherWeights, "saved_buffers_go_on", "a loaded buffer draws other batches"),
         (NoneToTrainWith, "stock_models_train", "no batches of eight"),
@@ -578,3 +586,73 @@ def test_what_is_no_buffer_is_told():
         check_replay_buffer(dict)
     with pytest.raises(AssertionError, match="'pyrl/uniform' is no class: give that of the buffer"):
         check_replay_buffer("pyrl/uniform")
+
+
+class Prioritised(ReplayBuffer):
+    """With what batches lack taken away, and all that they are told forgotten."""
+
+    gives = ("weights", "indices")
+    shape = (-1, 1)
+
+    def sample_at(self, positions, envs, env=None):
+        batch = super().sample_at(positions, envs, env)
+        indices = self.store.slot(positions, envs)
+        weights = np.ones(len(indices), np.float32).reshape(self.shape)
+        every = {"weights": self.to_torch(weights), "indices": indices}
+        return SimpleNamespace(**batch._asdict(), **{name: every[name] for name in self.gives})
+
+    def update_priorities(self, indices, td_errors):
+        assert len(indices) == len(td_errors)
+
+
+class Unweighted(Prioritised):
+    gives = ("indices",)
+
+
+class Flat(Prioritised):
+    shape = (-1,)
+
+
+class Unnumbered(Prioritised):
+    gives = ("weights",)
+
+
+class Plain(ReplayBuffer):
+    """Says more than it does."""
+
+
+BOTH = ("priority-updates", "importance-weights")
+
+
+@pytest.mark.parametrize(
+    ("cls", "needs", "told"),
+    [
+        (
+            Plain,
+            BOTH,
+            "needs importance-weights, priority-updates, but it has no update_priorities, and its "
+            "batches have no weights: see Priorities in docs/plugins.md",
+        ),
+        (
+            Numberless,
+            BOTH,
+            "needs importance-weights, priority-updates, but its batches have no indices, and its "
+            "batches have no weights: see Priorities in docs/plugins.md",
+        ),
+        (Numberless, (), "its batches have no indices"),
+        (Unnumbered, BOTH, "but its batches have no indices: see"),
+        (Unweighted, BOTH, "but its batches have no weights: see"),
+        (Flat, BOTH, r"weights of a batch have shape \(64,\), not \(64, 1\)"),
+    ],
+)
+def test_buffers_that_need_priorities_have_what_it_takes(cls, needs, told):
+    with pytest.raises(AssertionError, match=told):
+        check_replay_buffer(cls, needs=needs)
+
+
+@pytest.mark.parametrize(
+    ("cls", "needs"),
+    [(Prioritised, BOTH), (Unweighted, BOTH[:1]), (ReplayBuffer, ["env"])],
+)
+def test_buffers_with_what_they_need_pass(cls, needs):
+    check_replay_buffer(cls, needs=needs)
