@@ -17,7 +17,7 @@ from pyrl_sb3.config import checks
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.config.expressions import NAMES
 from pyrl_sb3.errors import did_you_mean, short
-from pyrl_sb3.plugins import PluginError, get_plugin_manager
+from pyrl_sb3.plugins import CallbackSpec, PluginError, get_plugin_manager
 from pyrl_sb3.plugins.signature import parameters
 
 TRUSTED = frozenset(
@@ -97,6 +97,16 @@ class Reference:
         except (ConfigError, PluginError) as error:
             raise ConfigError(f"{self.where}: {error}") from None
 
+    def takes(self, name: str) -> bool:
+        """
+        Whether what it names is called with this argument, one that a run passes, too.
+
+        :raises ConfigError: see `load`.
+        """
+        target = self.load()
+        called = isinstance(self.name, (str, type)) and callable(target)
+        return called and name in parameters(target)[0]
+
     def problems(self) -> tuple[str, ...]:
         """What `load` would raise, a line each."""
         try:
@@ -109,7 +119,12 @@ class Reference:
         leading = 1 if self.kind.endswith("wrapper") else 0
         known, anything = parameters(target, leading) if callable(target) else ({}, False)
         arguments = self.arguments
+        passed = CallbackSpec.supplied if self.kind == "callback" else frozenset()
         for name, value in self.params.items():
+            if name in passed:
+                raise ConfigError(
+                    f"{short(self.name)} takes no argument {name!r}: it is given one of the run"
+                )
             if name in known:
                 arguments[name] = self._converted(name, value, known[name])
             elif not anything:
@@ -123,7 +138,7 @@ class Reference:
         missing = [
             name
             for name, parameter in known.items()
-            if parameter.default is Parameter.empty and name not in arguments
+            if parameter.default is Parameter.empty and name not in {*arguments, *passed}
         ]
         if missing and self.kind == "callback":
             raise ConfigError(f"{short(self.name)} needs the argument {missing[0]!r}")

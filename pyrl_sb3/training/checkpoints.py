@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.errors import counted
 from pyrl_sb3.training.checkpoint import Checkpoint, Moment, Save, write_checkpoint
@@ -26,15 +27,23 @@ Observations: TypeAlias = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 _SEEDS = 2**31 - 1024  # the environments' are this and the next ones
 
 
-def restart(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback], seed: int) -> None:
+def restart(
+    model: OffPolicyAlgorithm,
+    callbacks: Sequence[BaseCallback],
+    seed: int,
+    others: Sequence[VecEnv] = (),
+) -> None:
     """
     Begin new episodes from a seed alone, whatever the environments have been through.
 
-    Those that can be, of evaluations too, are opened anew: not all are as new after a reset.
+    Those that can be, of evaluations too, are opened anew: not all are as new after a reset. Of
+    evaluations are those of SB3's callbacks, and `others`.
     """
     env = model.get_env()
     assert env is not None
     evaluating = [each.eval_env for each in callbacks if isinstance(each, EvalCallback)]
+    there = [each.unwrapped for each in evaluating]
+    evaluating += [each for each in others if each.unwrapped not in there]
     for number, each in enumerate((env, *evaluating)):
         if isinstance(each.unwrapped, Renewable):
             each.unwrapped.renew()
@@ -84,6 +93,7 @@ class Checkpoints(BaseCallback):
         by_steps: do not wait for the end of an episode: copies of a training then take theirs at
             the same steps.
         save: writes the model; `save_model` unless said.
+        evaluating: environments that other callbacks than SB3's evaluate in.
         logs_of: the folder of a run whose logs are kept with each checkpoint.
         trust: leave it to PyTorch alone which tensors are read, see `Checkpoint`.
         resumed: called with the steps that there were, when all of `resume` has been put back.
@@ -103,6 +113,7 @@ class Checkpoints(BaseCallback):
         exact: bool = True,
         by_steps: bool = False,
         save: Save = save_model,
+        evaluating: Sequence[VecEnv] = (),
         logs_of: Path | str | None = None,
         trust: bool = False,
         resumed: Callable[[int], None] = lambda after: None,
@@ -114,6 +125,7 @@ class Checkpoints(BaseCallback):
         self.exact = exact
         self.by_steps = by_steps
         self.save = save
+        self.evaluating = evaluating
         self.logs_of = None if logs_of is None else Path(logs_of)
         self.trust = trust
         self.resumed = resumed
@@ -202,7 +214,7 @@ class Checkpoints(BaseCallback):
         log.info("going on after %s", counted(checkpoint.moment.timesteps, "step"))
 
     def _restart(self, moment: Moment) -> None:
-        restart(self.model, self._others(), moment.env_seed)
+        restart(self.model, self._others(), moment.env_seed, self.evaluating)
 
     def _redraw_exploration(self) -> None:
         """Draw gSDE's matrices, which are in no state, from the random state that is."""

@@ -3,7 +3,8 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,12 @@ class WholeSteps(CallbackList):
     failed: BaseCallback | None = None
     failure: BaseException | None = None
     goes_on = True
+
+    def _init_callback(self) -> None:
+        with warnings.catch_warnings():
+            # Where those of the training are in processes of their own.
+            warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
+            super()._init_callback()
 
     def _on_rollout_start(self) -> None:
         self._call("on_rollout_start")
@@ -86,7 +93,10 @@ class _Failed(NamedTuple):
 
 
 def _what_failed(
-    error: BaseException, env: VecEnv | None, eval_env: VecEnv, callbacks: WholeSteps | None
+    error: BaseException,
+    env: VecEnv | None,
+    evaluating: Sequence[VecEnv],
+    callbacks: WholeSteps | None,
 ) -> _Failed | None:
     """
     Return what raised an error while model and buffer were whole; None where they may not be.
@@ -95,7 +105,7 @@ def _what_failed(
     """
     if _is_of(error, env):
         return _Failed("the environment", is_environment=True)
-    if _is_of(error, eval_env):
+    if any(_is_of(error, each) for each in evaluating):
         return _Failed("in an evaluation, the environment", is_environment=True)
     if isinstance(error, NoStackError):
         return _Failed("the training", goes_on=False)  # which would soon come to the same
@@ -127,7 +137,7 @@ def is_finite(model: OffPolicyAlgorithm) -> bool:
 def saved_where_whole(
     run: Run,
     model: OffPolicyAlgorithm,
-    eval_env: VecEnv,
+    evaluating: Sequence[VecEnv],
     checkpoints: Checkpoints,
     callbacks: WholeSteps | None = None,
 ) -> Iterator[None]:
@@ -146,7 +156,7 @@ def saved_where_whole(
         at_once = isinstance(error, NoStackError) and is_first_step(run, model)
         if not begun or at_once or run.signals.together or _has_its_own_line(error):
             raise
-        failed = _what_failed(error, model.get_env(), eval_env, callbacks)
+        failed = _what_failed(error, model.get_env(), evaluating, callbacks)
         whole = failed is not None and is_finite(model)
         what = failed.what if failed else "the training"
         if failed and failed.is_environment and whole and run.signals.received:

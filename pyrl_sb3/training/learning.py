@@ -34,33 +34,31 @@ from pyrl_sb3.training.logs import (
 )
 from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.request import TrainingResult
-from pyrl_sb3.training.setup import Run
+from pyrl_sb3.training.setup import Run, SetUp
 from pyrl_sb3.training.signals import StopAskedError, StopCallback
 
 log = logging.getLogger("pyrl_sb3")
 
 
-def learn(
-    run: Run, model: OffPolicyAlgorithm, eval_env: VecEnv, callbacks: Sequence[BaseCallback]
-) -> TrainingResult:
+def learn(run: Run, made: SetUp, added: Sequence[BaseCallback]) -> TrainingResult:
     """
     Train, evaluate, save: a model that is set up, into which a checkpoint's state is loaded here.
 
-    The callbacks are all but those that every run has.
+    The callbacks that are added come before those of the experiment.
     """
-    request, path = run.request, run.folder / MODEL
+    request, path, model = run.request, run.folder / MODEL, made.model
     save: Save = partial(save_model, uses=run.uses)
     with run.signals as signals, saying_what_is_left(run) as saved:
-        checkpoints = _checkpoints(run, save)
+        checkpoints = _checkpoints(run, save, made.theirs)
         end = _EarlyEnd(run, checkpoints, save)
-        every = [checkpoints, StopCallback(signals), end, *callbacks]
+        every = [checkpoints, StopCallback(signals), end, *added, *made.callbacks]
         if request.eval_freq != 0:
-            every.append(_periodic_evaluation(run, eval_env, save))
+            every.append(_periodic_evaluation(run, made.eval_env, save))
         if run.checkpoint:
             checkpoints.resume(model, run.checkpoint)
         left = request.timesteps - model.num_timesteps
         whole = WholeSteps(every)
-        with saved_where_whole(run, model, eval_env, checkpoints, whole):
+        with saved_where_whole(run, model, made.evaluating, checkpoints, whole):
             # Copies wait for each other: what one raises is to be heard at once
             called = every if run.signals.together else whole
             model.learn(left, callback=called, reset_num_timesteps=not run.checkpoint)
@@ -71,8 +69,8 @@ def learn(
         if end.has_come:
             log.info(noted_end(run, model))
         evaluation = None
-        with saved_where_whole(run, model, eval_env, checkpoints):
-            evaluation = _final_evaluation(run, model, eval_env)
+        with saved_where_whole(run, model, made.evaluating, checkpoints):
+            evaluation = _final_evaluation(run, model, made.eval_env)
         if evaluation and last_evaluated(run.folder) < model.num_timesteps:
             add_evaluation(run.folder / EVALUATIONS, model.num_timesteps, evaluation)
         # Without one of its end, a run that was stopped before would go on from there again.
@@ -83,7 +81,7 @@ def learn(
     )
 
 
-def _checkpoints(run: Run, save: Save) -> Checkpoints:
+def _checkpoints(run: Run, save: Save, evaluating: Sequence[VecEnv]) -> Checkpoints:
     return Checkpoints(
         run.folder / CHECKPOINTS,
         save_freq=run.request.save_freq,
@@ -91,6 +89,7 @@ def _checkpoints(run: Run, save: Save) -> Checkpoints:
         exact=run.request.exact,
         by_steps=run.signals.together,
         save=save,
+        evaluating=evaluating,
         logs_of=run.folder,
         # Only then: a run that cannot go on stays as it was, finished where it was.
         resumed=lambda after: add_resumption(run.folder, after, run.request.timesteps),

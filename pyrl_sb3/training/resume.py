@@ -186,9 +186,9 @@ def _go_on(
     checkpoint.check()
     with stops_in_one_line(run), ExitStack() as opened:
         put_back_logs(folder, checkpoint.folder, checkpoint.logs)
-        model, eval_env, ours = set_up(run, opened)
-        say_what(run, model)
-        return learn(run, model, eval_env, [*callbacks, *ours])
+        made = set_up(run, opened)
+        say_what(run, made.model)
+        return learn(run, made, callbacks)
 
 
 def _finished(

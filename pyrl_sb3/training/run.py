@@ -76,7 +76,7 @@ def train(
     refuse_changed_config(request)
     agent, completed, experiment = checked(request)
     root = request.folder.parent if request.folder else request.save or Path(agent.name)
-    made = [path for path in (root, *root.parents) if not path.exists()]
+    above = [path for path in (root, *root.parents) if not path.exists()]
     if request.folder and (request.folder / FACTS).exists():
         raise InputError(f"{request.folder} has a run already; --resume goes on with it")
     there = set(request.folder.glob("*")) if request.folder and request.folder.exists() else None
@@ -92,16 +92,16 @@ def train(
     with stops_in_one_line(run), held(folder), ending_in_order(), ExitStack() as opened:
         try:
             write_facts(folder, completed, experiment, run.uses, notes or {})
-            model, eval_env, ours = set_up(run, opened)
-            say_what(run, model)
+            made = set_up(run, opened)
+            say_what(run, made.model)
         except BaseException:
-            _remove(folder, made, there)
+            _remove(folder, above, there)
             raise
         try:
-            return learn(run, model, eval_env, [*added, *ours])
+            return learn(run, made, added)
         except NoStackError:
-            if is_first_step(run, model):  # which tells it, as a rule
-                _remove(folder, made, there)
+            if is_first_step(run, made.model):  # which tells it, as a rule
+                _remove(folder, above, there)
             raise
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -59,11 +59,31 @@ class Run:
         return find_agent(self.request.agent, stock=self.request.stock)
 
 
-def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, list[BaseCallback]]:
+class SetUp(NamedTuple):
     """
-    Return the untrained model, the environment for evaluations and the experiment's callbacks.
+    What a run is made of.
 
-    What is to be closed comes into `opened`.
+    Attributes:
+        model: untrained.
+        eval_env: for the run's own evaluations.
+        callbacks: those of the experiment.
+        theirs: the environments for evaluations that some of these have been given, one each.
+    """
+
+    model: OffPolicyAlgorithm
+    eval_env: VecEnv
+    callbacks: list[BaseCallback]
+    theirs: list[VecEnv]
+
+    @property
+    def evaluating(self) -> list[VecEnv]:
+        """All environments for evaluations."""
+        return [self.eval_env, *self.theirs]
+
+
+def set_up(run: Run, opened: ExitStack) -> SetUp:
+    """
+    Open and make what a run needs; what is to be closed comes into `opened`.
 
     Raises:
         InputError: an argument that only a constructor objects to, of the model, of a wrapper or of
@@ -72,18 +92,26 @@ def set_up(run: Run, opened: ExitStack) -> tuple[OffPolicyAlgorithm, VecEnv, lis
         ConfigError, PluginError: see `build_model`.
     """
     with _saying_what_a_constructor_objects_to(run):
-        env, eval_env = _environments(run, opened)
+        references = run.experiment.callback
+        judging = [each.takes("eval_env") for each in references]
+        env = _learning_env(run, opened)
+        # Before the model, which seeds what their constructors may draw from.
+        evaluating = [_evaluation_env(run, opened) for _ in range(1 + sum(judging))]
         options = run.experiment.arguments.get("replay_buffer_kwargs")
         check_new_goals(run.agent, env, run.request.env_id, options or {})
         model = _model(run, env)
         # As SB3 has wrapped the model's: images with channels last are turned.
-        eval_env = model._wrap_env(eval_env, monitor_wrapper=False)
-        callbacks = [_callback(each) for each in run.experiment.callback]
+        eval_env, *theirs = [model._wrap_env(each, monitor_wrapper=False) for each in evaluating]
+        left = iter(theirs)
+        callbacks = [
+            _callback(each, **({"eval_env": next(left)} if judges else {}))
+            for each, judges in zip(references, judging, strict=True)
+        ]
     moment = run.checkpoint.moment if run.checkpoint else None
     logger = continued_logger(run.folder, moment.timesteps) if moment else new_logger(run.folder)
     opened.callback(logger.close)
     model.set_logger(logger)
-    return model, eval_env, callbacks
+    return SetUp(model, eval_env, callbacks, theirs)
 
 
 def check_beginning(request: CompleteRequest, experiment: Experiment) -> None:
@@ -158,23 +186,19 @@ def _called(given: object) -> list[BaseCallback]:
     return [ConvertCallback(given)]
 
 
-def _callback(reference: Reference) -> BaseCallback:
+def _callback(reference: Reference, **passed: VecEnv) -> BaseCallback:
     target, arguments = reference.resolved()
     if isinstance(target, BaseCallback):
         return target  # of a trusted Python file
     what = f"{reference.where}: {short(reference.name)}"
-    made = made_by(partial(target, **arguments), what)
+    made = made_by(partial(target, **{**arguments, **passed}), what)
     if not isinstance(made, BaseCallback):
         raise InputError(f"{what} gives {type(made).__name__}, which is no BaseCallback")
     return made
 
 
-def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
-    """Open the environments to learn in, and the one to be evaluated in."""
+def _learning_env(run: Run, opened: ExitStack) -> VecEnv:
     request, experiment = run.request, run.experiment
-    learning = evaluating = _normalizing(experiment)
-    if learning is not None:
-        evaluating = partial(learning, training=False, norm_reward=False)
     env = vector_env(
         request.env_id,
         request.n_envs,
@@ -182,14 +206,22 @@ def _environments(run: Run, opened: ExitStack) -> tuple[VecEnv, VecEnv]:
         experiment,
         monitor=run.folder,
         continued=run.checkpoint.moment.timesteps if run.checkpoint else None,
-        normalize=learning,
+        normalize=_normalizing(experiment),
         processes=request.processes,
     )
     opened.callback(env.close)
+    return env
+
+
+def _evaluation_env(run: Run, opened: ExitStack) -> VecEnv:
+    request, experiment = run.request, run.experiment
+    normalize = _normalizing(experiment)
+    if normalize is not None:
+        normalize = partial(normalize, training=False, norm_reward=False)
     seed = request.seed + request.n_envs
-    eval_env = vector_env(request.env_id, 1, seed, experiment, training=False, normalize=evaluating)
-    opened.callback(eval_env.close)
-    return env, eval_env
+    env = vector_env(request.env_id, 1, seed, experiment, training=False, normalize=normalize)
+    opened.callback(env.close)
+    return env
 
 
 def _normalizing(experiment: Experiment) -> Callable[..., VecEnv] | None:
