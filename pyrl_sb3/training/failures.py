@@ -24,6 +24,7 @@ from pyrl_sb3.training.facts import add_end
 from pyrl_sb3.training.folders import CHECKPOINTS, MODEL
 from pyrl_sb3.training.setup import Run
 from pyrl_sb3.training.signals import EndAskedError, StopAskedError, StopSignals
+from pyrl_sb3.training.state import StateError
 from pyrl_sb3.training.tensors import may_be_finite, tensors_of
 
 log = logging.getLogger("pyrl_sb3")
@@ -113,6 +114,8 @@ def _what_failed(
         return None  # a gradient step, say
     if callbacks is None or isinstance(callbacks.failed, PeriodicEvaluation):
         return _Failed("an evaluation")
+    if isinstance(callbacks.failed, Checkpoints):
+        return _Failed("a checkpoint", goes_on=False)  # the next one would fail too
     failed: Any = callbacks.failed
     if isinstance(failed, ConvertCallback):
         failed = failed.callback
@@ -146,7 +149,7 @@ def saved_where_whole(
 
     Of a step that an environment raises in, nothing has come to the model or its buffer, which are
     as after the last one. Of one that is no stack nothing has come there either, and the model is
-    saved alone. Of a gradient step there may be a half.
+    saved alone, as where a checkpoint cannot be taken. Of a gradient step there may be a half.
     """
     try:
         yield
@@ -217,7 +220,8 @@ def noted_end(run: Run, model: OffPolicyAlgorithm) -> str:
 
 def _has_its_own_line(error: BaseException) -> bool:
     no_space = isinstance(error, OSError) and error.errno in _NO_SPACE
-    return no_space or isinstance(error, (InputError, RunStoppedError))
+    said = isinstance(error, (InputError, RunStoppedError))
+    return no_space or (said and not isinstance(error, StateError))
 
 
 def _latest(run: Run) -> Path | None:

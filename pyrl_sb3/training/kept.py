@@ -15,6 +15,7 @@ from pyrl_sb3.buffers import HerReplayBuffer, ReplayBuffer
 from pyrl_sb3.buffers.header import read_header
 from pyrl_sb3.buffers.saving import save
 from pyrl_sb3.buffers.shards import check_files, read_file
+from pyrl_sb3.errors import short
 from pyrl_sb3.training.state import (
     StateError,
     Tree,
@@ -60,8 +61,7 @@ def save_buffer(buffer: TheirReplayBuffer, folder: Path, before: Path | None) ->
             buffer.save(folder)
     except ValueError as error:
         raise StateError(str(error)) from error
-    extra = getattr(buffer, "get_extra_state", None)
-    return None if extra is None else capture(extra())
+    return _extra(buffer) if hasattr(buffer, "get_extra_state") else None
 
 
 def check_buffer(folder: Path, state: Tree) -> None:
@@ -106,6 +106,37 @@ def end_episodes(buffer: TheirReplayBuffer | None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it does
             buffer.truncate_last_trajectory()
+
+
+def _extra(buffer: Any) -> Tree:
+    state = buffer.get_extra_state()
+    if found := _unkept(state, f"{type(buffer).__name__}.get_extra_state()"):
+        raise StateError(
+            f"{found}, which no checkpoint keeps: give numbers, arrays, text, or lists, tuples and "
+            "dictionaries of these"
+        )
+    return capture(state)
+
+
+def _unkept(value: Any, where: str) -> str | None:
+    """What of a buffer's state does not come back, and where in it that is; None for nothing."""
+    try:
+        restore(capture(value), None)  # generators come back into those that are there alone
+    except StateError:
+        parts: Any = value.items() if isinstance(value, dict) else ()
+        if isinstance(value, (list, tuple)):
+            parts = enumerate(value)
+        inner = (_unkept(part, f"{where}[{short(key)}]") for key, part in parts)
+        return next(filter(None, inner), None) or _problem(value, where)
+    return None
+
+
+def _problem(value: Any, where: str) -> str:
+    keys = value if isinstance(value, dict) else ()
+    for key in keys:
+        if _unkept(key, where):
+            return f"{where} has a key of type {type(key).__name__}"
+    return f"{where} is of type {type(value).__name__}"
 
 
 def _link(source: Path, target: Path) -> None:

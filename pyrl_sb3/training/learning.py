@@ -63,7 +63,7 @@ def learn(run: Run, made: SetUp, added: Sequence[BaseCallback]) -> TrainingResul
             called = every if run.signals.together else whole
             model.learn(left, callback=called, reset_num_timesteps=not run.checkpoint)
         if signals.received:
-            checkpoints.take()  # first, since whoever asked to stop may not wait for long
+            _take_at_a_stop(checkpoints, model, path)
         save(model, path)
         saved.append(path)
         if end.has_come:
@@ -79,6 +79,21 @@ def learn(run: Run, made: SetUp, added: Sequence[BaseCallback]) -> TrainingResul
     return TrainingResult(
         request.env_id, run.folder, path, model.num_timesteps, evaluation, signals.received
     )
+
+
+def _take_at_a_stop(checkpoints: Checkpoints, model: OffPolicyAlgorithm, path: Path) -> None:
+    """
+    Take a checkpoint before the model is saved: whoever asked to stop may not wait for long. Where
+    none can be taken, and that is not for the disk, the model is saved all the same.
+    """
+    try:
+        checkpoints.take()
+    except OSError:
+        raise
+    except Exception:
+        checkpoints.save(model, path)
+        log.warning("no checkpoint can be taken; model saved: %s", path)
+        raise
 
 
 def _checkpoints(run: Run, save: Save, evaluating: Sequence[VecEnv]) -> Checkpoints:

@@ -17,6 +17,7 @@ from pyrl_sb3.training.models import set_threads
 SMALL = ("--eval-episodes", 1, "--seed", 1, "--threads", 1, "--timesteps", 60, "--eval-freq", 20)
 SMALL = (*SMALL, "--set", "policy_kwargs.net_arch=[4]", "--set", "learning_starts=25")
 PLUGIN = """
+import signal
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -72,6 +73,12 @@ class Failing(BaseCallback):
     def _on_training_end(self):
         self.fail("training_end")
 
+class Stopping(BaseCallback):
+    def _on_step(self):
+        if self.n_calls == 40:
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
 class Ending(BaseCallback):
     def _on_step(self):
         return self.n_calls != 40
@@ -99,6 +106,21 @@ class Unreadable(ReplayBuffer):
     def sample(self, *args, **kwargs):
         raise KeyError("no such row")
 
+class Remembering(ReplayBuffer):
+    def __init__(self, *args, what="object", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.what = what
+
+    def get_extra_state(self):
+        if self.what == "raises":
+            raise KeyError("nothing remembered")
+        generator, item = np.random.default_rng(0), object()
+        found = {"object": item, "generator": generator, "key": {(item,): 1}}[self.what]
+        return {"n": 1, "told": [np.ones(2), {"it": found}]}
+
+    def set_extra_state(self, state):
+        pass
+
 @hookimpl
 def pyrl_environments():
     yield EnvironmentSpec(name="odd", target=Odd)
@@ -110,6 +132,7 @@ def pyrl_features_extractors():
 @hookimpl
 def pyrl_callbacks():
     yield CallbackSpec(name="ending", target=Ending)
+    yield CallbackSpec(name="stopping", target=Stopping)
     yield CallbackSpec(name="failing", target=Failing)
     yield CallbackSpec(name="diverging", target=Diverging)
 
@@ -117,6 +140,7 @@ def pyrl_callbacks():
 def pyrl_replay_buffers():
     yield ReplayBufferSpec(name="failing", target=Buffer)
     yield ReplayBufferSpec(name="unreadable", target=Unreadable)
+    yield ReplayBufferSpec(name="remembering", target=Remembering)
 """
 RUN = Path("sac", "odd-odd-v0_1")
 
@@ -262,3 +286,40 @@ def test_one_step_is_counted_as_one(odd, capsys):
     with pytest.raises(KeyError, match="no such row"):
         odd("sac-train", "odd", *SMALL, learning_starts=0, replay_buffer_class="odd/unreadable")
     assert "the training failed after 1 step, and nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("object", "['told'][1]['it'] is of type object"),
+        ("generator", "['told'][1]['it'] is of type Generator"),
+        ("key", "['told'][1]['it'] has a key of type tuple"),
+    ],
+)
+def test_what_a_buffer_tells_that_no_checkpoint_keeps_is_named_and_the_model_saved(odd, what, told):
+    line = ("sac-train", "odd", *SMALL, "--save-freq", 30, "--buffer", "remembering")
+    outcome = odd(*line, **{"replay_buffer_kwargs.what": what})
+    assert outcome.code == 2
+    expected = f"pyrl: Remembering.get_extra_state(){told}, which no checkpoint keeps: give numbers"
+    assert outcome.err.startswith(expected)
+    assert len(outcome.err.splitlines()) == 1
+    saved = f"a checkpoint failed after 30 steps; model saved: {RUN}/model.zip; there is no checkp"
+    assert saved in outcome.out
+    assert "trained for 30 steps" in odd("sac-test", "odd", "--episodes", 1).out
+
+
+def test_the_model_is_saved_where_a_buffer_raises_as_a_checkpoint_is_taken(odd, capsys):
+    line = ("sac-train", "odd", *SMALL, "--save-freq", 30, "--buffer", "remembering")
+    with pytest.raises(KeyError, match="nothing remembered"):
+        odd(*line, **{"replay_buffer_kwargs.what": "raises"})
+    assert "a checkpoint failed after 30 steps; model saved" in capsys.readouterr().out
+    assert "trained for 30 steps" in odd("sac-test", "odd", "--episodes", 1).out
+
+
+def test_a_stopped_run_saves_its_model_where_it_can_take_no_checkpoint(odd):
+    callback = "{stopping: {}}"
+    outcome = odd("sac-train", "odd", *SMALL, "--buffer", "remembering", callback=callback)
+    assert outcome.code == 2
+    assert "Remembering.get_extra_state()" in outcome.err
+    assert f"model saved: {RUN}/model.zip" in outcome.out
+    assert "trained for 40 steps" in odd("sac-test", "odd", "--episodes", 1).out
