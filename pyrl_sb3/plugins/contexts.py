@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,9 +62,13 @@ class SyncContext:
 
     :param group: The other copies.
     :param interval: Environment steps of one copy between two synchronisations.
-    :param rng: Seeded alike in every copy, so that all draw the same.
+    :param rng: Seeded alike in every copy, so that all draw the same; a checkpoint of a callback
+        that holds its context keeps it.
     :param total_timesteps: Environment steps each copy will make, where known.
     """
+
+    # A run that goes on may be longer than it was to be.
+    not_restored: ClassVar[frozenset[str]] = frozenset({"interval", "total_timesteps"})
 
     group: SeedGroup
     interval: int

@@ -16,6 +16,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from pyrl_sb3.errors import counted
+from pyrl_sb3.plugins import SyncContext
 from pyrl_sb3.training.errors import damage, first_line
 from pyrl_sb3.training.evaluation import PeriodicEvaluation
 from pyrl_sb3.training.folders import MODEL, sync_file
@@ -46,7 +47,7 @@ Save = Callable[[OffPolicyAlgorithm, Path], None]
 # What `learn()` sets anew from its arguments and the clock.
 _OF_LEARN = ("_total_timesteps", "_num_timesteps_at_start", "start_time")
 # What callbacks get anew before each use; `eval_env` is opened anew.
-_OF_CALLS = ("model", "locals", "globals", "parent", "eval_env")
+OF_CALLS = ("model", "locals", "globals", "parent", "eval_env")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +122,16 @@ def _parts(model: OffPolicyAlgorithm, callbacks: Sequence[BaseCallback]) -> dict
         "model": capture_attributes(model, skip=_not_state(model)),
         "noise": capture(model.action_noise, (object,)),
         "wrappers": [capture_attributes(each, (RunningMeanStd,)) for each in _wrappers(model.env)],
-        "callbacks": {
-            name: capture_attributes(each, (BaseCallback, RunningMeanStd, Stateful), _OF_CALLS)
-            for name, each in _named(callbacks).items()
-        },
+        "callbacks": {name: capture_callback(each) for name, each in _named(callbacks).items()},
         "log": [capture(each) for each in _pending(model.logger)],
         "random": random_states(model.action_space),
     }
+
+
+def capture_callback(callback: BaseCallback) -> dict[str, Tree]:
+    """Capture what a checkpoint keeps of a callback."""
+    into = (BaseCallback, RunningMeanStd, Stateful, SyncContext)
+    return capture_attributes(callback, into, OF_CALLS)
 
 
 def _pending(log: Logger) -> list[Any]:

@@ -8,9 +8,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import pyrl_sb3
+from pyrl_sb3.plugins import SyncContext
 from pyrl_sb3.testing.lockstep import Lockstep
 from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.errors import InputError
+from pyrl_sb3.training.sync.alone import Alone
 from pyrl_sb3.training.sync.callback import SeedSyncCallback, mean_return
 
 
@@ -157,6 +159,34 @@ def test_a_training_that_is_made_longer_synchronises_at_the_same_steps(tmp_path)
         return at
 
     assert Lockstep(2).run([train] * 2) == [[20, 40, 60, 80]] * 2
+
+
+class Drawing(BaseCallback):
+    """Draws from the generator that it is given, which it has in its context alone."""
+
+    def __init__(self, context):
+        super().__init__()
+        self.context = context
+        self.drawn = []
+
+    def _on_step(self):
+        self.drawn.append(self.context.rng.random())
+        return True
+
+
+def test_of_a_context_its_generator_goes_on_and_the_rest_is_of_the_new_run(tmp_path):
+    for steps in (5, 9):
+        rng = np.random.default_rng(0)
+        context = SyncContext(group=Alone(), interval=steps, rng=rng, total_timesteps=steps)
+        checkpoints, drawing = Checkpoints(tmp_path), Drawing(context)
+        model = make(0)
+        goes_on = checkpoints.resume(model)
+        left = steps - model.num_timesteps
+        model.learn(left, [checkpoints, drawing], reset_num_timesteps=not goes_on)
+        checkpoints.take()
+    assert drawing.drawn == np.random.default_rng(0).random(9).tolist()
+    assert drawing.context is context
+    assert (context.interval, context.total_timesteps, context.rng) == (9, 9, rng)
 
 
 def test_copies_that_are_told_to_stop_stay_as_they_are():
