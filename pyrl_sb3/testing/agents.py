@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from pyrl_sb3.plugins.lookup import qualified_name
+from pyrl_sb3.testing.drift import Drift
 from pyrl_sb3.testing.require import require, run
-from pyrl_sb3.testing.sync import Drift
 from pyrl_sb3.training.sync.averages import combined
 from pyrl_sb3.training.sync.state import AgentState, read_state, write_state
 from pyrl_sb3.training.tensors import tensors_of

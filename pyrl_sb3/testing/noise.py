@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pyrl_sb3.plugins import (
     make_noise,
 )
 from pyrl_sb3.plugins.errors import RAISED
+from pyrl_sb3.testing.lost import left_out, loses
 from pyrl_sb3.testing.require import CheckError, require, run
 from pyrl_sb3.training.state import capture, restore
 from pyrl_sb3.training.state_files import read_tree, write_tree
@@ -144,7 +145,8 @@ def environments_differ(case: NoiseCase) -> None:
         require(not same, f"environments 0 and {env} get the same noise")
     noise.reset(indices=[0])  # type: ignore[call-arg]
     others = np.array_equal(draw(noise)[:, 1:], draw(undisturbed)[:, 1:])
-    require(others, "the reset of environment 0 changes the noise of others")
+    remedy = "each is to draw from a generator of its own, of context.rng.spawn(n_envs)"
+    require(others, f"the reset of environment 0 changes the noise of others: {remedy}")
 
 
 def copies_continue(case: NoiseCase) -> None:
@@ -198,22 +200,8 @@ def checkpoints_keep_it(case: NoiseCase) -> None:
             kept = capture(noise, (object,))
             write_tree(kept, Path(temporary), "noise")
             restore(read_tree(Path(temporary), "noise"), twin)
-        lost = ", ".join(_left_out(kept["$object"], noise, twin))
-        problem = f"it does not keep {lost}; of attributes" if lost else "of attributes"
-        what = "numbers, arrays, generators and containers of these, no text and none of __slots__"
-        problem = f"a checkpoint loses some of its state: {problem} it keeps {what}"
+        problem = loses(left_out(kept["$object"], noise, twin), "no text and none of __slots__")
         require(np.array_equal(episodes(twin), episodes(noise)), problem)
-
-
-def _left_out(kept: Mapping[str, Any], noise: Any, twin: Any, prefix: str = "") -> Iterator[str]:
-    """Names of attributes that are not `kept`, or not put back, unless the twin has the same."""
-    for name, value in getattr(noise, "__dict__", {}).items():
-        there, within = getattr(twin, name, None), kept.get(name)
-        same = value is there or (isinstance(value, str) and value == there)
-        if not same and (name not in kept or there is None):
-            yield prefix + name
-        elif isinstance(within, dict) and "$object" in within:
-            yield from _left_out(within["$object"], value, there, f"{prefix}{name}.")
 
 
 def stock_models_train(case: NoiseCase) -> None:

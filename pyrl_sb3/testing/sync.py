@@ -1,17 +1,19 @@
 """What every synchronisation callback must fulfil; `check_sync_callback` runs all checks."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from numpy.typing import NDArray
-from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pyrl_sb3.algorithms import TD3
+from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.plugins import (
     PluginManager,
     SeedGroup,
@@ -20,13 +22,19 @@ from pyrl_sb3.plugins import (
     get_plugin_manager,
 )
 from pyrl_sb3.plugins.errors import RAISED
+from pyrl_sb3.testing.drift import Drift
 from pyrl_sb3.testing.lockstep import Lockstep, LockstepGroup
+from pyrl_sb3.testing.lost import left_out, loses
 from pyrl_sb3.testing.require import CheckError, raised, require, run
+from pyrl_sb3.training.checkpoint import OF_CALLS, capture_callback
+from pyrl_sb3.training.checkpoints import Checkpoints
 from pyrl_sb3.training.sync.state import LayoutError
 
 STEPS = 64
 INTERVAL = 16
 COPIES = 3
+# After five synchronisations, and seven: what goes by turns of 2, 3 or 4 is not where it began.
+KEPT_AT, GOES_ON_TO = 84, 124
 # Weights of which so little is left have been divided by too many; others keep 97% and more.
 SHRUNK = 0.7
 
@@ -34,29 +42,6 @@ _DIFFERENT = "copies exchange different arrays, or not equally often"
 
 Result = TypeVar("Result")
 Weights = dict[str, NDArray[Any]]
-
-
-class Drift(gym.Env[NDArray[Any], NDArray[Any]]):
-    """Push a point towards zero; episodes of 8 steps, of 7 or 6 with other seeds."""
-
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
-    length = 8
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
-        super().reset(seed=seed)
-        if seed is not None:
-            self.length = 8 - seed % 3
-        self.position, self.time = self.np_random.normal(), 0
-        return np.array([self.position, 0.0]), {}
-
-    def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        self.position += 0.3 * float(action[0])
-        self.time += 1
-        observation = np.array([self.position, self.time / 8])
-        return observation, -abs(self.position), False, self.time == self.length, {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +59,11 @@ class SyncCase:
         assert isinstance(spec, SyncCallbackSpec)
         return spec.couples_seeds
 
-    def make(self, group: SeedGroup) -> BaseCallback:
-        """The callback of one copy."""
+    def make(self, group: SeedGroup, steps: int = STEPS) -> BaseCallback:
+        """The callback of one copy, which is to make so many steps."""
         params = self.manager.check_params("sync-callback", self.ref, self.params)
         context = SyncContext(
-            group=group, interval=INTERVAL, rng=np.random.default_rng(0), total_timesteps=STEPS
+            group=group, interval=INTERVAL, rng=np.random.default_rng(0), total_timesteps=steps
         )
         callback: BaseCallback = self.manager.load("sync-callback", self.ref)(context, **params)
         return callback
@@ -183,6 +168,27 @@ def survives_the_end_of_a_copy(case: SyncCase) -> None:
             require(sizes[part] >= SHRUNK * size, f"{problem} {why}")
 
 
+def checkpoints_keep_it(case: SyncCase) -> None:
+    """Copies that go on from a checkpoint, with callbacks built anew, end as if they never died."""
+    if not getattr(case.make(LockstepGroup(Lockstep(1), 0)), "keeps_state", True):
+        return
+
+    def train(group: LockstepGroup) -> tuple[Weights, list[str]]:
+        checkpoints = Checkpoints(folder / str(group.rank), save_freq=KEPT_AT, by_steps=True)
+        callback, model = case.make(group, GOES_ON_TO), _untrained(group.rank)
+        goes_on = checkpoints.resume(model)
+        left = GOES_ON_TO - model.num_timesteps
+        model.learn(left, [checkpoints, callback], reset_num_timesteps=not goes_on)
+        lost = left_out(capture_callback(callback), callback, case.make(group, GOES_ON_TO))
+        return _weights(model), [name for name in lost if name not in OF_CALLS]
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ends, again = (run_together([train] * COPIES) for _ in range(2))
+    problem = loses(ends[0][1], "no text, tensors, modules or other objects")
+    require(_equal([weights for weights, _ in ends], [weights for weights, _ in again]), problem)
+
+
 SYNC_CHECKS: tuple[Callable[[SyncCase], None], ...] = (
     gives_a_callback,
     one_copy_is_left_alone,
@@ -191,6 +197,7 @@ SYNC_CHECKS: tuple[Callable[[SyncCase], None], ...] = (
     runs_agree,
     coupling_is_declared,
     survives_the_end_of_a_copy,
+    checkpoints_keep_it,
 )
 
 
@@ -211,16 +218,24 @@ def check_sync_callback(
 
 def _train(seed: int, steps: int = STEPS, callback: BaseCallback | None = None) -> Weights:
     """The weights of a copy after `steps`."""
-    state = _trained(seed, steps, callback).policy.state_dict()
-    return {name: value.numpy().copy() for name, value in state.items()}
+    return _weights(_trained(seed, steps, callback))
+
+
+def _weights(model: TD3) -> Weights:
+    return {name: value.numpy().copy() for name, value in model.policy.state_dict().items()}
 
 
 def _trained(seed: int, steps: int = STEPS, callback: BaseCallback | None = None) -> TD3:
-    """A copy after `steps`; all copies start from one initialisation."""
+    """A copy after `steps`."""
+    return _untrained(seed).learn(steps, callback)
+
+
+def _untrained(seed: int) -> TD3:
+    """A copy; all of them start from one initialisation."""
     start = _start()
     model = _model(seed)  # seeds the global generators
     model.policy.load_state_dict(start)
-    return model.learn(steps, callback)
+    return model
 
 
 @cache
@@ -239,6 +254,7 @@ def _model(seed: int) -> TD3:
         "MlpPolicy",
         Drift(),
         seed=seed,
+        replay_buffer_class=ReplayBuffer,
         buffer_size=STEPS,
         learning_starts=8,
         learning_rate=1e-2,

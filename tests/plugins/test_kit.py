@@ -19,6 +19,7 @@ from pyrl_sb3.testing import (
     noise,
     sync,
 )
+from pyrl_sb3.testing.checks import check_component
 from pyrl_sb3.testing.lockstep import Lockstep
 
 
@@ -339,6 +340,50 @@ class Vectorized:
         yield NoiseSpec(name="flat", target=flat_together, vectorized=True)
 
 
+class Biased(Together):
+    """Each episode has a bias of its own, from the generator, or generators, of all."""
+
+    def __init__(self, shape, rngs):
+        super().__init__(shape, 0.1, rngs[0])
+        self.rngs = rngs
+        self.reset()
+
+    def reset(self, indices=None):
+        if indices is None:
+            self.bias = np.zeros(self.sigma.shape, np.float32)
+        for env in range(len(self.bias)) if indices is None else indices:
+            self.bias[env] = self.rngs[env].normal(size=self.bias[env].shape)
+
+    def __call__(self):
+        drawn = [rng.normal(size=self.bias[0].shape) for rng in self.rngs]
+        return self.bias + np.float32(self.sigma * drawn)
+
+
+def biased(rngs):
+    return lambda context: Biased((context.n_envs, *context.action_space.shape), rngs(context))
+
+
+@pytest.mark.parametrize(
+    ("rngs", "told"),
+    [
+        (lambda context: context.rng.spawn(context.n_envs), ""),
+        (
+            lambda context: [context.rng] * context.n_envs,
+            "the reset of environment 0 changes the noise of others: each is to draw from a "
+            "generator of its own, of context.rng.spawn(n_envs)",
+        ),
+    ],
+)
+def test_environments_of_vectorized_noise_need_a_generator_each(pyrl_plugins, rngs, told):
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            yield NoiseSpec(name="it", target=biased(rngs), vectorized=True)
+
+    pyrl_plugins.register(Plugin(), "acme")
+    assert check_component(pyrl_plugins, pyrl_plugins.find("noise", "it")) == told
+
+
 class TestTogether:
     @pytest.mark.parametrize("check", noise.NOISE_CHECKS[:-1], ids=lambda check: check.__name__)
     def test_vectorized_noise_as_documented_passes(self, pyrl_plugins, check):
@@ -485,6 +530,75 @@ class Following(Averaging):
         actor.load_state_dict({name: th.as_tensor(value) for name, value in last.items()})
 
 
+class Weighing(Averaging):
+    """Goes part of the way, as far as the generator says that all have."""
+
+    def synchronise(self):
+        self.go(self.context.rng.random())
+
+    def go(self, share):
+        before = {name: value.clone() for name, value in self.model.actor.state_dict().items()}
+        super().synchronise()
+        if self.context.group.size > 1:
+            means = self.model.actor.state_dict()
+            part = {name: th.lerp(before[name], mean, share) for name, mean in means.items()}
+            self.model.actor.load_state_dict(part)
+
+
+class Aside(Weighing):
+    """Has the generator where no checkpoint looks."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.helper = SimpleNamespace(rng=context.rng.spawn(1)[0])
+
+    def synchronise(self):
+        self.go(self.helper.rng.random())
+
+
+class Turning(Weighing):
+    """Goes by turns, of which it knows by a text; the last mean is for the record alone."""
+
+    turn, last = "near", None
+
+    def synchronise(self):
+        self.turn = {"near": "far", "far": "near"}[self.turn]
+        self.last = np.zeros(3)
+        self.go({"near": 0.2, "far": 0.9}[self.turn])
+
+
+class Momentum(Averaging):
+    """Remembers the means as tensors."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.remembered = {}
+
+    def synchronise(self):
+        super().synchronise()
+        if self.context.group.size > 1:
+            means = self.model.actor.state_dict()
+            for name, mean in means.items():
+                self.remembered[name] = 0.5 * (mean + self.remembered.get(name, mean))
+            self.model.actor.load_state_dict(self.remembered)
+
+
+class Openly(Momentum):
+    """Says that it begins anew."""
+
+    keeps_state = False
+
+
+class Replaying(Averaging):
+    """Reads the oldest that its replay buffer has: the longer it is ago, the less it takes over."""
+
+    def synchronise(self):
+        buffer = self.model.replay_buffer
+        batch = buffer.sample_at(np.array([buffer.store.first]), np.array([0]))
+        if batch.rewards.item() < 0:
+            super().synchronise()
+
+
 class Unrepeatable(Averaging):
     calls = 0
 
@@ -507,6 +621,28 @@ class Syncs:
 
 class TestAveraging(SyncCallbackSuite):
     ref = f"{__name__}:Averaging"
+
+
+@pytest.mark.parametrize("callback", [Weighing, Replaying])
+def test_callbacks_may_use_what_they_are_offered(pyrl_plugins, callback):
+    pyrl_plugins.register(Syncs(callback), "acme")
+    check_sync_callback("it", manager=pyrl_plugins)
+
+
+@pytest.mark.parametrize(
+    ("callback", "lost"),
+    [(Momentum, "remembered"), (Aside, "helper"), (Turning, "turn")],
+)
+def test_state_that_no_checkpoint_keeps_is_named(pyrl_plugins, callback, lost):
+    pyrl_plugins.register(Syncs(callback), "acme")
+    problem = rf"loses some of its state: it does not keep {lost}; of attributes it .*, tensors"
+    with pytest.raises(AssertionError, match=problem):
+        check_sync_callback("it", manager=pyrl_plugins)
+
+
+def test_callbacks_that_say_that_nothing_is_kept_are_believed(pyrl_plugins):
+    pyrl_plugins.register(Syncs(Openly), "acme")
+    sync.checkpoints_keep_it(sync.SyncCase(ref="it", manager=pyrl_plugins))
 
 
 def test_a_callback_that_leaves_the_seeds_alone_passes(pyrl_plugins):

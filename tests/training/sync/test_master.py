@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from pyrl_sb3 import __version__
 from pyrl_sb3.cli.app import run
 from pyrl_sb3.plugins import SyncCallbackSpec, get_plugin_manager, hookimpl
-from pyrl_sb3.testing.sync import Drift
+from pyrl_sb3.testing.drift import Drift
 from pyrl_sb3.training.recorded import trial_of_run
 from pyrl_sb3.training.request import TrainingRequest
 from pyrl_sb3.training.seeds import new_group, read_group
