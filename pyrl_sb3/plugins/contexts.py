@@ -25,6 +25,9 @@ class NoiseContext:
     :param learning_starts: How many of these are the warm-up, whose actions noise is not added to.
     """
 
+    # A run that goes on may be longer than it was to be.
+    not_restored: ClassVar[frozenset[str]] = frozenset({"total_timesteps"})
+
     action_space: "spaces.Box"
     rng: "np.random.Generator"
     n_envs: int = 1
@@ -67,7 +70,7 @@ class SyncContext:
     :param total_timesteps: Environment steps each copy will make, where known.
     """
 
-    # A run that goes on may be longer than it was to be.
+    # As they are in the run that goes on, too.
     not_restored: ClassVar[frozenset[str]] = frozenset({"interval", "total_timesteps"})
 
     group: SeedGroup

@@ -20,6 +20,7 @@ from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNo
 from pyrl_sb3.noise.action import OrnsteinUhlenbeckNoise
 from pyrl_sb3.noise.scheduled import ScheduledNoise
 from pyrl_sb3.noise.several import PerEnvNoise
+from pyrl_sb3.plugins import NoiseContext
 from pyrl_sb3.training.state import (
     StateError,
     capture,
@@ -284,6 +285,18 @@ def test_another_build_is_refused():
     for holds in (Owner(n=1), np.random.default_rng(0)):
         with pytest.raises(StateError, match=r"^Owner\.holds: .*int"):
             restore(capture(Owner(holds=holds), (object,)), Owner(holds=0))
+
+
+def test_noise_that_keeps_its_context_hears_how_long_the_run_is_to_be():
+    def held(seed, steps):
+        rng = np.random.default_rng(seed)
+        box = spaces.Box(-1, 1, (1,))
+        return Owner(context=NoiseContext(action_space=box, rng=rng, total_timesteps=steps))
+
+    old, new = held(1, 100), held(2, 200)
+    restore(capture(old, (object,)), new)
+    assert new.context.total_timesteps == 200
+    assert new.context.rng.random() == old.context.rng.random()
 
 
 def test_scheduled_noise_keeps_the_steps_it_was_built_with():
