@@ -62,12 +62,14 @@ def test_lines_of_no_width_are_printed(fresh_pyrl):
     assert "return" in fresh_pyrl("report", "sac/Pendulum-v1_1", COLUMNS="0").out
 
 
-def test_folders_that_tensorboard_cannot_name_do_without_it(pyrl):
-    folder = os.fsdecode(b"l\xe4uf")
-    begun = pyrl("sac-train", "Pendulum-v1", "--save", folder, *SHORT)
+def test_folders_that_tensorboard_cannot_name_do_without_it(fresh_pyrl):
+    """In other processes: pytest's cannot tell each other what is no UTF-8."""
+    folder, printed = os.fsdecode(b"l\xe4uf"), {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+    begun = fresh_pyrl("sac-train", "Pendulum-v1", "--save", folder, *SHORT, **printed)
     assert (begun.code, begun.err) == (0, "")
     assert "no TensorBoard log: it takes no " in begun.out
-    resumed = pyrl("sac-train", "--resume", f"{folder}/Pendulum-v1_1", "--timesteps", 90)
+    run = f"{folder}/Pendulum-v1_1"
+    resumed = fresh_pyrl("sac-train", "--resume", run, "--timesteps", 90, **printed)
     assert (resumed.code, resumed.err) == (0, "")
 
 
