@@ -3,13 +3,11 @@
 import errno
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -26,63 +24,11 @@ from pyrl_sb3.training.setup import Run
 from pyrl_sb3.training.signals import EndAskedError, StopAskedError, StopSignals
 from pyrl_sb3.training.state import StateError
 from pyrl_sb3.training.tensors import may_be_finite, tensors_of
+from pyrl_sb3.training.whole_steps import WholeSteps, title
 
 log = logging.getLogger("pyrl_sb3")
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class WholeSteps(CallbackList):
-    """
-    Callbacks, one of which may raise. Training then ends after that step, as where a callback ends
-    it, and only then is the error raised: nothing is torn, and the others have seen the whole step.
-
-    Attributes:
-        failed: the first that has raised.
-        failure: what.
-        goes_on: whether none has ended the training otherwise.
-    """
-
-    failed: BaseCallback | None = None
-    failure: BaseException | None = None
-    goes_on = True
-
-    def _init_callback(self) -> None:
-        with warnings.catch_warnings():
-            # Where those of the training are in processes of their own.
-            warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
-            super()._init_callback()
-
-    def _on_rollout_start(self) -> None:
-        self._call("on_rollout_start")
-
-    def _on_step(self) -> bool:
-        for callback in self.callbacks:
-            with suppress(*RAISED), self._noting(callback):
-                self.goes_on = callback.on_step() and self.goes_on
-        return self.goes_on and self.failure is None
-
-    def _on_rollout_end(self) -> None:
-        self._call("on_rollout_end")  # by now the step is in the buffer
-
-    def _on_training_end(self) -> None:
-        self._call("on_training_end")
-
-    def _call(self, method: str) -> None:
-        if self.failure is not None:
-            raise self.failure
-        for callback in self.callbacks:
-            with self._noting(callback):
-                getattr(callback, method)()
-
-    @contextmanager
-    def _noting(self, callback: BaseCallback) -> Iterator[None]:
-        try:
-            yield
-        except RAISED as error:
-            if self.failure is None:
-                self.failed, self.failure = callback, error
-            raise
 
 
 class _Failed(NamedTuple):
@@ -116,10 +62,7 @@ def _what_failed(
         return _Failed("an evaluation")
     if isinstance(callbacks.failed, Checkpoints):
         return _Failed("a checkpoint", goes_on=False)  # the next one would fail too
-    failed: Any = callbacks.failed
-    if isinstance(failed, ConvertCallback):
-        failed = failed.callback
-    return _Failed(f"the callback {getattr(failed, '__name__', type(failed).__name__)}")
+    return _Failed(title(callbacks.failed))
 
 
 def _is_of(error: BaseException, env: VecEnv | None) -> bool:
@@ -180,8 +123,8 @@ def saved_where_whole(
 
 def _then(run: Run, model: OffPolicyAlgorithm, callbacks: WholeSteps | None) -> str:
     """What becomes of a run that is saved."""
-    if callbacks and not callbacks.goes_on and is_early(run, model):
-        return noted_end(run, model)
+    if callbacks and callbacks.ended_by and is_early(run, model):
+        return noted_end(run, model, callbacks)
     goes_on = "goes on" if callbacks else "evaluates it"  # that alone is left
     return f"--resume {quoted(run.folder)} {goes_on}"
 
@@ -211,11 +154,13 @@ def is_early(run: Run, model: OffPolicyAlgorithm) -> bool:
     return model.num_timesteps < run.request.timesteps and not run.signals.received
 
 
-def noted_end(run: Run, model: OffPolicyAlgorithm) -> str:
+def noted_end(run: Run, model: OffPolicyAlgorithm, callbacks: WholeSteps) -> str:
     """Note in the run that a callback ended it, and return that in words."""
     add_end(run.folder, model.num_timesteps)
     steps = f"{model.num_timesteps} of {counted(run.request.timesteps, 'step')}"
-    return f"a callback ended the training after {steps}"
+    which = title(callbacks.ended_by) if callbacks.ended_by else "a callback"  # of several copies
+    why = ": its _on_step returned None, where True goes on" if callbacks.said_nothing else ""
+    return f"{which} ended the training after {steps}{why}"
 
 
 def _has_its_own_line(error: BaseException) -> bool:

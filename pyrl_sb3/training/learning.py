@@ -19,7 +19,6 @@ from pyrl_sb3.training.evaluation import (
 )
 from pyrl_sb3.training.facts import add_end, add_resumption
 from pyrl_sb3.training.failures import (
-    WholeSteps,
     is_early,
     noted_end,
     saved_where_whole,
@@ -36,6 +35,7 @@ from pyrl_sb3.training.models import save_model
 from pyrl_sb3.training.request import TrainingResult
 from pyrl_sb3.training.setup import Run, SetUp
 from pyrl_sb3.training.signals import StopAskedError, StopCallback
+from pyrl_sb3.training.whole_steps import WholeSteps
 
 log = logging.getLogger("pyrl_sb3")
 
@@ -67,7 +67,7 @@ def learn(run: Run, made: SetUp, added: Sequence[BaseCallback]) -> TrainingResul
         save(model, path)
         saved.append(path)
         if end.has_come:
-            log.info(noted_end(run, model))
+            log.info(noted_end(run, model, whole))
         evaluation = None
         with saved_where_whole(run, model, made.evaluating, checkpoints):
             evaluation = _final_evaluation(run, model, made.eval_env)

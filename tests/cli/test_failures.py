@@ -204,7 +204,7 @@ def test_a_run_that_a_callback_ended_is_at_its_end_where_another_fails(odd, caps
     with pytest.raises(ConnectionError, match="server away"):
         odd("sac-train", "odd", *SMALL, callback=callbacks)
     told = f"the callback Failing failed after 40 steps; model saved: {RUN}/model.zip; "
-    assert f"{told}a callback ended the training after 40 of 60" in capsys.readouterr().out
+    assert f"{told}the callback Ending ended the training after 40 of 60" in capsys.readouterr().out
     again = odd("sac-train", "--resume", RUN)
     assert again.code == 0
     assert "a callback ended it after 40 of its 60 steps" in again.out + again.err

@@ -376,7 +376,8 @@ def test_a_run_that_its_callback_ended_is_finished(pyrl, folder):
     line += ("--set", "callback={stop-at-episodes: {max_episodes: 2}}")
     first = pyrl(*line)
     assert first.code == 0
-    assert "a callback ended the training after 20 of 60 steps" in first.out
+    told = "the callback StopTrainingOnMaxEpisodes ended the training after 20 of 60 steps\n"
+    assert told in first.out
     run = Path("Pendulum-v1_1")
     assert is_finished(run)
     before = everything()
@@ -390,6 +391,19 @@ def test_a_run_that_its_callback_ended_is_finished(pyrl, folder):
     assert "going on after 20 steps" in pyrl("td3-train", "--resume", run, "--timesteps", 80).out
     assert is_finished(run, 80)  # the callback has ended it again
     assert "after 21 of its 80 steps" in pyrl("td3-train", "--resume", run).out
+
+
+def test_a_callback_that_forgets_to_return_is_told_of_it(folder, caplog):
+    class Counts(BaseCallback):
+        def _on_step(self):
+            self.count = self.n_calls
+
+    caplog.set_level("INFO", "pyrl_sb3")
+    train(replace(ASKED, timesteps=60, eval_freq=0, folder=folder / "run"), [Counts()])
+    assert (
+        "the callback Counts ended the training after 1 of 60 steps: its _on_step returned None, "
+        "where True goes on"
+    ) in caplog.messages
 
 
 def test_a_run_that_was_ended_and_is_killed_when_it_goes_on_is_not_finished(pyrl, folder):
