@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from typing import Any
@@ -225,7 +225,10 @@ class PluginManager:
     def _take(self, info: PluginInfo, spec: type[Component], hook: Any, quiet: bool) -> None:
         """Keep the components that one hook of a plugin gives."""
         try:
-            items = list(hook())
+            given = hook()
+            if not isinstance(given, Iterable):  # a spec alone, or nothing where `yield` lacks
+                raise TypeError(f"{spec.hook} gives {type(given).__name__}, not specs to iterate")
+            items = list(given)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

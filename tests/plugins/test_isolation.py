@@ -320,3 +320,17 @@ def test_training_works_beside_broken_plugins(manager):
     small = {"buffer_size": 50, "policy_kwargs": {"net_arch": [4]}}
     model = TD3("MlpPolicy", env, action_noise=noise, learning_starts=10, seed=0, **small)
     assert model.learn(20).num_timesteps == 20
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"), [(None, "NoneType"), (NoiseSpec(name="a", target="a:B"), "NoiseSpec")]
+)
+def test_a_hook_that_forgets_to_yield_is_named(pyrl_plugins, given, kind):
+    class Plugin:
+        @hookimpl
+        def pyrl_noise_processes(self):
+            return given
+
+    message = f"TypeError: pyrl_noise_processes gives {kind}, not specs to iterate"
+    with pytest.raises(PluginError, match=message):
+        pyrl_plugins.register(Plugin(), "acme")
