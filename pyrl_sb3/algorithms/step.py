@@ -225,11 +225,6 @@ class GradientSteps(OffPolicyAlgorithm):
         """
         update = getattr(self.replay_buffer, "update_priorities", None)
         if update is not None:
-            if batch.indices is None:
-                raise TypeError(
-                    f"{type(self.replay_buffer).__name__} has update_priorities, and its batches "
-                    "have no `indices` to call it with: they are a further field of a batch"
-                )
             update(batch.indices, (q - y).abs().mean(dim=0).flatten().cpu().numpy())
 
     def _record(self, metrics: Metrics) -> None:

@@ -97,15 +97,15 @@ class Reference:
         except (ConfigError, PluginError) as error:
             raise ConfigError(f"{self.where}: {error}") from None
 
-    def takes(self, name: str) -> bool:
+    def lacks(self, name: str) -> bool:
         """
-        Whether what it names is called with this argument, one that a run passes, too.
+        Whether what it names may need this argument, which a run passes, and is not given it.
 
         :raises ConfigError: see `load`.
         """
-        target = self.load()
+        target, arguments = self.resolved()
         called = isinstance(self.name, (str, type)) and callable(target)
-        return called and name in parameters(target)[0]
+        return called and name not in arguments and _open(parameters(target)[0].get(name))
 
     def problems(self) -> tuple[str, ...]:
         """What `load` would raise, a line each."""
@@ -121,7 +121,7 @@ class Reference:
         arguments = self.arguments
         passed = CallbackSpec.supplied if self.kind == "callback" else frozenset()
         for name, value in self.params.items():
-            if name in passed:
+            if name in passed and _open(known.get(name)) and _is_plain(value):
                 raise ConfigError(
                     f"{short(self.name)} takes no argument {name!r}: it is given one of the run"
                 )
@@ -157,6 +157,16 @@ class Reference:
         }
         places = (self.params.get(name) for name in ("filename", "video_folder"))
         return bool(names & _WRITERS) and any(place is not None for place in places)
+
+
+def _open(parameter: Parameter | None) -> bool:
+    """Whether there is such a parameter, with no default that says what else it may be."""
+    return parameter is not None and any(parameter.default is x for x in (Parameter.empty, None))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether YAML has it; a trusted Python file may have an environment."""
+    return isinstance(value, (str, bool, int, float, list, dict))
 
 
 def load_class(kind: str, name: Any, *, trust: bool = False) -> Any:

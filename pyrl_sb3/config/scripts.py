@@ -1,5 +1,6 @@
 """Config files in Python, which are run."""
 
+import importlib
 import os
 import runpy
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 from pyrl_sb3.config.errors import ConfigError
 from pyrl_sb3.plugins.errors import RAISED, named
 
-_folders: list[str] = []  # of scripts, at the end of `sys.path`, the last one first
+_folders: list[str] = []  # of the last script, where it was put on `sys.path` for it
 
 
 def run_script(path: Path) -> dict[str, Any]:
@@ -27,16 +28,27 @@ def run_script(path: Path) -> dict[str, Any]:
 
 
 def find_modules_in(folder: Path) -> None:
-    """Have modules in a script's folder found from now on, rather than those of other scripts."""
-    where = str(folder.absolute())
-    others = [place for place in _folders if place != where]
+    """
+    Have modules in a script's folder found from now on, and those of the script before forgotten:
+    what it imported has other classes by the same names.
+
+    The folder stands last, to hide nothing else, or before the working directory where that is
+    among the places of modules, as with `python -m`.
+    """
+    where, here = str(folder.absolute()), os.getcwd()
     for name, module in list(sys.modules.items()):
-        if "." not in name and _folder_of(module) in others and _has(folder, name):
+        place = None if "." in name else _folder_of(module)
+        if place is None or place == where:
+            continue
+        if place in _folders or (place == here and _has(folder, name)):
             _forget(name)
-    if where in _folders or where not in sys.path:
-        sys.path[:] = [place for place in sys.path if place not in _folders]
-        _folders[:] = [where, *others]
-        sys.path += _folders  # last: they are to hide nothing else
+    sys.path[:] = [place for place in sys.path if place not in _folders]
+    _folders.clear()
+    if where not in sys.path:
+        _folders.append(where)
+        first = (i for i, place in enumerate(sys.path) if place in ("", here))
+        sys.path.insert(next(first, len(sys.path)), where)
+    importlib.invalidate_caches()
 
 
 def _folder_of(module: Any) -> str | None:

@@ -37,11 +37,12 @@ def restart(
     Begin new episodes from a seed alone, whatever the environments have been through.
 
     Those that can be, of evaluations too, are opened anew: not all are as new after a reset. Of
-    evaluations are those of SB3's callbacks, and `others`.
+    evaluations are those of SB3's callbacks, of those within these too, and `others`.
     """
     env = model.get_env()
     assert env is not None
-    evaluating = [each.eval_env for each in callbacks if isinstance(each, EvalCallback)]
+    every = (each for callback in callbacks for each in _within(callback))
+    evaluating = [each.eval_env for each in every if isinstance(each, EvalCallback)]
     there = [each.unwrapped for each in evaluating]
     evaluating += [each for each in others if each.unwrapped not in there]
     for number, each in enumerate((env, *evaluating)):
@@ -244,3 +245,13 @@ def _flat(callback: BaseCallback) -> Iterator[BaseCallback]:
             yield from _flat(each)
     else:
         yield callback
+
+
+def _within(callback: BaseCallback) -> Iterator[BaseCallback]:
+    """A callback, and those that it calls, as SB3's `EventCallback` does."""
+    yield callback
+    for name in ("callback", "callback_on_new_best"):
+        inner = getattr(callback, name, None)
+        if isinstance(inner, BaseCallback):
+            for each in _flat(inner):
+                yield from _within(each)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 
 from pyrl_sb3.algorithms.exploration import noise_problem
@@ -207,7 +208,18 @@ def save_model(
 
     `uses` are its components as the registry names them, see `saved.save`.
     """
+    _make_rates_plain(model)
     saved.save(model, path, map(dict, uses))
     statistics = model.get_vec_normalize_env()
     if statistics is not None:
         write_whole(statistics_file(path), lambda part: statistics.save(str(part)))
+
+
+def _make_rates_plain(model: OffPolicyAlgorithm) -> None:
+    """
+    Make numbers of NumPy that callbacks have computed, such as learning rates, Python's in the
+    optimisers: PyTorch writes them, and refuses to read them.
+    """
+    for name in model._get_torch_save_params()[0]:
+        for group in getattr(recursive_getattr(model, name), "param_groups", ()):
+            group.update({k: v.item() for k, v in group.items() if isinstance(v, np.generic)})

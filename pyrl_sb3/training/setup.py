@@ -1,11 +1,12 @@
 """A run's environments, model and logs, opened."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -93,7 +94,7 @@ def set_up(run: Run, opened: ExitStack) -> SetUp:
     """
     with _saying_what_a_constructor_objects_to(run):
         references = run.experiment.callback
-        judging = [each.takes("eval_env") for each in references]
+        judging = [each.lacks("eval_env") for each in references]
         env = _learning_env(run, opened)
         # Before the model, which seeds what their constructors may draw from.
         evaluating = [_evaluation_env(run, opened) for _ in range(1 + sum(judging))]
@@ -191,10 +192,21 @@ def _callback(reference: Reference, **passed: VecEnv) -> BaseCallback:
     if isinstance(target, BaseCallback):
         return target  # of a trusted Python file
     what = f"{reference.where}: {short(reference.name)}"
-    made = made_by(partial(target, **{**arguments, **passed}), what)
+    made = made_by(partial(_made, target, arguments, passed), what)
     if not isinstance(made, BaseCallback):
         raise InputError(f"{what} gives {type(made).__name__}, which is no BaseCallback")
     return made
+
+
+def _made(target: Any, arguments: Mapping[str, Any], passed: Mapping[str, VecEnv]) -> object:
+    if passed.keys() <= signature(target).parameters.keys():
+        return target(**arguments, **passed)
+    try:
+        return target(**arguments)  # which may give its parent an environment of its own
+    except TypeError as error:
+        if not any(name in str(error) for name in passed):
+            raise
+    return target(**arguments, **passed)
 
 
 def _learning_env(run: Run, opened: ExitStack) -> VecEnv:

@@ -160,3 +160,41 @@ def test_it_is_not_for_a_config_to_give(judging):
         outcome = judging("sac-train", "Pendulum-v1", "--set", given)
         assert outcome.code == 2
         assert "takes no argument 'eval_env': it is given one of the run" in outcome.err
+
+
+OWN = """
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.monitor import Monitor
+
+def env():
+    return Monitor(gym.make("Pendulum-v1", max_episode_steps=10))
+
+class Own(EvalCallback):
+    def __init__(self, **kwargs):
+        super().__init__(env(), eval_freq=20, n_eval_episodes=1, verbose=0, **kwargs)
+
+class Handing(EvalCallback):
+    def __init__(self, often=20, **kwargs):
+        super().__init__(eval_freq=often, n_eval_episodes=1, verbose=0, **kwargs)
+
+class Named(BaseCallback):
+    def __init__(self, eval_env="Pendulum-v1"):
+        super().__init__()
+        assert eval_env == "Pendulum-v1"
+
+    def _on_step(self):
+        return True
+
+hyperparams = {"default": {
+    "policy": "MlpPolicy", "learning_starts": 20, "policy_kwargs": {"net_arch": [4]},
+    "callback": [Own, Handing, Named, {EvalCallback: {"eval_env": env()}}],
+}}
+"""
+
+
+def test_a_callback_may_bring_its_own(pyrl, folder):
+    (folder / "own.py").write_text(OWN)
+    asked = ("--timesteps", 40, "--eval-freq", 0, "--eval-episodes", 1, "--trust", "--save", "runs")
+    outcome = pyrl("sac-train", "Pendulum-v1", "--config", "own.py", *asked)
+    assert outcome.code == 0, outcome.err

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch as th
@@ -253,6 +254,34 @@ def test_modules_beside_two_configs_may_have_one_name(pyrl, folder, wrapper):
         both = pyrl("evaluate", *runs, "--trust", "--episodes", 1)
         found = re.findall(r"length (\d+)", both.out)
         assert [int(each) for each in found] == [lengths[name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("here", "names"), [("one", ["one", "two", "one"]), ("runs", ["one", "package"])]
+)
+def test_a_config_has_its_own_modules_wherever_it_is_called(folder, here, names):
+    """Before those of the working directory, which come first with `python -m`."""
+    for name, length in {"one": 5, "two": 9, "package": 7}.items():
+        project(folder / name, length)
+    (folder / "runs").mkdir()
+    own = folder / "package"
+    (own / "beside").mkdir()  # without `__init__.py`, such as any module would go before
+    (own / "beside.py").rename(own / "beside" / "part.py")
+    config = (own / "mine.py").read_text()
+    (own / "mine.py").write_text(config.replace("from beside", "from beside.part"))
+    code = """
+import sys
+from pyrl_sb3.config import read_experiment
+
+for name in sys.argv[1:]:
+    (wrapper,) = read_experiment(f"../{name}/mine.py", "td3", "Pendulum-v1", trust=True).env_wrapper
+    print(sys.modules[wrapper.load().__module__].__file__)
+"""
+    line = [sys.executable, "-c", code, *names]
+    done = subprocess.run(line, cwd=folder / here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [Path(place).resolve().relative_to(folder).parts[0] for place in done.stdout.split()]
+    assert found == names
 
 
 def test_a_seed_that_had_not_begun_begins_where_the_project_was_moved_to(pyrl, folder, monkeypatch):

@@ -21,6 +21,7 @@ import torch as th
 import yaml
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import ConstantSchedule
 
 from pyrl_sb3.buffers import ReplayBuffer
 from pyrl_sb3.plugins import saved
@@ -404,6 +405,26 @@ def test_a_callback_that_forgets_to_return_is_told_of_it(folder, caplog):
         "the callback Counts ended the training after 1 of 60 steps: its _on_step returned None, "
         "where True goes on"
     ) in caplog.messages
+
+
+class Cosine(BaseCallback):
+    """Computes the learning rate with NumPy."""
+
+    def _on_step(self):
+        rate = np.float64(1e-3) * np.cos(self.num_timesteps / 60)
+        self.model.lr_schedule = ConstantSchedule(rate)
+        return True
+
+
+def test_learning_rates_of_numpy_can_be_gone_on_from(folder):
+    asked = replace(ASKED, timesteps=60, eval_freq=0, save_freq=20)
+    train(replace(asked, folder=folder / "whole"), [Cosine()])
+    killed = shutil.copytree(folder / "whole", folder / "killed")
+    shutil.rmtree(killed / "checkpoints" / "step_60")
+    (killed / "model.zip").unlink()
+    resume(killed, callbacks=[Cosine()])
+    ours, theirs = (TD3.load(folder / each / "model.zip").policy for each in ("whole", "killed"))
+    assert all(map(th.equal, ours.state_dict().values(), theirs.state_dict().values()))
 
 
 def test_a_run_that_was_ended_and_is_killed_when_it_goes_on_is_not_finished(pyrl, folder):

@@ -12,7 +12,12 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import SAC
-from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.callbacks import (
+    CallbackList,
+    EvalCallback,
+    EveryNTimesteps,
+    StopTrainingOnMaxEpisodes,
+)
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from pyrl_sb3.buffers import ReplayBuffer
@@ -196,6 +201,18 @@ def test_a_restart_depends_on_its_seed_alone(training):
     assert training._last_obs is not training._last_original_obs
     assert training.action_noise.resets == 1
     assert training.replay_buffer.timeouts[0].tolist() == [1, 1, 1]
+
+
+def test_evaluations_within_other_callbacks_begin_anew_too(training):
+    made = [EvalCallback(RenewableVecEnv([Noted], [None], {})) for _ in range(3)]
+    often = EveryNTimesteps(60, CallbackList([StopTrainingOnMaxEpisodes(1), made[0]]))
+    outer = EvalCallback(RenewableVecEnv([Noted], [None], {}), callback_after_eval=made[1])
+    restart(training, [often, outer, made[2]], 100)
+    seeds = []
+    for each in (made[0], outer, made[1], made[2]):
+        each.eval_env.reset()
+        seeds += each.eval_env.envs[0].unwrapped.seeds
+    assert seeds == [103, 106, 109, 112]
 
 
 class Taking(Checkpoints):
