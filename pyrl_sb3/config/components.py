@@ -145,6 +145,11 @@ class Reference:
         return arguments
 
     def _converted(self, name: str, value: Any, parameter: Parameter) -> Any:
+        if "BaseCallback" in str(parameter.annotation) and _is_plain(value):
+            raise ConfigError(
+                f"{short(self.name)}: {name} takes a callback, which only a config in Python can "
+                "give"
+            )
         try:
             return checks.argument(value, parameter)
         except ValueError as error:

@@ -29,12 +29,18 @@ if TYPE_CHECKING:
 _DISPENSABLE = {"noise": "action_noise", "replay-buffer": "replay_buffer_class"}
 
 
-def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Record] = ()) -> Path:
+def save(
+    model: "BaseAlgorithm",
+    path: str | os.PathLike[str],
+    uses: Iterable[Record] = (),
+    exclude: Iterable[str] = (),
+) -> Path:
     """
     Save `model` as ``model.save`` does, with its components named.
 
     :param path: ``.zip`` is added where there is no suffix.
     :param uses: What the components were called when the model was made: ``Found.record(params)``.
+    :param exclude: As of ``model.save``.
     :return: Where the model is.
     """
     path = Path(path)
@@ -48,7 +54,7 @@ def save(model: "BaseAlgorithm", path: str | os.PathLike[str], uses: Iterable[Re
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to elsewhere
     with temporary.open("w+b") as file:
-        model.save(file)
+        model.save(file, exclude=exclude)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr(MEMBER, json.dumps(records, indent=1, default=repr))
         file.flush()

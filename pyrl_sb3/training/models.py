@@ -209,7 +209,9 @@ def save_model(
     `uses` are its components as the registry names them, see `saved.save`.
     """
     _make_rates_plain(model)
-    saved.save(model, path, map(dict, uses))
+    # What loads it makes the schedule anew, of `learning_rate`. That of a callback may hold on to
+    # all there is, open files included.
+    saved.save(model, path, map(dict, uses), exclude=["lr_schedule"])
     statistics = model.get_vec_normalize_env()
     if statistics is not None:
         write_whole(statistics_file(path), lambda part: statistics.save(str(part)))

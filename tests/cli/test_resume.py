@@ -416,6 +416,29 @@ class Cosine(BaseCallback):
         return True
 
 
+class Halving(BaseCallback):
+    """Has a schedule that holds on to the callback, and by it to the model and its open logs."""
+
+    rate = 1e-3
+
+    def _on_training_start(self):
+        self.model.lr_schedule = lambda _: self.rate
+
+    def _on_step(self):
+        self.rate *= 0.99
+        return True
+
+
+def test_schedules_of_callbacks_are_no_part_of_a_model(folder):
+    asked = replace(ASKED, timesteps=60, save_freq=20, folder=folder / "run")
+    train(asked, [Halving()])
+    loaded = TD3.load(folder / "run" / "model.zip")
+    assert loaded.lr_schedule(1) == loaded.learning_rate == 1e-3
+    shutil.rmtree(folder / "run" / "checkpoints" / "step_60")
+    (folder / "run" / "model.zip").unlink()
+    assert resume(folder / "run", callbacks=[Halving()]).timesteps == 60
+
+
 def test_learning_rates_of_numpy_can_be_gone_on_from(folder):
     asked = replace(ASKED, timesteps=60, eval_freq=0, save_freq=20)
     train(replace(asked, folder=folder / "whole"), [Cosine()])

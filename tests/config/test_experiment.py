@@ -686,6 +686,20 @@ default:
     assert "takes no argument 'save_frq'; did you mean save_freq?" in argument
 
 
+@pytest.mark.parametrize(
+    "callback",
+    [
+        "eval: {callback_on_new_best: checkpoint}",
+        "stable_baselines3.common.callbacks.EveryNTimesteps: {n_steps: 9, callback: checkpoint}",
+        "stable_baselines3.common.callbacks.CallbackList: {callbacks: [checkpoint]}",
+    ],
+)
+def test_callbacks_that_others_call_are_for_python(tmp_path: Path, callback: str) -> None:
+    message = r"callback\w* takes a callback, which only a config in Python can give"
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, f"default: {{callback: {{{callback}}}}}").check_components()
+
+
 def test_noise_as_the_zoo_makes_it(tmp_path: Path) -> None:
     text = "default: {noise_type: normal, noise_std: 0.2}"
     noise = read(tmp_path, text).model_arguments(2)["action_noise"]
