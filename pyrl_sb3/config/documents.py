@@ -10,7 +10,7 @@ import yaml
 
 from pyrl_sb3.config.components import TRUSTED
 from pyrl_sb3.config.errors import ConfigError
-from pyrl_sb3.config.scripts import run_script
+from pyrl_sb3.config.scripts import is_script, run_script
 from pyrl_sb3.devices import is_device
 from pyrl_sb3.errors import did_you_mean, did_you_mean_beside, short
 
@@ -71,7 +71,7 @@ def read_document(path: Path, *, trust: bool = False) -> Document:
     except OSError as error:
         advice = did_you_mean_beside(path) if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(f"{path}: {error.strerror}{advice}") from None
-    if path.suffix == ".py":
+    if is_script(path):
         return _python(path, trust)
     if len(raw) > most:
         raise ConfigError(f"{path}: larger than {most // 1024} kB, which no config is")

@@ -14,6 +14,11 @@ from pyrl_sb3.plugins.errors import RAISED, named
 _folders: list[str] = []  # of the last script, where it was put on `sys.path` for it
 
 
+def is_script(config: Path) -> bool:
+    """Whether a config is a file that is run."""
+    return config.suffix == ".py"
+
+
 def run_script(path: Path) -> dict[str, Any]:
     """
     Run a Python file and return its names; modules beside it are found, then and later.

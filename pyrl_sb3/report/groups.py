@@ -116,7 +116,7 @@ def _configured(run: Path) -> tuple[str, str]:
     """What a run by itself has in common with those of its group, and its agent."""
     facts = read_facts(run)
     request, config = facts.request, _config(run)
-    if facts.config_sha256:  # objects of one file are the same wherever they were in memory
+    if facts.unwritable:  # objects of one file are the same wherever they were in memory
         config = without_addresses(config) + facts.config_sha256
     name = f"{request.agent} (trained before)" if request.trained_agent else request.agent
     return f"{name} {request.stock} {request.n_envs} {config}", name

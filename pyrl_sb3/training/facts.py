@@ -14,6 +14,7 @@ from pyrl_sb3.config import Experiment
 from pyrl_sb3.config.checks import problem
 from pyrl_sb3.config.documents import MOST_WRITTEN, parse_yaml, read_document, write_yaml
 from pyrl_sb3.config.entries import choose_entry
+from pyrl_sb3.config.scripts import is_script
 from pyrl_sb3.devices import is_device
 from pyrl_sb3.errors import counted, did_you_mean_beside, short
 from pyrl_sb3.plugins.records import Record
@@ -21,7 +22,7 @@ from pyrl_sb3.training.command_line import quoted
 from pyrl_sb3.training.errors import InputError, damage
 from pyrl_sb3.training.folders import SEEDS, write_text
 from pyrl_sb3.training.hyperparams import CONFIG
-from pyrl_sb3.training.python_configs import digest_of, is_python
+from pyrl_sb3.training.python_configs import digest_of
 from pyrl_sb3.training.request import CompleteRequest, TrainingRequest, complete
 from pyrl_sb3.training.versions import versions
 from pyrl_sb3.training.zoo_runs import refuse_zoo_runs
@@ -46,7 +47,7 @@ def write_facts(
     asked = {**request_written(request), "save": str(folder.parent)}
     lacking = {key: short(first) for key, (first, *_) in experiment.unwritable().items()}
     objects: dict[str, Any] = {"unwritable": lacking} if lacking else {}
-    if request.config and is_python(request.config):  # by which it goes on, or by what lies beside
+    if request.config and is_script(request.config):  # by which it goes on, or by what lies beside
         asked["config"] = str(request.config.absolute())
         objects["config_sha256"] = digest_of(request.config)
     facts = {

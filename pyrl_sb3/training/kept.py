@@ -110,18 +110,27 @@ def end_episodes(buffer: TheirReplayBuffer | None) -> None:
 
 def _extra(buffer: Any) -> Tree:
     state = buffer.get_extra_state()
-    if found := _unkept(state, f"{type(buffer).__name__}.get_extra_state()"):
+    try:
+        return _captured(state)
+    except StateError as error:
+        found = _unkept(state, f"{type(buffer).__name__}.get_extra_state()")
         raise StateError(
             f"{found}, which no checkpoint keeps: give numbers, arrays, text, or lists, tuples and "
             "dictionaries of these"
-        )
-    return capture(state)
+        ) from error
+
+
+def _captured(value: Any) -> Tree:
+    """What is captured of a value; StateError where that would not come back."""
+    tree = capture(value)
+    restore(tree, None)  # generators come back into those that are there alone
+    return tree
 
 
 def _unkept(value: Any, where: str) -> str | None:
     """What of a buffer's state does not come back, and where in it that is; None for nothing."""
     try:
-        restore(capture(value), None)  # generators come back into those that are there alone
+        _captured(value)
     except StateError:
         parts: Any = value.items() if isinstance(value, dict) else ()
         if isinstance(value, (list, tuple)):

@@ -4,12 +4,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from pyrl_sb3.config.scripts import find_modules_in
-
-
-def is_python(config: Path | None) -> bool:
-    """Tell whether a config is a file that is run."""
-    return config is not None and config.suffix == ".py"
+from pyrl_sb3.config.scripts import find_modules_in, is_script
 
 
 def digest_of(config: Path) -> str:
@@ -24,7 +19,7 @@ def found_again(given: Path, digest: str) -> Path | None:
 
 def find_modules_beside(given: Path | None) -> None:
     """Have what lies beside the config of a trusted run found: its classes may be of there."""
-    if given is not None and is_python(given):
+    if given is not None and is_script(given):
         config = next(_places(given), given)
         find_modules_in(config.parent)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrl_sb3.config.documents import write_yaml
+from pyrl_sb3.config.scripts import is_script
 from pyrl_sb3.errors import short
 from pyrl_sb3.plugins import UnknownComponentError, get_plugin_manager
 from pyrl_sb3.plugins.records import Record
@@ -28,7 +29,7 @@ from pyrl_sb3.training.folders import (
     new_run_folder,
     write_text,
 )
-from pyrl_sb3.training.python_configs import digest_of, found_again, is_python
+from pyrl_sb3.training.python_configs import digest_of, found_again
 from pyrl_sb3.training.request import MOST_SEED, TrainingRequest, require_if_given
 
 _MOST_SEEDS = 1000
@@ -144,7 +145,7 @@ class SeedGroup:
     def request_of(self, seed: int) -> TrainingRequest:
         """Return what one seed is to do, in its folder."""
         config = self.config if self.config.is_file() else self.request.config
-        if config is not None and is_python(config):
+        if config is not None and is_script(config):
             config = found_again(config, self.config_sha256) or config
         return dataclasses.replace(
             self.request, seed=seed, folder=self.run(seed), save=None, config=config
@@ -192,7 +193,7 @@ def write_group(group: SeedGroup) -> None:
     request, digest = group.request, group.config_sha256
     given = request.config
     if given and given.is_file():
-        if is_python(given):  # read where it is: it may look for other files beside it
+        if is_script(given):  # read where it is: it may look for other files beside it
             request = dataclasses.replace(request, config=given.absolute())
             digest = digest or digest_of(given)
         elif not group.config.exists():

@@ -1,12 +1,12 @@
 """A run's environments, model and logs, opened."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -94,25 +94,25 @@ def set_up(run: Run, opened: ExitStack) -> SetUp:
     """
     with _saying_what_a_constructor_objects_to(run):
         references = run.experiment.callback
-        judging = [each.lacks("eval_env") for each in references]
         env = _learning_env(run, opened)
         # Before the model, which seeds what their constructors may draw from.
-        evaluating = [_evaluation_env(run, opened) for _ in range(1 + sum(judging))]
+        eval_env = _evaluation_env(run, opened)
+        given = [
+            _evaluation_env(run, opened) if each.lacks("eval_env") else None for each in references
+        ]
         options = run.experiment.arguments.get("replay_buffer_kwargs")
         check_new_goals(run.agent, env, run.request.env_id, options or {})
         model = _model(run, env)
         # As SB3 has wrapped the model's: images with channels last are turned.
-        eval_env, *theirs = [model._wrap_env(each, monitor_wrapper=False) for each in evaluating]
-        left = iter(theirs)
-        callbacks = [
-            _callback(each, **({"eval_env": next(left)} if judges else {}))
-            for each, judges in zip(references, judging, strict=True)
-        ]
+        wrap = partial(model._wrap_env, monitor_wrapper=False)
+        eval_env = wrap(eval_env)
+        theirs = [None if each is None else wrap(each) for each in given]
+        callbacks = [_callback(*both) for both in zip(references, theirs, strict=True)]
     moment = run.checkpoint.moment if run.checkpoint else None
     logger = continued_logger(run.folder, moment.timesteps) if moment else new_logger(run.folder)
     opened.callback(logger.close)
     model.set_logger(logger)
-    return SetUp(model, eval_env, callbacks, theirs)
+    return SetUp(model, eval_env, callbacks, [each for each in theirs if each is not None])
 
 
 def check_beginning(request: CompleteRequest, experiment: Experiment) -> None:
@@ -187,26 +187,27 @@ def _called(given: object) -> list[BaseCallback]:
     return [ConvertCallback(given)]
 
 
-def _callback(reference: Reference, **passed: VecEnv) -> BaseCallback:
+def _callback(reference: Reference, eval_env: VecEnv | None = None) -> BaseCallback:
     target, arguments = reference.resolved()
     if isinstance(target, BaseCallback):
         return target  # of a trusted Python file
     what = f"{reference.where}: {short(reference.name)}"
-    made = made_by(partial(_made, target, arguments, passed), what)
+    make = partial(target, **arguments)
+    made = made_by(make if eval_env is None else partial(_judging, make, eval_env), what)
     if not isinstance(made, BaseCallback):
         raise InputError(f"{what} gives {type(made).__name__}, which is no BaseCallback")
     return made
 
 
-def _made(target: Any, arguments: Mapping[str, Any], passed: Mapping[str, VecEnv]) -> object:
-    if passed.keys() <= signature(target).parameters.keys():
-        return target(**arguments, **passed)
-    try:
-        return target(**arguments)  # which may give its parent an environment of its own
-    except TypeError as error:
-        if not any(name in str(error) for name in passed):
-            raise
-    return target(**arguments, **passed)
+def _judging(make: Callable[..., object], eval_env: VecEnv) -> object:
+    """A callback that may want an environment to evaluate in, or give its parent one of its own."""
+    if "eval_env" not in signature(make).parameters:
+        try:
+            return make()
+        except TypeError as error:
+            if "eval_env" not in str(error):
+                raise
+    return make(eval_env=eval_env)
 
 
 def _learning_env(run: Run, opened: ExitStack) -> VecEnv:

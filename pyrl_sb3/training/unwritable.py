@@ -95,11 +95,11 @@ def request_for_trials(run: Path, *, trust: bool) -> tuple[TrainingRequest | Non
     path = run / FACTS
     if not path.is_file():
         return None, []
-    if trust:
-        find_modules_of(run)
     try:
         # The rest of it may be of a newer version.
         facts = read_written(path)
+        if trust:
+            _find_modules(facts)
         unwritable = dict(facts.get("unwritable", {}))
         lacking = {key: unwritable[key] for key in _OF_ENVIRONMENTS if key in unwritable}
         was = request_from(facts["request"]) if lacking else None
@@ -114,8 +114,13 @@ def request_for_trials(run: Path, *, trust: bool) -> tuple[TrainingRequest | Non
 
 def find_modules_of(run: Path) -> None:
     """Have what lies beside the Python config of a trusted run found, also for its model."""
-    with suppress(Exception):  # where it has no config, or tells of none that can be read
-        find_modules_beside(Path(read_written(run / FACTS)["request"]["config"]))
+    with suppress(Exception):  # of what cannot be read others tell
+        _find_modules(read_written(run / FACTS))
+
+
+def _find_modules(facts: Mapping[str, Any]) -> None:
+    with suppress(Exception):  # where it has no config, or what is none
+        find_modules_beside(Path(facts["request"]["config"]))
 
 
 def _again(

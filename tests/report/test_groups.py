@@ -234,10 +234,21 @@ def test_runs_with_objects_of_the_same_config_in_python_are_one_group(tmp_path):
     for run, text, digest in zip(runs, texts, ("a", "a", "b", "b", None, None), strict=True):
         (run / "config.yml").write_text(f"Pendulum-v1: {{learning_rate: {text}}}")
         facts = yaml.safe_load((run / "run.yml").read_text())
-        said = {"config_sha256": digest} if digest else {}
+        objects = {"unwritable": {"learning_rate": text}}
+        said = {"config_sha256": digest, **objects} if digest else {}
         (run / "run.yml").write_text(yaml.safe_dump({**facts, **said}))
     sizes = [len(group.curves["Pendulum-v1"]) for group in read_groups(runs)]
     assert sizes == [2, 2, 1, 1]  # a function of another file may be another, or of no known one
+
+
+def test_runs_without_objects_are_one_group_by_their_values(tmp_path):
+    """Whatever else is in the config in Python that said them."""
+    runs = [make_run(tmp_path / digest, [10]) for digest in "ab"]
+    for run in runs:
+        facts = yaml.safe_load((run / "run.yml").read_text())
+        (run / "run.yml").write_text(yaml.safe_dump({**facts, "config_sha256": run.name}))
+    (group,) = read_groups(runs)
+    assert len(group.curves["Pendulum-v1"]) == 2
 
 
 BOMB = b"a: &a [x, x]\n" + b"".join(
